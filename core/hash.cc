@@ -1,0 +1,141 @@
+#include <verbatim/core/hash.h>
+
+#include <openssl/evp.h>
+
+#include <bit>
+#include <cstdio>
+#include <cstdlib>
+
+namespace verbatim {
+namespace {
+
+// One context a thread: EVP_Digest would fetch the algorithm anew for each of millions of leaves.
+EVP_MD_CTX* context() {
+  struct Owner {
+    EVP_MD_CTX* ctx = EVP_MD_CTX_new();
+    ~Owner() { EVP_MD_CTX_free(ctx); }
+  };
+  thread_local Owner owner;
+  return owner.ctx;
+}
+
+void require(bool done) {
+  if (done) return;
+  std::fputs("verbatim: SHA-256 is not available from OpenSSL\n", stderr);
+  std::abort();
+}
+
+const EVP_MD* algorithm() {
+  static const EVP_MD* md = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+  require(md != nullptr);
+  return md;
+}
+
+size_t left_size(size_t count) { return std::bit_ceil(count) / 2; }  // for count of at least 2
+
+}  // namespace
+
+Digest sha256(ByteView a, ByteView b, ByteView c) {
+  Digest digest;
+  EVP_MD_CTX* ctx = context();
+  require(ctx != nullptr && EVP_DigestInit_ex2(ctx, algorithm(), nullptr) == 1);
+  for (const ByteView part : {a, b, c})
+    require(part.empty() || EVP_DigestUpdate(ctx, part.data(), part.size()) == 1);
+  require(EVP_DigestFinal_ex(ctx, reinterpret_cast<unsigned char*>(digest.bytes.data()), nullptr) ==
+          1);
+  return digest;
+}
+
+Result<Digest> digest_from_hex(std::string_view hex) {
+  VB_ASSIGN(const Bytes bytes, from_hex(hex));
+  Digest digest;
+  if (bytes.size() != digest.bytes.size())
+    return bad_input("a digest has 64 hex digits, this has " + std::to_string(hex.size()));
+  std::copy(bytes.begin(), bytes.end(), digest.bytes.begin());
+  return digest;
+}
+
+Result<Digest> read_digest(Reader& reader) {
+  Digest digest;
+  VB_ASSIGN(const ByteView bytes, reader.raw(digest.bytes.size()));
+  std::copy(bytes.begin(), bytes.end(), digest.bytes.begin());
+  return digest;
+}
+
+Digest tagged_hash(std::string_view tag, ByteView body) {
+  const std::byte length{static_cast<uint8_t>(tag.size())};
+  return sha256({&length, 1}, as_bytes(tag), body);
+}
+
+Digest merkle_leaf(ByteView data) {
+  const std::byte prefix{0};
+  return sha256({&prefix, 1}, data);
+}
+
+Digest merkle_node(const Digest& left, const Digest& right) {
+  const std::byte prefix{1};
+  return sha256({&prefix, 1}, left.bytes, right.bytes);
+}
+
+Digest merkle_root(std::span<const Digest> leaves) {
+  if (leaves.empty()) return sha256({});
+  // A level at a time, an odd last one moving up unpaired, is the same tree as RFC 6962's
+  // recursion.
+  std::vector<Digest> level(leaves.begin(), leaves.end());
+  while (level.size() > 1) {
+    const size_t pairs = level.size() / 2;
+    for (size_t i = 0; i < pairs; ++i) level[i] = merkle_node(level[2 * i], level[2 * i + 1]);
+    if (level.size() % 2 != 0) level[pairs] = level.back();
+    level.resize((level.size() + 1) / 2);
+  }
+  return level[0];
+}
+
+MerkleProof merkle_proof(std::span<const Digest> leaves, size_t index) {
+  if (leaves.size() <= 1) return {};
+  const size_t left = left_size(leaves.size());
+  const bool in_left = index < left;
+  MerkleProof proof = in_left ? merkle_proof(leaves.first(left), index)
+                              : merkle_proof(leaves.subspan(left), index - left);
+  proof.push_back(merkle_root(in_left ? leaves.subspan(left) : leaves.first(left)));
+  return proof;
+}
+
+size_t merkle_path_length(size_t count, size_t index) {
+  size_t length = 0;
+  for (; count > 1; ++length) {
+    const size_t left = left_size(count);
+    if (index < left) {
+      count = left;
+    } else {
+      index -= left;
+      count -= left;
+    }
+  }
+  return length;
+}
+
+bool merkle_verify(const Digest& root, size_t count, size_t index, const Digest& leaf,
+                   std::span<const Digest> proof) {
+  if (index >= count || proof.size() != merkle_path_length(count, index)) return false;
+  // From the root downwards the side is known; the path is folded back from the leaf.
+  std::vector<bool> is_left;
+  for (size_t n = count, i = index; n > 1;) {
+    const size_t left = left_size(n);
+    is_left.push_back(i < left);
+    if (i < left) {
+      n = left;
+    } else {
+      i -= left;
+      n -= left;
+    }
+  }
+  Digest hash = leaf;
+  for (const Digest& sibling : proof) {
+    hash = is_left.back() ? merkle_node(hash, sibling) : merkle_node(sibling, hash);
+    is_left.pop_back();
+  }
+  return hash == root;
+}
+
+}  // namespace verbatim

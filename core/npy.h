@@ -1,0 +1,17 @@
+// Tensors in NumPy's .npy files (format 1.0 to 3.0, C order, either byte order on reading;
+// little-endian 1.0 on writing). bfloat16, which numpy lacks, is written as '<V2' and read from it.
+#pragma once
+
+#include <string>
+
+#include <verbatim/core/codec.h>
+#include <verbatim/core/tensor.h>
+
+namespace verbatim {
+
+Result<Tensor> parse_npy(ByteView bytes, const std::string& source);
+Result<Tensor> read_npy(const std::string& path);
+Bytes encode_npy(const Tensor& tensor);
+Status write_npy(const std::string& path, const Tensor& tensor);
+
+}  // namespace verbatim

@@ -1,0 +1,82 @@
+#include <verbatim/core/tensor.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+namespace verbatim {
+namespace {
+constexpr std::align_val_t kAlignment{64};
+size_t g_max_tensor_bytes = size_t{16} << 30;
+}  // namespace
+
+size_t max_tensor_bytes() { return g_max_tensor_bytes; }
+void set_max_tensor_bytes(size_t bytes) { g_max_tensor_bytes = bytes; }
+
+Result<Tensor> Tensor::allocate(DType dtype, const Shape& shape) {
+  if (size_of(dtype) == 0) return internal_error("tensor of undefined type");
+  VB_ASSIGN(const int64_t bytes,
+            checked_multiply(shape.elements(), static_cast<int64_t>(size_of(dtype))));
+  if (static_cast<size_t>(bytes) > g_max_tensor_bytes)
+    return over_limit("tensor " + std::string(name_of(dtype)) + " " + shape.to_string() +
+                      " needs " + std::to_string(bytes) + " bytes, above the limit of " +
+                      std::to_string(g_max_tensor_bytes));
+  void* memory = ::operator new(static_cast<size_t>(bytes) + 64, kAlignment, std::nothrow);
+  if (memory == nullptr) return over_limit("out of memory for " + std::to_string(bytes) + " bytes");
+  Tensor t;
+  t.dtype_ = dtype;
+  t.shape_ = shape;
+  t.data_ = static_cast<const std::byte*>(memory);
+  t.owner_ = std::shared_ptr<const void>(memory, [](void* p) { ::operator delete(p, kAlignment); });
+  return t;
+}
+
+Result<Tensor> Tensor::zeros(DType dtype, const Shape& shape) {
+  VB_ASSIGN(Tensor t, allocate(dtype, shape));
+  if (t.byte_size() > 0) std::memset(t.mutable_bytes().data(), 0, t.byte_size());
+  return t;
+}
+
+Result<Tensor> Tensor::borrow(DType dtype, const Shape& shape, std::span<const std::byte> bytes,
+                              std::shared_ptr<const void> owner) {
+  VB_ASSIGN(const int64_t need,
+            checked_multiply(shape.elements(), static_cast<int64_t>(size_of(dtype))));
+  if (static_cast<int64_t>(bytes.size()) != need)
+    return bad_input(std::to_string(bytes.size()) + " bytes for " + std::string(name_of(dtype)) +
+                     " " + shape.to_string());
+  if (reinterpret_cast<uintptr_t>(bytes.data()) % size_of(dtype) != 0)
+    return internal_error("borrowed tensor is not aligned");
+  Tensor t;
+  t.dtype_ = dtype;
+  t.shape_ = shape;
+  t.data_ = bytes.data();
+  t.owner_ = std::move(owner);
+  return t;
+}
+
+Result<Tensor> Tensor::reshaped(const Shape& shape) const {
+  if (shape.elements() != elements())
+    return bad_input("cannot view " + describe() + " as " + shape.to_string());
+  Tensor t = *this;
+  t.shape_ = shape;
+  return t;
+}
+
+std::string Tensor::describe() const {
+  return std::string(name_of(dtype_)) + " " + shape_.to_string();
+}
+
+bool identical(const Tensor& a, const Tensor& b) {
+  return a.dtype() == b.dtype() && a.shape() == b.shape() &&
+         (a.byte_size() == 0 ||
+          std::memcmp(a.bytes().data(), b.bytes().data(), a.byte_size()) == 0);
+}
+
+void tensor_type_mismatch(DType have, DType want) {
+  std::fprintf(stderr, "verbatim: bug: a %s tensor was read as %s\n", name_of(have).data(),
+               name_of(want).data());
+  std::abort();
+}
+
+}  // namespace verbatim

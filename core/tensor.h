@@ -1,0 +1,95 @@
+// A dense row-major array. Copies share storage; whoever allocated a tensor may write it until it
+// hands it on.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+
+#include <verbatim/core/dtype.h>
+#include <verbatim/core/shape.h>
+#include <verbatim/core/status.h>
+
+namespace verbatim {
+
+class Tensor {
+ public:
+  Tensor() = default;  // undefined: stands for an optional input that is absent
+
+  // Uninitialised storage, aligned to 64 bytes. Errors: more than max_tensor_bytes(), or memory
+  // refused.
+  static Result<Tensor> allocate(DType dtype, const Shape& shape);
+  static Result<Tensor> zeros(DType dtype, const Shape& shape);
+  // Borrows `bytes` (in host byte order), kept valid by `owner`: a mapped file, a caller's array.
+  static Result<Tensor> borrow(DType dtype, const Shape& shape, std::span<const std::byte> bytes,
+                               std::shared_ptr<const void> owner);
+  // A copy of `values`, whose count must be the shape's.
+  template <class T>
+  static Result<Tensor> from(const Shape& shape, std::span<const T> values);
+  template <class T>
+  static Result<Tensor> scalar(T value) {
+    return from<T>(Shape{}, std::span<const T>(&value, 1));
+  }
+
+  bool defined() const { return dtype_ != DType::undefined; }
+  DType dtype() const { return dtype_; }
+  const Shape& shape() const { return shape_; }
+  int rank() const { return shape_.rank(); }
+  int64_t dim(int axis) const { return shape_[axis]; }
+  int64_t elements() const { return shape_.elements(); }
+  size_t byte_size() const { return static_cast<size_t>(elements()) * size_of(dtype_); }
+
+  // T must be the dtype's own C++ type.
+  template <class T>
+  std::span<const T> data() const;
+  template <class T>
+  std::span<T> mutable_data();
+  std::span<const std::byte> bytes() const { return {data_, byte_size()}; }
+  std::span<std::byte> mutable_bytes() { return {const_cast<std::byte*>(data_), byte_size()}; }
+
+  // The same storage under another shape with as many elements.
+  Result<Tensor> reshaped(const Shape& shape) const;
+
+  std::string describe() const;  // "float32 [2, 3]"
+
+ private:
+  DType dtype_ = DType::undefined;
+  Shape shape_;
+  const std::byte* data_ = nullptr;
+  std::shared_ptr<const void> owner_;
+};
+
+// Largest tensor that allocate() grants; 16 GiB unless set. Guards against hostile shapes. Set it
+// before threads start.
+size_t max_tensor_bytes();
+void set_max_tensor_bytes(size_t bytes);
+
+// Same dtype, shape and bytes (NaN payloads and signed zeros included).
+bool identical(const Tensor& a, const Tensor& b);
+
+[[noreturn]] void tensor_type_mismatch(DType have, DType want);
+
+template <class T>
+std::span<const T> Tensor::data() const {
+  if (dtype_of<T>() != dtype_) tensor_type_mismatch(dtype_, dtype_of<T>());
+  return {reinterpret_cast<const T*>(data_), static_cast<size_t>(elements())};
+}
+
+template <class T>
+std::span<T> Tensor::mutable_data() {
+  const std::span<const T> view = data<T>();
+  return {const_cast<T*>(view.data()), view.size()};
+}
+
+template <class T>
+Result<Tensor> Tensor::from(const Shape& shape, std::span<const T> values) {
+  if (static_cast<int64_t>(values.size()) != shape.elements())
+    return bad_input(std::to_string(values.size()) + " values for shape " + shape.to_string());
+  VB_ASSIGN(Tensor t, allocate(dtype_of<T>(), shape));
+  std::span<T> out = t.mutable_data<T>();
+  for (size_t i = 0; i < values.size(); ++i) out[i] = values[i];
+  return t;
+}
+
+}  // namespace verbatim
