@@ -1,0 +1,340 @@
+// task, provider, dispute, referee: who is wrong, where, and how little it takes to find out.
+#include <unistd.h>
+
+#include <cstdio>
+#include <thread>
+
+#include <verbatim/cli/common.h>
+#include <verbatim/cli/runs.h>
+#include <verbatim/cli/verdicts.h>
+#include <verbatim/core/signature.h>
+#include <verbatim/verify/dispute.h>
+#if VERBATIM_NET
+#include <verbatim/verify/net/client.h>
+#include <verbatim/verify/net/server.h>
+#endif
+
+namespace verbatim::cli {
+namespace {
+
+int print_verdict(const Context& context, const Verdict& verdict,
+                  const std::vector<std::string>& names, double ms) {
+  print_result(context, verdict_json(verdict, names, {ms, peak_rss_bytes()}),
+               verdict_text(verdict, names));
+  return exit_code(verdict.outcome);
+}
+
+// --- task
+// -----------------------------------------------------------------------------------------------------------------------
+
+struct TaskFlags {
+  RunFlags run;
+  GenerateFlags generate;
+  std::vector<std::string> texts, inputs;
+  std::string output;
+};
+
+Result<int> create_task(const Context& context, TaskFlags flags) {
+  VB_ASSIGN(const auto model, Model::load(flags.run.model));
+  VB_ASSIGN(const CommitLevel level, commit_level(flags.run.commit));
+  Result<Job> job =
+      !flags.inputs.empty()               ? model_job(*model, flags.run, flags.inputs)
+      : model->kind() == ModelKind::llama ? generation_job(*model, flags.run, flags.generate)
+      : model->kind() == ModelKind::bert  ? embedding_job(*model, flags.run, flags.texts)
+                                          : model_job(*model, flags.run, {});
+  if (!job.ok()) return job.status();
+  VB_ASSIGN(const Task task, task_of(*job, *model, level));
+  VB_TRY(write_task(flags.output, task));
+  const std::string id = task_id(task).hex();
+  const size_t nodes = task.program.graph.nodes.size();
+  print_result(context,
+               {{"task", id},
+                {"file", flags.output},
+                {"nodes", nodes},
+                {"max_steps", task.program.max_steps},
+                {"commit", name_of(level)},
+                {"model", task.model_root.hex()},
+                {"program", program_digest(task.program).hex()}},
+               "task " + id + "  " + flags.output + "\n" + std::to_string(nodes) +
+                   " operators a step, up to " + std::to_string(task.program.max_steps) +
+                   " steps, commitment " + std::string(name_of(level)) + "\n");
+  return kDone;
+}
+
+// --- dispute on paper
+// -----------------------------------------------------------------------------------------------------------
+
+Result<int> judge_file(const Context& context, const std::string& path) {
+  const Stopwatch watch;
+  VB_ASSIGN(const Transcript transcript, Transcript::open(path));
+  VB_ASSIGN(const Verdict verdict, judge(transcript));
+  return print_verdict(context, verdict, transcript.party_names(), watch.seconds() * 1000);
+}
+
+Result<int> dispute_status(const Context& context, const std::string& path) {
+  VB_ASSIGN(const Transcript t, Transcript::open(path));
+  const auto names = t.party_names();
+  const std::string state = t.verdict() ? std::string(name_of(t.verdict()->outcome)) : "under way";
+  Json json = {{"task", task_id(t.header().task).hex()},
+               {"parties", names},
+               {"exchanges", t.exchanges().size()},
+               {"torn", t.torn()},
+               {"outcome", state}};
+  std::string text = "task " + task_id(t.header().task).hex() + ", " +
+                     std::to_string(names.size()) + " parties, " +
+                     std::to_string(t.exchanges().size()) + " exchanges: " + state + "\n";
+  if (t.torn())
+    text += "the last entry is cut short; `verbatim dispute resume` goes on before it\n";
+  print_result(context, json, text);
+  return t.verdict() ? exit_code(t.verdict()->outcome) : kNoVerdict;
+}
+
+Result<int> explain_file(const Context& context, const std::string& path) {
+  VB_ASSIGN(const Transcript t, Transcript::open(path));
+  const auto names = t.party_names();
+  Json lines = Json::array();
+  std::string text;
+  for (size_t i = 0; i < t.exchanges().size(); ++i) {
+    lines.push_back(exchange_text(i, t.exchanges()[i], names));
+    text += lines.back().get<std::string>() + "\n";
+  }
+  Json verdict = Json::array();
+  if (t.verdict()) {
+    for (const std::string& line : explain(*t.verdict(), names)) verdict.push_back(line);
+    text += verdict_text(*t.verdict(), names);
+  } else {
+    text += "there is no verdict yet\n";
+  }
+  print_result(context, {{"exchanges", lines}, {"verdict", verdict}}, text);
+  return t.verdict() ? exit_code(t.verdict()->outcome) : kNoVerdict;
+}
+
+// Follows a transcript that another process writes, until its verdict.
+Result<int> watch(const Context& context, const std::string& path) {
+  size_t shown = 0;
+  while (true) {
+    VB_ASSIGN(const Transcript t, Transcript::open(path));
+    const auto names = t.party_names();
+    for (; shown < t.exchanges().size(); ++shown)
+      std::fprintf(stderr, "%s\n", exchange_text(shown, t.exchanges()[shown], names).c_str());
+    if (t.verdict()) return print_verdict(context, *t.verdict(), names, 0);
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  }
+}
+
+#if VERBATIM_NET
+// --- provider and dispute over the network
+// --------------------------------------------------------------------------------------
+
+struct ServeFlags {
+  std::string listen, model, key, fault;
+};
+
+// The graphs whose weights a model offers: a task names its weights by root, so precision and
+// sampling need not be known here.
+Result<Graph> weights_of(const Model& model, const Task& task) {
+  std::string precision_name = "fp32";
+  for (const Shown& s : task.shown)
+    if (s.name == "precision") precision_name = s.text;
+  VB_ASSIGN(const Precision precision, parse_precision(precision_name));
+  GenerateSettings settings;
+  settings.precision = precision;
+  Result<Program> program = model.kind() == ModelKind::llama ? model.generation_program(settings)
+                                                             : model.program(precision);
+  if (!program.ok()) return program.status();
+  program->graph.compute_roots();
+  return std::move(program->graph);
+}
+
+Result<int> serve(const Context& context, const ServeFlags& flags) {
+  VB_ASSIGN(const auto model, Model::load(flags.model));
+  VB_TRY(context.make_backend().status());  // now, not at the first task
+  ServeOptions options;
+  options.listen = flags.listen;
+  if (flags.key.empty()) {
+    VB_ASSIGN(options.key, SigningKey::generate());
+  } else {
+    VB_ASSIGN(options.key, SigningKey::load_or_create(flags.key));
+  }
+  if (!flags.fault.empty()) {
+    VB_ASSIGN(options.provider.fault, parse_fault(flags.fault));
+  }
+  options.make_backend = [&context] { return context.make_backend(); };
+  options.weights = [model](const Task& task) { return weights_of(*model, task); };
+  options.on_ready = [&](const std::string& address) {
+    std::fprintf(stderr, "serving %s on %s with key %s\n", model->name().c_str(), address.c_str(),
+                 to_hex(options.key->public_key().bytes).c_str());
+    if (context.json)
+      print_result(context,
+                   {{"address", address}, {"key", to_hex(options.key->public_key().bytes)}}, "");
+  };
+  VB_TRY(serve_provider(options));
+  return kDone;
+}
+
+struct DisputeFlags {
+  std::string task, output;
+  std::vector<std::string> providers;
+  double budget_s = 60;
+};
+
+struct Connected {
+  std::vector<std::unique_ptr<Party>> owned;
+  std::vector<Party*> parties;
+};
+
+// A provider that cannot be reached takes part all the same: it forfeits.
+Result<Connected> connect(const Task& task, const std::vector<std::string>& addresses,
+                          double budget_s) {
+  Connected c;
+  for (const std::string& address : addresses) {
+    VB_ASSIGN(auto party,
+              connect_party(address, task,
+                            {std::chrono::milliseconds(static_cast<int64_t>(budget_s * 1000))}));
+    c.parties.push_back(party.get());
+    c.owned.push_back(std::move(party));
+  }
+  return c;
+}
+
+Result<int> run(const Context& context, const DisputeFlags& flags) {
+  const Stopwatch watch;
+  VB_ASSIGN(const Task task, read_task(flags.task));
+  VB_ASSIGN(const Connected connected, connect(task, flags.providers, flags.budget_s));
+  std::vector<Disputant> disputants;
+  for (size_t i = 0; i < flags.providers.size(); ++i)
+    disputants.push_back({flags.providers[i], connected.parties[i]});
+  VB_ASSIGN(const Verdict verdict, run_dispute(task, disputants, flags.output));
+  return print_verdict(context, verdict, flags.providers, watch.seconds() * 1000);
+}
+
+Result<int> resume(const Context& context, const std::string& path, double budget_s) {
+  const Stopwatch watch;
+  std::vector<std::string> names;
+  Task task;
+  {
+    VB_ASSIGN(const Transcript t, Transcript::open(path));
+    names = t.party_names();
+    task = t.header().task;
+  }
+  VB_ASSIGN(const Connected connected, connect(task, names, budget_s));
+  VB_ASSIGN(const Verdict verdict, resume_dispute(path, connected.parties));
+  return print_verdict(context, verdict, names, watch.seconds() * 1000);
+}
+
+void register_network(CLI::App& app, CLI::App& dispute, Context& context) {
+  {
+    CLI::App& provider =
+        *app.add_subcommand("provider", "Compute tasks for others, and answer for them");
+    provider.require_subcommand(1);
+    auto flags = std::make_shared<ServeFlags>();
+    CLI::App& c = *provider.add_subcommand(
+        "serve",
+        "Run tasks that referees send, commit to them, and answer questions about any step");
+    c.add_option("--listen", flags->listen,
+                 "ADDRESS:PORT; port 0 takes a free one, which is printed")
+        ->required();
+    c.add_option("--model", flags->model, "The model to serve: a folder or an .onnx file")
+        ->required();
+    c.add_option(
+        "--key", flags->key,
+        "File of the signing key; made where it is missing. Default: a new key for this process");
+    c.add_option(
+        "--inject-fault", flags->fault,
+        "STEP:NODE:ELEMENT:BIT: flip a bit of one operator's output, to see a dispute find it");
+    add_backend_flags(c, context);
+    add_json_flag(c, context);
+    on_run(c, context, [=, &context] { return serve(context, *flags); });
+  }
+  {
+    auto flags = std::make_shared<DisputeFlags>();
+    CLI::App& c = *dispute.add_subcommand(
+        "run", "Give one task to several providers and settle who is wrong");
+    c.add_option("--task", flags->task, "Task file, from `verbatim task create`")->required();
+    c.add_option("--provider", flags->providers, "ADDRESS:PORT of a provider; give two or more")
+        ->required();
+    c.add_option("-o,--output", flags->output, "Transcript to write; must not exist yet")
+        ->required();
+    c.add_option("--budget", flags->budget_s,
+                 "Seconds that each provider has in all, computing included")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    add_json_flag(c, context);
+    on_run(c, context, [=, &context] { return run(context, *flags); });
+  }
+  {
+    auto path = std::make_shared<std::string>();
+    auto budget_s = std::make_shared<double>(60);
+    CLI::App& c = *dispute.add_subcommand(
+        "resume",
+        "Go on with a dispute that was interrupted, with the providers its transcript names");
+    c.add_option("transcript", *path, "Transcript")->required();
+    c.add_option("--budget", *budget_s, "Seconds that each provider has in all")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    add_json_flag(c, context);
+    on_run(c, context, [=, &context] { return resume(context, *path, *budget_s); });
+  }
+}
+#else
+void register_network(CLI::App& app, CLI::App& dispute, Context& context) {
+  for (CLI::App* c : {app.add_subcommand("provider", "Not in this build"),
+                      dispute.add_subcommand("run", "Not in this build"),
+                      dispute.add_subcommand("resume", "Not in this build")}) {
+    c->allow_extras();
+    on_run(*c, context, []() -> Result<int> {
+      return unavailable("this build has no network: configure with -DVERBATIM_NET=ON");
+    });
+  }
+}
+#endif
+
+}  // namespace
+
+void register_dispute(CLI::App& app, Context& context) {
+  {
+    CLI::App& task = *app.add_subcommand("task", "What providers are given");
+    task.require_subcommand(1);
+    auto flags = std::make_shared<TaskFlags>();
+    flags->run.commit = "full";
+    CLI::App& c = *task.add_subcommand(
+        "create",
+        "Write a task: program, inputs, settings and a nonce; weights are named by their roots");
+    c.add_option("model", flags->run.model, "A Hugging Face folder or an .onnx file")->required();
+    c.add_option("--text", flags->texts, "A sentence to embed; may be given several times");
+    c.add_option("--input", flags->inputs, "NAME=FILE, once for each input")
+        ->type_name("NAME=FILE");
+    c.add_option("--precision", flags->run.precision, "fp32, or s1x1 to s4x4");
+    c.add_option("--commit", flags->run.commit, "full: every operator; light: per-step state")
+        ->check(CLI::IsMember({"light", "full"}))
+        ->capture_default_str();
+    c.add_option("-o,--output", flags->output, "Task file to write")->required();
+    add_generate_flags(c, flags->generate);
+    add_json_flag(c, context);
+    on_run(c, context, [=, &context] { return create_task(context, *flags); });
+  }
+  CLI::App& dispute = *app.add_subcommand("dispute", "Settle which of several providers is wrong");
+  dispute.require_subcommand(1);
+  register_network(app, dispute, context);
+  const auto on_transcript = [&](CLI::App& parent, const char* name, const char* help,
+                                 Result<int> (*body)(const Context&, const std::string&)) {
+    auto path = std::make_shared<std::string>();
+    CLI::App& c = *parent.add_subcommand(name, help);
+    c.add_option("transcript", *path, "Transcript of a dispute")->required();
+    add_json_flag(c, context);
+    on_run(c, context, [=, &context] { return body(context, *path); });
+  };
+  on_transcript(dispute, "status", "How far a dispute is", dispute_status);
+  on_transcript(dispute, "watch", "Follow a dispute that another process runs, until its verdict",
+                watch);
+  on_transcript(dispute, "explain", "Every question and answer, and the verdict in sentences",
+                explain_file);
+  CLI::App& referee = *app.add_subcommand("referee", "Judge disputes");
+  referee.require_subcommand(1);
+  on_transcript(
+      referee, "judge",
+      "Judge a transcript again, offline; it must lead to the recorded verdict, byte for byte",
+      judge_file);
+}
+
+}  // namespace verbatim::cli

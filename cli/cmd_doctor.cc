@@ -1,0 +1,64 @@
+// doctor: what this machine has, and what would run here.
+#include <oneapi/tbb/version.h>
+#include <openssl/crypto.h>
+
+#include <verbatim/cli/common.h>
+#include <verbatim/core/cpu.h>
+#include <verbatim/core/fp_guard.h>
+#include <verbatim/core/parallel.h>
+#include <verbatim/kernels/backend.h>
+#include <verbatim/repops/semantics.h>
+
+namespace verbatim::cli {
+namespace {
+
+Result<int> doctor(const Context& context) {
+  Json backends = Json::object();
+  std::string backend_text;
+  for (const char* name : {"reference", "avx2", "avx512", "neon", "cuda"}) {
+    const auto backend = verbatim::make_backend(name);
+    backends[name] = backend.ok() ? "available" : backend.status().message();
+    backend_text += "  " + std::string(name) + ": " + backends[name].get<std::string>() + "\n";
+  }
+  const auto chosen = context.make_backend();
+  const std::string would_run =
+      chosen.ok() ? std::string((*chosen)->name()) : chosen.status().message();
+  const Status environment = check_float_environment();
+  const std::string floats =
+      describe_float_environment() +
+      (environment.ok() ? ": nearest-even, subnormals kept" : ": NOT the contract's");
+
+  Json json;
+  json["cpu"] = {
+      {"model", cpu_model_name()}, {"features", cpu_feature_names()}, {"threads", thread_count()}};
+  json["gpu"] = nullptr;  // this build has no CUDA backend
+  json["backends"] = backends;
+  json["backend"] = would_run;
+  json["float_environment"] = {{"ok", environment.ok()}, {"control", describe_float_environment()}};
+  json["semantics"] = kSemanticsVersion;
+  json["libraries"] = {{"openssl", OpenSSL_version(OPENSSL_VERSION)}, {"tbb", TBB_VERSION_STRING}};
+  std::string features;
+  for (const std::string& f : cpu_feature_names()) features += " " + f;
+  print_result(context, json,
+               "cpu: " + cpu_model_name() + "," +
+                   (features.empty() ? " no vector features" : features) + ", " +
+                   std::to_string(thread_count()) +
+                   " threads\ngpu: none (this build has no CUDA backend)\nbackends:\n" +
+                   backend_text + "would run: " + would_run + "\nfloating point: " + floats +
+                   "\nsemantics version: " + std::to_string(kSemanticsVersion) + "\nlibraries: " +
+                   OpenSSL_version(OPENSSL_VERSION) + ", oneTBB " + TBB_VERSION_STRING + "\n");
+  return environment.ok() && chosen.ok() ? kDone : 69;
+}
+
+}  // namespace
+
+void register_doctor(CLI::App& app, Context& context) {
+  CLI::App& c = *app.add_subcommand(
+      "doctor",
+      "Check this machine: CPU features, backends, floating-point environment, libraries");
+  add_backend_flags(c, context);
+  add_json_flag(c, context);
+  on_run(c, context, [&context] { return doctor(context); });
+}
+
+}  // namespace verbatim::cli

@@ -1,0 +1,144 @@
+// receipt show | validate | verify, and trace diff.
+#include <verbatim/cli/common.h>
+#include <verbatim/cli/runs.h>
+#include <verbatim/cli/verdicts.h>
+#include <verbatim/verify/receipt.h>
+#include <verbatim/verify/trace.h>
+
+namespace verbatim::cli {
+namespace {
+
+Result<int> show(const Context& context, const std::string& path) {
+  VB_ASSIGN(const Receipt r, read_receipt(path));
+  Json inputs = Json::object(), outputs = Json::object(), shown = Json::object();
+  std::string text = "task " + task_id(r.task).hex() + "\nmodel " + printable(r.task.model_name) +
+                     "  root " + r.task.model_root.hex() + "\nprogram " +
+                     r.task.program_root.hex() + "\n";
+  for (const Shown& s : r.task.shown) {
+    shown[s.name] = s.text;
+    text += "  " + s.name + ": " + printable(s.text) + "\n";
+  }
+  for (const InputRoot& in : r.task.inputs) {
+    inputs[in.name] = in.root.hex();
+    text += "input " + in.root.hex() + "  " + in.name + "\n";
+  }
+  for (const OutputRoot& out : r.outputs) {
+    outputs[out.name] = out.root.hex();
+    text += "output " + out.root.hex() + "  " + out.name + "\n";
+  }
+  const std::string signer = r.signed_by ? to_hex(r.signed_by->key.bytes) : "";
+  Json json = {{"semantics", r.task.semantics},
+               {"task", task_id(r.task).hex()},
+               {"model", {{"name", r.task.model_name}, {"root", r.task.model_root.hex()}}},
+               {"program", r.task.program_root.hex()},
+               {"settings", shown},
+               {"inputs", inputs},
+               {"commit", name_of(r.task.level)},
+               {"steps", r.steps},
+               {"outputs", outputs},
+               {"root", r.final_root.hex()}};
+  json["signed_by"] = signer.empty() ? Json(nullptr) : Json(signer);
+  print_result(context, json,
+               text + "commitment " + std::string(name_of(r.task.level)) + ", " +
+                   std::to_string(r.steps) + " steps, semantics version " +
+                   std::to_string(r.task.semantics) + "\nsigned by " +
+                   (signer.empty() ? "nobody" : signer) + "\nroot " + r.final_root.hex() + "\n");
+  return kDone;
+}
+
+int print_report(const Context& context, const ReceiptReport& report) {
+  print_result(context, report_json(report), report_text(report));
+  return report_exit_code(report);
+}
+
+Result<int> validate(const Context& context, const std::string& path) {
+  VB_ASSIGN(const Receipt receipt, read_receipt(path));
+  return print_report(context, validate_receipt(receipt));
+}
+
+struct VerifyFlags {
+  std::string receipt, model;
+  std::vector<std::string> inputs;
+};
+
+Result<int> verify(const Context& context, const VerifyFlags& flags) {
+  VB_ASSIGN(const Receipt receipt, read_receipt(flags.receipt));
+  VB_ASSIGN(const auto model, Model::load(flags.model));
+  VB_ASSIGN(Job job, job_of_receipt(*model, receipt.task.shown, flags.inputs));
+  VB_ASSIGN(const auto backend, context.make_backend());
+  job.program.graph.compute_roots();
+  return print_report(context,
+                      verify_receipt(receipt, job.program, job.inputs, *backend, model->root()));
+}
+
+Result<int> diff(const Context& context, const std::string& a_path, const std::string& b_path,
+                 double tolerance) {
+  VB_ASSIGN(const TraceReader a, TraceReader::open(a_path));
+  VB_ASSIGN(const TraceReader b, TraceReader::open(b_path));
+  VB_ASSIGN(const TraceDiff d, trace_diff(a, b, tolerance));
+  if (d.equal) {
+    print_result(context, {{"equal", true}}, "the traces are equal\n");
+    return kDone;
+  }
+  const Json json = {{"equal", false},      {"step", d.step},     {"node", d.node},
+                     {"operator", d.title}, {"tile", d.tile},     {"element", d.element},
+                     {"a_bits", d.a_bits},  {"b_bits", d.b_bits}, {"ulp", d.ulp},
+                     {"reason", d.reason}};
+  std::string text = "first difference: step " + std::to_string(d.step) + ", node " +
+                     std::to_string(d.node) + " (" + d.title + ")";
+  text += d.element < 0 ? ": " + d.reason + "\n"
+                        : ", tile " + std::to_string(d.tile) + ", element " +
+                              std::to_string(d.element) + ": " + d.a_bits + " and " + d.b_bits +
+                              ", " + std::to_string(d.ulp) + " ULP apart\n";
+  print_result(context, json, text);
+  return kRefuted;
+}
+
+}  // namespace
+
+void register_receipt(CLI::App& app, Context& context) {
+  CLI::App& receipt = *app.add_subcommand("receipt", "Show and check receipts");
+  receipt.require_subcommand(1);
+  auto flags = std::make_shared<VerifyFlags>();
+  {
+    CLI::App& c = *receipt.add_subcommand(
+        "show", "Print what a receipt says; everything shown is bound by its root");
+    c.add_option("file", flags->receipt, "Receipt")->required();
+    add_json_flag(c, context);
+    on_run(c, context, [=, &context] { return show(context, flags->receipt); });
+  }
+  {
+    CLI::App& c = *receipt.add_subcommand(
+        "validate", "Check a receipt's form, hashes and signature; nothing is recomputed");
+    c.add_option("file", flags->receipt, "Receipt")->required();
+    add_json_flag(c, context);
+    on_run(c, context, [=, &context] { return validate(context, flags->receipt); });
+  }
+  {
+    CLI::App& c = *receipt.add_subcommand(
+        "verify", "Run the program again and compare: VERIFIED (0), REFUTED (1) or NO_VERDICT (2)");
+    c.add_option("file", flags->receipt, "Receipt")->required();
+    c.add_option("--model", flags->model, "The model: a folder or an .onnx file")->required();
+    c.add_option(
+         "--input", flags->inputs,
+         "NAME=FILE for each input, for a receipt of `run`; texts and prompts are in the receipt")
+        ->type_name("NAME=FILE");
+    add_backend_flags(c, context);
+    add_json_flag(c, context);
+    on_run(c, context, [=, &context] { return verify(context, *flags); });
+  }
+  CLI::App& trace = *app.add_subcommand("trace", "Compare stored runs (`run --trace DIR`)");
+  trace.require_subcommand(1);
+  auto a = std::make_shared<std::string>(), b = std::make_shared<std::string>();
+  auto tolerance = std::make_shared<double>(0);
+  CLI::App& c = *trace.add_subcommand(
+      "diff", "The first step, operator and element at which two traces differ");
+  c.add_option("a", *a, "Trace folder")->required();
+  c.add_option("b", *b, "Trace folder")->required();
+  c.add_option("--tolerance", *tolerance, "Absolute difference that counts as equal; 0: bits")
+      ->check(CLI::NonNegativeNumber);
+  add_json_flag(c, context);
+  on_run(c, context, [=, &context] { return diff(context, *a, *b, *tolerance); });
+}
+
+}  // namespace verbatim::cli

@@ -1,0 +1,224 @@
+#include <verbatim/cli/runs.h>
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+
+#include <verbatim/core/file.h>
+#include <verbatim/core/npy.h>
+#include <verbatim/core/signature.h>
+#include <verbatim/repops/onnx/import.h>
+#include <verbatim/verify/receipt.h>
+#include <verbatim/verify/trace.h>
+
+namespace verbatim::cli {
+namespace {
+
+// Passes everything to each of several sinks.
+class Fanout final : public TraceSink {
+ public:
+  void add(TraceSink* sink) { sinks_.push_back(sink); }
+  bool empty() const { return sinks_.empty(); }
+  Status on_node(uint64_t step, int32_t node, std::span<const Tensor> in,
+                 std::span<const Tensor> out) override {
+    for (TraceSink* s : sinks_) VB_TRY(s->on_node(step, node, in, out));
+    return {};
+  }
+  Status on_step_end(uint64_t step, std::span<const Tensor> in,
+                     std::span<const Tensor> out) override {
+    for (TraceSink* s : sinks_) VB_TRY(s->on_step_end(step, in, out));
+    return {};
+  }
+
+ private:
+  std::vector<TraceSink*> sinks_;
+};
+
+Result<Tensor> read_tensor(const std::string& path) {
+  if (!path.ends_with(".pb")) return read_npy(path);
+  VB_ASSIGN(const Bytes bytes, read_file(path, max_tensor_bytes()));
+  return parse_onnx_tensor(bytes, path);
+}
+
+Result<std::map<std::string, Tensor>> read_inputs(const std::vector<std::string>& flags) {
+  std::map<std::string, Tensor> tensors;
+  for (const std::string& flag : flags) {
+    const size_t equals = flag.find('=');
+    if (equals == std::string::npos || equals == 0)
+      return usage_error("--input takes NAME=FILE, not '" + printable(flag) + "'");
+    VB_ASSIGN(Tensor t, read_tensor(flag.substr(equals + 1)));
+    if (!tensors.emplace(flag.substr(0, equals), std::move(t)).second)
+      return usage_error("input '" + printable(flag.substr(0, equals)) + "' is given twice");
+  }
+  return tensors;
+}
+
+// A number among the settings that a receipt shows. std::from_chars: the same in every locale.
+template <class T>
+Result<T> number(const std::map<std::string, std::string>& said, const std::string& name) {
+  const auto it = said.find(name);
+  T value{};
+  if (it == said.end()) return bad_input("the receipt does not say '" + name + "'");
+  const char *begin = it->second.data(), *end = begin + it->second.size();
+  const auto [last, error] = std::from_chars(begin, end, value);
+  if (error != std::errc() || last != end)
+    return bad_input("the receipt's '" + name + "' is not a number");
+  return value;
+}
+
+}  // namespace
+
+Result<Job> model_job(const Model& model, const RunFlags& flags,
+                      const std::vector<std::string>& input_flags) {
+  VB_ASSIGN(const Precision precision, parse_precision(flags.precision));
+  Job job;
+  VB_ASSIGN(job.program, model.program(precision));
+  VB_ASSIGN(const auto given, read_inputs(input_flags));
+  for (const GraphInput& in : job.program.graph.inputs) {
+    const auto it = given.find(in.name);
+    if (it == given.end())
+      return usage_error("input '" + printable(in.name) + "' is missing: give --input " +
+                         printable(in.name) + "=FILE");
+    job.inputs.push_back(it->second);
+  }
+  for (const auto& [name, tensor] : given)
+    if (std::ranges::none_of(job.program.graph.inputs,
+                             [&](const GraphInput& in) { return in.name == name; }))
+      return usage_error("the model has no input '" + printable(name) + "'");
+  job.model_name = model.name();
+  job.shown = {{"precision", flags.precision}};
+  return job;
+}
+
+Result<Job> embedding_job(const Model& model, const RunFlags& flags,
+                          const std::vector<std::string>& texts) {
+  VB_ASSIGN(const Precision precision, parse_precision(flags.precision));
+  Job job;
+  VB_ASSIGN(job.program, model.embedding_program(precision));
+  VB_ASSIGN(job.inputs, model.embedding_inputs(texts));
+  job.model_name = model.name();
+  job.shown = {{"precision", flags.precision}};
+  for (size_t i = 0; i < texts.size(); ++i)
+    job.shown.emplace_back("text " + std::to_string(i), texts[i]);
+  return job;
+}
+
+Result<Job> generation_job(const Model& model, const RunFlags& flags, const GenerateFlags& g) {
+  GenerateSettings settings;
+  settings.max_tokens = g.max_tokens;
+  settings.sampling = {g.temperature, g.top_k, g.top_p, g.min_p, g.seed, 0};
+  VB_ASSIGN(settings.precision, parse_precision(flags.precision));
+  Job job;
+  VB_ASSIGN(job.program, model.generation_program(settings));
+  VB_ASSIGN(const std::vector<int64_t> prompt, model.prompt_tokens(g.prompt));
+  VB_ASSIGN(job.inputs, model.generation_inputs(prompt, settings));
+  job.model_name = model.name();
+  job.shown = {{"max_tokens", std::to_string(g.max_tokens)},
+               {"min_p", Json(g.min_p).dump()},
+               {"precision", flags.precision},
+               {"prompt", g.prompt},
+               {"seed", std::to_string(g.seed)},
+               {"temperature", Json(g.temperature).dump()},
+               {"top_k", std::to_string(g.top_k)},
+               {"top_p", Json(g.top_p).dump()}};
+  return job;
+}
+
+Result<Job> job_of_receipt(const Model& model, const std::vector<Shown>& shown,
+                           const std::vector<std::string>& input_flags) {
+  std::map<std::string, std::string> said;
+  for (const Shown& s : shown) said.emplace(s.name, s.text);
+  RunFlags flags;
+  flags.precision = said.contains("precision") ? said["precision"] : "fp32";
+  if (!input_flags.empty()) return model_job(model, flags, input_flags);
+  if (model.kind() == ModelKind::bert) {
+    std::vector<std::string> texts;
+    while (said.contains("text " + std::to_string(texts.size())))
+      texts.push_back(said["text " + std::to_string(texts.size())]);
+    if (texts.empty())
+      return usage_error("the receipt names no texts: give the inputs with --input NAME=FILE");
+    return embedding_job(model, flags, texts);
+  }
+  if (model.kind() == ModelKind::llama) {
+    GenerateFlags g;
+    g.prompt = said["prompt"];
+    VB_ASSIGN(g.max_tokens, number<int64_t>(said, "max_tokens"));
+    VB_ASSIGN(g.seed, number<uint64_t>(said, "seed"));
+    VB_ASSIGN(g.top_k, number<int64_t>(said, "top_k"));
+    VB_ASSIGN(g.temperature, number<float>(said, "temperature"));
+    VB_ASSIGN(g.top_p, number<float>(said, "top_p"));
+    VB_ASSIGN(g.min_p, number<float>(said, "min_p"));
+    return generation_job(model, flags, g);
+  }
+  return usage_error("give the inputs of the run with --input NAME=FILE");
+}
+
+Result<Task> task_of(Job& job, const Model& model, CommitLevel level) {
+  Task task;
+  task.level = level;
+  task.model_name = job.model_name;
+  task.model_root = model.root();
+  job.program.graph.compute_roots();
+  task.program = job.program;
+  task.inputs = job.inputs;
+  for (const auto& [name, text] : job.shown) task.shown.push_back({name, text});
+  std::ranges::sort(task.shown, {}, &Shown::name);
+  VB_ASSIGN(const Bytes nonce, random_bytes(task.nonce.size()));
+  std::ranges::copy(nonce, task.nonce.begin());
+  VB_TRY(validate_task(task));
+  return task;
+}
+
+Result<Outcome> run_job(const Context& context, const RunFlags& flags, const Model& model,
+                        Job& job) {
+  VB_ASSIGN(const std::unique_ptr<Backend> backend, context.make_backend());
+  std::optional<Task> task;
+  std::optional<Committer> committer;
+  std::unique_ptr<TraceWriter> trace;
+  Fanout sinks;
+  if (!flags.receipt.empty()) {
+    VB_ASSIGN(const CommitLevel level, commit_level(flags.commit));
+    VB_ASSIGN(task, task_of(job, model, level));
+    committer.emplace(job.program, level, task_id(*task));
+    sinks.add(&*committer);
+  }
+  if (!flags.trace.empty()) {
+    job.program.graph.compute_roots();
+    VB_ASSIGN(trace, TraceWriter::create(flags.trace, job.program.graph));
+    sinks.add(trace.get());
+  }
+  RunOptions options;
+  options.sink = sinks.empty() ? nullptr : &sinks;
+  options.on_step = job.on_step;
+  Outcome outcome;
+  outcome.backend = backend->name();
+  const Stopwatch watch;
+  VB_ASSIGN(outcome.run, run_program(job.program, *backend, job.inputs, options));
+  outcome.seconds = watch.seconds();
+  if (committer) {
+    const Receipt receipt = make_receipt(*task, committer->finish());
+    VB_TRY(write_receipt(flags.receipt, receipt));
+    outcome.receipt_file = flags.receipt;
+    outcome.receipt_root = receipt.final_root;
+  }
+  if (trace) {
+    VB_ASSIGN(const TraceStats stats, trace->close());
+    outcome.trace_note = std::to_string(stats.values) + " values, " +
+                         format_bytes(static_cast<double>(stats.bytes)) + ", " +
+                         std::to_string(stats.seconds) + " s spent storing them in " + flags.trace;
+  }
+  return outcome;
+}
+
+void add_commitment(Json& json, std::string& text, const Outcome& outcome) {
+  if (outcome.receipt_root) {
+    json["receipt"] = {{"file", outcome.receipt_file}, {"root", outcome.receipt_root->hex()}};
+    text += "receipt " + outcome.receipt_root->hex() + "  " + outcome.receipt_file + "\n";
+  }
+  if (!outcome.trace_note.empty()) {
+    json["trace"] = outcome.trace_note;
+    text += "trace: " + outcome.trace_note + "\n";
+  }
+}
+
+}  // namespace verbatim::cli

@@ -1,0 +1,69 @@
+// A job is a program with its inputs, as the flags of run, embed and generate (and of task create
+// and receipt verify, which take the same) describe it.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <verbatim/cli/common.h>
+#include <verbatim/repops/executor.h>
+#include <verbatim/repops/models/model.h>
+#include <verbatim/verify/committer.h>
+#include <verbatim/verify/task.h>
+
+namespace verbatim::cli {
+
+struct RunFlags {
+  std::string model, precision = "fp32", receipt, commit = "light", trace;
+};
+
+struct GenerateFlags {
+  std::string prompt;
+  int64_t max_tokens = 64;
+  float temperature = 0;
+  int64_t top_k = 0;
+  float top_p = 1, min_p = 0;
+  uint64_t seed = 0;
+};
+void add_generate_flags(CLI::App& command, GenerateFlags& flags);
+
+struct Job {
+  Program program;
+  Tensors inputs;
+  std::string model_name;
+  std::vector<std::pair<std::string, std::string>>
+      shown;  // what a person is told of the task: bound by it
+  std::function<bool(uint64_t, std::span<const Tensor>)> on_step;
+};
+Result<Job> model_job(const Model& model, const RunFlags& flags,
+                      const std::vector<std::string>& input_flags);
+Result<Job> embedding_job(const Model& model, const RunFlags& flags,
+                          const std::vector<std::string>& texts);
+Result<Job> generation_job(const Model& model, const RunFlags& flags,
+                           const GenerateFlags& generate);
+
+// The job that a receipt or task describes by what it shows; tensors that it does not show come
+// from --input flags.
+Result<Job> job_of_receipt(const Model& model, const std::vector<Shown>& shown,
+                           const std::vector<std::string>& input_flags);
+
+struct Outcome {
+  RunResult run;
+  std::string backend;
+  double seconds = 0;
+  std::string receipt_file, trace_note;
+  std::optional<Digest> receipt_root;
+};
+// Runs a job with what the flags ask for: a receipt, a trace.
+Result<Outcome> run_job(const Context& context, const RunFlags& flags, const Model& model,
+                        Job& job);
+
+// The receipt and trace of a run, for both kinds of output.
+void add_commitment(Json& json, std::string& text, const Outcome& outcome);
+
+// The task of a job, with a fresh nonce. Hashes the model's weights, and fills the roots of the
+// job's own graph.
+Result<Task> task_of(Job& job, const Model& model, CommitLevel level);
+
+}  // namespace verbatim::cli

@@ -1,0 +1,204 @@
+#include <verbatim/cli/selftest.h>
+
+#include <bit>
+#include <vector>
+
+#include <verbatim/core/philox.h>
+#include <verbatim/core/tensor_root.h>
+#include <verbatim/repops/executor.h>
+#include <verbatim/repops/semantics.h>
+
+namespace verbatim::cli {
+namespace {
+
+// Reproducible tensors. Every third value is drawn from all bit patterns, subnormals, infinities
+// and NaN among them, where `wild`.
+class Inputs {
+ public:
+  explicit Inputs(uint64_t seed) : seed_(seed) {}
+
+  Tensor floats(const Shape& shape, bool wild = false) {
+    std::vector<float> v(static_cast<size_t>(shape.elements()));
+    for (float& x : v)
+      x = wild && next() % 3 == 0 ? float_of(static_cast<uint32_t>(next())) : moderate();
+    return *Tensor::from<float>(shape, v);
+  }
+  Tensor integers(const Shape& shape, int64_t bound) {
+    std::vector<int64_t> v(static_cast<size_t>(shape.elements()));
+    for (int64_t& x : v) x = static_cast<int64_t>(next() % static_cast<uint64_t>(bound));
+    return *Tensor::from<int64_t>(shape, v);
+  }
+
+ private:
+  uint64_t next() { return philox_u64(seed_, position_++, 0); }
+  // Sign and significand at random, exponent from -6 to 2.
+  float moderate() {
+    const uint64_t r = next();
+    const auto exponent = static_cast<uint32_t>(121 + (r >> 32) % 9);
+    return float_of(static_cast<uint32_t>(r & 0x807FFFFF) | exponent << 23);
+  }
+  uint64_t seed_, position_ = 0;
+};
+
+// A graph under construction whose outputs are all hashed.
+class Group {
+ public:
+  ValueId constant(Tensor t) { return b_.constant("c" + std::to_string(count_++), std::move(t)); }
+  ValueId onnx(std::string_view op, std::vector<ValueId> in, Attributes a = {}) {
+    return keep(b_.add(op, "", std::move(in), std::move(a)));
+  }
+  ValueId own(std::string_view op, std::vector<ValueId> in, Attributes a = {}, int outputs = 1) {
+    const ValueId first = b_.add(op, kVerbatimDomain, std::move(in), std::move(a), "", outputs);
+    for (int i = 0; i < outputs; ++i) keep(first + i);
+    return first;
+  }
+  Result<Digest> digest(Backend& backend) {
+    VB_ASSIGN(const Graph graph, b_.finish());
+    VB_ASSIGN(const Executor executor, Executor::create(graph, backend));
+    VB_ASSIGN(const Tensors outputs, executor.run_step(0, {}));
+    Writer w;
+    for (const Tensor& t : outputs) w.raw(tensor_root(t).bytes);
+    return tagged_hash("verbatim.selftest.1", w.bytes());
+  }
+
+ private:
+  ValueId keep(ValueId v) {
+    b_.output("o" + std::to_string(count_++), v);
+    return v;
+  }
+  GraphBuilder b_;
+  int count_ = 0;
+};
+
+void unary(Group& g, Inputs& in) {
+  const ValueId x = g.constant(in.floats({97, 31}, true));
+  for (const char* op :
+       {"Exp",  "Log",  "Sin",   "Cos",   "Tan",   "Asin", "Acos",      "Atan",     "Sinh",
+        "Cosh", "Tanh", "Asinh", "Acosh", "Atanh", "Erf",  "Sigmoid",   "Softplus", "Sqrt",
+        "Neg",  "Abs",  "Floor", "Ceil",  "Round", "Gelu", "Reciprocal"})
+    g.onnx(op, {x});
+}
+
+void elementwise(Group& g, Inputs& in) {
+  const ValueId a = g.constant(in.floats({5, 7, 33}, true)),
+                b = g.constant(in.floats({7, 1}, true)), c = g.constant(in.floats({5, 7, 33}));
+  for (const char* op : {"Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "Less", "Equal"})
+    g.onnx(op, {a, b});
+  g.onnx("Where", {g.onnx("Greater", {a, b}), a, c});
+  for (int64_t to : {10, 16, 6, 11}) g.onnx("Cast", {a}, {{"to", to}});
+}
+
+void reduction(Group& g, Inputs& in) {
+  const ValueId x = g.constant(in.floats({3, 1100, 5}));
+  const ValueId axis = g.constant(*Tensor::from<int64_t>(Shape{1}, std::vector<int64_t>{1}));
+  for (const char* op :
+       {"ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceSumSquare"})
+    g.onnx(op, {x, axis});
+  g.onnx("ArgMax", {x}, {{"axis", int64_t{1}}});
+}
+
+void matmul(Group& g, Inputs& in) {
+  const ValueId x = g.constant(in.floats({37, 1300})), w = g.constant(in.floats({45, 1300})),
+                bias = g.constant(in.floats({45}));
+  g.own("Linear", {x, w, bias});
+  g.own("Linear", {g.constant(in.floats({1, 700}, true)), g.constant(in.floats({19, 700}))});
+  g.onnx("MatMul", {g.constant(in.floats({2, 3, 9, 65})), g.constant(in.floats({3, 65, 17}))});
+  g.onnx("Gemm",
+         {g.constant(in.floats({23, 11})), g.constant(in.floats({29, 23})),
+          g.constant(in.floats({29}))},
+         {{"transA", int64_t{1}}, {"transB", int64_t{1}}, {"alpha", 0.75f}, {"beta", 1.5f}});
+}
+
+void normalization(Group& g, Inputs& in) {
+  const ValueId x = g.constant(in.floats({13, 384})), gamma = g.constant(in.floats({384})),
+                beta = g.constant(in.floats({384}));
+  g.onnx("Softmax", {x});
+  g.onnx("LogSoftmax", {x});
+  g.onnx("LayerNormalization", {x, gamma, beta});
+  g.onnx("RMSNormalization", {x, gamma});
+  g.own("L2Normalize", {x});
+  g.own("MeanPool", {g.constant(in.floats({3, 40, 24})), g.constant(in.integers({3}, 40))});
+}
+
+void attention(Group& g, Inputs& in) {
+  const Attributes plain = {{"heads", int64_t{4}}, {"scale", 0.25f}};
+  g.own("Attention",
+        {g.constant(in.floats({2, 19, 64})), g.constant(in.floats({2, 150, 64})),
+         g.constant(in.floats({2, 150, 64})),
+         g.constant(*Tensor::from<int64_t>(Shape{2}, std::vector<int64_t>{150, 33}))},
+        plain);
+  // Past the restart at 2048 keys, grouped heads, causal.
+  g.own("Attention",
+        {g.constant(in.floats({1, 3, 32})), g.constant(in.floats({1, 2200, 16})),
+         g.constant(in.floats({1, 2200, 16}))},
+        {{"heads", int64_t{4}},
+         {"kv_heads", int64_t{2}},
+         {"scale", 0.35355338f},
+         {"causal", int64_t{1}}});
+  g.own("RotaryEmbedding",
+        {g.constant(in.floats({2, 9, 64})), g.constant(in.floats({9, 8})),
+         g.constant(in.floats({9, 8}))},
+        {{"heads", int64_t{4}}});
+}
+
+void sliced(Group& g, Inputs& in) {
+  for (int64_t p = 1; p <= 4; ++p) {
+    const ValueId x =
+        g.own("Slices", {g.constant(in.floats({11, 530}, p == 2))}, {{"count", p}}, 2);
+    const ValueId w =
+        g.own("Slices", {g.constant(in.floats({21, 530}))}, {{"count", 1 + p % 4}}, 2);
+    g.own("SlicedLinear", {x, x + 1, w, w + 1});
+  }
+}
+
+void sampling(Group& g, Inputs& in) {
+  for (int64_t i = 0; i < 16; ++i) {
+    const ValueId logits = g.constant(in.floats({1, 257})),
+                  position = g.constant(in.integers({1}, 1 << 20));
+    g.own("Sample", {logits, position},
+          {{"temperature", i == 0 ? 0.0f : 0.8f},
+           {"seed", 17 * i},
+           {"top_k", i % 3 * 20},
+           {"top_p", i % 2 ? 0.9f : 1.0f}});
+  }
+}
+
+struct NamedGroup {
+  const char* name;
+  void (*build)(Group&, Inputs&);
+};
+constexpr NamedGroup kGroups[] = {{"unary", unary},
+                                  {"elementwise", elementwise},
+                                  {"reduction", reduction},
+                                  {"matmul", matmul},
+                                  {"normalization", normalization},
+                                  {"attention", attention},
+                                  {"sliced", sliced},
+                                  {"sampling", sampling}};
+
+}  // namespace
+
+Result<SelftestDigests> run_selftest(Backend& backend, uint64_t seed) {
+  SelftestDigests digests;
+  uint64_t stream = 0;
+  for (const NamedGroup& named : kGroups) {
+    // Groups draw from seeds of their own, so that adding one leaves the others' digests alone.
+    Inputs inputs(philox_u64(seed, stream++, 1));
+    Group group;
+    named.build(group, inputs);
+    Result<Digest> digest = group.digest(backend);
+    if (!digest.ok()) return digest.status().with_context(named.name);
+    digests.emplace(named.name, *digest);
+  }
+  return digests;
+}
+
+const std::map<std::string, std::string>* golden_digests(uint64_t seed) {
+  static const std::map<uint64_t, std::map<std::string, std::string>> kGolden = {
+#include <verbatim/cli/selftest_golden.inc>
+  };
+  const auto it = kGolden.find(seed);
+  return it == kGolden.end() ? nullptr : &it->second;
+}
+
+}  // namespace verbatim::cli

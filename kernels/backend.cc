@@ -1,0 +1,65 @@
+#include <verbatim/kernels/backend.h>
+
+#include <cstdlib>
+
+#include <verbatim/core/cpu.h>
+#include <verbatim/kernels/cpu/cpu_backend.h>
+
+namespace verbatim {
+namespace {
+
+// What the build has (kernels/CMakeLists.txt) beside what the processor can.
+#if defined(VERBATIM_KERNELS_X86)
+constexpr bool kX86 = true, kArm = false;
+#elif defined(VERBATIM_KERNELS_ARM)
+constexpr bool kX86 = false, kArm = true;
+#else
+constexpr bool kX86 = false, kArm = false;
+#endif
+
+std::string missing(bool built, const char* processor, bool present, const char* features) {
+  if (!built) return std::string("this program is not built for ") + processor;
+  if (!present) return std::string("this processor, or its operating system, lacks ") + features;
+  return "";
+}
+
+std::unique_ptr<Backend> construct(std::string_view name) {
+#if defined(VERBATIM_KERNELS_X86)
+  if (name == "avx512") return std::make_unique<CpuBackend>(avx512::kKernels);
+  if (name == "avx2") return std::make_unique<CpuBackend>(avx2::kKernels);
+#elif defined(VERBATIM_KERNELS_ARM)
+  if (name == "neon") return std::make_unique<CpuBackend>(neon::kKernels);
+#endif
+  return make_reference_backend();
+}
+
+}  // namespace
+
+std::vector<BackendInfo> list_backends() {
+  const CpuFeatures& cpu = cpu_features();
+  return {
+      {"avx512", missing(kX86, "x86-64", cpu.avx512, "AVX-512 F, BW, DQ or VL")},
+      {"avx2", missing(kX86, "x86-64", cpu.avx2_fma, "AVX2 or FMA")},
+      {"neon", missing(kArm, "AArch64", cpu.neon, "Advanced SIMD")},
+      {"reference", ""},
+  };
+}
+
+Result<std::unique_ptr<Backend>> make_backend(std::string_view name) {
+  if (name.empty() || name == "auto") {
+    const char* forced = std::getenv("VERBATIM_BACKEND");
+    if (forced != nullptr && *forced != '\0' && std::string_view(forced) != "auto")
+      return make_backend(forced);
+    for (const BackendInfo& b : list_backends())
+      if (b.missing.empty()) return construct(b.name);
+  }
+  std::string names;
+  for (const BackendInfo& b : list_backends()) {
+    if (b.name == name && b.missing.empty()) return construct(name);
+    if (b.name == name) return unavailable("backend '" + b.name + "': " + b.missing);
+    names += ", " + b.name;
+  }
+  return usage_error("no backend '" + std::string(name) + "'; there are auto" + names);
+}
+
+}  // namespace verbatim

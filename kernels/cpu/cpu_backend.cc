@@ -1,0 +1,111 @@
+#include <verbatim/kernels/cpu/cpu_backend.h>
+
+#include <mutex>
+#include <vector>
+
+namespace verbatim {
+namespace {
+
+struct Entry {
+  std::string_view domain, op;
+  RunFn run;
+};
+constexpr Entry kEntries[] = {
+    {kVerbatimDomain, "Linear", run_linear},
+    {"", "MatMul", run_matmul},
+    {"", "Gemm", run_gemm},
+    {"", "Softmax", run_softmax},
+    {"", "LayerNormalization", run_layer_norm},
+    {"", "RMSNormalization", run_rms_norm},
+    {kVerbatimDomain, "MeanPool", run_mean_pool},
+    {kVerbatimDomain, "Attention", run_attention},
+    {kVerbatimDomain, "SlicedLinear", run_sliced_linear},
+    {"", "Exp", run_unary},
+    {"", "Erf", run_unary},
+    {"", "Tanh", run_unary},
+    {"", "Sigmoid", run_unary},
+    {"", "Swish", run_unary},
+    {"", "Gelu", run_unary},
+    {"", "Add", run_binary},
+    {"", "Sub", run_binary},
+    {"", "Mul", run_binary},
+    {"", "Div", run_binary},
+    {kVerbatimDomain, "RotaryEmbedding", run_rotary},
+};
+
+RunFn find(const Node& node) {
+  for (const Entry& e : kEntries)
+    if (e.op == node.op && e.domain == node.domain) return e.run;
+  return nullptr;
+}
+
+// B of a product whose second operand is `w`, or nothing where this backend does not pack it.
+bool weight_view(const Node& node, const Tensor& w, MatrixView& view) {
+  if (w.dtype() != DType::f32 || w.rank() != 2) return false;
+  const bool linear = node.domain == kVerbatimDomain && node.op == "Linear";
+  const bool product = node.domain.empty() && (node.op == "MatMul" || node.op == "Gemm");
+  if (!linear && !product) return false;
+  const Result<int64_t> trans_b = node.attributes.get<int64_t>("transB", 0);
+  const bool transposed = linear || (node.op == "Gemm" && trans_b.ok() && *trans_b != 0);
+  view = matrix_view(w.data<float>().data(), w.dim(0), w.dim(1), transposed);
+  return true;
+}
+
+}  // namespace
+
+MatrixView matrix_view(const float* data, int64_t rows, int64_t columns, bool transposed) {
+  if (transposed) return {data, columns, rows, 1, columns};
+  return {data, rows, columns, columns, 1};
+}
+
+bool all_float32(std::span<const Tensor> inputs) {
+  for (const Tensor& t : inputs)
+    if (t.dtype() != DType::f32) return false;
+  return true;
+}
+
+Status CpuBackend::prepare(const Graph& graph) {
+  const std::vector<Graph::Producer> producers = graph.producers();
+  for (const Node& node : graph.nodes) {
+    if (node.inputs.size() < 2 || node.inputs[1] == kAbsent) continue;
+    const Graph::Producer& producer = producers[static_cast<size_t>(node.inputs[1])];
+    if (producer.kind != Graph::Producer::Kind::initializer) continue;
+    const Tensor& weight = graph.initializers[static_cast<size_t>(producer.index)].tensor;
+    MatrixView view;
+    if (!weight_view(node, weight, view)) continue;
+    const std::unique_lock lock(mutex_);
+    if (prepared_.contains(key_of(view))) continue;
+    VB_ASSIGN(Tensor panels, pack_matrices(kernels_, view, 1, 0));
+    prepared_.emplace(key_of(view), Packed{weight, std::move(panels)});
+  }
+  return {};
+}
+
+Result<Tensors> CpuBackend::run(const Node& node, std::span<const Tensor> inputs) {
+  if (const RunFn fast = find(node)) {
+    Outcome outcome = fast(*this, node, inputs);
+    if (!outcome.ok()) return outcome.status().with_context(node.title());
+    if (outcome->has_value()) return **std::move(outcome);
+  }
+  return evaluate_reference(node, inputs);
+}
+
+Result<Tensor> CpuBackend::packed(const MatrixView& b) const {
+  {
+    const std::shared_lock lock(mutex_);
+    const auto it = prepared_.find(key_of(b));
+    if (it != prepared_.end()) return it->second.panels;
+  }
+  return pack_matrices(kernels_, b, 1, 0);
+}
+
+float* thread_scratch(size_t size) {
+  constexpr size_t kLine = 64;
+  thread_local std::vector<float> memory;
+  if (memory.size() < size + kLine / sizeof(float)) memory.resize(size + kLine / sizeof(float));
+  void* p = memory.data();
+  size_t space = memory.size() * sizeof(float);
+  return static_cast<float*>(std::align(kLine, size * sizeof(float), p, space));
+}
+
+}  // namespace verbatim

@@ -1,0 +1,87 @@
+// The backend of one vector target: operators that cost time run its kernels, every other one its
+// scalar reference.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <shared_mutex>
+#include <span>
+#include <string_view>
+#include <tuple>
+#include <utility>
+
+#include <verbatim/kernels/cpu/kernels.h>
+#include <verbatim/repops/backend.h>
+
+namespace verbatim {
+
+// B [k, n] of a product in memory: element (k, n) at data[k * k_stride + n * n_stride].
+struct MatrixView {
+  const float* data;
+  int64_t k, n, k_stride, n_stride;
+};
+// A dense [rows, columns] matrix as B itself, or as B transposed.
+MatrixView matrix_view(const float* data, int64_t rows, int64_t columns, bool transposed);
+
+// `count` matrices of b's form, `stride` elements apart, packed one after the other: float32
+// [count, panels, k, panel].
+Result<Tensor> pack_matrices(const CpuKernels& kernels, const MatrixView& b, int64_t count,
+                             int64_t stride);
+
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(const CpuKernels& kernels) : kernels_(kernels) {}
+
+  std::string_view name() const override { return kernels_.name; }
+  // Packs the weights of every product, in memory as large as they are. They stay until the backend
+  // goes.
+  Status prepare(const Graph& graph) override;
+  Result<Tensors> run(const Node& node, std::span<const Tensor> inputs) override;
+
+  const CpuKernels& kernels() const { return kernels_; }
+  // The packed form of `b`: as prepared, or packed now.
+  Result<Tensor> packed(const MatrixView& b) const;
+
+ private:
+  using Key = std::tuple<const float*, int64_t, int64_t, int64_t>;  // storage, k, n, n_stride
+  struct Packed {
+    Tensor source;  // kept, so that no other tensor can come to lie where it does
+    Tensor panels;
+  };
+  static Key key_of(const MatrixView& b) { return {b.data, b.k, b.n, b.n_stride}; }
+
+  const CpuKernels& kernels_;
+  mutable std::shared_mutex mutex_;
+  std::map<Key, Packed> prepared_;
+};
+
+// What runs an operator. Nothing is returned for what it leaves to the reference: other element
+// types, shapes that are wrong, rare attributes.
+using Outcome = Result<std::optional<Tensors>>;
+inline Outcome not_handled() { return std::optional<Tensors>(); }
+inline Outcome done(Tensors outputs) { return std::optional<Tensors>(std::move(outputs)); }
+using RunFn = Outcome (*)(const CpuBackend& backend, const Node& node,
+                          std::span<const Tensor> inputs);
+Outcome run_linear(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
+Outcome run_matmul(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
+Outcome run_gemm(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
+Outcome run_softmax(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
+Outcome run_layer_norm(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
+Outcome run_rms_norm(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
+Outcome run_mean_pool(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
+Outcome run_attention(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
+Outcome run_sliced_linear(const CpuBackend& backend, const Node& node,
+                          std::span<const Tensor> inputs);
+Outcome run_unary(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
+Outcome run_binary(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
+Outcome run_rotary(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
+
+// True where all are float32 and none is absent.
+bool all_float32(std::span<const Tensor> inputs);
+
+// Scratch memory of the calling thread, at least `size` floats, aligned to 64 bytes; its contents
+// are whatever the last use left.
+float* thread_scratch(size_t size);
+
+}  // namespace verbatim

@@ -1,0 +1,117 @@
+// The table of kernels that each vector target fills. Kernels are plain functions over raw memory:
+// shapes were checked, outputs allocated and work cut into tasks by their callers, which are
+// compiled for the baseline processor. Inputs are aligned to their element only, and nothing
+// outside them is read.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace verbatim {
+
+// out = (A B) * alpha + c * beta, where a factor of 1 takes no part, and each step is rounded.
+struct Product {
+  const float* a = nullptr;  // element (m, k) at a[m * a_row + k * a_k]
+  int64_t a_row = 0, a_k = 1;
+  const float* b = nullptr;  // packed by CpuKernels::pack
+  int64_t n = 0, k = 0;
+  float* out = nullptr;  // [m, n], dense
+  float alpha = 1, beta = 1;
+  const float* c = nullptr;  // element (m, n) at c[m * c_row + n * c_column], c_column 0 or 1
+  int64_t c_row = 0, c_column = 0;
+};
+
+inline constexpr int64_t kProductRows = 96;  // most rows of one call of CpuKernels::product
+
+// LayerNormalization and RMSNormalization over rows of n elements. gamma and beta may be absent
+// (RMSNormalization has gamma); with a step of 0 they are one element for all.
+struct RowNorm {
+  const float* x = nullptr;
+  float* y = nullptr;
+  int64_t n = 0;
+  float epsilon = 0;
+  const float* gamma = nullptr;
+  const float* beta = nullptr;
+  int gamma_step = 1, beta_step = 1;
+  float* means = nullptr;     // LayerNormalization: one for each row
+  float* inverses = nullptr;  // 1 / standard deviation
+};
+
+// Attention of the queries of one batch entry to one head of keys and values, which `group` query
+// heads share. Query t of head g is at q + t * q_stride + g * head_size, its result at
+// out + t * out_stride + g * value_size; key i at k + i * k_stride, value i at v + i * v_stride.
+struct Attention {
+  const float *q = nullptr, *k = nullptr, *v = nullptr;
+  float* out = nullptr;
+  int64_t q_stride = 0, k_stride = 0, v_stride = 0, out_stride = 0;
+  int64_t group = 1, head_size = 0, value_size = 0;
+  float scale = 0, softcap = 0;  // as in repops/ops/attention.h
+};
+struct KeyRange {  // the keys that a query sees; ends do not decrease from query to query
+  int64_t begin, end;
+};
+
+// out [m, n] = the product of sliced rows (repops/ops/sliced.h), + bias [n] where given.
+struct SlicedProduct {
+  const int8_t *a = nullptr, *b = nullptr;  // [a_count, m, k] and [b_count, n, k]
+  const int32_t *a_exponents = nullptr, *b_exponents = nullptr;
+  int64_t a_count = 1, b_count = 1, m = 0, n = 0, k = 0;
+  const float* bias = nullptr;
+  float* out = nullptr;
+};
+
+enum class UnaryKernel { exp, erf, tanh, sigmoid, swish, gelu, gelu_tanh };
+enum class BinaryKernel { add, subtract, multiply, divide };
+
+struct CpuKernels {
+  const char* name;
+
+  // Packing: B [k, n] becomes panels of `panel` columns, the last one padded with zeros. Panel p is
+  // packed + p * k * panel, row-major [k, panel].
+  int64_t panel;
+  // Panels [from, to) of B, whose element (k, n) is at b[k * b_k + n * b_n].
+  void (*pack)(const float* b, int64_t b_k, int64_t b_n, int64_t k, int64_t n, int64_t from,
+               int64_t to, float* packed);
+  // Rows [row, row_end), at most kProductRows, of the columns of panels [from, to). `scratch` has
+  // product_scratch floats.
+  void (*product)(const Product& p, int64_t row, int64_t row_end, int64_t from, int64_t to,
+                  float* scratch);
+  size_t product_scratch;
+
+  void (*softmax)(const float* x, float* y, int64_t rows, int64_t n);
+  void (*layer_norm)(const RowNorm& p, int64_t row, int64_t row_end);
+  void (*rms_norm)(const RowNorm& p, int64_t row, int64_t row_end);
+  // x [rows, width] -> y [width]
+  void (*mean_pool)(const float* x, int64_t rows, int64_t width, float* y);
+
+  // Queries [from, to), visible[t - from] for each. `scratch` has attention_scratch(rows, ...)
+  // floats, rows = (to - from) * group.
+  void (*attend)(const Attention& p, int64_t from, int64_t to, const KeyRange* visible,
+                 float* scratch);
+  size_t (*attention_scratch)(int64_t rows, int64_t value_size);
+
+  // Rows [row, row_end) of columns [from, to).
+  void (*sliced_product)(const SlicedProduct& p, int64_t row, int64_t row_end, int64_t from,
+                         int64_t to);
+
+  // `parameter`: swish's alpha.
+  void (*map_unary)(UnaryKernel f, float parameter, const float* x, float* y, int64_t n);
+  // An operand with a step of 0 is one element for all.
+  void (*map_binary)(BinaryKernel f, const float* a, int a_step, const float* b, int b_step,
+                     float* y, int64_t n);
+  // One head: pairs (i, i + half) turned by cosine[i] and sine[i].
+  void (*rotate_halves)(const float* x, const float* cosine, const float* sine, float* y,
+                        int64_t half);
+};
+
+namespace avx2 {
+extern const CpuKernels kKernels;
+}
+namespace avx512 {
+extern const CpuKernels kKernels;
+}
+namespace neon {
+extern const CpuKernels kKernels;
+}
+
+}  // namespace verbatim

@@ -1,0 +1,324 @@
+// The few vector operations that the kernels are written in, once for each instruction set. A
+// source that includes this is compiled once for each target, in that target's own namespace.
+//
+// How many lanes a register has is the machine's affair; the order in which numbers are combined is
+// the contract's, so kernels map its logical lanes (32 of a sum, 8 of attention) onto registers and
+// never derive an order from kLanes. Functions of other headers must not be called from such a
+// source unless they are always inlined: the linker keeps one copy of an inline function, and it
+// may keep the one that needs the newest processor. tests/kernels/no_weak_symbols.sh checks that.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+// GCC 12 takes the deliberately undefined operands of its own intrinsics for mistakes (PR 105593).
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#include <immintrin.h>
+#pragma GCC diagnostic pop
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#if defined(__AVX512F__)
+#define VB_TARGET avx512
+#elif defined(__AVX2__) && defined(__FMA__)
+#define VB_TARGET avx2
+#elif defined(__aarch64__)
+#define VB_TARGET neon
+#else
+#error "this source is for a vector target; see kernels/CMakeLists.txt"
+#endif
+
+#define VB_INLINE [[gnu::always_inline]] inline
+#if defined(__clang__)
+#define VB_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define VB_UNROLL _Pragma("GCC unroll 64")
+#endif
+
+namespace verbatim::VB_TARGET {
+
+VB_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+VB_INLINE int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// F32: kLanes binary32 numbers. F64: half as many binary64. M32: a truth value for each lane of an
+// F32. maximum_number(a, b) and minimum_number(a, b) are b where one operand is NaN. first(n) is
+// true in lanes 0..n-1; load_first and store_first touch only those, and load_first fills the
+// others.
+
+#if defined(__AVX512F__)
+
+inline constexpr int kLanes = 16;
+struct F32 {
+  __m512 v;
+};
+struct F64 {
+  __m512d v;
+};
+struct M32 {
+  __mmask16 v;
+};
+
+VB_INLINE F32 load(const float* p) { return {_mm512_loadu_ps(p)}; }
+VB_INLINE void store(float* p, F32 a) { _mm512_storeu_ps(p, a.v); }
+VB_INLINE F32 all(float x) { return {_mm512_set1_ps(x)}; }
+VB_INLINE F32 all_bits(uint32_t x) {
+  return {_mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(x)))};
+}
+VB_INLINE F32 operator+(F32 a, F32 b) { return {_mm512_add_ps(a.v, b.v)}; }
+VB_INLINE F32 operator-(F32 a, F32 b) { return {_mm512_sub_ps(a.v, b.v)}; }
+VB_INLINE F32 operator*(F32 a, F32 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+VB_INLINE F32 operator/(F32 a, F32 b) { return {_mm512_div_ps(a.v, b.v)}; }
+VB_INLINE F32 fma(F32 a, F32 b, F32 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+VB_INLINE F32 sqrt(F32 a) { return {_mm512_sqrt_ps(a.v)}; }
+VB_INLINE F32 maximum_number(F32 a, F32 b) { return {_mm512_max_ps(a.v, b.v)}; }
+VB_INLINE F32 minimum_number(F32 a, F32 b) { return {_mm512_min_ps(a.v, b.v)}; }
+VB_INLINE F32 bit_and(F32 a, F32 b) { return {_mm512_and_ps(a.v, b.v)}; }
+VB_INLINE F32 bit_or(F32 a, F32 b) { return {_mm512_or_ps(a.v, b.v)}; }
+
+VB_INLINE M32 first(int64_t n) { return {static_cast<__mmask16>((1u << n) - 1)}; }
+VB_INLINE M32 is_nan(F32 a) { return {_mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q)}; }
+VB_INLINE M32 differs(F32 a, F32 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_NEQ_UQ)}; }
+VB_INLINE unsigned bits(M32 m) { return m.v; }
+VB_INLINE F32 select(M32 m, F32 yes, F32 no) { return {_mm512_mask_blend_ps(m.v, no.v, yes.v)}; }
+VB_INLINE F32 load_first(const float* p, int64_t n, F32 rest) {
+  return {_mm512_mask_loadu_ps(rest.v, first(n).v, p)};
+}
+VB_INLINE void store_first(float* p, int64_t n, F32 a) {
+  _mm512_mask_storeu_ps(p, first(n).v, a.v);
+}
+
+VB_INLINE F64 low(F32 a) { return {_mm512_cvtps_pd(_mm512_castps512_ps256(a.v))}; }
+VB_INLINE F64 high(F32 a) { return {_mm512_cvtps_pd(_mm512_extractf32x8_ps(a.v, 1))}; }
+VB_INLINE F32 narrow(F64 low, F64 high) {
+  return {_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(low.v)),
+                             _mm512_cvtpd_ps(high.v), 1)};
+}
+VB_INLINE F64 all64(double x) { return {_mm512_set1_pd(x)}; }
+VB_INLINE F64 operator+(F64 a, F64 b) { return {_mm512_add_pd(a.v, b.v)}; }
+VB_INLINE F64 operator-(F64 a, F64 b) { return {_mm512_sub_pd(a.v, b.v)}; }
+VB_INLINE F64 operator*(F64 a, F64 b) { return {_mm512_mul_pd(a.v, b.v)}; }
+VB_INLINE F64 operator/(F64 a, F64 b) { return {_mm512_div_pd(a.v, b.v)}; }
+VB_INLINE F64 fma(F64 a, F64 b, F64 c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
+// 2^n where the last bits of the binary64 in `t` are the integer n.
+VB_INLINE F64 power_of_two(F64 t) {
+  return {_mm512_castsi512_pd(_mm512_add_epi64(_mm512_slli_epi64(_mm512_castpd_si512(t.v), 52),
+                                               _mm512_castpd_si512(_mm512_set1_pd(1))))};
+}
+// a = pairs[2 i], b = pairs[2 i + 1] for the integer i in the last 32 bits of the binary64 in `t`.
+VB_INLINE void look_up(const double* pairs, F64 t, F64& a, F64& b) {
+  const __m256i i = _mm256_slli_epi32(_mm512_cvtepi64_epi32(_mm512_castpd_si512(t.v)), 1);
+  a.v = _mm512_i32gather_pd(i, pairs, 8);
+  b.v = _mm512_i32gather_pd(i, pairs + 1, 8);
+}
+
+#elif defined(__AVX2__)
+
+inline constexpr int kLanes = 8;
+struct F32 {
+  __m256 v;
+};
+struct F64 {
+  __m256d v;
+};
+struct M32 {
+  __m256 v;
+};
+
+VB_INLINE F32 load(const float* p) { return {_mm256_loadu_ps(p)}; }
+VB_INLINE void store(float* p, F32 a) { _mm256_storeu_ps(p, a.v); }
+VB_INLINE F32 all(float x) { return {_mm256_set1_ps(x)}; }
+VB_INLINE F32 all_bits(uint32_t x) {
+  return {_mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(x)))};
+}
+VB_INLINE F32 operator+(F32 a, F32 b) { return {_mm256_add_ps(a.v, b.v)}; }
+VB_INLINE F32 operator-(F32 a, F32 b) { return {_mm256_sub_ps(a.v, b.v)}; }
+VB_INLINE F32 operator*(F32 a, F32 b) { return {_mm256_mul_ps(a.v, b.v)}; }
+VB_INLINE F32 operator/(F32 a, F32 b) { return {_mm256_div_ps(a.v, b.v)}; }
+VB_INLINE F32 fma(F32 a, F32 b, F32 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+VB_INLINE F32 sqrt(F32 a) { return {_mm256_sqrt_ps(a.v)}; }
+VB_INLINE F32 maximum_number(F32 a, F32 b) { return {_mm256_max_ps(a.v, b.v)}; }
+VB_INLINE F32 minimum_number(F32 a, F32 b) { return {_mm256_min_ps(a.v, b.v)}; }
+VB_INLINE F32 bit_and(F32 a, F32 b) { return {_mm256_and_ps(a.v, b.v)}; }
+VB_INLINE F32 bit_or(F32 a, F32 b) { return {_mm256_or_ps(a.v, b.v)}; }
+
+VB_INLINE M32 first(int64_t n) {
+  const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return {_mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), index))};
+}
+VB_INLINE M32 is_nan(F32 a) { return {_mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q)}; }
+VB_INLINE M32 differs(F32 a, F32 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_NEQ_UQ)}; }
+VB_INLINE unsigned bits(M32 m) { return static_cast<unsigned>(_mm256_movemask_ps(m.v)); }
+VB_INLINE F32 select(M32 m, F32 yes, F32 no) { return {_mm256_blendv_ps(no.v, yes.v, m.v)}; }
+VB_INLINE F32 load_first(const float* p, int64_t n, F32 rest) {
+  const M32 m = first(n);
+  return select(m, {_mm256_maskload_ps(p, _mm256_castps_si256(m.v))}, rest);
+}
+VB_INLINE void store_first(float* p, int64_t n, F32 a) {
+  _mm256_maskstore_ps(p, _mm256_castps_si256(first(n).v), a.v);
+}
+
+VB_INLINE F64 low(F32 a) { return {_mm256_cvtps_pd(_mm256_castps256_ps128(a.v))}; }
+VB_INLINE F64 high(F32 a) { return {_mm256_cvtps_pd(_mm256_extractf128_ps(a.v, 1))}; }
+VB_INLINE F32 narrow(F64 low, F64 high) {
+  return {_mm256_set_m128(_mm256_cvtpd_ps(high.v), _mm256_cvtpd_ps(low.v))};
+}
+VB_INLINE F64 all64(double x) { return {_mm256_set1_pd(x)}; }
+VB_INLINE F64 operator+(F64 a, F64 b) { return {_mm256_add_pd(a.v, b.v)}; }
+VB_INLINE F64 operator-(F64 a, F64 b) { return {_mm256_sub_pd(a.v, b.v)}; }
+VB_INLINE F64 operator*(F64 a, F64 b) { return {_mm256_mul_pd(a.v, b.v)}; }
+VB_INLINE F64 operator/(F64 a, F64 b) { return {_mm256_div_pd(a.v, b.v)}; }
+VB_INLINE F64 fma(F64 a, F64 b, F64 c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
+VB_INLINE F64 power_of_two(F64 t) {
+  return {_mm256_castsi256_pd(_mm256_add_epi64(_mm256_slli_epi64(_mm256_castpd_si256(t.v), 52),
+                                               _mm256_castpd_si256(_mm256_set1_pd(1))))};
+}
+// Four 16-byte loads and two shuffles: gathers are slower on many processors.
+VB_INLINE void look_up(const double* pairs, F64 t, F64& a, F64& b) {
+  alignas(32) int64_t i[4];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(i), _mm256_castpd_si256(t.v));
+  const auto pair = [&](int lane) {
+    return _mm_loadu_pd(pairs + 2 * static_cast<uint32_t>(i[lane]));
+  };
+  const __m256d p02 = _mm256_set_m128d(pair(2), pair(0)), p13 = _mm256_set_m128d(pair(3), pair(1));
+  a.v = _mm256_unpacklo_pd(p02, p13);
+  b.v = _mm256_unpackhi_pd(p02, p13);
+}
+
+#else  // NEON
+
+inline constexpr int kLanes = 4;
+struct F32 {
+  float32x4_t v;
+};
+struct F64 {
+  float64x2_t v;
+};
+struct M32 {
+  uint32x4_t v;
+};
+
+VB_INLINE F32 load(const float* p) { return {vld1q_f32(p)}; }
+VB_INLINE void store(float* p, F32 a) { vst1q_f32(p, a.v); }
+VB_INLINE F32 all(float x) { return {vdupq_n_f32(x)}; }
+VB_INLINE F32 all_bits(uint32_t x) { return {vreinterpretq_f32_u32(vdupq_n_u32(x))}; }
+VB_INLINE F32 operator+(F32 a, F32 b) { return {vaddq_f32(a.v, b.v)}; }
+VB_INLINE F32 operator-(F32 a, F32 b) { return {vsubq_f32(a.v, b.v)}; }
+VB_INLINE F32 operator*(F32 a, F32 b) { return {vmulq_f32(a.v, b.v)}; }
+VB_INLINE F32 operator/(F32 a, F32 b) { return {vdivq_f32(a.v, b.v)}; }
+VB_INLINE F32 fma(F32 a, F32 b, F32 c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
+VB_INLINE F32 sqrt(F32 a) { return {vsqrtq_f32(a.v)}; }
+// Not FMAXNM and FMINNM, which make a NaN of a number and a signalling NaN.
+VB_INLINE F32 maximum_number(F32 a, F32 b) { return {vbslq_f32(vcgtq_f32(a.v, b.v), a.v, b.v)}; }
+VB_INLINE F32 minimum_number(F32 a, F32 b) { return {vbslq_f32(vcltq_f32(a.v, b.v), a.v, b.v)}; }
+VB_INLINE F32 bit_and(F32 a, F32 b) {
+  return {vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a.v), vreinterpretq_u32_f32(b.v)))};
+}
+VB_INLINE F32 bit_or(F32 a, F32 b) {
+  return {vreinterpretq_f32_u32(vorrq_u32(vreinterpretq_u32_f32(a.v), vreinterpretq_u32_f32(b.v)))};
+}
+
+VB_INLINE M32 first(int64_t n) {
+  const uint32x4_t index = {0, 1, 2, 3};
+  return {vcltq_u32(index, vdupq_n_u32(static_cast<uint32_t>(n)))};
+}
+VB_INLINE M32 is_nan(F32 a) { return {vmvnq_u32(vceqq_f32(a.v, a.v))}; }
+VB_INLINE M32 differs(F32 a, F32 b) { return {vmvnq_u32(vceqq_f32(a.v, b.v))}; }
+VB_INLINE unsigned bits(M32 m) {
+  const uint32x4_t weight = {1, 2, 4, 8};
+  return vaddvq_u32(vandq_u32(m.v, weight));
+}
+VB_INLINE F32 select(M32 m, F32 yes, F32 no) { return {vbslq_f32(m.v, yes.v, no.v)}; }
+VB_INLINE F32 load_first(const float* p, int64_t n, F32 rest) {
+  float lane[kLanes];
+  store(lane, rest);
+  for (int64_t i = 0; i < n; ++i) lane[i] = p[i];
+  return load(lane);
+}
+VB_INLINE void store_first(float* p, int64_t n, F32 a) {
+  float lane[kLanes];
+  store(lane, a);
+  for (int64_t i = 0; i < n; ++i) p[i] = lane[i];
+}
+
+VB_INLINE F64 low(F32 a) { return {vcvt_f64_f32(vget_low_f32(a.v))}; }
+VB_INLINE F64 high(F32 a) { return {vcvt_high_f64_f32(a.v)}; }
+VB_INLINE F32 narrow(F64 low, F64 high) { return {vcvt_high_f32_f64(vcvt_f32_f64(low.v), high.v)}; }
+VB_INLINE F64 all64(double x) { return {vdupq_n_f64(x)}; }
+VB_INLINE F64 operator+(F64 a, F64 b) { return {vaddq_f64(a.v, b.v)}; }
+VB_INLINE F64 operator-(F64 a, F64 b) { return {vsubq_f64(a.v, b.v)}; }
+VB_INLINE F64 operator*(F64 a, F64 b) { return {vmulq_f64(a.v, b.v)}; }
+VB_INLINE F64 operator/(F64 a, F64 b) { return {vdivq_f64(a.v, b.v)}; }
+VB_INLINE F64 fma(F64 a, F64 b, F64 c) { return {vfmaq_f64(c.v, a.v, b.v)}; }
+VB_INLINE F64 power_of_two(F64 t) {
+  return {vreinterpretq_f64_u64(
+      vaddq_u64(vshlq_n_u64(vreinterpretq_u64_f64(t.v), 52), vdupq_n_u64(uint64_t{1023} << 52)))};
+}
+VB_INLINE void look_up(const double* pairs, F64 t, F64& a, F64& b) {
+  const uint64x2_t i = vreinterpretq_u64_f64(t.v);
+  const float64x2_t p = vld1q_f64(pairs + 2 * static_cast<uint32_t>(vgetq_lane_u64(i, 0)));
+  const float64x2_t q = vld1q_f64(pairs + 2 * static_cast<uint32_t>(vgetq_lane_u64(i, 1)));
+  a.v = vzip1q_f64(p, q);
+  b.v = vzip2q_f64(p, q);
+}
+
+#endif
+
+// What an arithmetic operator stores.
+VB_INLINE F32 canonical(F32 a) { return select(is_nan(a), all_bits(0x7FC00000), a); }
+VB_INLINE float canonical(float x) {
+  if (x == x) return x;
+  const uint32_t nan = 0x7FC00000;
+  std::memcpy(&x, &nan, sizeof x);
+  return x;
+}
+VB_INLINE F32 zero() { return all_bits(0); }
+VB_INLINE F32 negative_zero() { return all_bits(0x80000000); }
+
+// Eight sums of attention: element i of a block belongs to lane i mod 8.
+#if defined(__AVX512F__)
+struct Octet {
+  __m256 v = _mm256_setzero_ps();
+};
+VB_INLINE void add(Octet& sums, F32 a, int64_t) {
+  sums.v = _mm256_add_ps(_mm256_add_ps(sums.v, _mm512_castps512_ps256(a.v)),
+                         _mm512_extractf32x8_ps(a.v, 1));
+}
+VB_INLINE void store(float* p, const Octet& sums) { _mm256_storeu_ps(p, sums.v); }
+#elif defined(__AVX2__)
+struct Octet {
+  __m256 v = _mm256_setzero_ps();
+};
+VB_INLINE void add(Octet& sums, F32 a, int64_t) { sums.v = _mm256_add_ps(sums.v, a.v); }
+VB_INLINE void store(float* p, const Octet& sums) { _mm256_storeu_ps(p, sums.v); }
+#else
+struct Octet {
+  F32 half[2] = {zero(), zero()};
+};
+// Elements i .. i + 3, i a multiple of 4.
+VB_INLINE void add(Octet& sums, F32 a, int64_t i) {
+  F32& half = sums.half[i / kLanes % 2];
+  half = half + a;
+}
+VB_INLINE void store(float* p, const Octet& sums) {
+  store(p, sums.half[0]);
+  store(p + kLanes, sums.half[1]);
+}
+#endif
+
+// Lanes [0, count) of p, the others `rest`; all lanes where count is kLanes or more.
+VB_INLINE F32 load_up_to(const float* p, int64_t count, F32 rest) {
+  return count >= kLanes ? load(p) : load_first(p, count, rest);
+}
+VB_INLINE void store_up_to(float* p, int64_t count, F32 a) {
+  if (count >= kLanes) {
+    store(p, a);
+  } else {
+    store_first(p, count, a);
+  }
+}
+
+}  // namespace verbatim::VB_TARGET

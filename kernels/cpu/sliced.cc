@@ -1,0 +1,66 @@
+// SlicedLinear: tasks over tiles of the result.
+#include <verbatim/repops/ops/sliced.h>
+
+#include <algorithm>
+#include <vector>
+
+#include <verbatim/core/parallel.h>
+#include <verbatim/kernels/cpu/cpu_backend.h>
+
+namespace verbatim {
+namespace {
+
+constexpr int64_t kTaskRows = 32, kTaskColumns = 64;
+
+// What the reference accepts as slices with their exponents.
+bool is_operand(const Tensor& slices, const Tensor& exponents) {
+  if (slices.dtype() != DType::i8 || exponents.dtype() != DType::i32 || slices.rank() < 2 ||
+      exponents.rank() != slices.rank() - 2)
+    return false;
+  for (int i = 0; i < exponents.rank(); ++i)
+    if (exponents.dim(i) != slices.dim(i + 1)) return false;
+  const auto in_range = [](int32_t e) { return e == kFlaggedRow || (e >= -148 && e <= 129); };
+  return slices.dim(0) >= 1 && slices.dim(0) <= kMaxSlices &&
+         slices.dim(slices.rank() - 1) <= kMaxSlicedK &&
+         std::ranges::all_of(exponents.data<int32_t>(), in_range) &&
+         std::ranges::find(slices.data<int8_t>(), int8_t{-128}) == slices.data<int8_t>().end();
+}
+
+}  // namespace
+
+Outcome run_sliced_linear(const CpuBackend& backend, const Node&, std::span<const Tensor> inputs) {
+  const Tensor &a = inputs[0], &b = inputs[2];
+  const Tensor bias = inputs.size() > 4 ? inputs[4] : Tensor();
+  if (!is_operand(a, inputs[1]) || !is_operand(b, inputs[3]) || b.rank() != 3) return not_handled();
+  SlicedProduct p;
+  p.m = inputs[1].elements();
+  p.n = b.dim(1);
+  p.k = b.dim(2);
+  if (a.dim(a.rank() - 1) != p.k) return not_handled();
+  if (bias.defined() && (bias.dtype() != DType::f32 || !(bias.shape() == Shape{p.n})))
+    return not_handled();
+  std::vector<int64_t> dims(inputs[1].shape().dims().begin(), inputs[1].shape().dims().end());
+  dims.push_back(p.n);
+  VB_ASSIGN(const Shape shape, Shape::of(dims));
+  VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, shape));
+  p.a = a.data<int8_t>().data();
+  p.b = b.data<int8_t>().data();
+  p.a_exponents = inputs[1].data<int32_t>().data();
+  p.b_exponents = inputs[3].data<int32_t>().data();
+  p.a_count = a.dim(0);
+  p.b_count = b.dim(0);
+  if (bias.defined()) p.bias = bias.data<float>().data();
+  p.out = out.mutable_data<float>().data();
+  const int64_t row_tasks = (p.m + kTaskRows - 1) / kTaskRows,
+                column_tasks = (p.n + kTaskColumns - 1) / kTaskColumns;
+  parallel_for(row_tasks * column_tasks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t row = i / column_tasks * kTaskRows, column = i % column_tasks * kTaskColumns;
+      backend.kernels().sliced_product(p, row, std::min(row + kTaskRows, p.m), column,
+                                       std::min(column + kTaskColumns, p.n));
+    }
+  });
+  return done({out});
+}
+
+}  // namespace verbatim

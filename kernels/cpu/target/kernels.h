@@ -1,0 +1,34 @@
+// The kernels of one target, as kernels.h's table lists them.
+#pragma once
+
+#include <verbatim/kernels/cpu/kernels.h>
+#include <verbatim/kernels/cpu/simd.h>
+
+namespace verbatim::VB_TARGET {
+
+// product.cc
+void product(const Product& p, int64_t row, int64_t row_end, int64_t from, int64_t to,
+             float* scratch);
+void pack(const float* b, int64_t b_k, int64_t b_n, int64_t k_size, int64_t n_size, int64_t from,
+          int64_t to, float* packed);
+
+// rows.cc
+void softmax(const float* x, float* y, int64_t rows, int64_t n);
+void layer_norm(const RowNorm& p, int64_t from, int64_t to);
+void rms_norm(const RowNorm& p, int64_t from, int64_t to);
+void mean_pool(const float* x, int64_t rows, int64_t width, float* y);
+
+// attention.cc
+void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visible, float* scratch);
+size_t attention_scratch(int64_t rows, int64_t value_size);
+
+// sliced.cc
+void sliced_product(const SlicedProduct& p, int64_t row, int64_t row_end, int64_t from, int64_t to);
+
+// elementwise.cc
+void map_unary(UnaryKernel f, float parameter, const float* x, float* y, int64_t n);
+void map_binary(BinaryKernel f, const float* a, int a_step, const float* b, int b_step, float* y,
+                int64_t n);
+void rotate_halves(const float* x, const float* cosine, const float* sine, float* y, int64_t half);
+
+}  // namespace verbatim::VB_TARGET

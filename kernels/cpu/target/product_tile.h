@@ -1,0 +1,55 @@
+// The inner loop of every ordered product: a tile of accumulators in registers, one fused
+// multiply-add for each element of it and each k, k ascending.
+#pragma once
+
+#include <verbatim/kernels/cpu/simd.h>
+#include <verbatim/repops/semantics.h>
+
+namespace verbatim::VB_TARGET {
+
+// Registers of accumulators that fill the pipeline and leave room for operands: rows by vectors.
+#if defined(__AVX512F__)
+inline constexpr int kTileRows = 14, kTileVectors = 2;
+#elif defined(__AVX2__)
+inline constexpr int kTileRows = 6, kTileVectors = 2;
+#else
+inline constexpr int kTileRows = 8, kTileVectors = 3;
+#endif
+inline constexpr int kPanel = kTileVectors * kLanes;  // columns
+// A's rows are copied with this stride: a multiple of 4 KiB would put all of a tile's rows into one
+// set of the first-level cache.
+inline constexpr int64_t kRowStride = kProductBlock + 16;
+
+// acc[r][v] = fma(a[r, k], b[k, v], acc[r][v]) for k = 0 .. k_size - 1. Row r of A is at
+// a + r * a_stride. B is one or more packed panels, panel_stride apart.
+template <int kRows, int kVectors>
+VB_INLINE void multiply_tile(const float* a, int64_t a_stride, const float* b, int64_t panel_stride,
+                             int64_t k_size, F32 (&acc)[kRows][kVectors]) {
+  for (int64_t k = 0; k < k_size; ++k) {
+    F32 column[kVectors];
+    VB_UNROLL
+    for (int v = 0; v < kVectors; ++v)
+      column[v] =
+          load(b + v / kTileVectors * panel_stride + k * kPanel + v % kTileVectors * kLanes);
+    VB_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const F32 x = all(a[r * a_stride + k]);
+      VB_UNROLL
+      for (int v = 0; v < kVectors; ++v) acc[r][v] = fma(x, column[v], acc[r][v]);
+    }
+  }
+}
+
+// Panels that a tile of few rows takes at once, so that enough additions are in flight.
+constexpr int panels_at_once(int rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
+
+// The rows [first, last) of tile `t` when `rows` are cut into as few tiles as possible, evenly.
+struct TileRows {
+  int64_t first, last;
+};
+VB_INLINE TileRows tile_rows(int64_t rows, int64_t t) {
+  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+  return {rows * t / tiles, rows * (t + 1) / tiles};
+}
+
+}  // namespace verbatim::VB_TARGET

@@ -1,0 +1,28 @@
+// The finished table of one target.
+#include <verbatim/kernels/cpu/target/kernels.h>
+#include <verbatim/kernels/cpu/target/product_tile.h>
+
+#define VB_STRING_(x) #x
+#define VB_STRING(x) VB_STRING_(x)
+
+namespace verbatim::VB_TARGET {
+
+constinit const CpuKernels kKernels = {
+    .name = VB_STRING(VB_TARGET),
+    .panel = kPanel,
+    .pack = pack,
+    .product = product,
+    .product_scratch = kProductRows * kRowStride,
+    .softmax = softmax,
+    .layer_norm = layer_norm,
+    .rms_norm = rms_norm,
+    .mean_pool = mean_pool,
+    .attend = attend,
+    .attention_scratch = attention_scratch,
+    .sliced_product = sliced_product,
+    .map_unary = map_unary,
+    .map_binary = map_binary,
+    .rotate_halves = rotate_halves,
+};
+
+}  // namespace verbatim::VB_TARGET

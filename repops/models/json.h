@@ -1,0 +1,38 @@
+// JSON from outside, bounded: no exceptions, at most 64 levels, no key twice in an object.
+// Internal: not an installed header.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include <verbatim/core/codec.h>
+#include <verbatim/core/status.h>
+
+namespace verbatim {
+
+using Json = nlohmann::json;
+
+Result<Json> parse_json(std::string_view text, const std::string& source);
+// A JSON object in a file of at most max_size bytes.
+Result<Json> read_json_object(const std::string& path, size_t max_size);
+
+// object[key] as T, or `otherwise` where the key is missing or null; another type is an error.
+template <class T>
+Result<T> json_get(const Json& object, const char* key, T otherwise, const std::string& source) {
+  const auto it = object.find(key);
+  if (it == object.end() || it->is_null()) return otherwise;
+  const auto wrong = [&] { return bad_input(source + ": '" + key + "' has the wrong type"); };
+  if constexpr (std::is_same_v<T, bool>) {
+    if (!it->is_boolean()) return wrong();
+  } else if constexpr (std::is_integral_v<T>) {
+    if (!it->is_number_integer()) return wrong();
+  } else if constexpr (std::is_floating_point_v<T>) {
+    if (!it->is_number()) return wrong();
+  } else {
+    if (!it->is_string()) return wrong();
+  }
+  return it->template get<T>();
+}
+
+}  // namespace verbatim

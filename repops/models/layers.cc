@@ -1,0 +1,75 @@
+#include <verbatim/repops/models/layers.h>
+
+#include <verbatim/core/parallel.h>
+#include <verbatim/repops/ops/number.h>
+#include <verbatim/repops/ops/sliced.h>
+
+namespace verbatim {
+
+Result<Tensor> to_float32(const Tensor& t) {
+  if (t.dtype() == DType::f32) return t;
+  VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, t.shape()));
+  return visit_float<Tensor>(t, [&](auto type) -> Result<Tensor> {
+    using T = decltype(type);
+    const T* in = t.data<T>().data();
+    float* y = out.mutable_data<float>().data();
+    parallel_for(t.elements(), 1 << 16, [&](int64_t from, int64_t to) {
+      for (int64_t i = from; i < to; ++i) y[i] = canonical(static_cast<float>(load(in[i])));
+    });
+    return out;
+  });
+}
+
+Result<Tensor> LayerBuilder::find(const std::string& name, const Shape& shape) const {
+  const auto it = tensors_.find(name);
+  if (it == tensors_.end()) return bad_input("the model has no tensor '" + name + "'");
+  if (!(it->second.shape() == shape))
+    return bad_input("tensor '" + name + "' is " + it->second.describe() +
+                     ", the configuration says " + shape.to_string());
+  Result<Tensor> t = to_float32(it->second);
+  if (!t.ok()) return t.status().with_context("tensor '" + name + "'");
+  return t;
+}
+
+ValueId LayerBuilder::weight(const std::string& name, const Shape& shape) {
+  const auto it = made_.find(name);
+  if (it != made_.end()) return it->second;
+  Result<Tensor> t = find(name, shape);
+  if (!t.ok()) return fail(t.status());
+  return made_[name] = graph.constant(name, *std::move(t));
+}
+
+ValueId LayerBuilder::linear(ValueId x, const std::string& name, int64_t in, int64_t out,
+                             bool bias) {
+  const std::string weight_name = name + ".weight";
+  const ValueId b = bias ? weight(name + ".bias", Shape{out}) : kAbsent;
+  if (precision_.activation_slices == 0) {
+    std::vector<ValueId> inputs = {x, weight(weight_name, Shape{out, in})};
+    if (bias) inputs.push_back(b);
+    return own("Linear", std::move(inputs), name);
+  }
+  const Result<Tensor> w = find(weight_name, Shape{out, in});
+  if (!w.ok()) return fail(w.status());
+  const Result<SlicedTensor> sliced = slice_tensor(*w, precision_.weight_slices);
+  if (!sliced.ok()) return fail(sliced.status());
+  const ValueId xs =
+      graph.add("Slices", kVerbatimDomain, {x}, {{"count", int64_t{precision_.activation_slices}}},
+                name + ".slices", 2);
+  std::vector<ValueId> inputs = {xs, xs + 1,
+                                 graph.constant(weight_name + ".slices", sliced->slices),
+                                 graph.constant(weight_name + ".exponents", sliced->exponents)};
+  if (bias) inputs.push_back(b);
+  return own("SlicedLinear", std::move(inputs), name);
+}
+
+ValueId LayerBuilder::fail(Status status) {
+  if (error_.ok()) error_ = std::move(status);
+  return 0;  // never used: finish() returns the error
+}
+
+Result<Graph> LayerBuilder::finish() {
+  if (!error_.ok()) return error_;
+  return graph.finish();
+}
+
+}  // namespace verbatim

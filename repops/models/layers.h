@@ -1,0 +1,53 @@
+// What the model builders share: weights looked up by name and shape, and linear layers in the
+// chosen precision. Internal.
+#pragma once
+
+#include <string>
+
+#include <verbatim/repops/graph.h>
+#include <verbatim/repops/models/model.h>
+
+namespace verbatim {
+
+class LayerBuilder {
+ public:
+  LayerBuilder(const TensorMap& tensors, Precision precision)
+      : tensors_(tensors), precision_(precision) {}
+
+  GraphBuilder graph;
+
+  // The tensor `name`, which must have this shape, as binary32. Kept as an error until finish()
+  // where it is missing or wrong.
+  ValueId weight(const std::string& name, const Shape& shape);
+  // y = x W^T (+ b), with W [out, in] at name.weight and b [out] at name.bias. In sliced precision
+  // W is sliced here, once.
+  ValueId linear(ValueId x, const std::string& name, int64_t in, int64_t out, bool bias);
+  ValueId add(std::string_view op, std::vector<ValueId> inputs, const std::string& name,
+              Attributes attributes = {}) {
+    return graph.add(op, "", std::move(inputs), std::move(attributes), name);
+  }
+  ValueId own(std::string_view op, std::vector<ValueId> inputs, const std::string& name,
+              Attributes attributes = {}) {
+    return graph.add(op, kVerbatimDomain, std::move(inputs), std::move(attributes), name);
+  }
+  template <class T>
+  ValueId constant(const std::string& name, const Shape& shape, std::vector<T> values) {
+    Result<Tensor> t = Tensor::from<T>(shape, values);
+    if (!t.ok()) return fail(t.status());
+    return graph.constant(name, *t);
+  }
+  ValueId fail(Status status);  // remembers the first error
+  Result<Graph> finish();
+
+ private:
+  Result<Tensor> find(const std::string& name, const Shape& shape) const;
+  const TensorMap& tensors_;
+  Precision precision_;
+  Status error_;
+  std::map<std::string, ValueId> made_;  // a tied weight is one constant
+};
+
+// 16-bit and binary64 tensors as binary32: exact for the former, rounded once for the latter.
+Result<Tensor> to_float32(const Tensor& t);
+
+}  // namespace verbatim

@@ -1,0 +1,106 @@
+// Models: files in, programs out.
+//
+//   VB_ASSIGN(auto model, Model::load("all-MiniLM-L6-v2"));            // a Hugging Face folder, or
+//   an .onnx file VB_ASSIGN(Program program, model->embedding_program(Precision{}));
+//   VB_ASSIGN(Tensors inputs, model->embedding_inputs({"Hello"}));
+//   VB_ASSIGN(RunResult result, run_program(program, *backend, inputs));
+//
+// A program holds the weights it needs, by reference to the mapped file.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <verbatim/core/hash.h>
+#include <verbatim/core/tensor.h>
+#include <verbatim/repops/executor.h>
+#include <verbatim/repops/models/safetensors.h>
+#include <verbatim/repops/models/tokenizer.h>
+#include <verbatim/repops/ops/sampling.h>
+
+namespace verbatim {
+
+// In what arithmetic a model's linear layers run: ordered binary32, or exact products of int8
+// slices (docs/numerics.md, Family B).
+struct Precision {
+  int activation_slices = 0;  // 0: fp32
+  int weight_slices = 0;
+  std::string name() const;  // "fp32", "s2x2"
+};
+// "fp32", "s1x1" to "s4x4"; the other names of the interface are refused as unsupported.
+Result<Precision> parse_precision(std::string_view name);
+
+enum class ModelKind : uint8_t { onnx, bert, llama };
+
+struct GenerateSettings {
+  int64_t max_tokens = 64;  // new ones
+  SamplingSettings sampling;
+  Precision precision;
+};
+
+// What config.json says, checked. Field names are Hugging Face's.
+struct ModelConfig {
+  int64_t hidden_size = 0, intermediate_size = 0, num_hidden_layers = 0, num_attention_heads = 0,
+          num_key_value_heads = 0, head_dim = 0;
+  int64_t vocab_size = 0, max_position_embeddings = 0;
+  float norm_eps = 0, rope_theta = 10000.0f;
+  bool tie_word_embeddings = false, attention_bias = false, mlp_bias = false;
+  std::vector<int64_t> eos_token_ids;
+  // Sentence embeddings (modules.json of Sentence Transformers)
+  bool cls_pooling = false, normalize = false;
+  int64_t max_seq_length = 0;
+};
+
+class Model {
+ public:
+  // A folder with config.json and safetensors (BERT or Llama), or an ONNX file.
+  static Result<std::shared_ptr<const Model>> load(const std::string& path);
+
+  ModelKind kind() const { return kind_; }
+  const std::string& name() const { return name_; }  // the last part of the path: for people
+  const ModelConfig& config() const { return config_; }
+  const TensorMap& tensors() const { return tensors_; }
+  const Tokenizer* tokenizer() const { return tokenizer_.get(); }  // nullptr: an ONNX file has none
+
+  // One digest of everything the model's results depend on: tensors by name, configuration files,
+  // tokenizer.
+  Digest root() const;
+  std::map<std::string, Digest> tensor_roots() const;
+
+  // One evaluation of the whole model: the ONNX graph, or the sentence embedding. Precision other
+  // than fp32 is for folders.
+  Result<Program> program(const Precision& precision) const;
+
+  // BERT: inputs input_ids int64 [B, T] and lengths int64 [B]; output embeddings float32 [B,
+  // hidden].
+  Result<Program> embedding_program(const Precision& precision) const;
+  Result<Tensors> embedding_inputs(const std::vector<std::string>& texts) const;
+
+  // Llama: a step takes tokens [1, T], positions [T] and the KV cache, and yields the next token;
+  // see llama.cc.
+  Result<Program> generation_program(const GenerateSettings& settings) const;
+  Result<std::vector<int64_t>> prompt_tokens(
+      std::string_view prompt) const;  // an empty prompt is the BOS token
+  Result<Tensors> generation_inputs(const std::vector<int64_t>& tokens,
+                                    const GenerateSettings& settings) const;
+
+ private:
+  Model() = default;
+  Status load_folder(const std::string& path);
+  Status load_onnx(const std::string& path);
+
+  ModelKind kind_ = ModelKind::onnx;
+  std::string name_;
+  ModelConfig config_;
+  Bytes config_bytes_;  // every configuration file that was read, with its name: a part of the
+                        // model's identity
+  TensorMap tensors_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  Graph onnx_graph_;
+};
+
+}  // namespace verbatim

@@ -1,0 +1,349 @@
+#include <verbatim/repops/onnx/lower.h>
+
+#include <algorithm>
+#include <functional>
+#include <limits>
+
+#include <verbatim/repops/op.h>
+
+namespace verbatim::onnx {
+namespace {
+
+using Values = std::vector<ValueId>;
+
+ValueId integers(Emitter& e, const std::string& name, const std::vector<int64_t>& values) {
+  const Result<Tensor> t =
+      Tensor::from<int64_t>(Shape{static_cast<int64_t>(values.size())}, values);
+  return e.constant(name, *t);  // an attribute's values: their size was bounded when it was read
+}
+
+ValueId scalar(Emitter& e, const std::string& name, float value) {
+  const Result<Tensor> t = Tensor::scalar(value);
+  return e.constant(name, *t);
+}
+
+void set_input(SourceNode& n, size_t i, ValueId value) {
+  if (n.inputs.size() <= i) n.inputs.resize(i + 1, kAbsent);
+  n.inputs[i] = value;
+}
+
+// The node as it now is.
+Result<Values> emit(SourceNode n, Emitter& e) {
+  const OpDef* op = find_op("", n.op);
+  if (op == nullptr)
+    return unsupported("operator '" + printable(n.op) + "' (operator set " +
+                       std::to_string(n.version) + ")");
+  const int outputs = std::max(n.outputs, 1);
+  const ValueId first = e.emit(n.op, n.inputs, n.attributes, n.name, outputs);
+  Values values;
+  for (int i = 0; i < outputs; ++i) values.push_back(first + i);
+  return values;
+}
+
+// Moves an attribute that holds integers to input `i`, where it is given.
+Status integers_to_input(SourceNode& n, Emitter& e, const std::string& attribute, size_t i) {
+  if (!n.attributes.has(attribute)) return {};
+  VB_ASSIGN(const std::vector<int64_t> values,
+            n.attributes.require<std::vector<int64_t>>(attribute));
+  set_input(n, i, integers(e, n.name + "/" + attribute, values));
+  n.attributes.erase(attribute);
+  return {};
+}
+
+// --- one function for each operator whose older forms differ
+// ----------------------------------------------------------------
+
+Result<Values> lower_axes(SourceNode n, Emitter& e) {  // Squeeze, Unsqueeze, Reduce*
+  VB_TRY(integers_to_input(n, e, "axes", 1));
+  return emit(std::move(n), e);
+}
+
+Result<Values> lower_split(SourceNode n, Emitter& e) {
+  VB_TRY(integers_to_input(n, e, "split", 1));
+  return emit(std::move(n), e);
+}
+
+Result<Values> lower_reshape(SourceNode n, Emitter& e) {
+  VB_TRY(integers_to_input(n, e, "shape", 1));
+  return emit(std::move(n), e);
+}
+
+Result<Values> lower_slice(SourceNode n, Emitter& e) {
+  VB_TRY(integers_to_input(n, e, "starts", 1));
+  VB_TRY(integers_to_input(n, e, "ends", 2));
+  VB_TRY(integers_to_input(n, e, "axes", 3));
+  return emit(std::move(n), e);
+}
+
+Result<Values> lower_top_k(SourceNode n, Emitter& e) {
+  if (n.attributes.has("k")) {
+    VB_ASSIGN(const int64_t k, n.attributes.require<int64_t>("k"));
+    set_input(n, 1, integers(e, n.name + "/k", {k}));
+    n.attributes.erase("k");
+  }
+  n.outputs = std::max(n.outputs, 2);
+  return emit(std::move(n), e);
+}
+
+// A float attribute as an input of x's type.
+Status float_to_input(SourceNode& n, Emitter& e, const std::string& attribute, size_t i) {
+  if (!n.attributes.has(attribute)) return {};
+  VB_ASSIGN(const float value, n.attributes.require<float>(attribute));
+  const ValueId constant = scalar(e, n.name + "/" + attribute, value);
+  set_input(n, i, e.emit("CastLike", {constant, n.input(0)}, {}, n.name));
+  n.attributes.erase(attribute);
+  return {};
+}
+
+Result<Values> lower_clip(SourceNode n, Emitter& e) {
+  VB_TRY(float_to_input(n, e, "min", 1));
+  VB_TRY(float_to_input(n, e, "max", 2));
+  return emit(std::move(n), e);
+}
+
+Result<Values> lower_pad(SourceNode n, Emitter& e) {
+  VB_TRY(integers_to_input(n, e, n.attributes.has("paddings") ? "paddings" : "pads", 1));
+  VB_TRY(float_to_input(n, e, "value", 2));
+  return emit(std::move(n), e);
+}
+
+Result<Values> lower_cast(SourceNode n, Emitter& e) {
+  if (n.version < 6) {  // the type's name instead of its number
+    constexpr std::string_view kNames[] = {"UNDEFINED", "FLOAT",  "UINT8",  "INT8",   "UINT16",
+                                           "INT16",     "INT32",  "INT64",  "STRING", "BOOL",
+                                           "FLOAT16",   "DOUBLE", "UINT32", "UINT64"};
+    VB_ASSIGN(const std::string to, n.attributes.require<std::string>("to"));
+    n.attributes.set("to",
+                     static_cast<int64_t>(std::ranges::find(kNames, to) - std::begin(kNames)));
+  }
+  return emit(std::move(n), e);
+}
+
+// Softmax, LogSoftmax and Hardmax before operator set 13: the operand as a matrix, cut before
+// `axis`, 1 by default.
+Result<Values> lower_softmax(SourceNode n, Emitter& e) {
+  if (n.version >= 13) return emit(std::move(n), e);
+  VB_ASSIGN(const int64_t axis, n.attributes.get<int64_t>("axis", 1));
+  const int rank = e.rank_of(n.input(0));
+  n.attributes.set("axis", int64_t{-1});
+  if (axis == -1 || (rank > 0 && axis == rank - 1)) return emit(std::move(n), e);
+  const ValueId x = n.input(0), shape = e.emit("Shape", {x}, {}, n.name);
+  n.inputs = {e.emit("Flatten", {x}, {{"axis", axis}}, n.name)};
+  const std::string name = n.name;
+  VB_ASSIGN(const Values flat, emit(std::move(n), e));
+  return Values{e.emit("Reshape", {flat[0], shape}, {{"allowzero", int64_t{1}}}, name)};
+}
+
+Result<Values> lower_identity(SourceNode n, Emitter&) { return Values{n.input(0)}; }
+
+// In inference Dropout is the identity, its mask all true. Training draws at random unless the
+// ratio is 0.
+Result<Values> lower_dropout(SourceNode n, Emitter& e) {
+  const auto constant_is = [&](size_t i, auto zero) {
+    if (n.input(i) == kAbsent) return true;
+    const Tensor* t = e.constant_of(n.input(i));
+    return t != nullptr && t->dtype() == dtype_of<decltype(zero)>() && t->elements() == 1 &&
+           t->data<decltype(zero)>()[0] == zero;
+  };
+  const bool draws_nothing = n.input(1) != kAbsent && constant_is(1, 0.0f);
+  if (n.version >= 12 && !constant_is(2, false) && !draws_nothing)
+    return unsupported("Dropout in training mode: it is random");
+  Values values = {n.input(0)};
+  if (n.outputs > 1) {
+    VB_ASSIGN(Tensor yes, Tensor::from<bool>(Shape{1}, std::array{true}));
+    const ValueId shape = e.emit("Shape", {n.input(0)}, {}, n.name);
+    values.push_back(e.emit("ConstantOfShape", {shape}, {{"value", yes}}, n.name));
+  }
+  return values;
+}
+
+Result<Values> lower_constant(SourceNode n, Emitter& e) {
+  const std::string& name = n.name;
+  for (const auto& [key, value] : n.attributes.map()) {
+    if (key == "value" && std::holds_alternative<Tensor>(value))
+      return Values{e.constant(name, std::get<Tensor>(value))};
+    if (key == "value_float" && std::holds_alternative<float>(value))
+      return Values{scalar(e, name, std::get<float>(value))};
+    if (key == "value_ints" && std::holds_alternative<std::vector<int64_t>>(value))
+      return Values{integers(e, name, std::get<std::vector<int64_t>>(value))};
+    if (key == "value_int" && std::holds_alternative<int64_t>(value)) {
+      VB_ASSIGN(Tensor t, Tensor::scalar(std::get<int64_t>(value)));
+      return Values{e.constant(name, t)};
+    }
+    if (key == "value_floats" && std::holds_alternative<std::vector<float>>(value)) {
+      const auto& values = std::get<std::vector<float>>(value);
+      VB_ASSIGN(Tensor t, Tensor::from<float>(Shape{static_cast<int64_t>(values.size())}, values));
+      return Values{e.constant(name, t)};
+    }
+  }
+  return unsupported("Constant of a string, a sparse tensor or nothing");
+}
+
+// Operands of arithmetic before operator set 7 broadcast only when told, the second aligned at
+// `axis` of the first.
+Result<Values> lower_binary(SourceNode n, Emitter& e) {
+  if (n.version < 7 && n.attributes.has("axis")) {
+    VB_ASSIGN(const int64_t axis, n.attributes.require<int64_t>("axis"));
+    const int a = e.rank_of(n.input(0)), b = e.rank_of(n.input(1));
+    if (a < 0 || b < 0 || axis < 0 || axis + b > a)
+      return unsupported("broadcasting at axis " + std::to_string(axis) + " with unknown ranks");
+    std::vector<int64_t> trailing;
+    for (int64_t i = b; i < a - axis; ++i) trailing.push_back(i);
+    set_input(
+        n, 1,
+        e.emit("Unsqueeze", {n.input(1), integers(e, n.name + "/axes", trailing)}, {}, n.name));
+  }
+  n.attributes.erase("axis");
+  n.attributes.erase("broadcast");
+  return emit(std::move(n), e);
+}
+
+Result<Values> lower_gemm(SourceNode n, Emitter& e) {
+  n.attributes.erase("broadcast");  // C has broadcast one way ever since
+  return emit(std::move(n), e);
+}
+
+Result<Values> lower_scatter(SourceNode n, Emitter& e) {
+  n.op = "ScatterElements";
+  return emit(std::move(n), e);
+}
+
+// Upsample, and Resize of operator set 10: positions scale about the origin, nearest rounds down.
+Result<Values> lower_resize(SourceNode n, Emitter& e) {
+  if (n.op == "Upsample" || n.version < 11) {
+    ValueId scales = n.input(1);
+    if (n.attributes.has("scales")) {
+      VB_ASSIGN(const auto values, n.attributes.require<std::vector<float>>("scales"));
+      VB_ASSIGN(Tensor t, Tensor::from<float>(Shape{static_cast<int64_t>(values.size())}, values));
+      scales = e.constant(n.name + "/scales", t);
+      n.attributes.erase("scales");
+    }
+    n.inputs = {n.input(0), kAbsent, scales};
+    n.op = "Resize";
+    n.attributes.set("coordinate_transformation_mode", std::string("asymmetric"));
+    n.attributes.set("nearest_mode", std::string("floor"));
+  }
+  return emit(std::move(n), e);
+}
+
+Result<Values> lower_batch_normalization(SourceNode n, Emitter& e) {
+  VB_ASSIGN(const int64_t spatial, n.attributes.get<int64_t>("spatial", 1));
+  if (spatial != 1) return unsupported("BatchNormalization over single elements (spatial = 0)");
+  if (n.version < 14 && n.outputs > 1)
+    return unsupported("BatchNormalization in training mode before operator set 14");
+  n.attributes.erase("spatial");
+  n.attributes.erase("is_test");
+  return emit(std::move(n), e);
+}
+
+Result<Values> lower_roi_align(SourceNode n, Emitter& e) {
+  if (n.version < 16)
+    n.attributes.set("coordinate_transformation_mode", std::string("output_half_pixel"));
+  return emit(std::move(n), e);
+}
+
+Result<Values> lower_grid_sample(SourceNode n, Emitter& e) {
+  VB_ASSIGN(const std::string mode, n.attributes.get<std::string>("mode", "linear"));
+  if (mode == "bilinear") n.attributes.set("mode", std::string("linear"));
+  if (mode == "bicubic") n.attributes.set("mode", std::string("cubic"));
+  return emit(std::move(n), e);
+}
+
+// SoftmaxCrossEntropyLoss = NegativeLogLikelihoodLoss of LogSoftmax over axis 1.
+Result<Values> lower_cross_entropy(SourceNode n, Emitter& e) {
+  const ValueId log_probability =
+      e.emit("LogSoftmax", {n.input(0)}, {{"axis", int64_t{1}}}, n.name);
+  const bool wants_log = n.outputs > 1;
+  n.op = "NegativeLogLikelihoodLoss";
+  n.inputs[0] = log_probability;
+  n.outputs = 1;
+  VB_ASSIGN(Values values, emit(std::move(n), e));
+  if (wants_log) values.push_back(log_probability);
+  return values;
+}
+
+using LowerFn = Result<Values> (*)(SourceNode, Emitter&);
+
+const std::map<std::string_view, LowerFn>& rules() {
+  static const std::map<std::string_view, LowerFn> table = [] {
+    std::map<std::string_view, LowerFn> t = {
+        {"Split", lower_split},
+        {"Reshape", lower_reshape},
+        {"Slice", lower_slice},
+        {"TopK", lower_top_k},
+        {"Clip", lower_clip},
+        {"Pad", lower_pad},
+        {"Cast", lower_cast},
+        {"Identity", lower_identity},
+        {"Dropout", lower_dropout},
+        {"Constant", lower_constant},
+        {"Gemm", lower_gemm},
+        {"Scatter", lower_scatter},
+        {"Upsample", lower_resize},
+        {"Resize", lower_resize},
+        {"RoiAlign", lower_roi_align},
+        {"GridSample", lower_grid_sample},
+        {"BatchNormalization", lower_batch_normalization},
+        {"SoftmaxCrossEntropyLoss", lower_cross_entropy},
+    };
+    for (const char* op : {"Softmax", "LogSoftmax", "Hardmax"}) t[op] = lower_softmax;
+    for (const char* op :
+         {"Squeeze", "Unsqueeze", "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd",
+          "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"})
+      t[op] = lower_axes;
+    for (const char* op : {"Add", "Sub", "Mul", "Div", "Pow", "PRelu", "And", "Or", "Xor", "Equal",
+                           "Less", "Greater"})
+      t[op] = lower_binary;
+    return t;
+  }();
+  return table;
+}
+
+}  // namespace
+
+ValueId Emitter::constant(const std::string& name, Tensor tensor) {
+  std::string distinct = name;
+  for (int i = 2; !constant_names_.insert(distinct).second; ++i)
+    distinct = name + "#" + std::to_string(i);
+  const ValueId value = builder_.constant(distinct, tensor);
+  set_rank(value, tensor.rank());
+  constants_.emplace(value, std::move(tensor));
+  return value;
+}
+
+ValueId Emitter::input(const std::string& name, DType dtype, std::vector<int64_t> dims) {
+  const int rank = static_cast<int>(dims.size());
+  const ValueId value = builder_.input(name, dtype, std::move(dims));
+  set_rank(value, rank);
+  return value;
+}
+
+ValueId Emitter::emit(std::string_view op, std::vector<ValueId> inputs, Attributes attributes,
+                      const std::string& name, int outputs, std::string_view domain) {
+  return builder_.add(op, domain, std::move(inputs), std::move(attributes), name, outputs);
+}
+
+const Tensor* Emitter::constant_of(ValueId value) const {
+  const auto it = constants_.find(value);
+  return it == constants_.end() ? nullptr : &it->second;
+}
+
+int Emitter::rank_of(ValueId value) const {
+  const auto it = ranks_.find(value);
+  return it == ranks_.end() ? -1 : it->second;
+}
+
+Result<Values> lower(SourceNode node, Emitter& emitter) {
+  node.attributes.erase("consumed_inputs");  // a hint of the first operator sets
+  for (std::string_view op : {"If", "Loop", "Scan"})
+    if (node.op == op)
+      return unsupported("control flow ('" + node.op + "'): a program here has no branches");
+  for (std::string_view prefix : {"Random", "Bernoulli", "Multinomial"})
+    if (node.op.starts_with(prefix))
+      return unsupported("'" + printable(node.op) + "': its results are not defined by its inputs");
+  const auto rule = rules().find(node.op);
+  return rule == rules().end() ? emit(std::move(node), emitter)
+                               : rule->second(std::move(node), emitter);
+}
+
+}  // namespace verbatim::onnx

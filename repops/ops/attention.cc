@@ -1,0 +1,226 @@
+#include <verbatim/repops/ops/attention.h>
+
+#include <algorithm>
+#include <array>
+
+#include <verbatim/core/parallel.h>
+#include <verbatim/repops/ops/matmul.h>
+#include <verbatim/repops/ops/registry.h>
+#include <verbatim/repops/unary.h>
+
+namespace verbatim {
+namespace {
+
+// A score in units of log2: x = s * c with c = scale * log2(e), or with a softcap u, (u * tanh(s *
+// scale / u)) * log2(e).
+float scaled_score(const AttentionSettings& s, float score) {
+  if (s.softcap == 0) return score * (s.scale * float_of(kLog2E));
+  const float capped = s.softcap * tanh_f32(score * s.scale / s.softcap);
+  return capped * float_of(kLog2E);
+}
+
+// The state of the visible keys [begin, end) of one block.
+template <class T>
+AttentionState block_state(const AttentionSettings& s, const T* q, const T* k, const T* v,
+                           int64_t begin, int64_t end) {
+  AttentionState state;
+  if (begin >= end) return state;
+  std::array<float, kKeyBlock> x{};
+  const int64_t k_stride = s.kv_heads * s.head_size, v_stride = s.kv_heads * s.value_size;
+  for (int64_t i = begin; i < end; ++i)
+    x[i - begin] = scaled_score(s, ordered_dot(q, k + i * k_stride, s.head_size));
+  state.empty = false;
+  state.m = x[0];
+  for (int64_t i = begin + 1; i < end; ++i) state.m = maximum(state.m, x[i - begin]);
+  // Weights are not negative, so a lane may start from +0: what has no visible key adds nothing.
+  std::array<float, kKeyLanes> lane{};
+  state.o.assign(static_cast<size_t>(s.value_size), 0.0f);
+  for (int64_t i = begin; i < end; ++i) {
+    const float p = exp2_f32(x[i - begin] - state.m);
+    lane[i % kKeyLanes] += p;  // blocks are multiples of 8 keys: the index in the block, modulo 8
+    for (int64_t j = 0; j < s.value_size; ++j)
+      state.o[j] = fma32(p, load(v[i * v_stride + j]), state.o[j]);
+  }
+  state.l =
+      ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+  return state;
+}
+
+// One query's row over all its visible keys.
+template <class T>
+void attend(const AttentionSettings& s, const T* q, const T* k, const T* v,
+            std::pair<int64_t, int64_t> keys, T* out) {
+  AttentionState total;
+  for (int64_t part = keys.first / kKeyRestart * kKeyRestart; part < keys.second;
+       part += kKeyRestart) {
+    AttentionState running;
+    const int64_t part_end = std::min(part + kKeyRestart, keys.second);
+    for (int64_t block = part; block < part_end; block += kKeyBlock)
+      running = merge(std::move(running), block_state(s, q, k, v, std::max(block, keys.first),
+                                                      std::min(block + kKeyBlock, part_end)));
+    total = merge(std::move(total), running);
+  }
+  for (int64_t j = 0; j < s.value_size; ++j)
+    out[j] = store<T>(total.empty ? 0.0f : total.o[j] / total.l);
+}
+
+template <class T>
+void attention_of(const AttentionSettings& s, std::span<const Tensor> inputs,
+                  const int64_t* lengths, Tensor& out) {
+  const int64_t batch = inputs[0].dim(0), tq = inputs[0].dim(1), tk = inputs[1].dim(1),
+                group = s.heads / s.kv_heads;
+  const T *q = inputs[0].data<T>().data(), *k = inputs[1].data<T>().data(),
+          *v = inputs[2].data<T>().data();
+  T* y = out.mutable_data<T>().data();
+  parallel_for(batch * tq * s.heads, 4, [&](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; ++i) {
+      const int64_t b = i / (tq * s.heads), row = i / s.heads % tq, head = i % s.heads,
+                    kv = head / group;
+      attend(s, q + i * s.head_size, k + (b * tk * s.kv_heads + kv) * s.head_size,
+             v + (b * tk * s.kv_heads + kv) * s.value_size,
+             visible_keys(s, row, tq, lengths ? lengths[b] : tk), y + i * s.value_size);
+    }
+  });
+}
+
+// Attention(q, k, v, lengths?) with attributes heads, kv_heads, scale, softcap, causal, window ->
+// [B, Tq, heads * value_size].
+Result<Tensors> attention(const Node& node, std::span<const Tensor> inputs) {
+  VB_ASSIGN(const AttentionSettings s, attention_settings(node, inputs));
+  const Tensor& q = inputs[0];
+  const int64_t* lengths =
+      inputs.size() > 3 && inputs[3].defined() ? inputs[3].data<int64_t>().data() : nullptr;
+  VB_ASSIGN(Tensor out,
+            Tensor::allocate(q.dtype(), Shape{q.dim(0), q.dim(1), s.heads * s.value_size}));
+  switch (q.dtype()) {
+    case DType::f32:
+      attention_of<float>(s, inputs, lengths, out);
+      break;
+    case DType::f16:
+      attention_of<Half>(s, inputs, lengths, out);
+      break;
+    case DType::bf16:
+      attention_of<BFloat16>(s, inputs, lengths, out);
+      break;
+    default:
+      return unsupported("attention of " + std::string(name_of(q.dtype())));
+  }
+  return Tensors{out};
+}
+
+// RotaryEmbedding(x [B, T, heads * D], cos [T, R/2], sin [T, R/2]) with R <= D: pairs (i, i + R/2),
+// or (2i, 2i + 1) where interleaved, of each head turn: (a * cos - b * sin, a * sin + b * cos),
+// each operation rounded; elements from R on are copied.
+Result<Tensors> rotary_embedding(const Node& node, std::span<const Tensor> inputs) {
+  const Tensor &x = inputs[0], &cosine = inputs[1], &sine = inputs[2];
+  VB_ASSIGN(const int64_t heads, node.attributes.require<int64_t>("heads"));
+  VB_ASSIGN(const int64_t interleaved, node.attributes.get<int64_t>("interleaved", 0));
+  if (x.rank() != 3 || heads < 1 || x.dim(2) % heads != 0)
+    return bad_input("RotaryEmbedding of " + x.describe() + " with " + std::to_string(heads) +
+                     " heads");
+  const int64_t size = x.dim(2) / heads, half = cosine.rank() == 2 ? cosine.dim(1) : 0;
+  if (cosine.rank() != 2 || cosine.dim(0) != x.dim(1) || !(cosine.shape() == sine.shape()) ||
+      2 * half > size || cosine.dtype() != DType::f32 || sine.dtype() != DType::f32)
+    return bad_input("tables " + cosine.describe() + " and " + sine.describe() + " for " +
+                     x.describe());
+  VB_ASSIGN(Tensor y, Tensor::allocate(x.dtype(), x.shape()));
+  return visit_float<Tensors>(x, [&](auto type) -> Result<Tensors> {
+    using T = decltype(type);
+    if constexpr (std::is_same_v<T, double>)
+      return unsupported("RotaryEmbedding of float64");
+    else {
+      const int64_t vectors = x.shape().elements(0, 2) * heads;
+      for (int64_t i = 0; i < vectors; ++i) {
+        const T* in = x.data<T>().data() + i * size;
+        T* out = y.mutable_data<T>().data() + i * size;
+        std::copy(in, in + size, out);
+        const float* c = cosine.data<float>().data() + i / heads % x.dim(1) * half;
+        const float* s = sine.data<float>().data() + i / heads % x.dim(1) * half;
+        for (int64_t j = 0; j < half; ++j) {
+          const int64_t first = interleaved ? 2 * j : j,
+                        second = interleaved ? 2 * j + 1 : j + half;
+          const float a = load(in[first]), b = load(in[second]);
+          out[first] = store<T>(a * c[j] - b * s[j]);
+          out[second] = store<T>(a * s[j] + b * c[j]);
+        }
+      }
+      return Tensors{y};
+    }
+  });
+}
+
+uint64_t attention_cost(const Node& node, std::span<const Tensor> inputs, std::span<const Tensor>) {
+  const Result<AttentionSettings> s = attention_settings(node, inputs);
+  if (!s.ok()) return 0;
+  const uint64_t scores = static_cast<uint64_t>(inputs[0].dim(0) * inputs[0].dim(1) * s->heads) *
+                          static_cast<uint64_t>(inputs[1].dim(1));
+  return scores * static_cast<uint64_t>(2 * s->head_size + 2 * s->value_size + 4);
+}
+uint64_t rotary_cost(const Node&, std::span<const Tensor> inputs, std::span<const Tensor>) {
+  return static_cast<uint64_t>(inputs[0].elements()) * 3;
+}
+
+constexpr OpDef kOps[] = {
+    {kVerbatimDomain, "Attention", 3, 4, 1, attention, attention_cost},
+    {kVerbatimDomain, "RotaryEmbedding", 3, 3, 1, rotary_embedding, rotary_cost},
+};
+
+}  // namespace
+
+AttentionState merge(AttentionState a, const AttentionState& b) {
+  if (a.empty) return b;
+  if (b.empty) return a;
+  const float m = maximum(a.m, b.m);
+  const float alpha = exp2_f32(a.m - m), beta = exp2_f32(b.m - m);
+  a.m = m;
+  a.l = fma32(b.l, beta, a.l * alpha);
+  for (size_t j = 0; j < a.o.size(); ++j) a.o[j] = fma32(b.o[j], beta, a.o[j] * alpha);
+  return a;
+}
+
+std::pair<int64_t, int64_t> visible_keys(const AttentionSettings& s, int64_t row,
+                                         int64_t query_count, int64_t length) {
+  const int64_t position = length - query_count + row;
+  const int64_t end = s.causal ? std::clamp<int64_t>(position + 1, 0, length) : length;
+  const int64_t begin = s.window > 0 ? std::clamp<int64_t>(position - s.window + 1, 0, end) : 0;
+  return {begin, end};
+}
+
+Result<AttentionSettings> attention_settings(const Node& node, std::span<const Tensor> inputs) {
+  const Tensor &q = inputs[0], &k = inputs[1], &v = inputs[2];
+  AttentionSettings s;
+  VB_ASSIGN(s.heads, node.attributes.require<int64_t>("heads"));
+  VB_ASSIGN(s.kv_heads, node.attributes.get<int64_t>("kv_heads", s.heads));
+  VB_ASSIGN(s.scale, node.attributes.require<float>("scale"));
+  VB_ASSIGN(s.softcap, node.attributes.get<float>("softcap", 0.0f));
+  VB_ASSIGN(const int64_t causal, node.attributes.get<int64_t>("causal", 0));
+  VB_ASSIGN(s.window, node.attributes.get<int64_t>("window", 0));
+  s.causal = causal != 0;
+  const auto fail = [&] {
+    return bad_input("attention of q " + q.describe() + ", k " + k.describe() + ", v " +
+                     v.describe());
+  };
+  if (q.rank() != 3 || k.rank() != 3 || v.rank() != 3 || s.heads < 1 || s.kv_heads < 1 ||
+      s.heads % s.kv_heads != 0)
+    return fail();
+  if (q.dtype() != k.dtype() || q.dtype() != v.dtype() || q.dim(0) != k.dim(0) ||
+      q.dim(0) != v.dim(0) || k.dim(1) != v.dim(1))
+    return fail();
+  if (q.dim(2) % s.heads != 0 || v.dim(2) % s.kv_heads != 0) return fail();
+  s.head_size = q.dim(2) / s.heads;
+  s.value_size = v.dim(2) / s.kv_heads;
+  if (k.dim(2) != s.kv_heads * s.head_size) return fail();
+  if (inputs.size() > 3 && inputs[3].defined()) {
+    const Tensor& lengths = inputs[3];
+    if (lengths.dtype() != DType::i64 || !(lengths.shape() == Shape{q.dim(0)}))
+      return bad_input("lengths " + lengths.describe() + " for q " + q.describe());
+    for (int64_t n : lengths.data<int64_t>())
+      if (n < 0 || n > k.dim(1))
+        return bad_input("length " + std::to_string(n) + " for k " + k.describe());
+  }
+  return s;
+}
+
+std::span<const OpDef> attention_ops() { return kOps; }
+
+}  // namespace verbatim

@@ -1,0 +1,45 @@
+// Ordered attention (docs/numerics.md, Attention, family A): the state of a range of keys and how
+// two states join.
+//
+// Keys are in blocks of 128 by absolute position. A block's state is (m, l, o): the greatest score,
+// the sum of the weights exp2(x - m), and the weighted sum of values. States merge in ascending
+// order and restart every 2048 keys, so prefill, chunked prefill, paged decode and split-KV give
+// the same bits.
+#pragma once
+
+#include <vector>
+
+#include <verbatim/repops/ops/number.h>
+
+namespace verbatim {
+
+struct AttentionState {
+  bool empty = true;
+  float m = 0, l = 0;
+  std::vector<float> o;  // one entry for each value column
+};
+
+// merge(a, b) for a range of keys before those of b.
+AttentionState merge(AttentionState a, const AttentionState& b);
+
+struct AttentionSettings {
+  int64_t heads = 0, kv_heads = 0;
+  int64_t head_size = 0, value_size = 0;
+  float scale = 0;    // of q.k, before the softmax
+  float softcap = 0;  // 0: none; else s becomes softcap * tanh(s * scale / softcap)
+  bool causal = false;
+  int64_t window = 0;  // 0: none; else a query at position i sees keys above i - window
+};
+
+// The visible keys [begin, end) of query `row` of `query_count`, among `key_count` of which the
+// first `length` are real. Queries are the last positions: row r stands at position length -
+// query_count + r where causal.
+std::pair<int64_t, int64_t> visible_keys(const AttentionSettings& s, int64_t row,
+                                         int64_t query_count, int64_t length);
+
+// Attention's inputs, checked: q [B, Tq, heads * head_size], k [B, Tk, kv_heads * head_size], v [B,
+// Tk, kv_heads * value_size], lengths int64 [B] or undefined.
+struct Node;
+Result<AttentionSettings> attention_settings(const Node& node, std::span<const Tensor> inputs);
+
+}  // namespace verbatim

@@ -1,0 +1,35 @@
+// The operator groups, one function for each file of this folder. op.cc joins them; nothing
+// registers itself at start-up.
+#pragma once
+
+#include <span>
+
+#include <verbatim/repops/op.h>
+
+namespace verbatim {
+
+std::span<const OpDef> elementwise_ops();  // elementwise.cc: arithmetic, comparison, Cast, Where
+std::span<const OpDef> activation_ops();   // activation.cc: functions of one variable, activations
+std::span<const OpDef>
+movement_ops();  // movement.cc: Reshape, Transpose, Concat, Slice, Gather, ... no arithmetic
+std::span<const OpDef>
+indexing_ops();  // indexing.cc: the Gather and Scatter families, OneHot, Unique
+std::span<const OpDef>
+reduction_ops();  // reduction.cc: ReduceSum, ReduceMean, ArgMax, CumSum, TopK, ...
+std::span<const OpDef> matmul_ops();  // matmul.cc: Linear, MatMul, Gemm
+std::span<const OpDef>
+normalization_ops();  // normalization.cc: Softmax, LayerNormalization, RMSNormalization, ...
+std::span<const OpDef> attention_ops();    // attention.cc: Attention, RotaryEmbedding
+std::span<const OpDef> sampling_ops();     // sampling.cc: Sample
+std::span<const OpDef> sliced_ops();       // sliced.cc: Slices, SlicedLinear (family B)
+std::span<const OpDef> convolution_ops();  // convolution.cc: Conv, ConvTranspose
+std::span<const OpDef>
+quantization_ops();  // quantization.cc: QuantizeLinear, DequantizeLinear, MatMulInteger, ...
+std::span<const OpDef> pooling_ops();  // pooling.cc: MaxPool, AveragePool, LpPool, MaxUnpool
+std::span<const OpDef> loss_ops();     // loss.cc: NegativeLogLikelihoodLoss
+std::span<const OpDef>
+statistics_ops();  // statistics.cc: BatchNormalization, GroupNormalization, LRN, ...
+std::span<const OpDef> resize_ops();  // resize.cc: Resize
+std::span<const OpDef> einsum_ops();  // einsum.cc: Einsum
+
+}  // namespace verbatim

@@ -1,0 +1,23 @@
+// Choosing a token (docs/numerics.md, Randomness): integer weights, an integer prefix sum, and
+// Philox, so that a choice is as exact as an argmax.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace verbatim {
+
+struct SamplingSettings {
+  float temperature = 0;  // 0: the greatest logit, the lower index on ties
+  int64_t top_k = 0;      // 0: all
+  float top_p = 1;        // nucleus; 1: all
+  float min_p = 0;        // share of the greatest weight below which a token is dropped; 0: none
+  uint64_t seed = 0;
+  uint64_t stream = 0;  // the index of the choice where a prompt has several
+};
+
+// The token drawn at absolute index `position`. Logits must not be empty.
+int64_t sample_token(std::span<const float> logits, uint64_t position,
+                     const SamplingSettings& settings);
+
+}  // namespace verbatim

@@ -1,0 +1,34 @@
+// Exact integer products (docs/numerics.md, Family B): a binary32 row becomes a power of two and
+// one to four int8 slices, and a product of rows is integer arithmetic with a single rounding at
+// the end.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include <verbatim/core/status.h>
+#include <verbatim/core/tensor.h>
+
+namespace verbatim {
+
+inline constexpr int kMaxSlices = 4;
+inline constexpr int32_t kFlaggedRow =
+    INT32_MAX;  // a row that holds NaN or infinity: its products are NaN
+inline constexpr int64_t kMaxSlicedK = 262143;  // |W| < 2^53
+
+// Cuts a row into `count` slices, slices[s][k], each of row.size() codes, and returns its exponent
+// e: the row is the sum over s of slice_s * 2^(e - 7 (s + 1)), plus what the last slice rounded
+// away.
+int32_t slice_row(std::span<const float> row, int count, int8_t* const* slices);
+
+// The product of two sliced rows from the integer dots of their slices: dot(i, j) for i + j <
+// max(p, q).
+float sliced_result(int64_t weighted_sum, int32_t e_a, int32_t e_b, int order);
+
+struct SlicedTensor {
+  Tensor slices;     // int8 [count, ..., K]
+  Tensor exponents;  // int32 [...]
+};
+Result<SlicedTensor> slice_tensor(const Tensor& x, int count);
+
+}  // namespace verbatim

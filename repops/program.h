@@ -1,0 +1,43 @@
+// A program: one graph, run for one or more steps, the outputs of a step feeding the next.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <verbatim/core/codec.h>
+#include <verbatim/core/tensor.h>
+#include <verbatim/repops/graph.h>
+
+namespace verbatim {
+
+// Graph output `output` of a step becomes graph input `input` of the next.
+struct Carry {
+  uint32_t output;
+  uint32_t input;
+};
+
+// A graph and how its steps are chained. Carried inputs get their first value from the caller like
+// all others; inputs that are not carried keep their value.
+struct Program {
+  Graph graph;
+  std::vector<Carry> carries;
+  uint32_t max_steps = 1;
+  // Ends early after a step whose output `stop_output` (one int64) equals stop_value.
+  std::optional<uint32_t> stop_output;
+  int64_t stop_value = 0;
+};
+
+Status validate_program(const Program& program);
+// True where `outputs` of the step just run end the program before max_steps.
+bool stops_after(const Program& program, std::span<const Tensor> outputs);
+
+// Canonical bytes: the graph (structure and initializer roots, which must have been computed), the
+// carries, and when it ends.
+Bytes encode_program(const Program& program);
+// A decoded program has no weights: initializers know their type, shape and root.
+Result<Program> decode_program(ByteView bytes, const std::string& source);
+
+}  // namespace verbatim

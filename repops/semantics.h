@@ -1,0 +1,141 @@
+// The arithmetic of the contract (docs/numerics.md) that everything compiles: scalar reference,
+// SIMD kernels, and CUDA.
+//
+// Nothing here calls libm. Build with -ffp-contract=off (nvcc: --fmad=false): a product and a sum
+// are two roundings unless written as fma32().
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#define VB_HOST_DEVICE __host__ __device__
+#else
+#define VB_HOST_DEVICE
+#endif
+
+namespace verbatim {
+
+inline constexpr uint32_t kSemanticsVersion = 1;
+
+inline constexpr int64_t kProductBlock = 512;  // K block of an ordered product
+inline constexpr int64_t kSumBlock = 1024;     // block of an ordered sum
+inline constexpr int kSumLanes = 32;
+inline constexpr int64_t kKeyBlock = 128;     // keys of one attention block
+inline constexpr int64_t kKeyRestart = 2048;  // keys after which attention's state starts afresh
+inline constexpr int kKeyLanes = 8;
+
+VB_HOST_DEVICE inline uint32_t bits_of(float x) { return std::bit_cast<uint32_t>(x); }
+VB_HOST_DEVICE inline float float_of(uint32_t bits) { return std::bit_cast<float>(bits); }
+
+inline constexpr uint32_t kNanBits = 0x7FC00000;
+inline constexpr uint16_t kHalfNanBits = 0x7E00;
+inline constexpr uint16_t kBFloat16NanBits = 0x7FC0;
+inline constexpr uint64_t kDoubleNanBits = 0x7FF8000000000000;
+inline constexpr uint32_t kLog2E = 0x3FB8AA3B;  // log2(e) rounded to binary32
+
+VB_HOST_DEVICE inline bool is_nan(float x) { return x != x; }
+VB_HOST_DEVICE inline bool is_nan(double x) { return x != x; }
+// What an arithmetic operator stores: NaN in its one canonical form.
+VB_HOST_DEVICE inline float canonical(float x) { return is_nan(x) ? float_of(kNanBits) : x; }
+VB_HOST_DEVICE inline double canonical(double x) {
+  return is_nan(x) ? std::bit_cast<double>(kDoubleNanBits) : x;
+}
+
+// a * b + c with one rounding, without hardware for it: the product of two binary32 is exact in
+// binary64; the sum is rounded to odd there, after which rounding to binary32 gives what one
+// rounding would (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums: proved
+// algorithms using rounding to odd", 2008).
+VB_HOST_DEVICE inline float fma32_by_odd(float a, float b, float c) {
+  const double product = static_cast<double>(a) * static_cast<double>(b);
+  const double addend = c;
+  const double sum = product + addend;
+  const double t = sum - product;
+  const double error = (product - (sum - t)) + (addend - t);
+  uint64_t bits = std::bit_cast<uint64_t>(sum);
+  // A sum that is infinite or NaN has a NaN error term, which must not touch it.
+  constexpr uint64_t kExponent = uint64_t{0x7FF} << 52;
+  if (error != 0 && (bits & 1) == 0 && (bits & kExponent) != kExponent) {
+    // Inexact with an even last bit: the odd neighbour towards the exact value.
+    bits += (error > 0) == (sum > 0) ? 1 : static_cast<uint64_t>(-1);
+  }
+  return static_cast<float>(std::bit_cast<double>(bits));
+}
+
+VB_HOST_DEVICE inline float fma32(float a, float b, float c) {
+#if defined(__CUDA_ARCH__)
+  return __fmaf_rn(a, b, c);
+#elif defined(__FMA__) || defined(__aarch64__) || defined(__s390x__) || defined(__riscv_f)
+  return __builtin_fmaf(a, b, c);
+#else
+  return fma32_by_odd(a, b, c);
+#endif
+}
+
+// IEEE 754-2019 maximum and minimum: NaN wins, -0 is below +0.
+VB_HOST_DEVICE inline float maximum(float a, float b) {
+  if (is_nan(a) || is_nan(b)) return float_of(kNanBits);
+  if (a == b) return float_of(bits_of(a) & bits_of(b));
+  return a > b ? a : b;
+}
+VB_HOST_DEVICE inline float minimum(float a, float b) {
+  if (is_nan(a) || is_nan(b)) return float_of(kNanBits);
+  if (a == b) return float_of(bits_of(a) | bits_of(b));
+  return a < b ? a : b;
+}
+
+VB_HOST_DEVICE inline double maximum(double a, double b) {
+  if (is_nan(a) || is_nan(b)) return std::bit_cast<double>(kDoubleNanBits);
+  if (a == b) return std::bit_cast<double>(std::bit_cast<uint64_t>(a) & std::bit_cast<uint64_t>(b));
+  return a > b ? a : b;
+}
+VB_HOST_DEVICE inline double minimum(double a, double b) {
+  if (is_nan(a) || is_nan(b)) return std::bit_cast<double>(kDoubleNanBits);
+  if (a == b) return std::bit_cast<double>(std::bit_cast<uint64_t>(a) | std::bit_cast<uint64_t>(b));
+  return a < b ? a : b;
+}
+
+// The nearest integer, ties to even, as a float. Exact for every input; keeps the sign of zero.
+VB_HOST_DEVICE inline float round_even(float x) {
+  const float magnitude = float_of(bits_of(x) & 0x7FFFFFFF);
+  if (!(magnitude < 8388608.0f)) return canonical(x);
+  const float rounded = (magnitude + 8388608.0f) - 8388608.0f;
+  return float_of(bits_of(rounded) | (bits_of(x) & 0x80000000));
+}
+
+// --- 16-bit formats: exact on the way in, one rounding to nearest even on the way out
+// ---------------------------------------
+
+VB_HOST_DEVICE inline float float_from_bfloat16(uint16_t h) {
+  return float_of(static_cast<uint32_t>(h) << 16);
+}
+VB_HOST_DEVICE inline uint16_t bfloat16_from_float(float x) {
+  if (is_nan(x)) return kBFloat16NanBits;
+  const uint32_t bits = bits_of(x);
+  return static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+}
+
+VB_HOST_DEVICE inline float float_from_half(uint16_t h) {
+  const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16, magnitude = h & 0x7FFF;
+  if (magnitude > 0x7C00) return float_of(kNanBits);
+  if (magnitude == 0x7C00) return float_of(sign | 0x7F800000);
+  if (magnitude >= 0x0400) return float_of(sign | ((magnitude << 13) + (uint32_t{112} << 23)));
+  // Subnormal: magnitude * 2^-24, exact in binary32.
+  const float value = static_cast<float>(magnitude) * 5.9604644775390625e-08f;
+  return float_of(bits_of(value) | sign);
+}
+VB_HOST_DEVICE inline uint16_t half_from_float(float x) {
+  if (is_nan(x)) return kHalfNanBits;
+  const uint32_t sign = (bits_of(x) >> 16) & 0x8000, magnitude = bits_of(x) & 0x7FFFFFFF;
+  if (magnitude >= 0x477FF000)
+    return static_cast<uint16_t>(sign | 0x7C00);  // rounds to 65536 or beyond
+  if (magnitude >= 0x38800000) {
+    const uint32_t rebased = magnitude - (uint32_t{112} << 23);
+    return static_cast<uint16_t>(sign | ((rebased + 0xFFF + ((rebased >> 13) & 1)) >> 13));
+  }
+  // Below 2^-14: adding 0.5 aligns the significand so that the addition itself rounds at 2^-24.
+  const uint32_t aligned = bits_of(float_of(magnitude) + 0.5f) - 0x3F000000;
+  return static_cast<uint16_t>(sign | aligned);
+}
+
+}  // namespace verbatim

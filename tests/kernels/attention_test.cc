@@ -1,0 +1,77 @@
+// Attention against the reference: masks, groups of heads, long contexts, hostile values.
+#include "kernels/compare.h"
+
+#include <cstring>
+
+namespace verbatim::test {
+namespace {
+
+class AttentionTest : public OnBackend {};
+INSTANTIATE_TEST_SUITE_P(Backends, AttentionTest, ::testing::ValuesIn(vector_backends()),
+                         [](const auto& info) { return info.param; });
+
+Case some_attention(Random& r, int64_t queries, int64_t keys) {
+  const int64_t batch = r.between(1, 2), kv_heads = r.between(1, 3),
+                group = r.pick<int64_t>({1, 1, 2, 7}), heads = kv_heads * group;
+  const int64_t head_size = r.chance(5) ? r.pick<int64_t>({0, 513, 600}) : r.between(1, 40),
+                value_size = r.between(0, 40);
+  const Fill fill = any_fill(r);
+  Attributes attributes{{"heads", heads},
+                        {"scale", fill == Fill::ordinary ? 0.3f : number(r, fill)}};
+  if (group > 1) attributes.set("kv_heads", kv_heads);
+  if (r.chance(50)) attributes.set("causal", int64_t{1});
+  if (r.chance(20)) attributes.set("window", r.between(1, 200));
+  if (r.chance(20)) attributes.set("softcap", r.chance(80) ? 5.0f : number(r, fill));
+  Case c{node_of("verbatim", "Attention", attributes), {}, {}};
+  c.inputs.push_back(floats(r, {batch, queries, heads * head_size}, fill));
+  c.inputs.push_back(floats(r, {batch, keys, kv_heads * head_size}, fill));
+  c.inputs.push_back(floats(r, {batch, keys, kv_heads * value_size}, fill));
+  if (r.chance(30)) {
+    std::vector<int64_t> lengths;
+    for (int64_t b = 0; b < batch; ++b) lengths.push_back(r.between(0, keys));
+    c.inputs.push_back(*Tensor::from<int64_t>(Shape{batch}, lengths));
+  }
+  return c;
+}
+
+TEST_P(AttentionTest, Short) {
+  expect_reference(*backend_, 400,
+                   [](Random& r) { return some_attention(r, r.between(0, 20), r.between(0, 60)); });
+}
+
+TEST_P(AttentionTest, AcrossBlocks) {
+  expect_reference(*backend_, 60, [](Random& r) {
+    return some_attention(r, r.pick<int64_t>({1, 3, 64, 130}),
+                          r.pick<int64_t>({127, 128, 129, 300}));
+  });
+}
+
+TEST_P(AttentionTest, AcrossRestarts) {
+  expect_reference(*backend_, 6,
+                   [](Random& r) { return some_attention(r, r.between(1, 4), 4200); });
+}
+
+// A query alone has the bits that it has in a prefill.
+TEST_P(AttentionTest, QueryAlone) {
+  Random r(1);
+  constexpr int64_t kLength = 150, kWidth = 24;
+  const auto tensor = [&] { return floats(r, {1, kLength, kWidth}, Fill::ordinary); };
+  const Tensor q = tensor(), k = tensor(), v = tensor();
+  const Node node = node_of("verbatim", "Attention",
+                            {{"heads", int64_t{2}}, {"scale", 0.25f}, {"causal", int64_t{1}}});
+  const Tensors all = *backend_->run(node, Tensors{q, k, v});
+  const auto rows = [&](const Tensor& t, int64_t from, int64_t to) {
+    return *Tensor::from<float>({1, to - from, kWidth},
+                                t.data<float>().subspan(from * kWidth, (to - from) * kWidth));
+  };
+  for (int64_t i = 0; i < kLength; ++i) {
+    const Tensors alone =
+        *backend_->run(node, Tensors{rows(q, i, i + 1), rows(k, 0, i + 1), rows(v, 0, i + 1)});
+    EXPECT_EQ(
+        std::memcmp(alone[0].bytes().data(), all[0].bytes().data() + i * kWidth * 4, kWidth * 4), 0)
+        << "query " << i;
+  }
+}
+
+}  // namespace
+}  // namespace verbatim::test

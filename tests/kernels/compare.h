@@ -1,0 +1,73 @@
+// Comparing backends with the scalar reference, bit for bit, over generated shapes and hostile
+// values.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <verbatim/kernels/backend.h>
+#include <verbatim/repops/graph.h>
+
+namespace verbatim::test {
+
+// A generator of its own, so that a case is the same on every machine.
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15u + 1) {}
+  uint64_t next();
+  int64_t below(int64_t n) { return static_cast<int64_t>(next() % static_cast<uint64_t>(n)); }
+  int64_t between(int64_t low, int64_t high) { return low + below(high - low + 1); }
+  bool chance(int percent) { return below(100) < percent; }
+  template <class T>
+  T pick(std::initializer_list<T> list) {
+    return list.begin()[below(static_cast<int64_t>(list.size()))];
+  }
+
+ private:
+  uint64_t state_;
+};
+
+// What fills a tensor: numbers about 1; numbers of every exponent, subnormals included; those with
+// zeros of both signs, infinities and NaNs of several payloads among them.
+enum class Fill { ordinary, wide, special };
+Fill any_fill(Random& random);
+float number(Random& random, Fill fill);
+// The tensor lies at an address that is a multiple of 4 alone, and memory after its end is not
+// readable, so that a kernel that assumes alignment or reads on is caught.
+Tensor floats(Random& random, const Shape& shape, Fill fill);
+
+Node node_of(std::string_view domain, std::string_view op, Attributes attributes = {},
+             int outputs = 1);
+
+struct Case {
+  Node node;
+  Tensors inputs;
+  // Inputs that are weights: prepare() gets to see them.
+  std::vector<int> weights;
+};
+// Runs the case on `backend` as it is and with its weights prepared, with one thread and with
+// three. Every output must be the reference's to the bit.
+void expect_reference(Backend& backend, const Case& c);
+
+// The backends besides the reference, as test parameters; SetUp skips those that cannot run here.
+std::vector<std::string> vector_backends();
+class OnBackend : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override;
+  std::unique_ptr<Backend> backend_;
+};
+// `count` cases, made by f(random) from consecutive seeds.
+template <class F>
+void expect_reference(Backend& backend, int count, F&& make) {
+  for (int seed = 0; seed < count && !::testing::Test::HasFailure(); ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Random random(static_cast<uint64_t>(seed));
+    expect_reference(backend, make(random));
+  }
+}
+
+}  // namespace verbatim::test

@@ -1,0 +1,98 @@
+// Activations, arithmetic and rotary embedding against the reference.
+#include "kernels/compare.h"
+
+#include <bit>
+#include <cstring>
+
+#include <verbatim/core/parallel.h>
+
+namespace verbatim::test {
+namespace {
+
+class ElementwiseTest : public OnBackend {};
+INSTANTIATE_TEST_SUITE_P(Backends, ElementwiseTest, ::testing::ValuesIn(vector_backends()),
+                         [](const auto& info) { return info.param; });
+
+std::vector<Node> unary_nodes() {
+  return {node_of("", "Exp"),   node_of("", "Erf"),
+          node_of("", "Tanh"),  node_of("", "Sigmoid"),
+          node_of("", "Swish"), node_of("", "Swish", {{"alpha", 1.702f}}),
+          node_of("", "Gelu"),  node_of("", "Gelu", {{"approximate", std::string("tanh")}})};
+}
+
+TEST_P(ElementwiseTest, Unary) {
+  for (const Node& node : unary_nodes())
+    expect_reference(*backend_, 100, [&](Random& r) {
+      return Case{node, {floats(r, {r.between(0, 300)}, any_fill(r))}, {}};
+    });
+}
+
+// Every 2053rd bit pattern of binary32: 2 million arguments for each function, all exponents.
+TEST_P(ElementwiseTest, UnaryEverywhere) {
+  constexpr uint32_t kStep = 2053;
+  constexpr int64_t kChunk = 1 << 18;
+  set_thread_count(2);
+  for (const Node& node : unary_nodes()) {
+    SCOPED_TRACE(node.title());
+    for (uint64_t first = 0; first <= UINT32_MAX && !HasFailure();
+         first += uint64_t{kChunk} * kStep) {
+      Tensor x = *Tensor::allocate(DType::f32, Shape{kChunk});
+      for (int64_t i = 0; i < kChunk; ++i)
+        x.mutable_data<float>()[i] =
+            std::bit_cast<float>(static_cast<uint32_t>(first + static_cast<uint64_t>(i) * kStep));
+      const Tensors want = *evaluate_reference(node, Tensors{x}),
+                    have = *backend_->run(node, Tensors{x});
+      if (identical(want[0], have[0])) continue;
+      for (int64_t i = 0; i < kChunk; ++i)
+        ASSERT_EQ(std::bit_cast<uint32_t>(want[0].data<float>()[i]),
+                  std::bit_cast<uint32_t>(have[0].data<float>()[i]))
+            << "of " << x.data<float>()[i];
+    }
+  }
+}
+
+TEST_P(ElementwiseTest, Binary) {
+  expect_reference(*backend_, 600, [](Random& r) {
+    const int64_t n = r.between(0, 40), m = r.between(0, 6);
+    const auto shape = [&] {
+      switch (r.below(8)) {
+        case 0:
+          return Shape{};
+        case 1:
+          return Shape{n};
+        case 2:
+          return Shape{1, n};
+        case 3:
+          return Shape{m, 1};
+        case 4:
+          return Shape{1, 1, 1};
+        case 5:
+          return Shape{3, m, n};
+        default:
+          return Shape{m, n};
+      }
+    };
+    const Fill fill = any_fill(r);
+    return Case{node_of("", r.pick<const char*>({"Add", "Sub", "Mul", "Div"})),
+                {floats(r, shape(), fill), floats(r, shape(), fill)},
+                {}};
+  });
+}
+
+TEST_P(ElementwiseTest, RotaryEmbedding) {
+  expect_reference(*backend_, 300, [](Random& r) {
+    const int64_t heads = r.between(1, 3), half = r.between(0, 20),
+                  size = 2 * half + r.between(0, 5);
+    const int64_t length = r.between(0, 5);
+    const Fill fill = any_fill(r);
+    Attributes attributes{{"heads", heads}};
+    if (r.chance(20)) attributes.set("interleaved", int64_t{1});
+    return Case{node_of("verbatim", "RotaryEmbedding", attributes),
+                {floats(r, {2, length, heads * size}, fill), floats(r, {length, half}, fill),
+                 floats(r, {length, half}, fill)},
+                {}};
+  });
+}
+
+}  // namespace
+}  // namespace verbatim::test

@@ -1,0 +1,64 @@
+// Products of int8 slices against the reference.
+#include <verbatim/repops/ops/sliced.h>
+
+#include "kernels/compare.h"
+
+namespace verbatim::test {
+namespace {
+
+class SlicedTest : public OnBackend {};
+INSTANTIATE_TEST_SUITE_P(Backends, SlicedTest, ::testing::ValuesIn(vector_backends()),
+                         [](const auto& info) { return info.param; });
+
+// Slices of numbers, or any codes at all but -128: both ends of their range come up often.
+SlicedTensor some_slices(Random& r, int count, const Shape& shape, Fill fill) {
+  SlicedTensor s = *slice_tensor(floats(r, shape, fill), count);
+  if (r.chance(50))
+    for (int8_t& code : s.slices.mutable_data<int8_t>())
+      code = static_cast<int8_t>(r.chance(50) ? r.pick({-127, 127}) : r.between(-127, 127));
+  return s;
+}
+
+Case some_product(Random& r, int64_t m, int64_t n, int64_t k) {
+  const Fill fill = any_fill(r);
+  const auto count = [&] { return static_cast<int>(r.between(1, kMaxSlices)); };
+  const SlicedTensor a = some_slices(r, count(), r.chance(30) ? Shape{2, m, k} : Shape{m, k}, fill),
+                     b = some_slices(r, count(), Shape{n, k}, fill);
+  Case c{node_of("verbatim", "SlicedLinear"), {a.slices, a.exponents, b.slices, b.exponents}, {}};
+  if (r.chance(50)) c.inputs.push_back(floats(r, {n}, fill));
+  return c;
+}
+
+TEST_P(SlicedTest, Product) {
+  expect_reference(*backend_, 400, [](Random& r) {
+    return some_product(r, r.between(0, 9), r.between(0, 70), r.between(0, 200));
+  });
+}
+
+// At the greatest K an int32 lane holds more than half of its range, and a dot more than all of it.
+TEST_P(SlicedTest, GreatestK) {
+  expect_reference(*backend_, 3, [](Random& r) { return some_product(r, 2, 5, kMaxSlicedK); });
+  const auto filled = [](int64_t rows, int8_t code) {
+    Tensor t = *Tensor::allocate(DType::i8, Shape{4, rows, kMaxSlicedK});
+    for (int8_t& c : t.mutable_data<int8_t>()) c = code;
+    return t;
+  };
+  const auto exponents = [](int64_t rows) { return *Tensor::zeros(DType::i32, Shape{rows}); };
+  for (const int8_t code : {-127, 127})
+    expect_reference(*backend_, Case{node_of("verbatim", "SlicedLinear"),
+                                     {filled(3, code), exponents(3), filled(4, 127), exponents(4)},
+                                     {}});
+}
+
+TEST_P(SlicedTest, Errors) {
+  Random r(1);
+  Case c = some_product(r, 2, 3, 4);
+  c.inputs[0].mutable_data<int8_t>()[0] = -128;
+  expect_reference(*backend_, c);
+  c = some_product(r, 2, 3, 4);
+  c.inputs[3].mutable_data<int32_t>()[0] = 130;
+  expect_reference(*backend_, c);
+}
+
+}  // namespace
+}  // namespace verbatim::test

@@ -1,0 +1,156 @@
+#include "kernels/compare.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include <verbatim/core/parallel.h>
+
+namespace verbatim::test {
+namespace {
+
+// Memory for `size` bytes that ends where an unreadable page begins.
+std::shared_ptr<std::byte> guarded(size_t size) {
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t readable = (size + page - 1) / page * page;
+  void* base =
+      mmap(nullptr, readable + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (base == MAP_FAILED) std::abort();
+  auto* bytes = static_cast<std::byte*>(base);
+  if (mprotect(bytes + readable, page, PROT_NONE) != 0) std::abort();
+  return {bytes + readable - size,
+          [base, readable, page](std::byte*) { munmap(base, readable + page); }};
+}
+
+void expect_identical(const Tensors& want, const Tensors& have, const std::string& how) {
+  ASSERT_EQ(want.size(), have.size()) << how;
+  for (size_t i = 0; i < want.size(); ++i) {
+    if (identical(want[i], have[i])) continue;
+    ADD_FAILURE() << how << ": output " << i << " differs: " << want[i].describe() << " and "
+                  << have[i].describe();
+    if (want[i].dtype() != DType::f32 || !(want[i].shape() == have[i].shape())) return;
+    for (int64_t e = 0; e < want[i].elements(); ++e) {
+      const auto w = std::bit_cast<uint32_t>(want[i].data<float>()[e]),
+                 h = std::bit_cast<uint32_t>(have[i].data<float>()[e]);
+      if (w == h) continue;
+      ADD_FAILURE() << "element " << e << std::hex << ": want " << w << ", have " << h;
+      return;
+    }
+  }
+}
+
+Result<Tensors> with_threads(int threads, Backend& backend, const Case& c) {
+  set_thread_count(threads);
+  return backend.run(c.node, c.inputs);
+}
+
+// A graph of the case's node alone, its weights as initializers.
+Result<Graph> graph_of(const Case& c) {
+  GraphBuilder b;
+  std::vector<ValueId> ids;
+  for (size_t i = 0; i < c.inputs.size(); ++i) {
+    const Tensor& t = c.inputs[i];
+    const std::string name = "i" + std::to_string(i);
+    if (!t.defined())
+      ids.push_back(kAbsent);
+    else if (std::ranges::find(c.weights, static_cast<int>(i)) != c.weights.end())
+      ids.push_back(b.constant(name, t));
+    else
+      ids.push_back(b.input(name, t.dtype(), {t.shape().dims().begin(), t.shape().dims().end()}));
+  }
+  b.output("y", b.add(c.node.op, c.node.domain, ids, c.node.attributes, "",
+                      static_cast<int>(c.node.outputs.size())));
+  return b.finish();
+}
+
+}  // namespace
+
+uint64_t Random::next() {  // SplitMix64
+  uint64_t z = state_ += 0x9E3779B97F4A7C15u;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return z ^ (z >> 31);
+}
+
+Fill any_fill(Random& random) {
+  return random.pick({Fill::ordinary, Fill::ordinary, Fill::wide, Fill::special});
+}
+
+float number(Random& random, Fill fill) {
+  if (fill == Fill::special && random.chance(4))
+    return std::bit_cast<float>(random.pick<uint32_t>(
+        {0x00000000, 0x80000000, 0x7F800000, 0xFF800000, 0x7FC00000, 0xFFC12345, 0x7F800001,
+         0x00000001, 0x80000001, 0x007FFFFF, 0x7F7FFFFF, 0xFF7FFFFF, 0x3F800000}));
+  if (fill == Fill::wide || (fill == Fill::special && random.chance(10))) {
+    const auto any = static_cast<uint32_t>(random.next());
+    return std::bit_cast<float>((any & 0x7F800000) == 0x7F800000 ? any & 0x807FFFFF : any);
+  }
+  const double u = static_cast<double>(random.next() >> 11) * 0x1p-53;
+  return static_cast<float>(4 * u - 2);
+}
+
+Tensor floats(Random& random, const Shape& shape, Fill fill) {
+  const auto size = static_cast<size_t>(shape.elements()) * sizeof(float);
+  const std::shared_ptr<std::byte> memory = guarded(size);
+  for (size_t i = 0; i < size; i += sizeof(float)) {
+    const float x = number(random, fill);
+    std::memcpy(memory.get() + i, &x, sizeof x);
+  }
+  return *Tensor::borrow(DType::f32, shape, {memory.get(), size}, memory);
+}
+
+Node node_of(std::string_view domain, std::string_view op, Attributes attributes, int outputs) {
+  Node node{.domain = std::string(domain),
+            .op = std::string(op),
+            .name = "n",
+            .attributes = std::move(attributes),
+            .inputs = {},
+            .outputs = {}};
+  for (int i = 0; i < outputs; ++i) node.outputs.push_back(i);
+  return node;
+}
+
+void expect_reference(Backend& backend, const Case& c) {
+  const Result<Tensors> want = evaluate_reference(c.node, c.inputs);
+  std::string what = c.node.title();
+  for (const Tensor& t : c.inputs) what += " " + t.describe();
+  SCOPED_TRACE(what);
+  for (const int threads : {1, 3}) {
+    const Result<Tensors> have = with_threads(threads, backend, c);
+    ASSERT_EQ(want.ok(), have.ok()) << want.status().message() << have.status().message();
+    if (want.ok())
+      expect_identical(*want, *have, std::to_string(threads) + " threads");
+    else
+      EXPECT_EQ(want.status().message(), have.status().message());
+  }
+  if (c.weights.empty() || !want.ok()) return;
+  // Prepared weights stay with their backend, so each case gets a new one.
+  const Result<Graph> graph = graph_of(c);
+  ASSERT_TRUE(graph.ok()) << graph.status().message();
+  std::unique_ptr<Backend> fresh = *make_backend(backend.name());
+  const Status prepared = fresh->prepare(*graph);
+  ASSERT_TRUE(prepared.ok()) << prepared.message();
+  const Result<Tensors> have = with_threads(2, *fresh, c);
+  ASSERT_TRUE(have.ok()) << have.status().message();
+  expect_identical(*want, *have, "prepared");
+}
+
+std::vector<std::string> vector_backends() {
+  std::vector<std::string> names;
+  for (const BackendInfo& b : list_backends())
+    if (b.name != "reference") names.push_back(b.name);
+  return names;
+}
+
+void OnBackend::SetUp() {
+  for (const BackendInfo& b : list_backends())
+    if (b.name == GetParam() && !b.missing.empty()) GTEST_SKIP() << b.missing;
+  Result<std::unique_ptr<Backend>> backend = make_backend(GetParam());
+  ASSERT_TRUE(backend.ok()) << backend.status().message();
+  backend_ = *std::move(backend);
+}
+
+}  // namespace verbatim::test

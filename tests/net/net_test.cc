@@ -1,0 +1,189 @@
+// Providers in processes of their own, over real sockets: settled as in one process, and never held
+// up by one that fails.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include <verbatim/verify/net/client.h>
+#include <verbatim/verify/net/server.h>
+
+#include "../verify/support.h"
+
+namespace verbatim::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+// A server in a child process.
+class ServerProcess {
+ public:
+  ServerProcess(const Task& task, uint8_t key, std::optional<Fault> fault) {
+    int fds[2];
+    if (::pipe(fds) != 0) throw std::runtime_error("pipe");
+    pid_ = ::fork();
+    if (pid_ == 0) {
+      ::close(fds[0]);
+      ServeOptions options;
+      options.listen = "127.0.0.1:0";
+      options.key = test_key(key);
+      options.provider.fault = fault;
+      options.load_program = [&](const Task& t) {
+        return bind_weights(t.program, task.program.graph);
+      };
+      options.make_backend = []() -> Result<std::unique_ptr<Backend>> {
+        return make_reference_backend();
+      };
+      (void)serve_provider(options, [&](const std::string& address) {
+        (void)!::write(fds[1], address.data(), address.size());
+        ::close(fds[1]);
+      });
+      ::_exit(0);
+    }
+    ::close(fds[1]);
+    char buffer[64];
+    const ssize_t n = ::read(fds[0], buffer, sizeof buffer);
+    ::close(fds[0]);
+    if (n > 0) address_.assign(buffer, static_cast<size_t>(n));
+  }
+  ~ServerProcess() { kill(); }
+  void signal(int number) { ::kill(pid_, number); }
+  void kill() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+    pid_ = -1;
+  }
+  const std::string& address() const { return address_; }
+
+ private:
+  pid_t pid_ = -1;
+  std::string address_;
+};
+
+// gRPC does not survive a fork, so all servers start before the first channel.
+struct Servers {
+  Servers() {
+    Random random(21);
+    task = make_task(random, {3, 5, 4, 20}, CommitLevel::full);
+    task.program.stop_value = -1;
+    honest = std::make_unique<ServerProcess>(task, 1, std::nullopt);
+    liar = std::make_unique<ServerProcess>(task, 2, Fault{9, 4, 3, 20});
+    doomed = std::make_unique<ServerProcess>(task, 3, Fault{9, 4, 3, 21});
+    sleepy = std::make_unique<ServerProcess>(task, 4, Fault{9, 4, 3, 22});
+  }
+  Task task;
+  std::unique_ptr<ServerProcess> honest, liar, doomed, sleepy;
+};
+Servers* servers = nullptr;
+
+std::string transcript_path(const std::string& name) {
+  const std::string path = ::testing::TempDir() + "/" + name + std::to_string(::getpid());
+  ::unlink(path.c_str());
+  return path;
+}
+
+// Lets a test act in the middle of a dispute.
+class Interrupted final : public Party {
+ public:
+  Interrupted(Party& inner, int at, std::function<void()> act)
+      : inner_(inner), left_(at), act_(std::move(act)) {}
+  const PublicKey& key() const override { return inner_.key(); }
+  Result<SignedAnswer> ask(ByteView request) override {
+    if (left_-- == 0) act_();
+    return inner_.ask(request);
+  }
+
+ private:
+  Party& inner_;
+  int left_;
+  std::function<void()> act_;
+};
+
+TEST(Net, RefutesALiarInAnotherProcessAndTheTranscriptJudgesAlike) {
+  const auto a = connect_party(servers->honest->address(), servers->task, 60s);
+  const auto b = connect_party(servers->liar->address(), servers->task, 60s);
+  ASSERT_TRUE(a->problem().ok()) << a->problem().message();
+  ASSERT_TRUE(b->problem().ok()) << b->problem().message();
+  const std::string path = transcript_path("net");
+  const Verdict v =
+      ok(run_dispute(servers->task, std::vector<Disputant>{{"a", a.get()}, {"b", b.get()}}, path));
+  ASSERT_EQ(v.refuted.size(), 1u);
+  EXPECT_EQ(v.refuted[0].party, 1u);
+  EXPECT_EQ(v.refuted[0].where->step, 9u);
+  EXPECT_EQ(v.refuted[0].where->node, 4);
+  EXPECT_EQ(v.refuted[0].where->element, 3);
+  const Transcript t = ok(Transcript::open(path));
+  EXPECT_EQ(encode_verdict(ok(judge(t))), encode_verdict(v));
+}
+
+TEST(Net, KilledInMidDisputeForfeits) {
+  const auto a = connect_party(servers->honest->address(), servers->task, 60s);
+  const auto b = connect_party(servers->doomed->address(), servers->task, 60s);
+  Interrupted c(*b, 4, [] { servers->doomed->kill(); });
+  const auto start = std::chrono::steady_clock::now();
+  const Verdict v = ok(settle(servers->task, std::vector<Party*>{a.get(), &c}, new_session()));
+  EXPECT_EQ(v.outcome, DisputeOutcome::forfeit);
+  EXPECT_EQ(v.winners, std::vector<uint32_t>{0});
+  EXPECT_LT(std::chrono::steady_clock::now() - start, 20s);
+}
+
+TEST(Net, SleepingServerForfeitsWithinItsBudget) {
+  const auto a = connect_party(servers->honest->address(), servers->task, 60s);
+  const auto b = connect_party(servers->sleepy->address(), servers->task, 3s);
+  Interrupted c(*b, 4, [] { servers->sleepy->signal(SIGSTOP); });
+  const auto start = std::chrono::steady_clock::now();
+  const Verdict v = ok(settle(servers->task, std::vector<Party*>{a.get(), &c}, new_session()));
+  EXPECT_EQ(v.outcome, DisputeOutcome::forfeit);
+  ASSERT_EQ(v.forfeited.size(), 1u);
+  EXPECT_EQ(v.forfeited[0].reason, "it did not answer in time");
+  EXPECT_EQ(v.winners, std::vector<uint32_t>{0});
+  const auto took = std::chrono::steady_clock::now() - start;
+  EXPECT_LT(took, 5s);
+  EXPECT_GT(a->time_left(), 50s);  // the other's time is its own
+}
+
+TEST(Net, NobodyThereForfeits) {
+  const auto a = connect_party(servers->honest->address(), servers->task, 60s);
+  const auto b = connect_party("127.0.0.1:1", servers->task, 5s);
+  EXPECT_EQ(b->problem().code(), StatusCode::unavailable);
+  const Verdict v = ok(settle(servers->task, std::vector<Party*>{a.get(), b.get()}, new_session()));
+  EXPECT_EQ(v.outcome, DisputeOutcome::forfeit);
+  EXPECT_EQ(v.winners, std::vector<uint32_t>{0});
+}
+
+TEST(Net, AnotherModelIsRefusedWithAReason) {
+  Random random(22);
+  const Task other = make_task(random, {3, 5, 4, 20}, CommitLevel::full);
+  const auto party = connect_party(servers->honest->address(), other, 10s);
+  EXPECT_NE(party->problem().message().find("not in this model"), std::string::npos)
+      << party->problem().message();
+}
+
+TEST(Net, TwoServersCannotShareAnAddress) {
+  ServeOptions options;
+  options.listen = servers->honest->address();
+  options.key = test_key(5);
+  options.load_program = [](const Task&) -> Result<Program> { return Program(); };
+  options.make_backend = []() -> Result<std::unique_ptr<Backend>> {
+    return make_reference_backend();
+  };
+  EXPECT_EQ(ProviderServer::start(options).status().code(), StatusCode::unavailable);
+}
+
+class NetEnvironment final : public ::testing::Environment {
+ public:
+  void SetUp() override { servers = new Servers; }
+  void TearDown() override {
+    delete servers;
+    servers = nullptr;
+  }
+};
+const auto* const kEnvironment = ::testing::AddGlobalTestEnvironment(new NetEnvironment);
+
+}  // namespace
+}  // namespace verbatim::test

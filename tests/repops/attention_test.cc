@@ -1,0 +1,143 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include <verbatim/repops/ops/attention.h>
+
+#include "support/random_tensor.h"
+
+namespace verbatim {
+namespace {
+
+using test::node_of;
+
+Tensor run(const Attributes& a, std::vector<Tensor> inputs) {
+  Result<Tensors> out = evaluate_reference(node_of("Attention", kVerbatimDomain, a), inputs);
+  EXPECT_TRUE(out.ok()) << out.status().message();
+  return out.ok() ? (*out)[0] : Tensor();
+}
+
+Tensor rows(const Tensor& t, int64_t begin, int64_t end) {
+  const int64_t width = t.dim(2);
+  return *Tensor::from<float>({1, end - begin, width},
+                              t.data<float>().subspan(begin * width, (end - begin) * width));
+}
+
+void expect_same(std::span<const float> a, std::span<const float> b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) ASSERT_EQ(bits_of(a[i]), bits_of(b[i])) << i;
+}
+
+TEST(Attention, IsCloseToBinary64PastTheRestart) {
+  test::Random random(1);
+  const int64_t keys = 2300, d = 8;
+  const Tensor q = random.floats({1, 2, 2 * d}), k = random.floats({1, keys, d}),
+               v = random.floats({1, keys, d});
+  const Tensor y =
+      run({{"heads", int64_t{2}}, {"kv_heads", int64_t{1}}, {"scale", 1.5f}}, {q, k, v});
+  for (int64_t r = 0; r < 4; ++r) {  // (query, head) pairs
+    std::vector<double> p(keys), want(d);
+    double sum = 0;
+    for (int64_t i = 0; i < keys; ++i) {
+      double s = 0;
+      for (int64_t j = 0; j < d; ++j)
+        s += static_cast<double>(q.data<float>()[r * d + j]) * k.data<float>()[i * d + j];
+      sum += p[i] = std::exp(1.5 * s);
+    }
+    for (int64_t i = 0; i < keys; ++i)
+      for (int64_t j = 0; j < d; ++j) want[j] += p[i] / sum * v.data<float>()[i * d + j];
+    for (int64_t j = 0; j < d; ++j) EXPECT_NEAR(y.data<float>()[r * d + j], want[j], 2e-6);
+  }
+}
+
+// The contract's promise: prefill, chunked prefill and decode give the same bits.
+TEST(Attention, ChunksAndSingleStepsEqualOnePass) {
+  test::Random random(2);
+  const int64_t n = 300;
+  const Attributes a = {{"heads", int64_t{2}}, {"scale", 0.5f}, {"causal", int64_t{1}}};
+  const Tensor q = random.floats({1, n, 16}), k = random.floats({1, n, 16}),
+               v = random.floats({1, n, 16});
+  const Tensor whole = run(a, {q, k, v});
+  for (int64_t step : {1, 7, 128, 200}) {
+    for (int64_t begin = 0; begin < n; begin += step) {
+      const int64_t end = std::min(begin + step, n);
+      const Tensor part = run(a, {rows(q, begin, end), rows(k, 0, end), rows(v, 0, end)});
+      expect_same(part.data<float>(), whole.data<float>().subspan(begin * 16, (end - begin) * 16));
+      if (step == 1 && begin == 40) begin = 250;  // all of them would be slow
+    }
+  }
+}
+
+TEST(Attention, PaddingAndNeighboursChangeNothing) {
+  test::Random random(3);
+  const Attributes a = {{"heads", int64_t{2}}, {"scale", 0.5f}};
+  const Tensor q = random.floats({2, 40, 16}), k = random.floats({2, 40, 16}),
+               v = random.floats({2, 40, 16});
+  const Tensor batch = run(a, {q, k, v, test::ints({23, 40})});
+  const Tensor alone = run(a, {rows(q, 0, 23), rows(k, 0, 23), rows(v, 0, 23)});
+  expect_same(alone.data<float>(), batch.data<float>().first(23 * 16));
+}
+
+TEST(Attention, AWindowHidesOlderKeys) {
+  test::Random random(4);
+  const Tensor q = random.floats({1, 1, 8}), k = random.floats({1, 300, 8}),
+               v = random.floats({1, 300, 8});
+  const Tensor windowed =
+      run({{"heads", int64_t{1}}, {"scale", 1.0f}, {"causal", int64_t{1}}, {"window", int64_t{5}}},
+          {q, k, v});
+  double sum = 0, want = 0;
+  for (int64_t i = 295; i < 300; ++i) {
+    double s = 0;
+    for (int64_t j = 0; j < 8; ++j)
+      s += static_cast<double>(q.data<float>()[j]) * k.data<float>()[i * 8 + j];
+    sum += std::exp(s);
+    want += std::exp(s) * v.data<float>()[i * 8];
+  }
+  EXPECT_NEAR(windowed.data<float>()[0], want / sum, 1e-6);
+}
+
+TEST(Attention, ARowThatSeesNothingIsPlusZero) {
+  test::Random random(5);
+  const Tensor y = run({{"heads", int64_t{1}}, {"scale", 1.0f}},
+                       {random.floats({1, 2, 8}), random.floats({1, 3, 8}),
+                        random.floats({1, 3, 8}), test::ints({0})});
+  for (float v : y.data<float>()) EXPECT_EQ(bits_of(v), 0u);
+}
+
+TEST(Attention, MergeHasAnEmptyStateAsItsIdentity) {
+  const AttentionState a{false, 1.0f, 2.0f, {3.0f, 4.0f}};
+  EXPECT_EQ(merge({}, a).o, a.o);
+  EXPECT_EQ(merge(a, {}).l, a.l);
+}
+
+TEST(Attention, RefusesShapesThatDoNotFit) {
+  test::Random random(6);
+  const Attributes a = {{"heads", int64_t{2}}, {"scale", 0.5f}};
+  const std::vector<std::vector<Tensor>> bad = {
+      {random.floats({1, 2, 15}), random.floats({1, 3, 16}), random.floats({1, 3, 16})},
+      {random.floats({1, 2, 16}), random.floats({1, 3, 16}), random.floats({1, 4, 16})},
+      {random.floats({1, 2, 16}), random.floats({2, 3, 16}), random.floats({1, 3, 16})},
+      {random.floats({1, 2, 16}), random.floats({1, 3, 16}), random.floats({1, 3, 16}),
+       test::ints({4})}};
+  for (const auto& inputs : bad)
+    EXPECT_EQ(evaluate_reference(node_of("Attention", kVerbatimDomain, a), inputs).status().code(),
+              StatusCode::bad_input);
+}
+
+TEST(RotaryEmbedding, TurnsPairsAndKeepsTheRest) {
+  test::Random random(7);
+  const Tensor x = random.floats({1, 2, 12});
+  const float cosine[] = {0.6f, 1.0f}, sine[] = {0.8f, 0.0f};
+  const Tensor inputs[] = {x, *Tensor::from<float>({2, 1}, cosine),
+                           *Tensor::from<float>({2, 1}, sine)};
+  const Tensor y = (*evaluate_reference(
+      node_of("RotaryEmbedding", kVerbatimDomain, {{"heads", int64_t{2}}}), inputs))[0];
+  const auto in = x.data<float>(), out = y.data<float>();
+  EXPECT_EQ(bits_of(out[0]), bits_of(in[0] * 0.6f - in[1] * 0.8f));
+  EXPECT_EQ(bits_of(out[1]), bits_of(in[0] * 0.8f + in[1] * 0.6f));
+  for (int i = 2; i < 6; ++i) EXPECT_EQ(bits_of(out[i]), bits_of(in[i]));
+  EXPECT_EQ(out[12], in[12] * 1.0f - in[13] * 0.0f);
+}
+
+}  // namespace
+}  // namespace verbatim

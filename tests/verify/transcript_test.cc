@@ -1,0 +1,183 @@
+// Transcripts: judged alike by anyone, resumed after a crash, and no byte of them can be changed
+// unnoticed.
+#include <verbatim/verify/transcript.h>
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include <verbatim/verify/dispute.h>
+
+#include "support.h"
+
+namespace verbatim::test {
+namespace {
+
+class TranscriptTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    Random random(3);
+    task = make_task(random, {1, 2, 1, 5}, CommitLevel::full);
+    task.program.stop_value = -1;
+    honest = make_provider(task, 1);
+    liar = make_provider(task, 2, Fault{3, 1, 1, 20});
+    path = ::testing::TempDir() + "/transcript" + std::to_string(::getpid());
+    ::unlink(path.c_str());
+  }
+  void TearDown() override { ::unlink(path.c_str()); }
+  Verdict run() {
+    LocalParty a(*honest), b(*liar);
+    return ok(run_dispute(task, std::vector<Disputant>{{"a", &a}, {"b", &b}}, path));
+  }
+  Bytes contents() { return ok(read_file(path, 1 << 26)); }
+
+  Task task;
+  std::unique_ptr<Provider> honest, liar;
+  std::string path;
+};
+
+TEST_F(TranscriptTest, JudgesToTheSameBytes) {
+  const Verdict v = run();
+  EXPECT_EQ(v.refuted.size(), 1u);
+  const Transcript t = ok(Transcript::open(path));
+  ASSERT_TRUE(t.verdict().has_value());
+  EXPECT_EQ(encode_verdict(ok(judge(t))), encode_verdict(v));
+  EXPECT_EQ(t.party_names(), (std::vector<std::string>{"a", "b"}));
+}
+
+TEST_F(TranscriptTest, EveryChangedByteIsRejectedOrJudgedTheSame) {
+  const Bytes verdict = encode_verdict(run());
+  const Bytes bytes = contents();
+  size_t rejected = 0, same = 0;
+  for (size_t i = 0; i < bytes.size(); i += 2) {
+    Bytes other = bytes;
+    other[i] ^= std::byte{1} << (i / 2 % 8);
+    const Result<Transcript> t = Transcript::parse(other, "t");
+    const Result<Verdict> v = t.ok() ? judge(*t) : t.status();
+    if (!v.ok()) {
+      ++rejected;
+      continue;
+    }
+    ++same;
+    EXPECT_EQ(encode_verdict(*v), verdict) << "byte " << i;
+  }
+  // Names are for people and not signed; everything else is bound.
+  EXPECT_LE(same, 2u);
+  EXPECT_GT(rejected, 1000u);
+}
+
+TEST_F(TranscriptTest, RefusesAnotherVerdictAndExtraExchanges) {
+  const Verdict v = run();
+  const Transcript t = ok(Transcript::open(path));
+  const std::string forged = path + ".forged";
+  const auto forge = [&](const auto& write) {
+    ::unlink(forged.c_str());
+    {
+      TranscriptWriter w = ok(TranscriptWriter::create(forged, t.header()));
+      write(w);
+    }
+    const Result<Verdict> judged = judge(ok(Transcript::open(forged)));
+    ::unlink(forged.c_str());
+    return judged.status();
+  };
+  const Status swapped = forge([&](TranscriptWriter& w) {
+    for (const Exchange& e : t.exchanges()) ok(w.append(e));
+    Verdict other = v;
+    other.winners = {1};
+    other.refuted[0].party = 0;
+    ok(w.append(other));
+  });
+  EXPECT_NE(swapped.message().find("do not lead to the verdict"), std::string::npos);
+  const Status longer = forge([&](TranscriptWriter& w) {
+    for (const Exchange& e : t.exchanges()) ok(w.append(e));
+    ok(w.append(t.exchanges().back()));
+    ok(w.append(v));
+  });
+  EXPECT_FALSE(longer.ok());
+  const Status shorter = forge([&](TranscriptWriter& w) {
+    for (size_t i = 0; i + 1 < t.exchanges().size(); ++i) ok(w.append(t.exchanges()[i]));
+    ok(w.append(v));
+  });
+  EXPECT_FALSE(shorter.ok());
+}
+
+// Answers what it answered before, as a provider does when it is asked again.
+class Remembering final : public Party {
+ public:
+  Remembering(const Transcript& all, uint32_t index) : all_(all), index_(index) {}
+  const PublicKey& key() const override { return all_.header().parties[index_].key; }
+  Result<SignedAnswer> ask(ByteView request) override {
+    for (const Exchange& e : all_.exchanges())
+      if (e.party == index_ && std::ranges::equal(e.request, request))
+        return SignedAnswer{{e.reply.begin(), e.reply.end()}, e.signature};
+    return Status(StatusCode::unavailable, "never asked before");
+  }
+
+ private:
+  const Transcript& all_;
+  uint32_t index_;
+};
+
+// A referee may crash at any byte. Taken up again, the dispute comes to the verdict that it would
+// have come to.
+TEST_F(TranscriptTest, ResumesAfterACrashAnywhere) {
+  const Bytes verdict = encode_verdict(run());
+  const Bytes whole = contents();
+  const Transcript all = ok(Transcript::parse(whole, "whole"));
+  const size_t header = encode_transcript_header(all.header()).size();
+  size_t tried = 0;
+  for (size_t cut = header; cut < whole.size(); cut += 97) {
+    ok(write_file(path, ByteView(whole).first(cut)));
+    EXPECT_FALSE(judge(ok(Transcript::open(path))).ok());
+    Remembering a(all, 0), b(all, 1);
+    EXPECT_EQ(encode_verdict(ok(resume_dispute(path, std::vector<Party*>{&a, &b}))), verdict)
+        << "cut at " << cut;
+    EXPECT_EQ(contents(), whole);
+    ++tried;
+  }
+  EXPECT_GT(tried, 10u);
+}
+
+// The referee crashed after an answer came and before it was written: the provider gives the same
+// answer again.
+TEST_F(TranscriptTest, ResumesWithTheProvidersThemselves) {
+  const Bytes verdict = encode_verdict(run());
+  const Bytes whole = contents();
+  const Transcript all = ok(Transcript::parse(whole, "whole"));
+  const std::string shorter = path + ".short";
+  {
+    ::unlink(shorter.c_str());
+    TranscriptWriter w = ok(TranscriptWriter::create(shorter, all.header()));
+    for (size_t i = 0; i + 1 < all.exchanges().size(); ++i) ok(w.append(all.exchanges()[i]));
+  }
+  LocalParty a(*honest), b(*liar);
+  EXPECT_EQ(encode_verdict(ok(resume_dispute(shorter, std::vector<Party*>{&a, &b}))), verdict);
+  EXPECT_EQ(a.asked + b.asked, 1);
+  EXPECT_EQ(ok(read_file(shorter, 1 << 26)), whole);
+  ::unlink(shorter.c_str());
+}
+
+TEST_F(TranscriptTest, ADisputeIsNotWrittenOverAnother) {
+  run();
+  LocalParty a(*honest);
+  EXPECT_FALSE(run_dispute(task, std::vector<Disputant>{{"a", &a}}, path).ok());
+}
+
+TEST_F(TranscriptTest, ForfeitsAreReplayedToo) {
+  struct Asleep final : Party {
+    PublicKey k;
+    const PublicKey& key() const override { return k; }
+    Result<SignedAnswer> ask(ByteView) override { return Status(StatusCode::deadline, ""); }
+  } asleep;
+  LocalParty a(*honest);
+  const Verdict v =
+      ok(run_dispute(task, std::vector<Disputant>{{"a", &a}, {"asleep\x1b[2J", &asleep}}, path));
+  EXPECT_EQ(v.outcome, DisputeOutcome::forfeit);
+  const Transcript t = ok(Transcript::open(path));
+  EXPECT_EQ(t.party_names()[1], "asleep?[2J");
+  EXPECT_EQ(encode_verdict(ok(judge(t))), encode_verdict(v));
+}
+
+}  // namespace
+}  // namespace verbatim::test

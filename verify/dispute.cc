@@ -1,0 +1,126 @@
+#include <verbatim/verify/dispute.h>
+
+#include <algorithm>
+#include <memory>
+
+#include <verbatim/verify/referee.h>
+
+namespace verbatim {
+namespace {
+
+// The order of exchanges among all parties: first those recorded, then live ones, which get
+// recorded.
+struct Log {
+  std::span<const Exchange> recorded;
+  size_t next = 0;
+  TranscriptWriter* writer = nullptr;  // none: judging
+};
+
+class LoggedParty final : public Party {
+ public:
+  LoggedParty(Log& log, uint32_t index, const PublicKey& key, Party* live)
+      : log_(log), index_(index), key_(key), live_(live) {}
+  const PublicKey& key() const override { return key_; }
+
+  Result<SignedAnswer> ask(ByteView request) override {
+    return log_.next < log_.recorded.size() ? replay(request) : ask_live(request);
+  }
+
+ private:
+  Result<SignedAnswer> replay(ByteView request) {
+    const Exchange& e = log_.recorded[log_.next++];
+    if (e.party != index_ || !std::ranges::equal(e.request, request))
+      return bad_input("exchange " + std::to_string(log_.next - 1) +
+                       " of the transcript is not what this referee asks");
+    if (e.failure != StatusCode::ok) return Status(e.failure, "as recorded");
+    return SignedAnswer{{e.reply.begin(), e.reply.end()}, e.signature};
+  }
+
+  Result<SignedAnswer> ask_live(ByteView request) {
+    if (log_.writer == nullptr) return bad_input("the transcript ends before the dispute does");
+    Result<SignedAnswer> answer =
+        live_ == nullptr ? Status(StatusCode::unavailable, "never reached") : live_->ask(request);
+    if (answer.ok() && answer->reply.size() > kMaxReplyBytes)
+      answer = over_limit("too large an answer");
+    Exchange e{index_, request, answer.status().code(), {}, {}};
+    if (answer.ok()) {
+      e.reply = answer->reply;
+      e.signature = answer->signature;
+    } else if (e.failure != StatusCode::deadline && e.failure != StatusCode::unavailable &&
+               e.failure != StatusCode::limit) {
+      return answer;  // our own trouble: nothing to hold against the party
+    }
+    VB_TRY(log_.writer->append(e));
+    return answer;
+  }
+
+  Log& log_;
+  uint32_t index_;
+  PublicKey key_;
+  Party* live_;
+};
+
+Result<Verdict> settle_logged(const TranscriptHeader& header, Log& log,
+                              std::span<Party* const> live) {
+  std::vector<std::unique_ptr<LoggedParty>> parties;
+  std::vector<Party*> pointers;
+  for (uint32_t i = 0; i < header.parties.size(); ++i) {
+    parties.push_back(std::make_unique<LoggedParty>(log, i, header.parties[i].key,
+                                                    live.empty() ? nullptr : live[i]));
+    pointers.push_back(parties.back().get());
+  }
+  VB_ASSIGN(Verdict verdict, settle(header.task, pointers, header.session));
+  if (log.next < log.recorded.size())
+    return bad_input("the transcript holds exchanges that this referee does not ask for");
+  return verdict;
+}
+
+}  // namespace
+
+Result<Verdict> run_dispute(const Task& task, std::span<const Disputant> disputants,
+                            const std::string& transcript_path) {
+  VB_TRY(validate_task(task));
+  TranscriptHeader header{task, {}, {}};
+  VB_ASSIGN(const Bytes session, random_bytes(header.session.bytes.size()));
+  std::ranges::copy(session, header.session.bytes.begin());
+  std::vector<Party*> live;
+  for (const Disputant& d : disputants) {
+    header.parties.push_back({printable(d.name.substr(0, 256)), d.party->key()});
+    live.push_back(d.party);
+  }
+  VB_ASSIGN(TranscriptWriter writer, TranscriptWriter::create(transcript_path, header));
+  Log log{{}, 0, &writer};
+  VB_ASSIGN(Verdict verdict, settle_logged(header, log, live));
+  VB_TRY(writer.append(verdict));
+  return verdict;
+}
+
+Result<Verdict> resume_dispute(const std::string& transcript_path,
+                               std::span<Party* const> parties) {
+  VB_ASSIGN(const Transcript t, Transcript::open(transcript_path));
+  if (t.verdict()) return judge(t);
+  const TranscriptHeader& header = t.header();
+  if (parties.size() != header.parties.size())
+    return usage_error("the transcript has " + std::to_string(header.parties.size()) + " parties");
+  std::vector<Party*> live(parties.begin(), parties.end());
+  for (size_t i = 0; i < live.size(); ++i)
+    if (live[i]->key() != header.parties[i].key) live[i] = nullptr;
+  VB_ASSIGN(TranscriptWriter writer, TranscriptWriter::reopen(transcript_path, t.valid_bytes()));
+  Log log{t.exchanges(), 0, &writer};
+  VB_ASSIGN(Verdict verdict, settle_logged(header, log, live));
+  VB_TRY(writer.append(verdict));
+  return verdict;
+}
+
+Result<Verdict> judge(const Transcript& t) {
+  if (t.torn()) return bad_input("the transcript is cut short within an entry");
+  if (!t.verdict())
+    return bad_input("the transcript has no verdict yet; the dispute can be resumed");
+  Log log{t.exchanges(), 0, nullptr};
+  VB_ASSIGN(Verdict verdict, settle_logged(t.header(), log, {}));
+  if (encode_verdict(verdict) != encode_verdict(*t.verdict()))
+    return bad_input("the answers in the transcript do not lead to the verdict that it records");
+  return verdict;
+}
+
+}  // namespace verbatim

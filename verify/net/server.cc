@@ -1,0 +1,188 @@
+#include <verbatim/verify/net/server.h>
+
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
+#include <atomic>
+#include <list>
+#include <mutex>
+#include <thread>
+
+#include "provider.grpc.pb.h"
+
+namespace verbatim {
+namespace {
+
+constexpr int kMaxReceiveBytes = static_cast<int>(kMaxTaskBytes) + (1 << 20);
+constexpr size_t kMaxReasonBytes = 1024;
+
+ByteView view(const std::string& s) { return as_bytes(s); }
+std::string text(ByteView b) { return std::string(as_chars(b)); }
+
+grpc::Status to_grpc(const Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  const std::string reason = printable(status.message()).substr(0, kMaxReasonBytes);
+  switch (status.code()) {
+    case StatusCode::bad_input:
+    case StatusCode::usage:
+      return {grpc::StatusCode::INVALID_ARGUMENT, reason};
+    case StatusCode::internal:
+      return {grpc::StatusCode::INTERNAL, reason};
+    default:
+      return {grpc::StatusCode::FAILED_PRECONDITION, reason};
+  }
+}
+
+// A task being run by its own thread, which has ended when `running` is false.
+struct Job {
+  explicit Job(std::unique_ptr<Provider> p) : provider(std::move(p)) {
+    runner = std::thread([this] {
+      (void)provider->run();  // the provider keeps the status and answers with it
+      running = false;
+    });
+  }
+  ~Job() { runner.join(); }
+  std::unique_ptr<Provider> provider;
+  std::atomic<bool> running = true;
+  std::thread runner;
+};
+
+class Service final : public net::Provider::Service {
+ public:
+  explicit Service(ServeOptions options) : options_(std::move(options)) {}
+
+  grpc::Status Hello(grpc::ServerContext*, const net::HelloRequest*,
+                     net::HelloReply* reply) override {
+    reply->set_key(text(options_.key->public_key().bytes));
+    return grpc::Status::OK;
+  }
+
+  grpc::Status Submit(grpc::ServerContext*, const net::SubmitRequest* request,
+                      net::SubmitReply*) override {
+    const Slot slot(*this);
+    if (!slot.taken) return busy();
+    return to_grpc(submit(view(request->task())));
+  }
+
+  grpc::Status Ask(grpc::ServerContext*, const net::AskRequest* request,
+                   net::AskReply* reply) override {
+    const Slot slot(*this);
+    if (!slot.taken) return busy();
+    const Result<SignedAnswer> answer = ask(view(request->request()));
+    if (!answer.ok()) return to_grpc(answer.status());
+    reply->set_reply(text(answer->reply));
+    reply->set_signature(text(answer->signature.bytes));
+    return grpc::Status::OK;
+  }
+
+ private:
+  // One of max_requests places.
+  struct Slot {
+    explicit Slot(Service& s) : service(s), taken(++s.requests_ <= s.options_.max_requests) {}
+    ~Slot() { --service.requests_; }
+    Service& service;
+    bool taken;
+  };
+  static grpc::Status busy() { return {grpc::StatusCode::UNAVAILABLE, "busy"}; }
+
+  Status submit(ByteView bytes) {
+    VB_ASSIGN(Task task, decode_task(bytes, "task"));
+    const Digest id = task_id(task);
+    const std::lock_guard lock(submit_mutex_);  // one at a time: loading takes memory
+    if (find(id)) return {};
+    VB_TRY(make_room());
+    VB_ASSIGN(Program program, options_.load_program(task));
+    VB_ASSIGN(std::unique_ptr<Backend> backend, options_.make_backend());
+    VB_ASSIGN(auto provider,
+              Provider::create(std::move(task), std::move(program), std::move(backend),
+                               *options_.key, options_.provider));
+    auto job = std::make_shared<Job>(std::move(provider));
+    const std::lock_guard jobs_lock(jobs_mutex_);
+    jobs_.push_back(std::move(job));
+    return {};
+  }
+
+  Result<SignedAnswer> ask(ByteView bytes) {
+    VB_ASSIGN(const Request request, decode_request(bytes, "request"));
+    const std::shared_ptr<Job> job = find(request.task);
+    if (!job) return unavailable("no such task here; submit it first");
+    return job->provider->answer(bytes);
+  }
+
+  std::shared_ptr<Job> find(const Digest& task) {
+    const std::lock_guard lock(jobs_mutex_);
+    const auto it =
+        std::ranges::find(jobs_, task, [](const auto& j) { return j->provider->task(); });
+    if (it == jobs_.end()) return nullptr;
+    jobs_.splice(jobs_.end(), jobs_, it);  // the latest used is last
+    return jobs_.back();
+  }
+
+  Status make_room() {
+    std::shared_ptr<Job> old;  // destroyed outside the lock
+    const std::lock_guard lock(jobs_mutex_);
+    if (jobs_.size() < options_.max_tasks) return {};
+    const auto it = std::ranges::find_if(jobs_, [](const auto& j) { return !j->running; });
+    if (it == jobs_.end())
+      return unavailable("busy with " + std::to_string(jobs_.size()) + " tasks");
+    old = *it;
+    jobs_.erase(it);
+    return {};
+  }
+
+  ServeOptions options_;
+  std::atomic<size_t> requests_ = 0;
+  std::mutex submit_mutex_, jobs_mutex_;
+  std::list<std::shared_ptr<Job>> jobs_;
+};
+
+}  // namespace
+
+struct ProviderServer::State {
+  explicit State(ServeOptions options) : service(std::move(options)) {}
+  Service service;
+  std::unique_ptr<grpc::Server> server;
+  std::string address;
+};
+
+ProviderServer::ProviderServer(std::unique_ptr<State> state) : state_(std::move(state)) {}
+ProviderServer::~ProviderServer() { stop(); }
+
+Result<std::unique_ptr<ProviderServer>> ProviderServer::start(ServeOptions options) {
+  if (!options.key || !options.load_program || !options.make_backend)
+    return usage_error("a provider needs a key, a model and a backend");
+  const std::string listen = options.listen;
+  const auto threads = static_cast<int>(options.max_requests) + 4;
+  auto state = std::make_unique<State>(std::move(options));
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &port);
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.SetMaxReceiveMessageSize(kMaxReceiveBytes);
+  grpc::ResourceQuota quota("provider");
+  quota.SetMaxThreads(std::max(threads, 8));
+  builder.SetResourceQuota(quota);
+  builder.RegisterService(&state->service);
+  state->server = builder.BuildAndStart();
+  if (!state->server || port == 0) return unavailable("cannot listen on " + printable(listen));
+  const size_t colon = listen.rfind(':');
+  state->address = listen.substr(0, colon == std::string::npos ? listen.size() : colon) + ":" +
+                   std::to_string(port);
+  return std::unique_ptr<ProviderServer>(new ProviderServer(std::move(state)));
+}
+
+const std::string& ProviderServer::address() const { return state_->address; }
+void ProviderServer::wait() { state_->server->Wait(); }
+void ProviderServer::stop() {
+  state_->server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
+}
+
+Status serve_provider(ServeOptions options,
+                      const std::function<void(const std::string& address)>& ready) {
+  VB_ASSIGN(const auto server, ProviderServer::start(std::move(options)));
+  if (ready) ready(server->address());
+  server->wait();
+  return {};
+}
+
+}  // namespace verbatim

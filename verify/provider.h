@@ -1,0 +1,107 @@
+// A provider: runs one task, commits to the result, and answers a referee's questions about any
+// step of it.
+//
+//   VB_ASSIGN(Program program, bind_weights(task.program, model_graph));
+//   VB_ASSIGN(auto provider, Provider::create(task, std::move(program), make_reference_backend(),
+//   key)); VB_ASSIGN(SignedAnswer answer, provider->answer(request_bytes));
+//
+// It keeps step records and sparse states, and runs a step again to answer questions about its
+// inside. One answer is signed for each place of a dispute: the same request again gets the same
+// answer, another request in that place gets none.
+#pragma once
+
+#include <list>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include <verbatim/core/signature.h>
+#include <verbatim/repops/backend.h>
+#include <verbatim/verify/committer.h>
+#include <verbatim/verify/fault.h>
+#include <verbatim/verify/protocol.h>
+#include <verbatim/verify/task.h>
+
+namespace verbatim {
+
+// The task's program with the weights that `model` holds, found by their roots
+// (model.compute_roots() done). Errors: a weight that the model lacks.
+Result<Program> bind_weights(const Program& program, const Graph& model);
+
+struct ProviderOptions {
+  std::optional<Fault> fault;
+  uint64_t state_bytes = uint64_t{512} << 20;  // kept states; beyond it they get sparser
+};
+
+class Provider {
+ public:
+  // Refuses a task of another semantics version, and a program that is not the task's.
+  static Result<std::unique_ptr<Provider>> create(Task task, Program program,
+                                                  std::unique_ptr<Backend> backend, SigningKey key,
+                                                  ProviderOptions options = {});
+
+  ~Provider();
+
+  const PublicKey& key() const { return key_.public_key(); }
+  const Digest& task() const { return task_id_; }
+
+  // Runs the program, if that was not done; answer() does it when it must. Safe to call from
+  // another thread.
+  Status run();
+  // Errors (unsigned) for what is not a request in its place; whatever else goes wrong is a signed
+  // Refusal.
+  Result<SignedAnswer> answer(ByteView request);
+
+ private:
+  struct StepDetails;  // one step, run again
+  struct Session {     // one dispute
+    Digest id;
+    std::array<std::byte, 32> salt{};
+    uint64_t sequence = 0;  // answers signed so far; the last one is kept
+    Digest previous;
+    Bytes last_request;
+    SignedAnswer last_answer;
+  };
+  Provider(Task task, Program program, std::unique_ptr<Backend> backend, SigningKey key,
+           ProviderOptions options);
+
+  Status run_locked();
+  Result<Session*> session(const Request& request);
+  RunOptions run_options(TraceSink* sink);
+  void keep_state(uint64_t step, const Tensors& state);
+  Result<const StepDetails*> details(uint64_t step);
+  Result<std::vector<Digest>> tree_leaves(const TreeName& tree);
+  Result<Tensor> value(uint64_t step, uint32_t value);
+
+  Result<Reply> reply(const Session& session, const Question& question);
+  Result<Reply> reply_to(const Session& session, const AskCommit&);
+  Result<Reply> reply_to(const Session& session, const AskReveal&);
+  Result<Reply> reply_to(const Session&, const AskChildren& q);
+  Result<Reply> reply_to(const Session&, const AskRecord& q);
+  Result<Reply> reply_to(const Session&, const AskStep& q);
+  Result<Reply> reply_to(const Session&, const AskNode& q);
+  Result<Reply> reply_to(const Session&, const AskRecorded& q);
+  Result<Reply> reply_to(const Session&, const AskTensor& q);
+
+  std::mutex mutex_;
+  Task task_;
+  Digest task_id_;
+  Program program_;
+  std::unique_ptr<Backend> backend_;
+  SigningKey key_;
+  ProviderOptions options_;
+  std::optional<Executor> executor_;
+
+  std::optional<Commitment> commitment_;
+  Status run_status_;
+  bool fault_done_ = false;
+  Status fault_status_;
+  std::map<uint64_t, Tensors> states_;  // inputs of a step
+  uint64_t state_interval_ = 16;
+  std::unique_ptr<StepDetails> details_;
+  std::list<Session> sessions_;  // the latest used is last
+};
+
+}  // namespace verbatim

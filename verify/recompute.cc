@@ -1,0 +1,208 @@
+#include <verbatim/verify/recompute.h>
+
+#include <algorithm>
+
+#include <verbatim/core/fp_guard.h>
+#include <verbatim/core/tensor_root.h>
+#include <verbatim/repops/op.h>
+
+namespace verbatim {
+namespace {
+
+uint64_t byte_count(const TensorPart& header) {
+  return static_cast<uint64_t>(header.shape.elements()) * size_of(header.dtype);
+}
+
+Digest header_root(const TensorPart& part) {
+  return tensor_root(part.dtype, part.shape, {&part.leaves_root, 1});
+}
+
+std::optional<TensorPart> fetch_part(Conversation& talk, uint64_t step, ValueId value,
+                                     const Digest& root, uint64_t offset, uint32_t length) {
+  auto part = talk.ask<TensorPart>(AskTensor{step, static_cast<uint32_t>(value), offset, length});
+  if (!part) return std::nullopt;
+  if (header_root(*part) == root && part->bytes.size() == length) return part;
+  talk.fail("the tensor that it sends has not the root that it must have");
+  return std::nullopt;
+}
+
+// A tensor of a claimed type and shape, for operation_count(), which reads no elements.
+std::optional<Tensor> placeholder(const TensorPart& header, uint64_t max_bytes) {
+  if (byte_count(header) > max_bytes) return std::nullopt;
+  Result<Tensor> t = Tensor::allocate(header.dtype, header.shape);
+  if (!t.ok()) return std::nullopt;
+  return *std::move(t);
+}
+
+std::string element_hex(ByteView little_endian) {
+  Bytes bytes(little_endian.rbegin(), little_endian.rend());
+  return to_hex(bytes);
+}
+
+struct WrongLeaf {
+  int64_t index;
+  Digest claimed;
+};
+
+// The first tile whose leaf is not the true one, walking down the claimed tree.
+std::optional<WrongLeaf> first_wrong_leaf(Conversation& talk, uint64_t step, ValueId value,
+                                          Digest claimed, std::span<const Digest> truth) {
+  LeafRange node{0, truth.size()};
+  while (node.size() > 1) {
+    const TreeName tree{TreeName::Kind::leaves, step, static_cast<uint32_t>(value)};
+    const auto children = talk.ask<Children>(AskChildren{tree, node});
+    const std::vector<LeafRange> ranges = walk_ranges(node);
+    if (!children || children->hashes.size() != ranges.size() ||
+        walk_fold(node, children->hashes) != claimed)
+      return std::nullopt;
+    const std::vector<Digest> hashes = walk_hashes(truth, node);
+    const auto [mine, theirs] = std::ranges::mismatch(hashes, children->hashes);
+    if (mine == hashes.end()) return std::nullopt;
+    node = ranges[static_cast<size_t>(mine - hashes.begin())];
+    claimed = *theirs;
+  }
+  return WrongLeaf{static_cast<int64_t>(node.begin), claimed};
+}
+
+}  // namespace
+
+std::optional<TensorPart> fetch_header(Conversation& talk, uint64_t step, ValueId value,
+                                       const Digest& root) {
+  return fetch_part(talk, step, value, root, 0, 0);
+}
+
+std::optional<Tensor> fetch_tensor(Conversation& talk, uint64_t step, ValueId value,
+                                   const Digest& root, uint64_t max_bytes, bool& too_large) {
+  const auto header = fetch_header(talk, step, value, root);
+  if (!header) return std::nullopt;
+  const uint64_t total = byte_count(*header);
+  if (total > max_bytes) {
+    too_large = true;
+    return std::nullopt;
+  }
+  const uint32_t part_bytes = kMaxTensorPart;
+  Bytes bytes;
+  while (bytes.size() < total) {
+    const auto length = static_cast<uint32_t>(std::min<uint64_t>(part_bytes, total - bytes.size()));
+    const auto part = fetch_part(talk, step, value, root, bytes.size(), length);
+    if (!part) return std::nullopt;
+    bytes.insert(bytes.end(), part->bytes.begin(), part->bytes.end());
+  }
+  Result<Tensor> tensor = tensor_from_little_endian(header->dtype, header->shape, bytes);
+  if (tensor.ok() && tensor_root(*tensor) == root) return *std::move(tensor);
+  talk.fail("the tensor that it sends has not the root that it must have");
+  return std::nullopt;
+}
+
+// Inputs of the task are at hand, whatever value they became.
+std::optional<Tensor> Recomputation::local_input(const Digest& root) const {
+  if (root == absent_root()) return Tensor();
+  const auto it = std::ranges::find(facts_.input_roots, root);
+  if (it == facts_.input_roots.end()) return std::nullopt;
+  return facts_.task->inputs[static_cast<size_t>(it - facts_.input_roots.begin())];
+}
+
+Result<std::optional<Tensors>> Recomputation::fetch_inputs(uint64_t step, const Node& node,
+                                                           std::span<const Digest> roots,
+                                                           std::span<Conversation* const> askers) {
+  const TaskLimits& limits = facts_.task->limits;
+  Tensors inputs;
+  uint64_t room = limits.referee_bytes;
+  for (size_t i = 0; i < node.inputs.size(); ++i) {
+    std::optional<Tensor> input = local_input(roots[i]);
+    bool too_large = false;
+    for (size_t j = 0; j < askers.size() && !input && !too_large; ++j)
+      input = fetch_tensor(*askers[j], step, node.inputs[i], roots[i],
+                           std::min(room, limits.tensor_bytes), too_large);
+    if (too_large) return over_limit("the inputs of " + node.title() + " pass the task's limits");
+    if (!input) return std::optional<Tensors>();
+    room -= std::min<uint64_t>(room, input->defined() ? input->byte_size() : 0);
+    inputs.push_back(*std::move(input));
+  }
+  return std::optional(std::move(inputs));
+}
+
+// The least that any asker's claimed output shapes cost: an honest party's are true and within the
+// limits (it would have refused the task), so this bounds the work unless all askers lie about
+// shapes; then the limits on bytes do.
+Result<uint64_t> Recomputation::admitted_cost(uint64_t step, const Node& node,
+                                              std::span<const Tensor> inputs,
+                                              std::span<Conversation* const> askers,
+                                              std::span<const std::vector<Digest>> claims) {
+  std::optional<uint64_t> least;
+  for (size_t j = 0; j < askers.size(); ++j) {
+    Tensors outputs;
+    for (size_t k = 0; k < node.outputs.size(); ++k) {
+      if (node.outputs[k] == kAbsent || claims[j][k] == absent_root()) {
+        outputs.emplace_back();
+        continue;
+      }
+      const auto header = fetch_header(*askers[j], step, node.outputs[k], claims[j][k]);
+      auto t = header ? placeholder(*header, facts_.task->limits.tensor_bytes) : std::nullopt;
+      if (!t) break;
+      outputs.push_back(*std::move(t));
+    }
+    if (outputs.size() != node.outputs.size()) continue;
+    const uint64_t cost = operation_count(node, inputs, outputs);
+    least = std::min(least.value_or(cost), cost);
+  }
+  if (least && *least > facts_.task->limits.operations)
+    return over_limit(node.title() + " takes " + std::to_string(*least) +
+                      " operations, the task allows " +
+                      std::to_string(facts_.task->limits.operations));
+  return least.value_or(0);
+}
+
+Result<const Tensors*> Recomputation::outputs(uint64_t step, uint32_t index,
+                                              std::span<const Digest> input_roots,
+                                              std::span<Conversation* const> askers,
+                                              std::span<const std::vector<Digest>> claims) {
+  if (last_ && last_->step == step && last_->node == index &&
+      std::ranges::equal(last_->input_roots, input_roots))
+    return &last_->outputs;
+  last_.reset();
+  const Node& node = facts_.node(index);
+  VB_ASSIGN(const std::optional<Tensors> inputs, fetch_inputs(step, node, input_roots, askers));
+  if (!inputs) return nullptr;
+  VB_TRY(admitted_cost(step, node, *inputs, askers, claims).status());
+  const FloatGuard guard;
+  VB_ASSIGN(Tensors outputs, evaluate_reference(node, *inputs));
+  outputs.resize(node.outputs.size());
+  cost_.operations += operation_count(node, *inputs, outputs);
+  ++cost_.nodes_recomputed;
+  last_ = Done{step, index, {input_roots.begin(), input_roots.end()}, std::move(outputs)};
+  return &last_->outputs;
+}
+
+void locate_difference(Conversation& talk, uint64_t step, ValueId value, const Digest& claimed,
+                       const Tensor& truth, Where& where) {
+  if (!truth.defined()) return;
+  where.dtype = truth.dtype();
+  where.shape = truth.shape();
+  const auto header = fetch_header(talk, step, value, claimed);
+  if (!header || header->dtype != truth.dtype() || !(header->shape == truth.shape())) return;
+  const std::vector<Digest> leaves = tensor_leaves(truth);
+  if (leaves.empty()) return;
+  const auto wrong = first_wrong_leaf(talk, step, value, header->leaves_root, leaves);
+  if (!wrong) return;
+  where.tile = wrong->index;
+
+  const auto [begin, end] = leaf_layout(truth.dtype(), truth.shape()).elements(wrong->index);
+  const size_t size = size_of(truth.dtype());
+  if (static_cast<size_t>(end - begin) * size > kMaxTensorPart) return;
+  const auto part = fetch_part(talk, step, value, claimed, static_cast<uint64_t>(begin) * size,
+                               static_cast<uint32_t>(static_cast<size_t>(end - begin) * size));
+  if (!part || merkle_leaf(part->bytes) != wrong->claimed) return;
+  const Bytes mine = little_endian_bytes(truth, begin, end);
+  for (int64_t i = 0; i < end - begin; ++i) {
+    const ByteView a = ByteView(part->bytes).subspan(static_cast<size_t>(i) * size, size);
+    const ByteView b = ByteView(mine).subspan(static_cast<size_t>(i) * size, size);
+    if (std::ranges::equal(a, b)) continue;
+    where.element = begin + i;
+    where.claimed_bits = element_hex(a);
+    where.true_bits = element_hex(b);
+    return;
+  }
+}
+
+}  // namespace verbatim

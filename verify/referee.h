@@ -1,0 +1,24 @@
+// The referee: settles who is wrong among parties that were given one task.
+//
+//   std::vector<Party*> parties = {&a, &b, &c};
+//   VB_ASSIGN(Verdict verdict, settle(task, parties, session));
+//
+// A deterministic state machine: the same answers give the same questions and the same verdict,
+// byte for byte. It holds no trace, no weights, and at most one operator's inputs and outputs.
+#pragma once
+
+#include <span>
+
+#include <verbatim/verify/party.h>
+#include <verbatim/verify/task.h>
+#include <verbatim/verify/verdict.h>
+
+namespace verbatim {
+
+inline constexpr size_t kMaxParties = 64;
+
+// `session` is fresh random bytes for each dispute. Errors are the referee's own trouble (a full
+// disk, no parties); whatever the parties do ends in a Verdict.
+Result<Verdict> settle(const Task& task, std::span<Party* const> parties, const Digest& session);
+
+}  // namespace verbatim
