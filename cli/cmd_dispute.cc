@@ -160,15 +160,16 @@ Result<int> serve(const Context& context, const ServeFlags& flags) {
     VB_ASSIGN(options.provider.fault, parse_fault(flags.fault));
   }
   options.make_backend = [&context] { return context.make_backend(); };
-  options.weights = [model](const Task& task) { return weights_of(*model, task); };
-  options.on_ready = [&](const std::string& address) {
-    std::fprintf(stderr, "serving %s on %s with key %s\n", model->name().c_str(), address.c_str(),
-                 to_hex(options.key->public_key().bytes).c_str());
-    if (context.json)
-      print_result(context,
-                   {{"address", address}, {"key", to_hex(options.key->public_key().bytes)}}, "");
+  options.load_program = [model](const Task& task) -> Result<Program> {
+    VB_ASSIGN(const Graph weights, weights_of(*model, task));
+    return bind_weights(task.program, weights);
   };
-  VB_TRY(serve_provider(options));
+  const std::string key = to_hex(options.key->public_key().bytes);
+  VB_TRY(serve_provider(std::move(options), [&](const std::string& address) {
+    std::fprintf(stderr, "serving %s on %s with key %s\n", model->name().c_str(), address.c_str(),
+                 key.c_str());
+    if (context.json) print_result(context, {{"address", address}, {"key", key}}, "");
+  }));
   return kDone;
 }
 
@@ -179,20 +180,20 @@ struct DisputeFlags {
 };
 
 struct Connected {
-  std::vector<std::unique_ptr<Party>> owned;
+  std::vector<std::unique_ptr<RemoteParty>> owned;
   std::vector<Party*> parties;
 };
 
 // A provider that cannot be reached takes part all the same: it forfeits.
-Result<Connected> connect(const Task& task, const std::vector<std::string>& addresses,
-                          double budget_s) {
+Connected connect(const Task& task, const std::vector<std::string>& addresses, double budget_s) {
   Connected c;
   for (const std::string& address : addresses) {
-    VB_ASSIGN(auto party,
-              connect_party(address, task,
-                            {std::chrono::milliseconds(static_cast<int64_t>(budget_s * 1000))}));
-    c.parties.push_back(party.get());
-    c.owned.push_back(std::move(party));
+    c.owned.push_back(connect_party(
+        address, task, std::chrono::milliseconds(static_cast<int64_t>(budget_s * 1000))));
+    if (const Status& problem = c.owned.back()->problem(); !problem.ok())
+      std::fprintf(stderr, "%s: %s\n", printable(address).c_str(),
+                   printable(problem.message()).c_str());
+    c.parties.push_back(c.owned.back().get());
   }
   return c;
 }
@@ -200,7 +201,7 @@ Result<Connected> connect(const Task& task, const std::vector<std::string>& addr
 Result<int> run(const Context& context, const DisputeFlags& flags) {
   const Stopwatch watch;
   VB_ASSIGN(const Task task, read_task(flags.task));
-  VB_ASSIGN(const Connected connected, connect(task, flags.providers, flags.budget_s));
+  const Connected connected = connect(task, flags.providers, flags.budget_s);
   std::vector<Disputant> disputants;
   for (size_t i = 0; i < flags.providers.size(); ++i)
     disputants.push_back({flags.providers[i], connected.parties[i]});
@@ -217,7 +218,7 @@ Result<int> resume(const Context& context, const std::string& path, double budge
     names = t.party_names();
     task = t.header().task;
   }
-  VB_ASSIGN(const Connected connected, connect(task, names, budget_s));
+  const Connected connected = connect(task, names, budget_s);
   VB_ASSIGN(const Verdict verdict, resume_dispute(path, connected.parties));
   return print_verdict(context, verdict, names, watch.seconds() * 1000);
 }

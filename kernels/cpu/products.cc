@@ -23,7 +23,7 @@ void multiply_all(const CpuKernels& kernels, int64_t matrices, int64_t m, int64_
   parallel_for(matrices * row_tasks * column_tasks, 1, [&](int64_t begin, int64_t end) {
     float* scratch = thread_scratch(kernels.product_scratch);
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t column = i % column_tasks, row = i / column_tasks % row_tasks;
+      const int64_t row = i % row_tasks, column = i / row_tasks % column_tasks;
       const Product p = product(i / column_tasks / row_tasks);
       kernels.product(p, m * row / row_tasks, m * (row + 1) / row_tasks,
                       panels * column / column_tasks, panels * (column + 1) / column_tasks,

@@ -121,19 +121,18 @@ Result<TensorMap> parse_safetensors(ByteView bytes, const std::string& source,
 }
 
 Result<TensorMap> load_safetensors(const std::string& folder) {
-  std::vector<std::string> files = {"model.safetensors"};
+  std::set<std::string> files = {"model.safetensors"};
   const std::string index_path = folder + "/model.safetensors.index.json";
   if (std::filesystem::exists(index_path)) {
     VB_ASSIGN(const Json index, read_json_object(index_path, 64 << 20));
     const auto map = index.find("weight_map");
     if (map == index.end() || !map->is_object()) return bad_input(index_path + ": no weight_map");
-    std::set<std::string> names;
+    files.clear();
     for (const auto& [tensor, file] : map->items()) {
       if (!file.is_string())
         return bad_input(index_path + ": the file of '" + printable(tensor) + "' is not a string");
-      names.insert(file.get<std::string>());
+      files.insert(file.get<std::string>());
     }
-    files.assign(names.begin(), names.end());
   }
   TensorMap all;
   for (const std::string& file : files) {

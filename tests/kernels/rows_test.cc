@@ -1,4 +1,6 @@
 // Softmax, normalisations and pooling against the reference.
+#include <array>
+
 #include "kernels/compare.h"
 
 namespace verbatim::test {
@@ -64,6 +66,23 @@ TEST_P(RowsTest, MeanPool) {
                  *Tensor::from<int64_t>(Shape{batch}, lengths)},
                 {}};
   });
+}
+
+// A sum of -0 alone is -0: no lane may start from +0.
+TEST_P(RowsTest, NegativeZeros) {
+  const auto zeros = [](const Shape& shape) {
+    Tensor t = *Tensor::allocate(DType::f32, shape);
+    for (float& x : t.mutable_data<float>()) x = -0.0f;
+    return t;
+  };
+  for (const int64_t n : {1, 5, 31, 32, 33, 1024, 1025, 1030}) {
+    expect_reference(
+        *backend_,
+        {node_of("", "LayerNormalization", {}, 3), {zeros({2, n}), zeros({n}), zeros({n})}, {}});
+    expect_reference(*backend_, {node_of("verbatim", "MeanPool"),
+                                 {zeros({1, n, 9}), *Tensor::from<int64_t>({1}, std::array{n})},
+                                 {}});
+  }
 }
 
 }  // namespace

@@ -42,7 +42,9 @@ TEST(Slices, RepresentARowToHalfAUnit) {
       for (int i = 1; i < count; ++i) ASSERT_LE(std::abs(s.slices.data<int8_t>()[i * 5 + k]), 64);
     }
     ASSERT_LE(greatest, std::ldexp(127.0, e - 7));
-    if (e > -148) ASSERT_GT(greatest, std::ldexp(127.0, e - 8));
+    if (e > -148) {
+      ASSERT_GT(greatest, std::ldexp(127.0, e - 8));
+    }
   }
 }
 

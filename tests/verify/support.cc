@@ -119,12 +119,17 @@ std::unique_ptr<Provider> make_provider(const Task& task, uint8_t key, std::opti
   return ok(Provider::create(task, task.program, make_reference_backend(), test_key(key), options));
 }
 
-Commitment commit(const Task& task) {
-  Committer committer(task.program, task.level, task_id(task));
+Commitment commit(const Task& task, const Program& program, std::optional<Fault> fault) {
+  Committer committer(program, task.level, task_id(task));
   RunOptions options;
   options.sink = &committer;
+  if (fault)
+    options.tamper = [&](uint64_t step, int32_t node, Tensors& outputs) {
+      if (step == fault->step && node == fault->node)
+        outputs[0] = ok(flip_bit(outputs[0], fault->element, fault->bit));
+    };
   const auto backend = make_reference_backend();
-  ok(run_program(task.program, *backend, task.inputs, options).status());
+  ok(run_program(program, *backend, task.inputs, options).status());
   return committer.finish();
 }
 
@@ -134,10 +139,10 @@ Result<SignedAnswer> LyingParty::ask(ByteView bytes) {
   if (request.sequence == 0) {
     inner_session_ = new_session();
     inner_sequence_ = 0;
-    inner_previous_ = exchange_start(request.task, inner_session_, provider_.key());
+    inner_previous_ = exchange_start(provider_.task(), inner_session_, provider_.key());
   }
   const Bytes inner = encode_request(
-      {request.task, inner_session_, inner_sequence_++, inner_previous_, request.question});
+      {provider_.task(), inner_session_, inner_sequence_++, inner_previous_, request.question});
   const SignedAnswer truth = ok(provider_.answer(inner));
   inner_previous_ = exchange_next(inner_previous_, inner, truth.reply);
   Reply reply = change_(request, ok(decode_reply(truth.reply, "reply")));

@@ -75,6 +75,7 @@ class LyingParty final : public Party {
  public:
   using Change = std::function<Reply(const Request&, Reply)>;
   using Mangle = std::function<Result<Bytes>(const Question&, Bytes)>;
+  // The provider may be of another task than the one that is disputed.
   LyingParty(Provider& provider, uint8_t key, Change change)
       : provider_(provider), key_(test_key(key)), change_(std::move(change)) {}
   const PublicKey& key() const override { return key_.public_key(); }
@@ -97,7 +98,10 @@ LyingParty::Change forged_records(const Task& task, const PublicKey& key,
                                   std::vector<Digest> records, uint64_t steps,
                                   std::vector<Digest> outputs);
 
-Commitment commit(const Task& task);  // an honest run's
+// Of a run of `program` as if it were the task's; with a fault, a liar's.
+Commitment commit(const Task& task, const Program& program,
+                  std::optional<Fault> fault = std::nullopt);
+inline Commitment commit(const Task& task) { return commit(task, task.program); }
 Digest session(uint8_t n);
 Digest new_session();  // another one each time
 

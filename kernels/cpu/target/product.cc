@@ -6,7 +6,7 @@
 namespace verbatim::VB_TARGET {
 namespace {
 
-constexpr int64_t kChunkPanels = 8;  // of one K block, these stay in the second-level cache
+constexpr int64_t kChunkPanels = 4;  // of one K block, these stay in the second-level cache
 
 struct Tile {
   const Product* p;
