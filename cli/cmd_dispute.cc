@@ -61,6 +61,32 @@ Result<int> create_task(const Context& context, TaskFlags flags) {
   return kDone;
 }
 
+// What a task asks for; the node numbers are those of --inject-fault and of verdicts.
+Result<int> show_task(const Context& context, const std::string& path) {
+  VB_ASSIGN(const Task task, read_task(path));
+  const std::string id = task_id(task).hex();
+  Json nodes = Json::array(), shown = Json::object();
+  std::string text =
+      "task " + id + "\nmodel " + task.model_name + "  root " + task.model_root.hex() + "\n";
+  for (const Shown& s : task.shown) {
+    shown[s.name] = s.text;
+    text += "  " + s.name + ": " + printable(s.text) + "\n";
+  }
+  for (const Node& node : task.program.graph.nodes) {
+    text += "node " + std::to_string(nodes.size()) + " " + node.title() + "\n";
+    nodes.push_back({{"op", node.op}, {"name", node.name}});
+  }
+  print_result(context,
+               {{"task", id},
+                {"model", task.model_root.hex()},
+                {"settings", shown},
+                {"commit", name_of(task.level)},
+                {"max_steps", task.program.max_steps},
+                {"nodes", nodes}},
+               text);
+  return kDone;
+}
+
 // --- dispute on paper
 // -----------------------------------------------------------------------------------------------------------
 
@@ -313,6 +339,11 @@ void register_dispute(CLI::App& app, Context& context) {
     add_generate_flags(c, flags->generate);
     add_json_flag(c, context);
     on_run(c, context, [=, &context] { return create_task(context, *flags); });
+    CLI::App& show =
+        *task.add_subcommand("show", "Print what a task asks for, and its operators by number");
+    show.add_option("file", flags->output, "Task file")->required();
+    add_json_flag(show, context);
+    on_run(show, context, [=, &context] { return show_task(context, flags->output); });
   }
   CLI::App& dispute = *app.add_subcommand("dispute", "Settle which of several providers is wrong");
   dispute.require_subcommand(1);

@@ -34,6 +34,25 @@ class Fanout final : public TraceSink {
   std::vector<TraceSink*> sinks_;
 };
 
+// What the run costs: the measure that a referee's work is compared with.
+class WorkCounter final : public TraceSink {
+ public:
+  explicit WorkCounter(const Graph& graph) : graph_(&graph) {}
+  Status on_node(uint64_t, int32_t node, std::span<const Tensor> in,
+                 std::span<const Tensor> out) override {
+    operations += operation_count(graph_->nodes[static_cast<size_t>(node)], in, out);
+    for (const Tensor& t : out) bytes += t.defined() ? t.byte_size() : 0;
+    return {};
+  }
+  Status on_step_end(uint64_t, std::span<const Tensor>, std::span<const Tensor>) override {
+    return {};
+  }
+  uint64_t operations = 0, bytes = 0;
+
+ private:
+  const Graph* graph_;
+};
+
 Result<Tensor> read_tensor(const std::string& path) {
   if (!path.ends_with(".pb")) return read_npy(path);
   VB_ASSIGN(const Bytes bytes, read_file(path, max_tensor_bytes()));
@@ -176,11 +195,13 @@ Result<Outcome> run_job(const Context& context, const RunFlags& flags, const Mod
   std::optional<Committer> committer;
   std::unique_ptr<TraceWriter> trace;
   Fanout sinks;
+  WorkCounter work(job.program.graph);
   if (!flags.receipt.empty()) {
     VB_ASSIGN(const CommitLevel level, commit_level(flags.commit));
     VB_ASSIGN(task, task_of(job, model, level));
     committer.emplace(job.program, level, task_id(*task));
     sinks.add(&*committer);
+    sinks.add(&work);
   }
   if (!flags.trace.empty()) {
     job.program.graph.compute_roots();
@@ -200,6 +221,8 @@ Result<Outcome> run_job(const Context& context, const RunFlags& flags, const Mod
     VB_TRY(write_receipt(flags.receipt, receipt));
     outcome.receipt_file = flags.receipt;
     outcome.receipt_root = receipt.final_root;
+    outcome.operations = work.operations;
+    outcome.bytes_written = work.bytes;
   }
   if (trace) {
     VB_ASSIGN(const TraceStats stats, trace->close());
@@ -212,8 +235,13 @@ Result<Outcome> run_job(const Context& context, const RunFlags& flags, const Mod
 
 void add_commitment(Json& json, std::string& text, const Outcome& outcome) {
   if (outcome.receipt_root) {
-    json["receipt"] = {{"file", outcome.receipt_file}, {"root", outcome.receipt_root->hex()}};
-    text += "receipt " + outcome.receipt_root->hex() + "  " + outcome.receipt_file + "\n";
+    json["receipt"] = {{"file", outcome.receipt_file},
+                       {"root", outcome.receipt_root->hex()},
+                       {"operations", outcome.operations},
+                       {"bytes_written", outcome.bytes_written}};
+    text += "receipt " + outcome.receipt_root->hex() + "  " + outcome.receipt_file + "  (" +
+            format_count(static_cast<double>(outcome.operations)) + "operations, " +
+            format_bytes(static_cast<double>(outcome.bytes_written)) + " written)\n";
   }
   if (!outcome.trace_note.empty()) {
     json["trace"] = outcome.trace_note;

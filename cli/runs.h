@@ -54,6 +54,7 @@ struct Outcome {
   double seconds = 0;
   std::string receipt_file, trace_note;
   std::optional<Digest> receipt_root;
+  uint64_t operations = 0, bytes_written = 0;  // of all operators; counted where there is a receipt
 };
 // Runs a job with what the flags ask for: a receipt, a trace.
 Result<Outcome> run_job(const Context& context, const RunFlags& flags, const Model& model,

@@ -34,6 +34,7 @@ class Liar {
       : claims_(commit(task, program, fault)) {
     Task own = task;  // the provider behind believes in another task, if the program is another
     own.program = program;
+    own.limits = TaskLimits{};
     provider_ = make_provider(own, 2, fault);
     const auto forged = forged_records(task, test_key(kLiar).public_key(), claims_.records,
                                        claims_.steps, output_roots(claims_));
@@ -203,6 +204,19 @@ TEST_P(Forgery, OtherBytesForTheWrongTile) {
   expect_refuted(v, "is not what the operator computes");
   EXPECT_EQ(v.refuted[0].where->tile, 0);
   EXPECT_EQ(v.refuted[0].where->element, -1);
+}
+
+// An honest provider would have refused this task; two that did not get no verdict out of it, and
+// nobody wins.
+TEST_P(Forgery, OperatorBeyondTheLimitsGivesNoVerdict) {
+  Task tight = task;
+  tight.limits.operations = 1;
+  Liar a(tight, tight.program, std::nullopt), b(tight, tight.program, fault);
+  const Verdict v = ok(settle(tight, std::vector<Party*>{&a.party(), &b.party()}, new_session()));
+  EXPECT_EQ(v.outcome, DisputeOutcome::no_verdict);
+  EXPECT_TRUE(v.winners.empty() && v.refuted.empty() && v.forfeited.empty());
+  EXPECT_NE(v.reason.find("the task allows 1"), std::string::npos) << v.reason;
+  EXPECT_EQ(v.cost.nodes_recomputed, 0u);
 }
 
 // A copy of the opponent's list of nodes, against its own record.

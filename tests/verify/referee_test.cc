@@ -15,7 +15,7 @@ namespace {
 
 ProgramSize random_size(Random& random) {
   return {static_cast<int64_t>(1 + random.below(4)), static_cast<int64_t>(1 + random.below(7)),
-          static_cast<int>(random.below(6)), static_cast<uint32_t>(1 + random.below(40))};
+          static_cast<int>(random.below(6)), static_cast<uint32_t>(1 + random.below(200))};
 }
 
 CommitLevel random_level(Random& random) {
@@ -474,19 +474,6 @@ TEST_P(Attack, SaboteurDoesNotDragDownItsFellows) {
   EXPECT_TRUE(is_refuted(v, 0) && is_refuted(v, 1));
   EXPECT_EQ(v.winners, std::vector<uint32_t>{2});
   EXPECT_EQ(v.result, truth.final_root);
-}
-
-TEST_P(Attack, RefereeWithoutRoomGivesNoVerdict) {
-  // The limits stay above what providers refuse, except that the referee is given a smaller task: a
-  // party cannot win that way.
-  const auto liar = make_provider(task, 2, Fault{9, 2, 0, 20});
-  ok(honest->run());
-  Task small = task;
-  small.limits.tensor_bytes = 1;
-  const auto a = Provider::create(small, small.program, make_reference_backend(), test_key(1));
-  ASSERT_TRUE(a.ok());
-  const Status refused = (*a)->run();
-  EXPECT_EQ(refused.code(), StatusCode::limit) << refused.message();
 }
 
 TEST(Referee, AnotherSemanticsVersionGivesNoVerdict) {
