@@ -57,8 +57,8 @@ if [ -n "${VERBATIM_STORIES:-}" ]; then
 else
   for arch in "${archs[@]}"; do skipped "$arch.stories" "no model: VERBATIM_STORIES is not set"; done
 fi
-replays=(tests/replay/*)
-[ -e "${replays[0]}" ] && each replay verbatim replay "${replays[@]}"
+replays=(tests/replay/*.vreplay build/release/replays/*.vreplay)
+each replay verbatim replay "${replays[@]}"
 each core_test core_test --gtest_brief=1
 each repops_test repops_test --gtest_brief=1
 each kernels_test kernels_test --gtest_brief=1
