@@ -35,7 +35,8 @@ find_package(nlohmann_json 3.10 REQUIRED)
 add_library(verbatim_flags INTERFACE)
 target_compile_features(verbatim_flags INTERFACE cxx_std_20)
 target_include_directories(verbatim_flags INTERFACE $<INSTALL_INTERFACE:include>)
-target_compile_options(verbatim_flags INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-ffp-contract=off>)
+# Without errno a square root is the IEEE instruction alone, never a call into libm.
+target_compile_options(verbatim_flags INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-ffp-contract=off$<SEMICOLON>-fno-math-errno>)
 
 # Warnings and sanitizers are ours alone: a consumer's own code does not get them.
 add_library(verbatim_strict INTERFACE)

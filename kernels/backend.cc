@@ -23,7 +23,7 @@ std::string missing(bool built, const char* processor, bool present, const char*
   return "";
 }
 
-std::unique_ptr<Backend> construct(std::string_view name) {
+std::unique_ptr<Backend> construct([[maybe_unused]] std::string_view name) {
 #if defined(VERBATIM_KERNELS_X86)
   if (name == "avx512") return std::make_unique<CpuBackend>(avx512::kKernels);
   if (name == "avx2") return std::make_unique<CpuBackend>(avx2::kKernels);
