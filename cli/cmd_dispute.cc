@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <set>
 #include <thread>
 
 #include <verbatim/cli/common.h>
@@ -36,6 +37,11 @@ struct TaskFlags {
 
 Result<int> create_task(const Context& context, TaskFlags flags) {
   VB_ASSIGN(const auto model, Model::load(flags.run.model));
+  if (!flags.texts.empty() && (model->kind() != ModelKind::bert || !flags.inputs.empty()))
+    return usage_error("--text is for sentence embedding models, without --input");
+  if (!flags.generate.prompt.empty() &&
+      (model->kind() != ModelKind::llama || !flags.inputs.empty()))
+    return usage_error("--prompt is for language models, without --input");
   VB_ASSIGN(const CommitLevel level, commit_level(flags.run.commit));
   Result<Job> job =
       !flags.inputs.empty()               ? model_job(*model, flags.run, flags.inputs)
@@ -225,6 +231,9 @@ Connected connect(const Task& task, const std::vector<std::string>& addresses, d
 }
 
 Result<int> run(const Context& context, const DisputeFlags& flags) {
+  const std::set<std::string> distinct(flags.providers.begin(), flags.providers.end());
+  if (distinct.size() != flags.providers.size() || distinct.size() < 2)
+    return usage_error("give two or more providers, each once");
   const Stopwatch watch;
   VB_ASSIGN(const Task task, read_task(flags.task));
   const Connected connected = connect(task, flags.providers, flags.budget_s);
@@ -278,7 +287,8 @@ void register_network(CLI::App& app, CLI::App& dispute, Context& context) {
     CLI::App& c = *dispute.add_subcommand(
         "run", "Give one task to several providers and settle who is wrong");
     c.add_option("--task", flags->task, "Task file, from `verbatim task create`")->required();
-    c.add_option("--provider", flags->providers, "ADDRESS:PORT of a provider; give two or more")
+    c.add_option("--provider", flags->providers,
+                 "ADDRESS:PORT of a provider; give two or more, each once")
         ->required();
     c.add_option("-o,--output", flags->output, "Transcript to write; must not exist yet")
         ->required();

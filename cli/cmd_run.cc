@@ -1,6 +1,9 @@
 // run, embed, generate: a model's results, and their receipts.
+#include <unistd.h>
+
 #include <cstdio>
 #include <filesystem>
+#include <set>
 
 #include <verbatim/cli/common.h>
 #include <verbatim/cli/runs.h>
@@ -51,8 +54,12 @@ Result<int> run_model(const Context& context, const RunFlags& flags,
   Json outputs = Json::object();
   std::string text;
   const Graph& graph = job.program.graph;
+  std::set<std::string> taken;
   for (size_t i = 0; i < graph.outputs.size(); ++i) {
-    const std::string path = output_dir + "/" + file_name_of(graph.outputs[i].name) + ".npy";
+    std::string file = file_name_of(graph.outputs[i].name);
+    // "a/b" and "a_b" would share a file: the later one gets its number.
+    if (!taken.insert(file).second) taken.insert(file += "_" + std::to_string(i));
+    const std::string path = output_dir + "/" + file + ".npy";
     VB_TRY(write_npy(path, outcome.run.outputs[i]));
     const std::string digest = tensor_root(outcome.run.outputs[i]).hex();
     outputs[printable(graph.outputs[i].name)] = {{"file", path}, {"digest", digest}};
@@ -104,7 +111,7 @@ class Streamer {
     VB_ASSIGN(const std::string text, model_.tokenizer()->decode(tokens_));
     // The last bytes may be a character under way: shown once they are whole, or at the end.
     if (!quiet_ && text.size() > shown_ && is_valid_utf8(std::string_view(text).substr(shown_))) {
-      std::fwrite(text.data() + shown_, 1, text.size() - shown_, stdout);
+      print(std::string_view(text).substr(shown_));
       std::fflush(stdout);
       shown_ = text.size();
     }
@@ -116,15 +123,28 @@ class Streamer {
     return show();
   }
   void finish() {
-    if (!quiet_) std::printf("%s\n", text_.substr(std::min(shown_, text_.size())).c_str());
+    if (!quiet_) print(text_.substr(std::min(shown_, text_.size())) + "\n");
   }
   const std::string& text() const { return text_; }
   const std::vector<int64_t>& tokens() const { return tokens_; }
 
  private:
+  // A model may write escape sequences: a terminal gets none of them, a pipe gets every byte.
+  void print(std::string_view text) const {
+    std::string safe;
+    for (size_t begin = 0; terminal_ && begin < text.size();) {
+      const size_t end = std::min(text.size(), text.find_first_of("\n\t", begin));
+      safe += printable(text.substr(begin, end - begin));
+      if (end < text.size()) safe += text[end];
+      begin = end + 1;
+    }
+    const std::string_view out = terminal_ ? std::string_view(safe) : text;
+    std::fwrite(out.data(), 1, out.size(), stdout);
+  }
   const Model& model_;
   std::vector<int64_t> tokens_;
   bool quiet_;
+  bool terminal_ = ::isatty(STDOUT_FILENO) == 1;
   std::string text_;
   size_t shown_ = 0;
 };
@@ -184,7 +204,9 @@ void add_generate_flags(CLI::App& command, GenerateFlags& flags) {
       .add_option("--min-p", flags.min_p,
                   "Drop tokens below this share of the likeliest one's weight")
       ->check(CLI::Range(0.0, 1.0));
-  command.add_option("--seed", flags.seed, "Seed of the draws")->capture_default_str();
+  command.add_option("--seed", flags.seed, "Seed of the draws, 0 to 2^64 - 1")
+      ->check(is_u64())
+      ->capture_default_str();
 }
 
 void register_run(CLI::App& app, Context& context) {

@@ -2,8 +2,11 @@
 
 #include <unistd.h>
 
+#include <charconv>
 #include <cstdio>
+#include <new>
 
+#include <verbatim/core/codec.h>
 #include <verbatim/core/parallel.h>
 #include <verbatim/kernels/backend.h>
 
@@ -19,6 +22,24 @@ std::string scaled(double n, const char* const* units, int count, double base) {
   char text[32];
   std::snprintf(text, sizeof text, u == 0 ? "%.0f %s" : "%.2f %s", n, units[u]);
   return text;
+}
+
+// "verbatim dispute run"
+std::string path_of(const CLI::App* command) {
+  const CLI::App* parent = command->get_parent();
+  return parent == nullptr ? command->get_name() : path_of(parent) + " " + command->get_name();
+}
+
+// Our own code throws nothing, the libraries below it may: memory that ran out is a limit, not a
+// crash.
+Result<int> guarded(const std::function<Result<int>()>& body) {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return over_limit("out of memory");
+  } catch (const std::exception& error) {
+    return internal_error(error.what());
+  }
 }
 
 }  // namespace
@@ -42,21 +63,35 @@ void add_backend_flags(CLI::App& command, Context& context) {
       ->check(CLI::Range(1, 1024));
 }
 
+CLI::Validator is_u64() {
+  const auto check = [](const std::string& text) -> std::string {
+    uint64_t value = 0;
+    const char* const end = text.data() + text.size();
+    const auto [last, error] = std::from_chars(text.data(), end, value);
+    return error == std::errc() && last == end
+               ? ""
+               : "not a number from 0 to 2^64 - 1: " + printable(text);
+  };
+  return CLI::Validator(check, "0..2^64-1", "u64");
+}
+
 void on_run(CLI::App& command, Context& context, std::function<Result<int>()> body) {
   command.callback([&command, &context, body = std::move(body)] {
-    const Result<int> result = body();
+    const Result<int> result = guarded(body);
     if (result.ok()) {
       context.exit_code = *result;
       return;
     }
     context.exit_code = exit_code(result.status().code());
-    std::fprintf(stderr, "verbatim %s: %s\n", command.get_name().c_str(),
-                 result.status().message().c_str());
+    // Messages quote names from files: what a terminal would obey must not reach it.
+    std::fprintf(stderr, "%s: %s\n", path_of(&command).c_str(),
+                 printable(result.status().message()).c_str());
   });
 }
 
 void print_result(const Context& context, const Json& json, const std::string& text) {
-  const std::string out = context.json ? json.dump() : text;
+  const std::string out =
+      context.json ? json.dump(-1, ' ', false, Json::error_handler_t::replace) : text;
   std::fputs(out.c_str(), stdout);
   if (out.empty() || out.back() != '\n') std::fputc('\n', stdout);
   std::fflush(stdout);

@@ -35,6 +35,10 @@ struct Context {
 void add_json_flag(CLI::App& command, Context& context);
 void add_backend_flags(CLI::App& command, Context& context);
 
+// Accepts the decimal digits of a 64-bit number: strtoull, which CLI11 uses, would take -1 and
+// saturate.
+CLI::Validator is_u64();
+
 // Sets what the command does. A Status it returns is printed as an error and becomes the exit code.
 void on_run(CLI::App& command, Context& context, std::function<Result<int>()> body);
 

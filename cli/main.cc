@@ -10,7 +10,7 @@ constexpr const char* kAbout =
     "Machine learning that computes the same bits on every machine, and lets anyone check it.\n\n"
     "Run a model and keep a receipt:\n"
     "  verbatim embed MODEL --text \"Hello\" --receipt hello.vreceipt\n"
-    "  verbatim receipt verify hello.vreceipt --model MODEL --text \"Hello\"\n"
+    "  verbatim receipt verify hello.vreceipt --model MODEL\n"
     "Settle a dispute between providers that disagree:\n"
     "  verbatim task create MODEL --text \"Hello\" -o hello.vtask\n"
     "  verbatim provider serve --listen 127.0.0.1:7001 --model MODEL     (one process each)\n"
@@ -47,6 +47,11 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error, std::cout, std::cerr);
     return code == 0 ? 0 : verbatim::cli::kUsage;
+  }
+  // A result that did not reach its reader is no success.
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    std::fputs("verbatim: cannot write to standard output\n", stderr);
+    return 69;
   }
   return context.exit_code;
 }

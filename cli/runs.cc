@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <map>
 
 #include <verbatim/core/file.h>
@@ -123,6 +124,8 @@ Result<Job> embedding_job(const Model& model, const RunFlags& flags,
 }
 
 Result<Job> generation_job(const Model& model, const RunFlags& flags, const GenerateFlags& g) {
+  if (!std::isfinite(g.temperature) || !std::isfinite(g.top_p) || !std::isfinite(g.min_p))
+    return usage_error("temperature, top-p and min-p must be numbers");
   GenerateSettings settings;
   settings.max_tokens = g.max_tokens;
   settings.sampling = {g.temperature, g.top_k, g.top_p, g.min_p, g.seed, 0};

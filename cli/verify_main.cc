@@ -12,12 +12,16 @@ namespace {
 using namespace verbatim;
 
 int fail(const Status& status) {
-  std::fprintf(stderr, "verbatim-verify: %s\n", status.message().c_str());
+  std::fprintf(stderr, "verbatim-verify: %s\n", printable(status.message()).c_str());
   return exit_code(status.code());
 }
 
 void print(bool json, const nlohmann::ordered_json& document, const std::string& text) {
-  std::fputs((json ? document.dump() + "\n" : text).c_str(), stdout);
+  std::fputs(
+      (json ? document.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n"
+            : text)
+          .c_str(),
+      stdout);
 }
 
 int judge_transcript(const std::string& path, bool json) {

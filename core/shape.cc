@@ -6,7 +6,10 @@
 namespace verbatim {
 namespace {
 constexpr int64_t kMaxElements = int64_t{1} << 62;
-}
+// An empty tensor needs no memory, but code loops over its rows: [2^40, 0] must not keep anybody
+// busy.
+constexpr int64_t kMaxEmptyProduct = int64_t{1} << 20;
+}  // namespace
 
 Result<int64_t> checked_multiply(int64_t a, int64_t b) {
   if (a < 0 || b < 0) return bad_input("negative size");
@@ -37,6 +40,8 @@ Result<Shape> Shape::of(std::span<const int64_t> dims) {
       VB_ASSIGN(product, checked_multiply(product, dims[i]));
     }
   }
+  if (s.elements() == 0 && product > kMaxEmptyProduct)
+    return over_limit("empty tensor " + s.to_string() + " has too large other dimensions");
   return s;
 }
 

@@ -4,15 +4,20 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <utility>
 
 namespace verbatim {
 namespace {
 constexpr std::align_val_t kAlignment{64};
 size_t g_max_tensor_bytes = size_t{16} << 30;
+thread_local AllocationGuard* t_guard = nullptr;
 }  // namespace
 
 size_t max_tensor_bytes() { return g_max_tensor_bytes; }
 void set_max_tensor_bytes(size_t bytes) { g_max_tensor_bytes = bytes; }
+
+AllocationGuard::AllocationGuard() : outer_(std::exchange(t_guard, this)) {}
+AllocationGuard::~AllocationGuard() { t_guard = outer_; }
 
 Result<Tensor> Tensor::allocate(DType dtype, const Shape& shape) {
   if (size_of(dtype) == 0) return internal_error("tensor of undefined type");
@@ -22,11 +27,12 @@ Result<Tensor> Tensor::allocate(DType dtype, const Shape& shape) {
     return over_limit("tensor " + std::string(name_of(dtype)) + " " + shape.to_string() +
                       " needs " + std::to_string(bytes) + " bytes, above the limit of " +
                       std::to_string(g_max_tensor_bytes));
-  void* memory = ::operator new(static_cast<size_t>(bytes) + 64, kAlignment, std::nothrow);
-  if (memory == nullptr) return over_limit("out of memory for " + std::to_string(bytes) + " bytes");
   Tensor t;
   t.dtype_ = dtype;
   t.shape_ = shape;
+  if (t_guard != nullptr) VB_TRY(t_guard->admit(t));
+  void* memory = ::operator new(static_cast<size_t>(bytes) + 64, kAlignment, std::nothrow);
+  if (memory == nullptr) return over_limit("out of memory for " + std::to_string(bytes) + " bytes");
   t.data_ = static_cast<const std::byte*>(memory);
   t.owner_ = std::shared_ptr<const void>(memory, [](void* p) { ::operator delete(p, kAlignment); });
   return t;

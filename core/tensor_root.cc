@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include <verbatim/core/parallel.h>
+#include <verbatim/core/tensor_codec.h>
 
 namespace verbatim {
 namespace {
@@ -93,9 +94,8 @@ std::vector<Digest> tensor_leaves(const Tensor& tensor) {
 
 Digest tensor_root(DType dtype, const Shape& shape, std::span<const Digest> leaves) {
   Writer w;
-  w.u8(static_cast<uint8_t>(dtype));
-  w.u8(static_cast<uint8_t>(shape.rank()));
-  for (int64_t d : shape.dims()) w.i64(d);
+  write_dtype(w, dtype);
+  write_shape(w, shape);
   w.u64(static_cast<uint64_t>(shape.elements()) * size_of(dtype));
   w.raw(merkle_root(leaves).bytes);
   return tagged_hash("verbatim.tensor.1", w.bytes());

@@ -60,6 +60,9 @@ Result<Tensors> Executor::run_step(uint64_t step, std::span<const Tensor> inputs
   Tensors node_inputs;
   for (int32_t i = 0; i < static_cast<int32_t>(g.nodes.size()); ++i) {
     const Node& node = g.nodes[i];
+    if (options.stop && options.stop())
+      return Status(StatusCode::deadline, "stopped before node " + std::to_string(i) + " of step " +
+                                              std::to_string(step));
     node_inputs.clear();
     for (ValueId v : node.inputs) node_inputs.push_back(v == kAbsent ? Tensor() : values[v]);
     Result<Tensors> outputs = backend_->run(node, node_inputs);

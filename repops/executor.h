@@ -28,10 +28,12 @@ class TraceSink {
 
 struct RunOptions {
   TraceSink* sink = nullptr;
+  // Asked before each node; true ends the run with an error of code deadline (out of time, nobody
+  // wants it any more).
+  std::function<bool()> stop;
   // Fault injection: may change a node's outputs before anybody sees them.
   std::function<void(uint64_t step, int32_t node, Tensors& outputs)> tamper;
-  // Called after each step; false stops the run (a caller that was cancelled, a token that was
-  // printed).
+  // Called after each step; false ends the run there, as the stop rule does.
   std::function<bool(uint64_t step, std::span<const Tensor> outputs)> on_step;
 };
 

@@ -4,6 +4,7 @@
 #include <bit>
 #include <set>
 
+#include <verbatim/core/tensor_codec.h>
 #include <verbatim/core/tensor_root.h>
 #include <verbatim/repops/op.h>
 
@@ -18,28 +19,6 @@ constexpr uint32_t kMaxAttributes = 256;
 constexpr size_t kMaxAttributeBytes = size_t{64} << 20;
 
 enum class AttributeTag : uint8_t { integer = 1, real, text, integers, reals, texts, tensor };
-
-void write_shape(Writer& w, std::span<const int64_t> dims) {
-  w.u8(static_cast<uint8_t>(dims.size()));
-  for (int64_t d : dims) w.i64(d);
-}
-
-Result<std::vector<int64_t>> read_dims(Reader& r) {
-  VB_ASSIGN(const uint8_t rank, r.u8());
-  if (rank > kMaxRank) return r.fail("rank " + std::to_string(rank));
-  std::vector<int64_t> dims(rank);
-  for (int64_t& d : dims) {
-    VB_ASSIGN(d, r.i64());
-  }
-  return dims;
-}
-
-Result<DType> read_dtype(Reader& r) {
-  VB_ASSIGN(const uint8_t n, r.u8());
-  const DType dtype = dtype_from_onnx(n);
-  if (dtype == DType::undefined) return r.fail("unknown element type " + std::to_string(n));
-  return dtype;
-}
 
 struct AttributeWriter {
   Writer& w;
@@ -60,9 +39,7 @@ struct AttributeWriter {
     for (const std::string& x : v) w.blob(as_bytes(x));
   }
   void operator()(const Tensor& t) {
-    tag(AttributeTag::tensor), w.u8(static_cast<uint8_t>(t.dtype()));
-    write_shape(w, t.shape().dims());
-    w.blob(little_endian_bytes(t, 0, t.elements()));
+    tag(AttributeTag::tensor), write_tensor(w, t);
   }
 };
 
@@ -112,14 +89,8 @@ Result<Attribute> read_attribute(Reader& r) {
       return Attribute(std::move(v));
     }
     case AttributeTag::tensor: {
-      VB_ASSIGN(const DType dtype, read_dtype(r));
-      VB_ASSIGN(const std::vector<int64_t> dims, read_dims(r));
-      VB_ASSIGN(const ByteView bytes, r.blob(kMaxAttributeBytes));
-      const Result<Shape> shape = Shape::of(dims);
-      if (!shape.ok()) return r.fail(shape.status().message());
-      Result<Tensor> t = tensor_from_little_endian(dtype, *shape, bytes);
-      if (!t.ok()) return r.fail(t.status().message());
-      return Attribute(*std::move(t));
+      VB_ASSIGN(Tensor t, read_tensor(r, kMaxAttributeBytes));
+      return Attribute(std::move(t));
     }
   }
   return r.fail("unknown attribute type " + std::to_string(tag));
@@ -220,6 +191,9 @@ Status Graph::validate() const {
       return bad_input(who + ": " + std::to_string(given) + " inputs");
     if (wanted < 1 || wanted > op->max_outputs)
       return bad_input(who + ": " + std::to_string(wanted) + " outputs");
+    for (int j = 0; j < op->min_inputs; ++j)
+      if (node.inputs[static_cast<size_t>(j)] == kAbsent)
+        return bad_input(who + ": input " + std::to_string(j) + " is required");
     for (ValueId v : node.inputs)
       if (v != kAbsent && (v < 0 || v >= value_count || !made[v]))
         return bad_input(who + ": input value " + std::to_string(v) + " has no earlier producer");
@@ -257,15 +231,15 @@ Bytes encode_graph(const Graph& graph) {
   for (const GraphInput& in : graph.inputs) {
     w.text(in.name);
     w.u32(static_cast<uint32_t>(in.value));
-    w.u8(static_cast<uint8_t>(in.dtype));
-    write_shape(w, in.dims);
+    write_dtype(w, in.dtype);
+    write_dims(w, in.dims);
   }
   w.u32(static_cast<uint32_t>(graph.initializers.size()));
   for (const Initializer& init : graph.initializers) {
     w.text(init.name);
     w.u32(static_cast<uint32_t>(init.value));
-    w.u8(static_cast<uint8_t>(init.dtype));
-    write_shape(w, init.shape.dims());
+    write_dtype(w, init.dtype);
+    write_shape(w, init.shape);
     w.raw(init.root.bytes);
   }
   w.u32(static_cast<uint32_t>(graph.nodes.size()));
@@ -306,10 +280,7 @@ Result<Graph> decode_graph(ByteView bytes, const std::string& source) {
     VB_ASSIGN(init.name, r.text(kMaxName));
     VB_ASSIGN(init.value, read_value(r, g.value_count));
     VB_ASSIGN(init.dtype, read_dtype(r));
-    VB_ASSIGN(const std::vector<int64_t> dims, read_dims(r));
-    const Result<Shape> shape = Shape::of(dims);
-    if (!shape.ok()) return r.fail(shape.status().message());
-    init.shape = *shape;
+    VB_ASSIGN(init.shape, read_shape(r));
     VB_ASSIGN(init.root, read_digest(r));
     g.initializers.push_back(std::move(init));
   }

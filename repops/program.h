@@ -19,6 +19,8 @@ struct Carry {
   uint32_t input;
 };
 
+inline constexpr uint32_t kMaxCarries = 4096;
+
 // A graph and how its steps are chained. Carried inputs get their first value from the caller like
 // all others; inputs that are not carried keep their value.
 struct Program {
@@ -34,8 +36,14 @@ Status validate_program(const Program& program);
 // True where `outputs` of the step just run end the program before max_steps.
 bool stops_after(const Program& program, std::span<const Tensor> outputs);
 
-// Canonical bytes: the graph (structure and initializer roots, which must have been computed), the
-// carries, and when it ends.
+// How the steps are chained (carries, max_steps, stop rule) in canonical bytes: a part of
+// encode_program(), of tasks and of the program root. Reading checks the form alone:
+// validate_program() does the rest, with the graph.
+void write_chaining(Writer& w, const Program& program);
+Status read_chaining(Reader& r, Program& program);
+
+// Canonical bytes: the graph (structure and initializer roots, which must have been computed) and
+// the chaining.
 Bytes encode_program(const Program& program);
 // A decoded program has no weights: initializers know their type, shape and root.
 Result<Program> decode_program(ByteView bytes, const std::string& source);

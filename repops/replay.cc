@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include <verbatim/core/parallel.h>
+#include <verbatim/core/tensor_codec.h>
 #include <verbatim/core/tensor_root.h>
 #include <verbatim/repops/semantics.h>
 
@@ -14,29 +15,6 @@ constexpr std::string_view kMagic = "VBREPLAY";
 constexpr uint32_t kFormat = 1;
 constexpr size_t kMaxBlob = size_t{256} << 20;
 constexpr uint32_t kMaxThreads = 1024, kMaxParts = 1 << 16;
-
-void write_tensor(Writer& w, const Tensor& t) {
-  w.u8(static_cast<uint8_t>(t.dtype()));
-  w.u8(static_cast<uint8_t>(t.rank()));
-  for (int64_t d : t.shape().dims()) w.i64(d);
-  w.blob(little_endian_bytes(t, 0, t.elements()));
-}
-
-Result<Tensor> read_tensor(Reader& r) {
-  VB_ASSIGN(const uint8_t code, r.u8());
-  VB_ASSIGN(const uint8_t rank, r.u8());
-  const DType dtype = dtype_from_onnx(code);
-  if (dtype == DType::undefined || rank > kMaxRank) return r.fail("bad tensor header");
-  std::vector<int64_t> dims(rank);
-  for (int64_t& d : dims) {
-    VB_ASSIGN(d, r.i64());
-  }
-  const Result<Shape> shape = Shape::of(dims);
-  if (!shape.ok()) return r.fail(shape.status().message());
-  VB_ASSIGN(const ByteView bytes, r.blob(kMaxBlob));
-  Result<Tensor> t = tensor_from_little_endian(dtype, *shape, bytes);
-  return t.ok() ? t : Result<Tensor>(r.fail(t.status().message()));
-}
 
 using StepRoots = std::vector<std::vector<Digest>>;
 
@@ -145,12 +123,12 @@ Result<Replay> decode_replay(ByteView bytes, const std::string& source) {
   VB_ASSIGN(const ByteView program, r.blob(kMaxBlob));
   VB_ASSIGN(replay.program, decode_program(program, source));
   for (Initializer& init : replay.program.graph.initializers) {
-    VB_ASSIGN(init.tensor, read_tensor(r));
+    VB_ASSIGN(init.tensor, read_tensor(r, kMaxBlob));
     if (tensor_root(init.tensor) != init.root)
       return r.fail("weight '" + init.name + "' does not have its recorded root");
   }
   for (size_t i = 0; i < replay.program.graph.inputs.size(); ++i) {
-    VB_ASSIGN(Tensor t, read_tensor(r));
+    VB_ASSIGN(Tensor t, read_tensor(r, kMaxBlob));
     replay.inputs.push_back(std::move(t));
   }
   VB_ASSIGN(replay.threads, r.u32());

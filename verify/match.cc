@@ -375,7 +375,7 @@ bool Match::play_inputs(uint64_t step, uint32_t node, const Both<NodeOpening>& o
 void Match::play_recomputation(uint64_t step, uint32_t index, const Both<NodeOpening>& opening) {
   Conversation* const askers[] = {sides_[0].talk, sides_[1].talk};
   const std::vector<Digest> claims[] = {opening[0].outputs, opening[1].outputs};
-  const auto truth = recomputation_.outputs(step, index, opening[0].inputs, askers, claims);
+  const auto truth = recomputation_.outputs(step, index, opening[0].inputs, askers);
   if (!truth.ok()) {
     result_.no_verdict = "the referee cannot recompute node " + std::to_string(index) +
                          " of step " + std::to_string(step) + ": " +

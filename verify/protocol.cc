@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <verbatim/core/tensor_codec.h>
+
 namespace verbatim {
 namespace {
 
@@ -98,9 +100,8 @@ struct ReplyWriter {
   }
   void operator()(const TensorPart& r) {
     tag(ReplyTag::tensor);
-    w.u8(static_cast<uint8_t>(r.dtype));
-    w.u8(static_cast<uint8_t>(r.shape.rank()));
-    for (const int64_t d : r.shape.dims()) w.i64(d);
+    write_dtype(w, r.dtype);
+    write_shape(w, r.shape);
     w.raw(r.leaves_root.bytes);
     w.blob(r.bytes);
   }
@@ -182,21 +183,10 @@ Result<Reply> read_reveal(Reader& r) {
 
 Result<Reply> read_tensor_part(Reader& r) {
   TensorPart reply;
-  VB_ASSIGN(const uint8_t type, r.u8());
-  reply.dtype = dtype_from_onnx(type);
-  if (reply.dtype == DType::undefined)
-    return r.fail("unknown element type " + std::to_string(type));
-  VB_ASSIGN(const uint8_t rank, r.u8());
-  if (rank > kMaxRank) return r.fail("rank " + std::to_string(rank));
-  std::vector<int64_t> dims(rank);
-  for (int64_t& d : dims) {
-    VB_ASSIGN(d, r.i64());
-  }
-  const Result<Shape> shape = Shape::of(dims);
-  if (!shape.ok()) return r.fail(shape.status().message());
-  if (!checked_multiply(shape->elements(), static_cast<int64_t>(size_of(reply.dtype))).ok())
+  VB_ASSIGN(reply.dtype, read_dtype(r));
+  VB_ASSIGN(reply.shape, read_shape(r));
+  if (!checked_multiply(reply.shape.elements(), static_cast<int64_t>(size_of(reply.dtype))).ok())
     return r.fail("a tensor of too many bytes");
-  reply.shape = *shape;
   VB_ASSIGN(reply.leaves_root, read_digest(r));
   VB_ASSIGN(const ByteView bytes, r.blob(kMaxTensorPart));
   reply.bytes.assign(bytes.begin(), bytes.end());

@@ -2,56 +2,13 @@
 
 #include <algorithm>
 
+#include <verbatim/core/no_throw.h>
 #include <verbatim/core/tensor_root.h>
 
 namespace verbatim {
 namespace {
 
 constexpr size_t kMaxSessions = 64;
-
-// Refuses what the task's limits do not admit: a referee could not check it.
-Status check_limits(const TaskLimits& limits, const Node& node, std::span<const Tensor> inputs,
-                    std::span<const Tensor> outputs) {
-  uint64_t bytes = 0;
-  for (const std::span<const Tensor> side : {inputs, outputs}) {
-    for (const Tensor& t : side) {
-      if (!t.defined()) continue;
-      if (t.byte_size() > limits.tensor_bytes)
-        return over_limit(node.title() + ": a tensor of " + std::to_string(t.byte_size()) +
-                          " bytes, the task allows " + std::to_string(limits.tensor_bytes));
-      bytes += t.byte_size();
-    }
-  }
-  if (bytes > limits.referee_bytes)
-    return over_limit(node.title() + ": checking it needs " + std::to_string(bytes) +
-                      " bytes, the task allows " + std::to_string(limits.referee_bytes));
-  const uint64_t operations = operation_count(node, inputs, outputs);
-  if (operations > limits.operations)
-    return over_limit(node.title() + ": " + std::to_string(operations) +
-                      " operations, the task allows " + std::to_string(limits.operations));
-  return {};
-}
-
-class LimitedCommitter final : public TraceSink {
- public:
-  LimitedCommitter(const Program& program, const Task& task, const Digest& task_id)
-      : graph_(program.graph), limits_(task.limits), committer_(program, task.level, task_id) {}
-  Status on_node(uint64_t step, int32_t node, std::span<const Tensor> inputs,
-                 std::span<const Tensor> outputs) override {
-    VB_TRY(check_limits(limits_, graph_.nodes[node], inputs, outputs));
-    return committer_.on_node(step, node, inputs, outputs);
-  }
-  Status on_step_end(uint64_t step, std::span<const Tensor> inputs,
-                     std::span<const Tensor> outputs) override {
-    return committer_.on_step_end(step, inputs, outputs);
-  }
-  Commitment finish() const { return committer_.finish(); }
-
- private:
-  const Graph& graph_;
-  const TaskLimits limits_;
-  Committer committer_;
-};
 
 Refusal refusal(const Status& status) {
   std::string reason = printable(status.message());
@@ -64,6 +21,8 @@ Refusal refusal(const Status& status) {
 Result<Program> bind_weights(const Program& program, const Graph& model) {
   std::map<Digest, const Initializer*> weights;
   for (const Initializer& init : model.initializers) weights.emplace(init.root, &init);
+  if (program.graph.initializers.empty())
+    return unavailable("the task uses no weight of this provider's model, and it serves no other");
   Program bound = program;
   for (Initializer& init : bound.graph.initializers) {
     const auto it = weights.find(init.root);
@@ -136,6 +95,7 @@ Result<std::unique_ptr<Provider>> Provider::create(Task task, Program program,
     return unavailable("the task's program is not the program of this provider's model");
   for (const Initializer& init : program.graph.initializers)
     if (!init.tensor.defined()) return unavailable("weight '" + init.name + "' is not loaded");
+  backend = limited(std::move(backend), {task.limits, options.limits});
   std::unique_ptr<Provider> provider(new Provider(
       std::move(task), std::move(program), std::move(backend), std::move(key), std::move(options)));
   VB_ASSIGN(provider->executor_, Executor::create(provider->program_.graph, *provider->backend_));
@@ -145,6 +105,7 @@ Result<std::unique_ptr<Provider>> Provider::create(Task task, Program program,
 RunOptions Provider::run_options(TraceSink* sink) {
   RunOptions options;
   options.sink = sink;
+  options.stop = options_.stop;
   if (!options_.fault) return options;
   options.tamper = [this](uint64_t step, int32_t node, Tensors& outputs) {
     const Fault& fault = *options_.fault;
@@ -180,7 +141,7 @@ Status Provider::run() {
 
 Status Provider::run_locked() {
   if (commitment_ || !run_status_.ok()) return run_status_;
-  LimitedCommitter sink(program_, task_, task_id_);
+  Committer sink(program_, task_.level, task_id_);
   const auto run = [&]() -> Status {
     Tensors state = task_.inputs;
     for (uint64_t step = 0; step < program_.max_steps; ++step) {
@@ -193,8 +154,11 @@ Status Provider::run_locked() {
       return usage_error("the fault's step or node does not exist in this run");
     return fault_status_;
   };
-  run_status_ = run();
-  if (run_status_.ok()) commitment_ = sink.finish();
+  run_status_ = no_throw([&]() -> Status {
+    VB_TRY(run());
+    commitment_ = sink.finish();
+    return {};
+  });
   return run_status_;
 }
 
@@ -327,7 +291,9 @@ Result<Provider::Session*> Provider::session(const Request& request) {
 
 Result<Reply> Provider::reply(const Session& session, const Question& question) {
   VB_TRY(run_locked());
-  return std::visit([&](const auto& q) { return reply_to(session, q); }, question);
+  return no_throw([&] {
+    return std::visit([&](const auto& q) { return reply_to(session, q); }, question);
+  });
 }
 
 Result<SignedAnswer> Provider::answer(ByteView bytes) {

@@ -10,6 +10,7 @@
 // answer, another request in that place gets none.
 #pragma once
 
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
@@ -27,17 +28,21 @@
 namespace verbatim {
 
 // The task's program with the weights that `model` holds, found by their roots
-// (model.compute_roots() done). Errors: a weight that the model lacks.
+// (model.compute_roots() done). Errors: a weight that the model lacks, or a program without any: it
+// is none of this model's.
 Result<Program> bind_weights(const Program& program, const Graph& model);
 
 struct ProviderOptions {
   std::optional<Fault> fault;
+  NodeLimits limits;           // its own maxima, whatever the task allows
+  std::function<bool()> stop;  // asked before each node, in any thread: true gives the run up
   uint64_t state_bytes = uint64_t{512} << 20;  // kept states; beyond it they get sparser
 };
 
 class Provider {
  public:
-  // Refuses a task of another semantics version, and a program that is not the task's.
+  // Refuses a task of another semantics version, and a program that is not the task's. `backend`
+  // runs under the limits of the task and of `options`.
   static Result<std::unique_ptr<Provider>> create(Task task, Program program,
                                                   std::unique_ptr<Backend> backend, SigningKey key,
                                                   ProviderOptions options = {});

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include <verbatim/core/fp_guard.h>
+#include <verbatim/core/no_throw.h>
 #include <verbatim/core/tensor_root.h>
 #include <verbatim/repops/op.h>
 
@@ -24,14 +25,6 @@ std::optional<TensorPart> fetch_part(Conversation& talk, uint64_t step, ValueId 
   if (header_root(*part) == root && part->bytes.size() == length) return part;
   talk.fail("the tensor that it sends has not the root that it must have");
   return std::nullopt;
-}
-
-// A tensor of a claimed type and shape, for operation_count(), which reads no elements.
-std::optional<Tensor> placeholder(const TensorPart& header, uint64_t max_bytes) {
-  if (byte_count(header) > max_bytes) return std::nullopt;
-  Result<Tensor> t = Tensor::allocate(header.dtype, header.shape);
-  if (!t.ok()) return std::nullopt;
-  return *std::move(t);
 }
 
 std::string element_hex(ByteView little_endian) {
@@ -105,16 +98,16 @@ std::optional<Tensor> Recomputation::local_input(const Digest& root) const {
 Result<std::optional<Tensors>> Recomputation::fetch_inputs(uint64_t step, const Node& node,
                                                            std::span<const Digest> roots,
                                                            std::span<Conversation* const> askers) {
-  const TaskLimits& limits = facts_.task->limits;
   Tensors inputs;
-  uint64_t room = limits.referee_bytes;
+  uint64_t room = limits_.node_bytes();
   for (size_t i = 0; i < node.inputs.size(); ++i) {
     std::optional<Tensor> input = local_input(roots[i]);
     bool too_large = false;
     for (size_t j = 0; j < askers.size() && !input && !too_large; ++j)
       input = fetch_tensor(*askers[j], step, node.inputs[i], roots[i],
-                           std::min(room, limits.tensor_bytes), too_large);
-    if (too_large) return over_limit("the inputs of " + node.title() + " pass the task's limits");
+                           std::min(room, limits_.tensor_bytes()), too_large);
+    if (too_large)
+      return over_limit(node.title() + ": its inputs pass the limits of the task or of this party");
     if (!input) return std::optional<Tensors>();
     room -= std::min<uint64_t>(room, input->defined() ? input->byte_size() : 0);
     inputs.push_back(*std::move(input));
@@ -122,41 +115,17 @@ Result<std::optional<Tensors>> Recomputation::fetch_inputs(uint64_t step, const 
   return std::optional(std::move(inputs));
 }
 
-// The least that any asker's claimed output shapes cost: an honest party's are true and within the
-// limits (it would have refused the task), so this bounds the work unless all askers lie about
-// shapes; then the limits on bytes do.
-Result<uint64_t> Recomputation::admitted_cost(uint64_t step, const Node& node,
-                                              std::span<const Tensor> inputs,
-                                              std::span<Conversation* const> askers,
-                                              std::span<const std::vector<Digest>> claims) {
-  std::optional<uint64_t> least;
-  for (size_t j = 0; j < askers.size(); ++j) {
-    Tensors outputs;
-    for (size_t k = 0; k < node.outputs.size(); ++k) {
-      if (node.outputs[k] == kAbsent || claims[j][k] == absent_root()) {
-        outputs.emplace_back();
-        continue;
-      }
-      const auto header = fetch_header(*askers[j], step, node.outputs[k], claims[j][k]);
-      auto t = header ? placeholder(*header, facts_.task->limits.tensor_bytes) : std::nullopt;
-      if (!t) break;
-      outputs.push_back(*std::move(t));
-    }
-    if (outputs.size() != node.outputs.size()) continue;
-    const uint64_t cost = operation_count(node, inputs, outputs);
-    least = std::min(least.value_or(cost), cost);
-  }
-  if (least && *least > facts_.task->limits.operations)
-    return over_limit(node.title() + " takes " + std::to_string(*least) +
-                      " operations, the task allows " +
-                      std::to_string(facts_.task->limits.operations));
-  return least.value_or(0);
+// The truth from agreed inputs, within the limits: whatever the parties claim, no more is computed.
+Result<Tensors> Recomputation::evaluate(const Node& node, const Tensors& inputs) const {
+  NodeBudget budget(limits_, node, inputs);
+  VB_TRY(budget.admit_inputs());
+  const FloatGuard guard;
+  return no_throw([&] { return evaluate_reference(node, inputs); });
 }
 
 Result<const Tensors*> Recomputation::outputs(uint64_t step, uint32_t index,
                                               std::span<const Digest> input_roots,
-                                              std::span<Conversation* const> askers,
-                                              std::span<const std::vector<Digest>> claims) {
+                                              std::span<Conversation* const> askers) {
   if (last_ && last_->step == step && last_->node == index &&
       std::ranges::equal(last_->input_roots, input_roots))
     return &last_->outputs;
@@ -164,9 +133,7 @@ Result<const Tensors*> Recomputation::outputs(uint64_t step, uint32_t index,
   const Node& node = facts_.node(index);
   VB_ASSIGN(const std::optional<Tensors> inputs, fetch_inputs(step, node, input_roots, askers));
   if (!inputs) return nullptr;
-  VB_TRY(admitted_cost(step, node, *inputs, askers, claims).status());
-  const FloatGuard guard;
-  VB_ASSIGN(Tensors outputs, evaluate_reference(node, *inputs));
+  VB_ASSIGN(Tensors outputs, evaluate(node, *inputs));
   outputs.resize(node.outputs.size());
   cost_.operations += operation_count(node, *inputs, outputs);
   ++cost_.nodes_recomputed;

@@ -25,26 +25,25 @@ std::optional<TensorPart> fetch_header(Conversation& talk, uint64_t step, ValueI
 // Recomputes nodes, keeping the last one's outputs: liars that tell one lie cost one recomputation.
 class Recomputation {
  public:
-  Recomputation(const TaskFacts& facts, RefereeCost& cost) : facts_(facts), cost_(cost) {}
+  // `own` are the referee's maxima for one node; the task's limits hold besides.
+  Recomputation(const TaskFacts& facts, const NodeLimits& own, RefereeCost& cost)
+      : facts_(facts), limits_{facts.task->limits, own}, cost_(cost) {}
 
   // The true outputs of `node` in `step` for inputs with these roots, which `askers` supply: the
-  // first that can. `claims` are the claimed roots of its outputs, in the askers' order; they bound
-  // what computing may cost. An error of code unsupported or limit: the referee cannot check (no
-  // verdict). Null where nobody supplied the inputs.
+  // first that can. An error of code unsupported or limit: the referee cannot check (no verdict).
+  // Null where nobody supplied the inputs.
   Result<const Tensors*> outputs(uint64_t step, uint32_t node, std::span<const Digest> input_roots,
-                                 std::span<Conversation* const> askers,
-                                 std::span<const std::vector<Digest>> claims);
+                                 std::span<Conversation* const> askers);
 
  private:
   std::optional<Tensor> local_input(const Digest& root) const;
   Result<std::optional<Tensors>> fetch_inputs(uint64_t step, const Node& node,
                                               std::span<const Digest> roots,
                                               std::span<Conversation* const> askers);
-  Result<uint64_t> admitted_cost(uint64_t step, const Node& node, std::span<const Tensor> inputs,
-                                 std::span<Conversation* const> askers,
-                                 std::span<const std::vector<Digest>> claims);
+  Result<Tensors> evaluate(const Node& node, const Tensors& inputs) const;
 
   const TaskFacts& facts_;
+  EffectiveLimits limits_;
   RefereeCost& cost_;
   struct Done {
     uint64_t step;

@@ -16,8 +16,9 @@ struct Contestant {
 
 class Referee {
  public:
-  Referee(const Task& task, std::span<Party* const> parties, const Digest& session)
-      : facts_(task), session_(session), recomputation_(facts_, verdict_.cost) {
+  Referee(const Task& task, std::span<Party* const> parties, const Digest& session,
+          const RefereeOptions& options)
+      : facts_(task), session_(session), recomputation_(facts_, options.limits, verdict_.cost) {
     for (Party* party : parties)
       contestants_.push_back({Conversation(*party, facts_.id, session), {}, {}, false});
   }
@@ -161,7 +162,8 @@ class Referee {
 
 }  // namespace
 
-Result<Verdict> settle(const Task& task, std::span<Party* const> parties, const Digest& session) {
+Result<Verdict> settle(const Task& task, std::span<Party* const> parties, const Digest& session,
+                       const RefereeOptions& options) {
   if (parties.empty() || parties.size() > kMaxParties)
     return usage_error("a dispute has 1 to " + std::to_string(kMaxParties) + " parties");
   if (task.semantics != kSemanticsVersion) {
@@ -170,7 +172,7 @@ Result<Verdict> settle(const Task& task, std::span<Party* const> parties, const 
                      ", this referee has version " + std::to_string(kSemanticsVersion);
     return verdict;
   }
-  return Referee(task, parties, session).settle();
+  return Referee(task, parties, session, options).settle();
 }
 
 }  // namespace verbatim

@@ -17,8 +17,15 @@ namespace verbatim {
 
 inline constexpr size_t kMaxParties = 64;
 
+struct RefereeOptions {
+  // The referee's own maxima for the one node that it recomputes of a pair, whatever the task
+  // allows. What passes them gets no verdict.
+  NodeLimits limits;
+};
+
 // `session` is fresh random bytes for each dispute. Errors are the referee's own trouble (a full
 // disk, no parties); whatever the parties do ends in a Verdict.
-Result<Verdict> settle(const Task& task, std::span<Party* const> parties, const Digest& session);
+Result<Verdict> settle(const Task& task, std::span<Party* const> parties, const Digest& session,
+                       const RefereeOptions& options = {});
 
 }  // namespace verbatim

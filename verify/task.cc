@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include <verbatim/core/file.h>
+#include <verbatim/core/tensor_codec.h>
 #include <verbatim/core/tensor_root.h>
 
 namespace verbatim {
@@ -10,13 +11,7 @@ namespace {
 
 constexpr std::string_view kMagic = "VBTASK1\n";
 constexpr size_t kMaxName = 4096, kMaxShownName = 64, kMaxShownText = size_t{1} << 20;
-constexpr uint32_t kMaxShown = 64, kMaxInputs = 4096, kMaxCarries = 4096;
-
-Result<uint8_t> read_flag(Reader& r) {
-  VB_ASSIGN(const uint8_t flag, r.u8());
-  if (flag > 1) return r.fail("a flag that is neither 0 nor 1");
-  return flag;
-}
+constexpr uint32_t kMaxShown = 64, kMaxInputs = 4096;
 
 Result<CommitLevel> read_level(Reader& r) {
   VB_ASSIGN(const uint8_t level, r.u8());
@@ -27,37 +22,6 @@ Result<CommitLevel> read_level(Reader& r) {
 Status read_nonce(Reader& r, std::array<std::byte, 32>& nonce) {
   VB_ASSIGN(const ByteView bytes, r.raw(nonce.size()));
   std::copy(bytes.begin(), bytes.end(), nonce.begin());
-  return {};
-}
-
-void write_chaining(Writer& w, const Program& program) {
-  w.u32(static_cast<uint32_t>(program.carries.size()));
-  for (const Carry& carry : program.carries) {
-    w.u32(carry.output);
-    w.u32(carry.input);
-  }
-  w.u32(program.max_steps);
-  w.u8(program.stop_output.has_value());
-  w.u32(program.stop_output.value_or(0));
-  w.i64(program.stop_output ? program.stop_value : 0);
-}
-
-Status read_chaining(Reader& r, Program& program) {
-  VB_ASSIGN(const uint32_t carries, r.count(8, kMaxCarries));
-  for (uint32_t i = 0; i < carries; ++i) {
-    Carry carry{};
-    VB_ASSIGN(carry.output, r.u32());
-    VB_ASSIGN(carry.input, r.u32());
-    program.carries.push_back(carry);
-  }
-  VB_ASSIGN(program.max_steps, r.u32());
-  VB_ASSIGN(const uint8_t stops, read_flag(r));
-  VB_ASSIGN(const uint32_t output, r.u32());
-  VB_ASSIGN(program.stop_value, r.i64());
-  if (stops)
-    program.stop_output = output;
-  else if (output != 0 || program.stop_value != 0)
-    return r.fail("a stop rule without its flag");
   return {};
 }
 
@@ -84,42 +48,17 @@ Status read_shown(Reader& r, std::vector<Shown>& shown) {
   return {};
 }
 
-void write_limits(Writer& w, const TaskLimits& limits) {
+void write_limits(Writer& w, const NodeLimits& limits) {
   w.u64(limits.operations);
   w.u64(limits.tensor_bytes);
-  w.u64(limits.referee_bytes);
+  w.u64(limits.node_bytes);
 }
 
-Status read_limits(Reader& r, TaskLimits& limits) {
+Status read_limits(Reader& r, NodeLimits& limits) {
   VB_ASSIGN(limits.operations, r.u64());
   VB_ASSIGN(limits.tensor_bytes, r.u64());
-  VB_ASSIGN(limits.referee_bytes, r.u64());
+  VB_ASSIGN(limits.node_bytes, r.u64());
   return {};
-}
-
-void write_tensor(Writer& w, const Tensor& t) {
-  w.u8(static_cast<uint8_t>(t.dtype()));
-  w.u8(static_cast<uint8_t>(t.rank()));
-  for (const int64_t d : t.shape().dims()) w.i64(d);
-  w.blob(little_endian_bytes(t, 0, t.elements()));
-}
-
-Result<Tensor> read_tensor(Reader& r) {
-  VB_ASSIGN(const uint8_t type, r.u8());
-  const DType dtype = dtype_from_onnx(type);
-  if (dtype == DType::undefined) return r.fail("unknown element type " + std::to_string(type));
-  VB_ASSIGN(const uint8_t rank, r.u8());
-  if (rank > kMaxRank) return r.fail("rank " + std::to_string(rank));
-  std::vector<int64_t> dims(rank);
-  for (int64_t& d : dims) {
-    VB_ASSIGN(d, r.i64());
-  }
-  VB_ASSIGN(const ByteView bytes, r.blob(kMaxTaskBytes));
-  const Result<Shape> shape = Shape::of(dims);
-  if (!shape.ok()) return r.fail(shape.status().message());
-  Result<Tensor> tensor = tensor_from_little_endian(dtype, *shape, bytes);
-  if (!tensor.ok()) return r.fail(tensor.status().message());
-  return tensor;
 }
 
 bool fits(const GraphInput& want, const Tensor& have) {
@@ -208,8 +147,7 @@ Status validate_task(const Task& task) {
   if (g.nodes.empty() || g.outputs.empty()) return bad_input("a program that computes nothing");
   if (task.program.max_steps > kMaxSteps)
     return over_limit("a task of " + std::to_string(task.program.max_steps) + " steps");
-  if (task.program.carries.size() > kMaxCarries || g.inputs.size() > kMaxInputs)
-    return over_limit("a task of too many inputs");
+  if (g.inputs.size() > kMaxInputs) return over_limit("a task of too many inputs");
   if (task.inputs.size() != g.inputs.size())
     return bad_input(std::to_string(task.inputs.size()) + " inputs, the program takes " +
                      std::to_string(g.inputs.size()));
@@ -267,7 +205,7 @@ Result<Task> decode_task(ByteView bytes, const std::string& source) {
   VB_TRY(read_chaining(r, task.program));
   VB_ASSIGN(const uint32_t inputs, r.count(6, kMaxInputs));
   for (uint32_t i = 0; i < inputs; ++i) {
-    VB_ASSIGN(Tensor t, read_tensor(r));
+    VB_ASSIGN(Tensor t, read_tensor(r, kMaxTaskBytes));
     task.inputs.push_back(std::move(t));
   }
   VB_TRY(read_shown(r, task.shown));

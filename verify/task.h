@@ -20,6 +20,7 @@
 #include <verbatim/repops/executor.h>
 #include <verbatim/repops/semantics.h>
 #include <verbatim/verify/commitment.h>
+#include <verbatim/verify/limits.h>
 
 namespace verbatim {
 
@@ -30,15 +31,6 @@ inline constexpr size_t kMaxTaskBytes = size_t{64} << 20;
 struct Shown {
   std::string name, text;
   bool operator==(const Shown&) const = default;
-};
-
-// What checking any one operator of the task may cost at most. A provider refuses a task that
-// passes them.
-struct TaskLimits {
-  uint64_t operations = uint64_t{1} << 40;    // elementary operations of one node (operation_count)
-  uint64_t tensor_bytes = uint64_t{4} << 30;  // one tensor
-  uint64_t referee_bytes = uint64_t{8} << 30;  // inputs and outputs of one node together
-  bool operator==(const TaskLimits&) const = default;
 };
 
 struct InputRoot {
@@ -56,7 +48,7 @@ struct TaskHeader {
   uint32_t max_steps = 1;
   std::vector<InputRoot> inputs;
   std::vector<Shown> shown;
-  TaskLimits limits;
+  NodeLimits limits;
   std::array<std::byte, 32> nonce{};  // the client's, so that no two disputes share a task id
   bool operator==(const TaskHeader&) const = default;
 };
@@ -69,7 +61,7 @@ struct Task {
   Program program;  // roots of initializers; their tensors are not part of a task
   Tensors inputs;   // in the order of program.graph.inputs
   std::vector<Shown> shown;
-  TaskLimits limits;
+  NodeLimits limits;  // of any one operator: a party that goes by them refuses what passes them
   std::array<std::byte, 32> nonce{};
 };
 

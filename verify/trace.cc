@@ -10,6 +10,7 @@
 #include <cstring>
 #include <tuple>
 
+#include <verbatim/core/tensor_codec.h>
 #include <verbatim/core/tensor_root.h>
 
 namespace verbatim {
@@ -41,43 +42,29 @@ Bytes encode_record(const TraceRecord& record) {
   w.u64(record.step);
   w.u32(record.node);
   w.u32(record.output);
-  w.u8(static_cast<uint8_t>(record.dtype));
-  w.u8(static_cast<uint8_t>(record.shape.rank()));
-  for (int i = 0; i < 6; ++i) w.u8(0);
-  for (int i = 0; i < kMaxRank; ++i) w.i64(i < record.shape.rank() ? record.shape[i] : 0);
   w.u64(record.offset);
   w.raw(record.root.bytes);
-  return w.take();
+  write_dtype(w, record.dtype);
+  write_shape(w, record.shape);
+  Bytes bytes = w.take();
+  bytes.resize(TraceReader::kRecordBytes);
+  return bytes;
 }
 
-static_assert(kMaxRank == 8, "the record layout has eight dimensions");
+static_assert(kMaxRank == 8, "a shape of eight dimensions leaves six bytes of a record");
 
 Result<TraceRecord> decode_record(Reader& r) {
   TraceRecord record;
   VB_ASSIGN(record.step, r.u64());
   VB_ASSIGN(record.node, r.u32());
   VB_ASSIGN(record.output, r.u32());
-  VB_ASSIGN(const uint8_t type, r.u8());
-  record.dtype = dtype_from_onnx(type);
-  if (record.dtype == DType::undefined)
-    return r.fail("unknown element type " + std::to_string(type));
-  VB_ASSIGN(const uint8_t rank, r.u8());
-  if (rank > kMaxRank) return r.fail("rank " + std::to_string(rank));
-  for (int i = 0; i < 6; ++i) {
-    VB_ASSIGN(const uint8_t zero, r.u8());
-    if (zero != 0) return r.fail("reserved byte is not zero");
-  }
-  std::vector<int64_t> dims(kMaxRank);
-  for (int i = 0; i < kMaxRank; ++i) {
-    VB_ASSIGN(dims[i], r.i64());
-    if (i >= rank && dims[i] != 0) return r.fail("dimension beyond the rank");
-  }
-  dims.resize(rank);
-  const Result<Shape> shape = Shape::of(dims);
-  if (!shape.ok()) return r.fail(shape.status().message());
-  record.shape = *shape;
   VB_ASSIGN(record.offset, r.u64());
   VB_ASSIGN(record.root, read_digest(r));
+  VB_ASSIGN(record.dtype, read_dtype(r));
+  VB_ASSIGN(record.shape, read_shape(r));
+  VB_ASSIGN(const ByteView rest, r.raw(r.remaining()));
+  if (std::ranges::any_of(rest, [](std::byte b) { return b != std::byte{0}; }))
+    return r.fail("the rest of the record is not zero");
   return record;
 }
 

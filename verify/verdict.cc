@@ -1,6 +1,6 @@
 #include <verbatim/verify/verdict.h>
 
-#include <verbatim/core/codec.h>
+#include <verbatim/core/tensor_codec.h>
 #include <verbatim/core/tensor_root.h>
 
 namespace verbatim {
@@ -14,9 +14,8 @@ void write_where(Writer& w, const Where& where) {
   w.u32(static_cast<uint32_t>(where.node));
   w.text(where.title);
   w.u32(static_cast<uint32_t>(where.output));
-  w.u8(static_cast<uint8_t>(where.dtype));
-  w.u8(static_cast<uint8_t>(where.shape.rank()));
-  for (const int64_t d : where.shape.dims()) w.i64(d);
+  write_dtype(w, where.dtype);
+  write_shape(w, where.shape);
   w.i64(where.tile);
   w.i64(where.element);
   w.text(where.claimed_bits);
@@ -34,15 +33,7 @@ Result<Where> read_where(Reader& r) {
   VB_ASSIGN(const uint8_t type, r.u8());
   where.dtype = dtype_from_onnx(type);
   if (type != static_cast<uint8_t>(where.dtype)) return r.fail("unknown element type");
-  VB_ASSIGN(const uint8_t rank, r.u8());
-  if (rank > kMaxRank) return r.fail("rank " + std::to_string(rank));
-  std::vector<int64_t> dims(rank);
-  for (int64_t& d : dims) {
-    VB_ASSIGN(d, r.i64());
-  }
-  const Result<Shape> shape = Shape::of(dims);
-  if (!shape.ok()) return r.fail(shape.status().message());
-  where.shape = *shape;
+  VB_ASSIGN(where.shape, read_shape(r));
   VB_ASSIGN(where.tile, r.i64());
   VB_ASSIGN(where.element, r.i64());
   VB_ASSIGN(where.claimed_bits, r.text(16));

@@ -13,25 +13,13 @@ namespace {
 constexpr int64_t kTaskRows = 32, kTaskColumns = 64;
 
 // What the reference accepts as slices with their exponents.
-bool is_operand(const Tensor& slices, const Tensor& exponents) {
-  if (slices.dtype() != DType::i8 || exponents.dtype() != DType::i32 || slices.rank() < 2 ||
-      exponents.rank() != slices.rank() - 2)
-    return false;
-  for (int i = 0; i < exponents.rank(); ++i)
-    if (exponents.dim(i) != slices.dim(i + 1)) return false;
-  const auto in_range = [](int32_t e) { return e == kFlaggedRow || (e >= -148 && e <= 129); };
-  return slices.dim(0) >= 1 && slices.dim(0) <= kMaxSlices &&
-         slices.dim(slices.rank() - 1) <= kMaxSlicedK &&
-         std::ranges::all_of(exponents.data<int32_t>(), in_range) &&
-         std::ranges::find(slices.data<int8_t>(), int8_t{-128}) == slices.data<int8_t>().end();
-}
-
 }  // namespace
 
 Outcome run_sliced_linear(const CpuBackend& backend, const Node&, std::span<const Tensor> inputs) {
   const Tensor &a = inputs[0], &b = inputs[2];
   const Tensor bias = inputs.size() > 4 ? inputs[4] : Tensor();
-  if (!is_operand(a, inputs[1]) || !is_operand(b, inputs[3]) || b.rank() != 3) return not_handled();
+  if (!check_sliced(a, inputs[1]).ok() || !check_sliced(b, inputs[3]).ok() || b.rank() != 3)
+    return not_handled();
   SlicedProduct p;
   p.m = inputs[1].elements();
   p.n = b.dim(1);

@@ -86,7 +86,7 @@ Result<Program> Model::embedding_program(const Precision& precision) const {
   const ValueId ids = builder.graph.input("input_ids", DType::i64, {-1, -1}),
                 lengths = builder.graph.input("lengths", DType::i64, {-1});
   ValueId x = bert.embeddings(ids);
-  for (int64_t i = 0; i < config_.num_hidden_layers; ++i)
+  for (int64_t i = 0; i < config_.num_hidden_layers && !builder.failed(); ++i)
     x = bert.layer(x, lengths, "encoder.layer." + std::to_string(i));
   x = bert.pool(x, lengths);
   if (config_.normalize) x = builder.own("L2Normalize", {x}, "normalize");

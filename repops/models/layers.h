@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include <verbatim/core/fp_guard.h>
 #include <verbatim/repops/graph.h>
 #include <verbatim/repops/models/model.h>
 
@@ -37,9 +38,11 @@ class LayerBuilder {
     return graph.constant(name, *t);
   }
   ValueId fail(Status status);  // remembers the first error
+  bool failed() const { return !error_.ok(); }
   Result<Graph> finish();
 
  private:
+  FloatGuard guard_;  // constants are computed while a graph is built
   Result<Tensor> find(const std::string& name, const Shape& shape) const;
   const TensorMap& tensors_;
   Precision precision_;

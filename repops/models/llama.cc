@@ -119,7 +119,7 @@ Result<Program> Model::generation_program(const GenerateSettings& settings) cons
   llama.rotary_tables(positions);
   ValueId x = b.add("Gather", {embedding, tokens}, "model.embed_tokens");
   std::vector<ValueId> cache;
-  for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
+  for (int64_t i = 0; i < config_.num_hidden_layers && !b.failed(); ++i) {
     const std::string name = "model.layers." + std::to_string(i);
     const ValueId past_key =
         b.graph.input("past_key." + std::to_string(i), DType::f32, {1, -1, kv_size});

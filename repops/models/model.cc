@@ -1,6 +1,7 @@
 #include <verbatim/repops/models/model.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 
 #include <verbatim/core/file.h>
@@ -19,7 +20,10 @@ class ConfigFolder {
  public:
   ConfigFolder(std::string path, Writer& read) : path_(std::move(path)), read_(read) {}
 
-  bool has(const std::string& file) const { return std::filesystem::exists(path_ + "/" + file); }
+  bool has(const std::string& file) const {
+    std::error_code error;  // a loop of links is not there
+    return std::filesystem::exists(path_ + "/" + file, error);
+  }
   Result<Json> object(const std::string& file) {
     return json(file, [](const Json& j) { return j.is_object(); });
   }
@@ -58,6 +62,17 @@ Status read_sizes(const Json& json, const std::string& source, std::span<const S
   return {};
 }
 
+// What bounds the work of building a graph, beyond what the tensors' own sizes do.
+Status check_bounds(const ModelConfig& c, const std::string& source) {
+  constexpr int64_t kMaxLayers = 4096, kMaxHeadSize = 1 << 16;
+  if (c.num_hidden_layers > kMaxLayers || c.head_dim > kMaxHeadSize)
+    return over_limit(source + ": more than " + std::to_string(kMaxLayers) +
+                      " layers, or heads above " + std::to_string(kMaxHeadSize));
+  if (!std::isfinite(c.norm_eps) || c.norm_eps < 0)
+    return bad_input(source + ": the normalisation's epsilon must be a number of at least 0");
+  return {};
+}
+
 // A setting that this implementation has one value for: another one would change results, so it is
 // refused.
 template <class T>
@@ -82,7 +97,7 @@ Status parse_bert(const Json& json, const std::string& source, ModelConfig& c) {
   if (c.hidden_size % c.num_attention_heads != 0)
     return bad_input(source + ": hidden_size is not a multiple of num_attention_heads");
   c.max_seq_length = c.max_position_embeddings;
-  return {};
+  return check_bounds(c, source);
 }
 
 Status parse_eos(const Json& json, const std::string& source, ModelConfig& c) {
@@ -120,9 +135,12 @@ Status parse_llama(const Json& json, const std::string& source, ModelConfig& c) 
   VB_ASSIGN(c.tie_word_embeddings, json_get<bool>(json, "tie_word_embeddings", false, source));
   VB_ASSIGN(c.attention_bias, json_get<bool>(json, "attention_bias", false, source));
   VB_ASSIGN(c.mlp_bias, json_get<bool>(json, "mlp_bias", false, source));
+  if (!std::isfinite(c.rope_theta) || !(c.rope_theta > 0))
+    return bad_input(source + ": rope_theta must be a positive number");
   if (c.head_dim % 2 != 0) return bad_input(source + ": head_dim must be even");
   if (c.num_attention_heads % c.num_key_value_heads != 0)
     return bad_input(source + ": num_attention_heads is not a multiple of num_key_value_heads");
+  VB_TRY(check_bounds(c, source));
   return parse_eos(json, source, c);
 }
 
@@ -217,9 +235,7 @@ Status Model::load_folder(const std::string& path) {
   }
   config_bytes_ = read.take();
   VB_ASSIGN(tensors_, load_safetensors(path));
-  if (!std::filesystem::exists(path + "/tokenizer.json") &&
-      !std::filesystem::exists(path + "/vocab.txt"))
-    return {};
+  if (!folder.has("tokenizer.json") && !folder.has("vocab.txt")) return {};
   VB_ASSIGN(tokenizer_, load_tokenizer(path));
   return {};
 }

@@ -123,7 +123,8 @@ Result<TensorMap> parse_safetensors(ByteView bytes, const std::string& source,
 Result<TensorMap> load_safetensors(const std::string& folder) {
   std::set<std::string> files = {"model.safetensors"};
   const std::string index_path = folder + "/model.safetensors.index.json";
-  if (std::filesystem::exists(index_path)) {
+  std::error_code none;
+  if (std::filesystem::exists(index_path, none)) {
     VB_ASSIGN(const Json index, read_json_object(index_path, 64 << 20));
     const auto map = index.find("weight_map");
     if (map == index.end() || !map->is_object()) return bad_input(index_path + ": no weight_map");

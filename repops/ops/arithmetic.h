@@ -68,6 +68,16 @@ C divide_of(C a, C b) {
   }
   return static_cast<C>(a / b);
 }
+// total / count. Integers truncate, in 64 bits: a count may be beyond their own range. count > 0.
+template <class C>
+C mean_of(C total, size_t count) {
+  if constexpr (std::is_integral_v<C> && std::is_signed_v<C>)
+    return static_cast<C>(static_cast<int64_t>(total) / static_cast<int64_t>(count));
+  else if constexpr (std::is_integral_v<C>)
+    return static_cast<C>(static_cast<uint64_t>(total) / static_cast<uint64_t>(count));
+  else
+    return total / static_cast<C>(count);
+}
 template <class C>
 C negate_of(C a) {
   if constexpr (std::is_integral_v<C>)
@@ -157,6 +167,15 @@ To saturate(double x) {
   if (x >= kBound) return std::numeric_limits<To>::max();
   if (x <= (std::is_signed_v<To> ? -kBound : 0.0)) return std::numeric_limits<To>::min();
   return static_cast<To>(x);
+}
+
+// A real attribute as an operand: rounded for floating types, as Cast for integers.
+template <class C>
+C real_to(double x) {
+  if constexpr (std::is_integral_v<C>)
+    return saturate<C>(x);
+  else
+    return static_cast<C>(x);
 }
 
 }  // namespace verbatim

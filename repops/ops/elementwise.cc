@@ -217,7 +217,7 @@ struct Sum : Add, Whole {};
 struct Mean : Add {
   template <class C>
   static C finish(C total, size_t count) {
-    return divide_of(total, static_cast<C>(count));
+    return mean_of(total, count);
   }
 };
 

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include <verbatim/core/parallel.h>
+#include <verbatim/repops/ops/arithmetic.h>
 #include <verbatim/repops/ops/registry.h>
 
 namespace verbatim {
@@ -208,10 +209,10 @@ Result<Tensors> gemm(const Node& node, std::span<const Tensor> inputs) {
       for (int64_t n = 0; n < n_size; ++n) {
         // 16-bit tensors are rounded once, at the end; the steps in between are binary32.
         C v = ordered_dot(a_rows.data() + m * k_size, b_rows.data() + n * k_size, k_size);
-        if (alpha != 1.0f) v = static_cast<C>(v * static_cast<C>(alpha));
+        if (alpha != 1.0f) v = static_cast<C>(v * real_to<C>(alpha));
         if (pc != nullptr) {
           C c = load(pc[m * strides.first + n * strides.second]);
-          if (beta != 1.0f) c = static_cast<C>(c * static_cast<C>(beta));
+          if (beta != 1.0f) c = static_cast<C>(c * real_to<C>(beta));
           v = static_cast<C>(v + c);
         }
         y[m * n_size + n] = store<T>(v);

@@ -54,7 +54,7 @@ struct ReduceMean {
   template <class C>
   static C apply(std::span<C> row) {
     if (std::is_integral_v<C> && row.empty()) return 0;
-    return divide_of(sum_of(row), static_cast<C>(row.size()));
+    return mean_of(sum_of(row), row.size());
   }
 };
 struct ReduceMax {

@@ -268,7 +268,7 @@ Status extrapolate(const Settings& s, const std::vector<std::vector<Taps>>& taps
                                 for (int d = 0; d < y.rank(); ++d)
                                   if (taps[d][i / strides[d] % y.dim(d)].outside)
                                     y.mutable_data<T>()[i] =
-                                        store<T>(static_cast<Compute<T>>(s.extrapolation));
+                                        store<T>(real_to<Compute<T>>(s.extrapolation));
                               return true;
                             })
       .status();

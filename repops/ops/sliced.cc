@@ -39,24 +39,10 @@ struct SlicedOperand {
 };
 
 Result<SlicedOperand> operand(const Tensor& slices, const Tensor& exponents) {
-  if (slices.dtype() != DType::i8 || exponents.dtype() != DType::i32 || slices.rank() < 2 ||
-      exponents.rank() != slices.rank() - 2)
-    return bad_input("slices " + slices.describe() + " with exponents " + exponents.describe());
-  for (int i = 0; i < exponents.rank(); ++i)
-    if (exponents.dim(i) != slices.dim(i + 1))
-      return bad_input("slices " + slices.describe() + " with exponents " + exponents.describe());
-  if (slices.dim(0) < 1 || slices.dim(0) > kMaxSlices)
-    return bad_input(std::to_string(slices.dim(0)) + " slices");
-  const int64_t k = slices.dim(slices.rank() - 1);
-  if (k > kMaxSlicedK)
-    return over_limit("K = " + std::to_string(k) + " is above " + std::to_string(kMaxSlicedK));
-  for (int32_t e : exponents.data<int32_t>())
-    if (e != kFlaggedRow && (e < kLeastExponent || e > kGreatestExponent))
-      return bad_input("slice exponent " + std::to_string(e));
-  if (std::ranges::any_of(slices.data<int8_t>(), [](int8_t v) { return v == -128; }))
-    return bad_input("slice code -128");
+  VB_TRY(check_sliced(slices, exponents));
   return SlicedOperand{slices.data<int8_t>().data(), static_cast<int>(slices.dim(0)),
-                       exponents.elements(), k, exponents.data<int32_t>().data()};
+                       exponents.elements(), slices.dim(slices.rank() - 1),
+                       exponents.data<int32_t>().data()};
 }
 
 float sliced_dot(const SlicedOperand& a, int64_t m, const SlicedOperand& b, int64_t n) {
@@ -128,6 +114,30 @@ constexpr OpDef kOps[] = {
 };
 
 }  // namespace
+
+Status check_sliced(const Tensor& slices, const Tensor& exponents) {
+  if (slices.dtype() != DType::i8 || exponents.dtype() != DType::i32 || slices.rank() < 2 ||
+      exponents.rank() != slices.rank() - 2)
+    return bad_input("slices " + slices.describe() + " with exponents " + exponents.describe());
+  for (int i = 0; i < exponents.rank(); ++i)
+    if (exponents.dim(i) != slices.dim(i + 1))
+      return bad_input("slices " + slices.describe() + " with exponents " + exponents.describe());
+  if (slices.dim(0) < 1 || slices.dim(0) > kMaxSlices)
+    return bad_input(std::to_string(slices.dim(0)) + " slices");
+  const int64_t k = slices.dim(slices.rank() - 1);
+  if (k > kMaxSlicedK)
+    return over_limit("K = " + std::to_string(k) + " is above " + std::to_string(kMaxSlicedK));
+  for (int32_t e : exponents.data<int32_t>())
+    if (e != kFlaggedRow && (e < kLeastExponent || e > kGreatestExponent))
+      return bad_input("slice exponent " + std::to_string(e));
+  // The first slice holds -127..127, later ones -64..64: |W| < 2^53 rests on it.
+  const size_t slice_size = static_cast<size_t>(slices.elements() / slices.dim(0));
+  const auto codes = slices.data<int8_t>();
+  if (std::ranges::any_of(codes.first(slice_size), [](int8_t v) { return v == -128; }) ||
+      std::ranges::any_of(codes.subspan(slice_size), [](int8_t v) { return v < -64 || v > 64; }))
+    return bad_input("slice codes out of range");
+  return {};
+}
 
 int32_t slice_row(std::span<const float> row, int count, int8_t* const* slices) {
   float greatest = 0;

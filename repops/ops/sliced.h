@@ -29,6 +29,10 @@ struct SlicedTensor {
   Tensor slices;     // int8 [count, ..., K]
   Tensor exponents;  // int32 [...]
 };
+// An operand of SlicedLinear from outside: slices int8 [1 to 4, ..., K <= kMaxSlicedK] and exponents int32 [...], codes and
+// exponents in the ranges that slice_row() gives.
+Status check_sliced(const Tensor& slices, const Tensor& exponents);
+
 Result<SlicedTensor> slice_tensor(const Tensor& x, int count);
 
 }  // namespace verbatim

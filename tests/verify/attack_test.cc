@@ -34,7 +34,7 @@ class Liar {
       : claims_(commit(task, program, fault)) {
     Task own = task;  // the provider behind believes in another task, if the program is another
     own.program = program;
-    own.limits = TaskLimits{};
+    own.limits = NodeLimits{};
     provider_ = make_provider(own, 2, fault);
     const auto forged = forged_records(task, test_key(kLiar).public_key(), claims_.records,
                                        claims_.steps, output_roots(claims_));

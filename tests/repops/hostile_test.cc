@@ -1,0 +1,85 @@
+// Inputs that once crashed, hung or gave other bits elsewhere: each stays refused, or defined.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include <verbatim/core/file.h>
+#include <verbatim/repops/executor.h>
+#include <verbatim/repops/models/model.h>
+
+#include "support/random_tensor.h"
+
+namespace verbatim {
+namespace {
+
+using test::node_of;
+
+Tensor bytes(int64_t n, int8_t value) {
+  return *Tensor::from<int8_t>(Shape{n}, std::vector<int8_t>(static_cast<size_t>(n), value));
+}
+
+// 256 as an int8 is 0: the count must not be narrowed before it divides.
+TEST(Hostile, MeansOfManySmallIntegers) {
+  for (int64_t n : {128, 256, 65536}) {
+    const Tensor inputs[] = {bytes(n, 0), test::ints({0})};
+    const Result<Tensors> mean = evaluate_reference(node_of("ReduceMean", ""), inputs);
+    ASSERT_TRUE(mean.ok()) << mean.status().message();
+    EXPECT_EQ((*mean)[0].data<int8_t>()[0], 0);
+  }
+  const std::vector<Tensor> many(256, bytes(1, 1));  // the sum wraps to 0
+  EXPECT_EQ((*evaluate_reference(node_of("Mean", ""), many))[0].data<int8_t>()[0], 0);
+}
+
+// A real attribute beyond an integer type saturates, as Cast does: a bare conversion differs
+// between processors.
+TEST(Hostile, RealAttributesOfIntegerOperatorsSaturate) {
+  const int32_t one[] = {1};
+  const Tensor a = *Tensor::from<int32_t>({1, 1}, one);
+  const Tensor inputs[] = {a, a};
+  const Tensor y = (*evaluate_reference(node_of("Gemm", "", {{"alpha", 3e10f}}), inputs))[0];
+  EXPECT_EQ(y.data<int32_t>()[0], INT32_MAX);
+}
+
+TEST(Hostile, EmptyTensorsWithHugeOtherDimensionsAreRefused) {
+  const int64_t dims[] = {int64_t{1} << 40, 0};
+  EXPECT_EQ(Shape::of(dims).status().code(), StatusCode::limit);
+  const int64_t fine[] = {1, 0, 4096};
+  EXPECT_TRUE(Shape::of(fine).ok());
+}
+
+TEST(Hostile, AnAbsentRequiredInputIsRefusedByTheGraph) {
+  GraphBuilder b;
+  const ValueId x = b.input("x", DType::f32, {-1, 4});
+  b.output("y", b.add("LayerNormalization", "", {x, kAbsent, x}));
+  EXPECT_NE(b.finish().status().message().find("input 1 is required"), std::string::npos);
+}
+
+TEST(Hostile, SliceCodesBeyondTheirRangeAreRefused) {
+  Tensor slices = *Tensor::zeros(DType::i8, Shape{2, 1, 2}),
+         exponents = *Tensor::zeros(DType::i32, Shape{1});
+  slices.mutable_data<int8_t>()[3] = 65;
+  const Tensor inputs[] = {slices, exponents, slices, exponents};
+  EXPECT_EQ(evaluate_reference(node_of("SlicedLinear", kVerbatimDomain), inputs).status().code(),
+            StatusCode::bad_input);
+}
+
+TEST(Hostile, ConfigurationsOfAbsurdSizeAreRefusedAtOnce) {
+  const std::string folder = testing::TempDir() + "/verbatim_hostile_config";
+  std::filesystem::create_directories(folder);
+  const std::string common =
+      R"("model_type":"llama","hidden_size":64,"intermediate_size":172,"num_attention_heads":8,"vocab_size":512,)";
+  for (const char* rest :
+       {R"("num_hidden_layers":2147483648)", R"("num_hidden_layers":5,"head_dim":2147483648)",
+        R"("num_hidden_layers":5,"rope_theta":0)", R"("num_hidden_layers":5,"rope_theta":1e39)",
+        R"("num_hidden_layers":5,"rms_norm_eps":-1)", R"("num_hidden_layers":-1)",
+        R"("num_hidden_layers":"5")", R"("num_hidden_layers":5,"num_hidden_layers":5)"}) {
+    ASSERT_TRUE(write_file(folder + "/config.json", as_bytes("{" + common + rest + "}")).ok());
+    const Status s = Model::load(folder).status();
+    EXPECT_TRUE(s.code() == StatusCode::bad_input || s.code() == StatusCode::limit)
+        << rest << ": " << s.message();
+    EXPECT_NE(s.message().find("config.json"), std::string::npos) << s.message();
+  }
+}
+
+}  // namespace
+}  // namespace verbatim

@@ -1,0 +1,55 @@
+// What computing one operator may take, enforced before it is taken.
+//
+// A task states limits, so that all parties know what they let themselves in for. Each party has
+// maxima of its own besides, and what counts for it is the smaller of the two: nobody computes more
+// than it chose to, whatever a task says.
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include <verbatim/core/tensor.h>
+#include <verbatim/repops/backend.h>
+
+namespace verbatim {
+
+struct NodeLimits {
+  uint64_t operations = uint64_t{1} << 40;    // elementary operations (operation_count)
+  uint64_t tensor_bytes = uint64_t{4} << 30;  // one tensor
+  uint64_t node_bytes = uint64_t{8} << 30;    // inputs, and whatever is allocated, together
+  bool operator==(const NodeLimits&) const = default;
+};
+
+// The task's limits and those of the party that computes.
+struct EffectiveLimits {
+  NodeLimits task, own;
+  uint64_t tensor_bytes() const;
+  uint64_t node_bytes() const;
+  // Whether the party's own maxima make a difference to what a task may take.
+  bool own_are_lower() const;
+};
+
+// While it lives, each tensor that this thread allocates is taken for an output of the node: it must
+// be within the limits, and so must be what the node costs with an output of that size. Operators
+// allocate their outputs before they compute, so what is refused costs nothing. The rule depends on
+// shapes alone and not on claims; the reference allocates at least what any backend does.
+class NodeBudget final : public AllocationGuard {
+ public:
+  NodeBudget(const EffectiveLimits& limits, const Node& node, std::span<const Tensor> inputs);
+
+  // The inputs by themselves. To be asked first; errors of both are of code limit.
+  Status admit_inputs();
+  Status admit(const Tensor& tensor) override;
+
+ private:
+  Status take(const Tensor& tensor);
+  const EffectiveLimits& limits_;
+  const Node& node_;
+  std::span<const Tensor> inputs_;
+  uint64_t bytes_ = 0;  // inputs and allocations so far
+};
+
+// `inner`, each of whose nodes runs under a budget.
+std::unique_ptr<Backend> limited(std::unique_ptr<Backend> inner, const EffectiveLimits& limits);
+
+}  // namespace verbatim
