@@ -194,7 +194,10 @@ Result<int> serve(const Context& context, const ServeFlags& flags) {
   options.make_backend = [&context] { return context.make_backend(); };
   options.load_program = [model](const Task& task) -> Result<Program> {
     VB_ASSIGN(const Graph weights, weights_of(*model, task));
-    return bind_weights(task.program, weights);
+    Result<Program> program = bind_weights(task.program, weights);
+    if (!program.ok())
+      return program.status().with_context("this provider serves " + model->name());
+    return program;
   };
   const std::string key = to_hex(options.key->public_key().bytes);
   VB_TRY(serve_provider(std::move(options), [&](const std::string& address) {
@@ -247,14 +250,16 @@ Result<int> run(const Context& context, const DisputeFlags& flags) {
 Result<int> resume(const Context& context, const std::string& path, double budget_s) {
   const Stopwatch watch;
   std::vector<std::string> names;
-  Task task;
   {
     VB_ASSIGN(const Transcript t, Transcript::open(path));
     names = t.party_names();
-    task = t.header().task;
   }
-  const Connected connected = connect(task, names, budget_s);
-  VB_ASSIGN(const Verdict verdict, resume_dispute(path, connected.parties));
+  Connected connected;
+  const auto connect_all = [&](const TranscriptHeader& header) {
+    connected = connect(header.task, names, budget_s);
+    return connected.parties;
+  };
+  VB_ASSIGN(const Verdict verdict, resume_dispute(path, connect_all));
   return print_verdict(context, verdict, names, watch.seconds() * 1000);
 }
 

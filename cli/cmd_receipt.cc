@@ -67,8 +67,8 @@ Result<int> verify(const Context& context, const VerifyFlags& flags) {
   VB_ASSIGN(Job job, job_of_receipt(*model, receipt.task.shown, flags.inputs));
   VB_ASSIGN(const auto backend, context.make_backend());
   job.program.graph.compute_roots();
-  return print_report(context,
-                      verify_receipt(receipt, job.program, job.inputs, *backend, model->root()));
+  return print_report(context, verify_receipt(receipt, job.program, job.inputs, *backend,
+                                              model->root(), flags.inputs.empty()));
 }
 
 Result<int> diff(const Context& context, const std::string& a_path, const std::string& b_path,

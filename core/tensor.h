@@ -65,16 +65,17 @@ class Tensor {
 size_t max_tensor_bytes();
 void set_max_tensor_bytes(size_t bytes);
 
-// Asked before each allocation on the thread that made it, while it lives: bounds what hostile shapes
-// and attributes may make an operator do. The latest made on a thread counts; they end in the reverse
-// order.
+// Asked before each allocation on the thread that made it, while it lives: bounds what hostile
+// shapes and attributes may make an operator do. The latest made on a thread counts; they end in
+// the reverse order.
 class AllocationGuard {
  public:
   AllocationGuard();
   virtual ~AllocationGuard();
   AllocationGuard(const AllocationGuard&) = delete;
   AllocationGuard& operator=(const AllocationGuard&) = delete;
-  // `tensor` has no storage yet: its type and shape alone may be looked at. An error is allocate()'s.
+  // `tensor` has no storage yet: its type and shape alone may be looked at. An error is
+  // allocate()'s.
   virtual Status admit(const Tensor& tensor) = 0;
 
  private:

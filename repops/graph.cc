@@ -38,9 +38,7 @@ struct AttributeWriter {
     tag(AttributeTag::texts), w.u32(static_cast<uint32_t>(v.size()));
     for (const std::string& x : v) w.blob(as_bytes(x));
   }
-  void operator()(const Tensor& t) {
-    tag(AttributeTag::tensor), write_tensor(w, t);
-  }
+  void operator()(const Tensor& t) { tag(AttributeTag::tensor), write_tensor(w, t); }
 };
 
 Result<std::string> read_string(Reader& r) {

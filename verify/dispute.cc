@@ -60,8 +60,9 @@ class LoggedParty final : public Party {
   Party* live_;
 };
 
+// The verdict that `log` leads to, live parties asked for what is not recorded.
 Result<Verdict> settle_logged(const TranscriptHeader& header, Log& log,
-                              std::span<Party* const> live) {
+                              std::span<Party* const> live, const RefereeOptions& options) {
   std::vector<std::unique_ptr<LoggedParty>> parties;
   std::vector<Party*> pointers;
   for (uint32_t i = 0; i < header.parties.size(); ++i) {
@@ -69,16 +70,18 @@ Result<Verdict> settle_logged(const TranscriptHeader& header, Log& log,
                                                     live.empty() ? nullptr : live[i]));
     pointers.push_back(parties.back().get());
   }
-  VB_ASSIGN(Verdict verdict, settle(header.task, pointers, header.session));
-  if (log.next < log.recorded.size())
-    return bad_input("the transcript holds exchanges that this referee does not ask for");
-  return verdict;
+  return settle(header.task, pointers, header.session, options);
+}
+
+Status all_used(const Log& log) {
+  if (log.next == log.recorded.size()) return {};
+  return bad_input("the transcript holds exchanges that this referee does not ask for");
 }
 
 }  // namespace
 
 Result<Verdict> run_dispute(const Task& task, std::span<const Disputant> disputants,
-                            const std::string& transcript_path) {
+                            const std::string& transcript_path, const RefereeOptions& options) {
   VB_TRY(validate_task(task));
   TranscriptHeader header{task, {}, {}};
   VB_ASSIGN(const Bytes session, random_bytes(header.session.bytes.size()));
@@ -90,35 +93,42 @@ Result<Verdict> run_dispute(const Task& task, std::span<const Disputant> disputa
   }
   VB_ASSIGN(TranscriptWriter writer, TranscriptWriter::create(transcript_path, header));
   Log log{{}, 0, &writer};
-  VB_ASSIGN(Verdict verdict, settle_logged(header, log, live));
+  VB_ASSIGN(Verdict verdict, settle_logged(header, log, live, options));
   VB_TRY(writer.append(verdict));
   return verdict;
 }
 
-Result<Verdict> resume_dispute(const std::string& transcript_path,
-                               std::span<Party* const> parties) {
+Result<Verdict> resume_dispute(const std::string& transcript_path, const Connect& connect,
+                               const RefereeOptions& options) {
   VB_ASSIGN(const Transcript t, Transcript::open(transcript_path));
-  if (t.verdict()) return judge(t);
+  if (t.verdict()) return judge(t, options);
   const TranscriptHeader& header = t.header();
-  if (parties.size() != header.parties.size())
+  std::vector<Party*> live = connect(header);
+  if (live.size() != header.parties.size())
     return usage_error("the transcript has " + std::to_string(header.parties.size()) + " parties");
-  std::vector<Party*> live(parties.begin(), parties.end());
   for (size_t i = 0; i < live.size(); ++i)
     if (live[i]->key() != header.parties[i].key) live[i] = nullptr;
   VB_ASSIGN(TranscriptWriter writer, TranscriptWriter::reopen(transcript_path, t.valid_bytes()));
   Log log{t.exchanges(), 0, &writer};
-  VB_ASSIGN(Verdict verdict, settle_logged(header, log, live));
+  VB_ASSIGN(Verdict verdict, settle_logged(header, log, live, options));
+  VB_TRY(all_used(log));
   VB_TRY(writer.append(verdict));
   return verdict;
 }
 
-Result<Verdict> judge(const Transcript& t) {
+Result<Verdict> judge(const Transcript& t, const RefereeOptions& options) {
   if (t.torn()) return bad_input("the transcript is cut short within an entry");
   if (!t.verdict())
     return bad_input("the transcript has no verdict yet; the dispute can be resumed");
+  const TranscriptHeader& header = t.header();
   Log log{t.exchanges(), 0, nullptr};
-  VB_ASSIGN(Verdict verdict, settle_logged(t.header(), log, {}));
-  if (encode_verdict(verdict) != encode_verdict(*t.verdict()))
+  VB_ASSIGN(Verdict verdict, settle_logged(header, log, {}, options));
+  const bool same = encode_verdict(verdict) == encode_verdict(*t.verdict());
+  const bool gave_up = verdict.outcome == DisputeOutcome::no_verdict &&
+                       EffectiveLimits{header.task.limits, options.limits}.own_are_lower();
+  if (!same && gave_up) return verdict;
+  VB_TRY(all_used(log));
+  if (!same)
     return bad_input("the answers in the transcript do not lead to the verdict that it records");
   return verdict;
 }

@@ -9,10 +9,13 @@
 //   VB_ASSIGN(Verdict same, judge(t));     // an error unless it is the recorded verdict
 #pragma once
 
+#include <functional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include <verbatim/verify/party.h>
+#include <verbatim/verify/referee.h>
 #include <verbatim/verify/transcript.h>
 
 namespace verbatim {
@@ -24,14 +27,18 @@ struct Disputant {
 
 // The transcript is a new file; it ends with the verdict.
 Result<Verdict> run_dispute(const Task& task, std::span<const Disputant> disputants,
-                            const std::string& transcript_path);
+                            const std::string& transcript_path, const RefereeOptions& options = {});
 
-// Goes on where the transcript stops. `parties` in the order of its header; their keys must be the
-// recorded ones. A party without a recorded key stays out.
-Result<Verdict> resume_dispute(const std::string& transcript_path, std::span<Party* const> parties);
+// Goes on where the transcript stops. A dispute that has its verdict is judged, and `connect` is
+// not called; otherwise it gives the parties in the order of the header, which outlive the call.
+// Their keys must be the recorded ones; a party without a recorded key stays out.
+using Connect = std::function<std::vector<Party*>(const TranscriptHeader&)>;
+Result<Verdict> resume_dispute(const std::string& transcript_path, const Connect& connect,
+                               const RefereeOptions& options = {});
 
 // Plays the referee over the recorded answers and checks that they are signed, answer the referee's
-// questions and lead to the recorded verdict byte for byte.
-Result<Verdict> judge(const Transcript& transcript);
+// questions and lead to the recorded verdict byte for byte. A referee that reaches its own limits
+// where the recorded one did not gives NO_VERDICT: it can neither confirm nor contradict.
+Result<Verdict> judge(const Transcript& transcript, const RefereeOptions& options = {});
 
 }  // namespace verbatim

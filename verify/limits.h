@@ -29,10 +29,11 @@ struct EffectiveLimits {
   bool own_are_lower() const;
 };
 
-// While it lives, each tensor that this thread allocates is taken for an output of the node: it must
-// be within the limits, and so must be what the node costs with an output of that size. Operators
-// allocate their outputs before they compute, so what is refused costs nothing. The rule depends on
-// shapes alone and not on claims; the reference allocates at least what any backend does.
+// While it lives, each tensor that this thread allocates is taken for an output of the node: it
+// must be within the limits, and so must be what the node costs with an output of that size.
+// Operators allocate before they compute, so what is refused costs nothing. The rule depends on
+// shapes alone, not on claims, and the scalar reference asks for no more memory than any backend
+// does: what an honest provider was allowed, a referee of the same limits is.
 class NodeBudget final : public AllocationGuard {
  public:
   NodeBudget(const EffectiveLimits& limits, const Node& node, std::span<const Tensor> inputs);

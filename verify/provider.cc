@@ -291,9 +291,8 @@ Result<Provider::Session*> Provider::session(const Request& request) {
 
 Result<Reply> Provider::reply(const Session& session, const Question& question) {
   VB_TRY(run_locked());
-  return no_throw([&] {
-    return std::visit([&](const auto& q) { return reply_to(session, q); }, question);
-  });
+  return no_throw(
+      [&] { return std::visit([&](const auto& q) { return reply_to(session, q); }, question); });
 }
 
 Result<SignedAnswer> Provider::answer(ByteView bytes) {

@@ -12,6 +12,7 @@ constexpr std::string_view kMagic = "VBRCPT1\n";
 constexpr size_t kMaxReceiptBytes = size_t{72} << 20, kMaxHeader = size_t{68} << 20;
 constexpr size_t kMaxName = 4096;
 constexpr uint32_t kMaxOutputs = 1 << 16;
+constexpr std::string_view kShownUnchecked = "that the inputs are the shown texts";
 
 Bytes signed_part(const Receipt& receipt) {
   Writer w;
@@ -151,7 +152,7 @@ Result<Receipt> read_receipt(const std::string& path) {
 ReceiptReport validate_receipt(const Receipt& receipt) {
   ReceiptReport report;
   report.not_checked = {"that the program gives these outputs: verify with the model and inputs",
-                        "that the inputs are the shown texts"};
+                        std::string(kShownUnchecked)};
   if (receipt.steps == 0 || receipt.steps > receipt.task.max_steps)
     return fail(report, ReceiptOutcome::refuted,
                 std::to_string(receipt.steps) + " steps of a program that has 1 to " +
@@ -175,7 +176,7 @@ ReceiptReport validate_receipt(const Receipt& receipt) {
 
 ReceiptReport verify_receipt(const Receipt& receipt, const Program& program,
                              std::span<const Tensor> inputs, Backend& backend,
-                             const std::optional<Digest>& model_root) {
+                             const std::optional<Digest>& model_root, bool inputs_from_shown) {
   ReceiptReport report = validate_receipt(receipt);
   if (report.outcome != ReceiptOutcome::verified) return report;
   if (receipt.task.semantics != kSemanticsVersion)
@@ -187,6 +188,10 @@ ReceiptReport verify_receipt(const Receipt& receipt, const Program& program,
   if (model_root && *model_root != receipt.task.model_root)
     return fail(report, ReceiptOutcome::no_verdict, "the model is not the receipt's");
   report.checked.push_back("program, weights and inputs are the receipt's");
+  if (inputs_from_shown) {
+    std::erase(report.not_checked, kShownUnchecked);
+    report.checked.push_back("the inputs are the shown texts");
+  }
   if (model_root)
     report.checked.push_back("model root, tokenizer included");
   else

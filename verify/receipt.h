@@ -62,9 +62,11 @@ ReceiptReport validate_receipt(const Receipt& receipt);
 // Runs `program` (weights loaded, roots computed) on `inputs` and compares. A program, model root
 // or inputs other than the receipt's give no_verdict: then the receipt was not tried. Without a
 // model root the receipt's model name and root are listed as not checked; the weights themselves
-// are bound by the program in any case.
+// are bound by the program in any case. `inputs_from_shown`: the caller made program and inputs
+// from the receipt's shown texts and nothing else, so that they are checked too.
 ReceiptReport verify_receipt(const Receipt& receipt, const Program& program,
                              std::span<const Tensor> inputs, Backend& backend,
-                             const std::optional<Digest>& model_root = std::nullopt);
+                             const std::optional<Digest>& model_root = std::nullopt,
+                             bool inputs_from_shown = false);
 
 }  // namespace verbatim

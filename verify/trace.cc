@@ -192,11 +192,12 @@ TraceDiff differs_at(const TraceReader& trace, const TraceRecord& r, std::string
 // The difference of one value of two traces, or an equal TraceDiff.
 Result<TraceDiff> diff_records(const TraceReader& a, const TraceRecord& x, const TraceReader& b,
                                const TraceRecord& y, double tolerance) {
-  if (x.root == y.root) return TraceDiff{};
   if (x.dtype != y.dtype) return differs_at(a, x, "element type");
   if (!(x.shape == y.shape)) return differs_at(a, x, "shape");
+  // Read even where the index says that the roots are equal: the index is not the data.
   VB_ASSIGN(const Tensor p, a.tensor(x));
   VB_ASSIGN(const Tensor q, b.tensor(y));
+  if (x.root == y.root) return TraceDiff{};
   TraceDiff diff = differs_at(a, x, "");
   if (!diff_elements(p, q, tolerance, diff)) return TraceDiff{};
   return diff;
@@ -322,6 +323,7 @@ Result<Tensor> TraceReader::tensor(const TraceRecord& record) const {
 }
 
 Result<TraceDiff> trace_diff(const TraceReader& a, const TraceReader& b, double tolerance) {
+  if (!(tolerance >= 0)) return usage_error("a tolerance is a number of at least 0");
   const auto place = [](const TraceRecord& r) { return std::tuple(r.step, r.node, r.output); };
   for (size_t i = 0; i < a.size() && i < b.size(); ++i) {
     VB_ASSIGN(const TraceRecord x, a.record(i));

@@ -95,7 +95,9 @@ struct TraceDiff {
 };
 
 // The first element, in the order of steps, nodes and flat indices, that differs by more than
-// `tolerance` (absolute; 0: whose bits differ). A NaN differs from everything but its own bits.
+// `tolerance` (absolute; 0: whose bits differ). A NaN differs from everything but its own bits. All
+// values up to there are read and checked against their roots. Errors: damaged files, a tolerance
+// that is negative or not a number.
 Result<TraceDiff> trace_diff(const TraceReader& a, const TraceReader& b, double tolerance);
 
 }  // namespace verbatim

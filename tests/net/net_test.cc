@@ -7,6 +7,8 @@
 
 #include <atomic>
 #include <chrono>
+#include <new>
+#include <stdexcept>
 #include <thread>
 
 #include <verbatim/verify/net/client.h>
@@ -173,6 +175,106 @@ TEST(Net, TwoServersCannotShareAnAddress) {
     return make_reference_backend();
   };
   EXPECT_EQ(ProviderServer::start(options).status().code(), StatusCode::unavailable);
+}
+
+// A server in this process; what a test does not set is an honest provider of servers->task.
+class Local {
+ public:
+  explicit Local(const std::function<void(ServeOptions&)>& change) {
+    ServeOptions options;
+    options.listen = "127.0.0.1:0";
+    options.key = test_key(6);
+    options.load_program = [](const Task& t) -> Result<Program> {
+      return bind_weights(t.program, servers->task.program.graph);
+    };
+    options.make_backend = []() -> Result<std::unique_ptr<Backend>> {
+      return make_reference_backend();
+    };
+    change(options);
+    server_ = ok(ProviderServer::start(std::move(options)));
+  }
+  std::unique_ptr<RemoteParty> connect(uint8_t nonce = 0) const {
+    Task task = servers->task;
+    task.nonce[1] = std::byte{nonce};
+    return connect_party(server_->address(), task, 20s);
+  }
+  ProviderServer& server() { return *server_; }
+
+ private:
+  std::unique_ptr<ProviderServer> server_;
+};
+
+// Each node takes 20 ms, so that the whole task, of some 180 nodes, takes seconds.
+class Slow final : public Backend {
+ public:
+  std::string_view name() const override { return "slow"; }
+  Status prepare(const Graph&) override { return {}; }
+  Result<Tensors> run(const Node& node, std::span<const Tensor> inputs) override {
+    std::this_thread::sleep_for(20ms);
+    return evaluate_reference(node, inputs);
+  }
+};
+void make_slow(ServeOptions& options) {
+  options.make_backend = []() -> Result<std::unique_ptr<Backend>> {
+    return std::unique_ptr<Backend>(new Slow);
+  };
+}
+
+TEST(Net, ATaskBeyondTheTimeLimitIsGivenUpAndMakesRoom) {
+  Local local([](ServeOptions& options) {
+    make_slow(options);
+    options.max_tasks = 1;
+    options.run_limit = 300ms;
+  });
+  const auto a = local.connect();
+  ASSERT_TRUE(a->problem().ok()) << a->problem().message();
+  const auto busy = local.connect(1);
+  EXPECT_NE(busy->problem().message().find("busy with 1 tasks"), std::string::npos);
+  const auto start = std::chrono::steady_clock::now();
+  const Verdict v = ok(settle(servers->task, std::vector<Party*>{a.get()}, new_session()));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, 2s);
+  ASSERT_EQ(v.forfeited.size(), 1u);
+  EXPECT_NE(v.forfeited[0].reason.find("stopped before node"), std::string::npos)
+      << v.forfeited[0].reason;
+  const auto next = local.connect(1);
+  EXPECT_TRUE(next->problem().ok()) << next->problem().message();
+}
+
+TEST(Net, StoppingGivesUpWhatRuns) {
+  Local local(make_slow);
+  const auto a = local.connect();
+  ASSERT_TRUE(a->problem().ok()) << a->problem().message();
+  const auto start = std::chrono::steady_clock::now();
+  local.server().stop();
+  EXPECT_LT(std::chrono::steady_clock::now() - start, 2s);
+}
+
+// Whatever is thrown, where a task is loaded or where it runs, the server goes on.
+TEST(Net, ExceptionsAreErrorsOfTheirTaskAlone) {
+  class Throwing final : public Backend {
+   public:
+    std::string_view name() const override { return "throwing"; }
+    Status prepare(const Graph&) override { return {}; }
+    Result<Tensors> run(const Node&, std::span<const Tensor>) override { throw std::bad_alloc(); }
+  };
+  Local local([](ServeOptions& options) {
+    options.load_program = [](const Task& t) -> Result<Program> {
+      if (t.nonce[1] == std::byte{1}) throw std::bad_alloc();
+      if (t.nonce[1] == std::byte{2}) throw std::runtime_error("odd");
+      return bind_weights(t.program, servers->task.program.graph);
+    };
+    options.make_backend = []() -> Result<std::unique_ptr<Backend>> {
+      return std::unique_ptr<Backend>(new Throwing);
+    };
+  });
+  EXPECT_NE(local.connect(1)->problem().message().find("out of memory"), std::string::npos);
+  EXPECT_NE(local.connect(2)->problem().message().find("odd"), std::string::npos);
+  const auto a = local.connect();
+  ASSERT_TRUE(a->problem().ok()) << a->problem().message();
+  const Verdict v = ok(settle(servers->task, std::vector<Party*>{a.get()}, new_session()));
+  ASSERT_EQ(v.forfeited.size(), 1u);
+  EXPECT_EQ(v.forfeited[0].reason, "it declined to answer: out of memory");
+  EXPECT_TRUE(local.connect()->problem().ok());
 }
 
 class NetEnvironment final : public ::testing::Environment {

@@ -1,6 +1,8 @@
 // Tasks, receipts, messages and verdicts as bytes.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include <verbatim/verify/protocol.h>
 #include <verbatim/verify/receipt.h>
 #include <verbatim/verify/task.h>
@@ -123,6 +125,24 @@ TEST(Receipt, VerifyingRunsTheProgramAgain) {
     EXPECT_EQ(verify_receipt(receipt, task.program, task.inputs, *backend, session(1)).outcome,
               ReceiptOutcome::no_verdict);
   }
+}
+
+TEST(Receipt, SaysWhetherTheInputsAreTheShownTexts) {
+  const Task task = small_task();
+  const auto backend = make_reference_backend();
+  const Receipt receipt = make_receipt(task, commit(task));
+  const auto report = [&](bool from_shown) {
+    return verify_receipt(receipt, task.program, task.inputs, *backend, task.model_root,
+                          from_shown);
+  };
+  const auto mentions = [](const std::vector<std::string>& lines) {
+    return std::ranges::any_of(lines, [](const std::string& line) {
+      return line.find("the inputs are the shown texts") != std::string::npos;
+    });
+  };
+  EXPECT_TRUE(mentions(report(false).not_checked) && !mentions(report(false).checked));
+  EXPECT_TRUE(mentions(report(true).checked) && !mentions(report(true).not_checked));
+  EXPECT_TRUE(report(true).not_checked.size() == 1);  // nobody signed it
 }
 
 TEST(Protocol, RequestsDecodeStrictly) {

@@ -91,13 +91,33 @@ TEST_F(TraceTest, DamagedFilesAreRefused) {
     const Result<TraceDiff> d = trace_diff(good, *t, 0);
     silent += d.ok() && d->equal;
   }
-  // Names in the graph and offsets of values that need not be read (equal roots) change nothing.
+  // Names in the graph change nothing.
   EXPECT_LT(silent, index.size() / 3);
   Bytes other = data;
   other[0] ^= std::byte{1};
   const TraceReader t = ok(TraceReader::parse(index, other, "t"));
   EXPECT_FALSE(t.tensor(ok(t.record(0))).ok());
   EXPECT_FALSE(t.record(t.size()).ok());
+}
+
+// Equal indexes prove nothing about the data behind them.
+TEST_F(TraceTest, DiffReadsTheDataWhereTheIndexesAreEqual) {
+  const std::string dir = store("a");
+  const Bytes index = ok(read_file(dir + "/index", 1 << 24));
+  Bytes data = ok(read_file(dir + "/data", 1 << 24));
+  const TraceReader good = ok(TraceReader::open(dir));
+  data.back() ^= std::byte{1};
+  const TraceReader bad = ok(TraceReader::parse(index, data, "t"));
+  for (const auto& diff : {trace_diff(good, bad, 0), trace_diff(bad, good, 1e-3)}) {
+    EXPECT_EQ(diff.status().code(), StatusCode::bad_input);
+    EXPECT_NE(diff.status().message().find("recorded root"), std::string::npos);
+  }
+}
+
+TEST_F(TraceTest, ToleranceIsANumberOfAtLeastZero) {
+  const TraceReader t = ok(TraceReader::open(store("a")));
+  for (const double tolerance : {std::nan(""), -1.0, -HUGE_VAL})
+    EXPECT_EQ(trace_diff(t, t, tolerance).status().code(), StatusCode::usage);
 }
 
 }  // namespace

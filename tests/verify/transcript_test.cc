@@ -119,6 +119,23 @@ class Remembering final : public Party {
   uint32_t index_;
 };
 
+Connect connected(Party& a, Party& b) {
+  return [&](const TranscriptHeader&) { return std::vector<Party*>{&a, &b}; };
+}
+
+TEST_F(TranscriptTest, ResumingAFinishedDisputeContactsNobody) {
+  const Bytes verdict = encode_verdict(run());
+  const Bytes whole = contents();
+  int contacted = 0;
+  const Verdict again = ok(resume_dispute(path, [&](const TranscriptHeader&) {
+    ++contacted;
+    return std::vector<Party*>();
+  }));
+  EXPECT_EQ(encode_verdict(again), verdict);
+  EXPECT_EQ(contacted, 0);
+  EXPECT_EQ(contents(), whole);
+}
+
 // A referee may crash at any byte. Taken up again, the dispute comes to the verdict that it would
 // have come to.
 TEST_F(TranscriptTest, ResumesAfterACrashAnywhere) {
@@ -131,7 +148,7 @@ TEST_F(TranscriptTest, ResumesAfterACrashAnywhere) {
     ok(write_file(path, ByteView(whole).first(cut)));
     EXPECT_FALSE(judge(ok(Transcript::open(path))).ok());
     Remembering a(all, 0), b(all, 1);
-    EXPECT_EQ(encode_verdict(ok(resume_dispute(path, std::vector<Party*>{&a, &b}))), verdict)
+    EXPECT_EQ(encode_verdict(ok(resume_dispute(path, connected(a, b)))), verdict)
         << "cut at " << cut;
     EXPECT_EQ(contents(), whole);
     ++tried;
@@ -152,7 +169,7 @@ TEST_F(TranscriptTest, ResumesWithTheProvidersThemselves) {
     for (size_t i = 0; i + 1 < all.exchanges().size(); ++i) ok(w.append(all.exchanges()[i]));
   }
   LocalParty a(*honest), b(*liar);
-  EXPECT_EQ(encode_verdict(ok(resume_dispute(shorter, std::vector<Party*>{&a, &b}))), verdict);
+  EXPECT_EQ(encode_verdict(ok(resume_dispute(shorter, connected(a, b)))), verdict);
   EXPECT_EQ(a.asked + b.asked, 1);
   EXPECT_EQ(ok(read_file(shorter, 1 << 26)), whole);
   ::unlink(shorter.c_str());

@@ -8,6 +8,8 @@
 #include <mutex>
 #include <thread>
 
+#include <verbatim/core/no_throw.h>
+
 #include "provider.grpc.pb.h"
 
 namespace verbatim {
@@ -33,17 +35,36 @@ grpc::Status to_grpc(const Status& status) {
   }
 }
 
-// A task being run by its own thread, which has ended when `running` is false.
+// Whether a task should go on: asked by its run before each node.
+class Leash {
+ public:
+  explicit Leash(std::chrono::milliseconds limit) : deadline_(Clock::now() + limit) {}
+  bool stops() const { return dropped_ || (running_ && Clock::now() > deadline_); }
+  void drop() { dropped_ = true; }
+  void finish() { running_ = false; }  // what comes after, answers, has no deadline here
+  bool running() const { return running_; }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point deadline_;
+  std::atomic<bool> dropped_ = false, running_ = true;
+};
+
+// A task being run by its own thread, until its leash says that it has ended.
 struct Job {
-  explicit Job(std::unique_ptr<Provider> p) : provider(std::move(p)) {
+  Job(std::unique_ptr<Provider> p, std::shared_ptr<Leash> l)
+      : provider(std::move(p)), leash(std::move(l)) {
     runner = std::thread([this] {
       (void)provider->run();  // the provider keeps the status and answers with it
-      running = false;
+      leash->finish();
     });
   }
-  ~Job() { runner.join(); }
-  std::unique_ptr<Provider> provider;
-  std::atomic<bool> running = true;
+  ~Job() {
+    leash->drop();
+    runner.join();
+  }
+  const std::unique_ptr<Provider> provider;
+  const std::shared_ptr<Leash> leash;
   std::thread runner;
 };
 
@@ -61,18 +82,25 @@ class Service final : public net::Provider::Service {
                       net::SubmitReply*) override {
     const Slot slot(*this);
     if (!slot.taken) return busy();
-    return to_grpc(submit(view(request->task())));
+    return to_grpc(no_throw([&] { return submit(view(request->task())); }));
   }
 
   grpc::Status Ask(grpc::ServerContext*, const net::AskRequest* request,
                    net::AskReply* reply) override {
     const Slot slot(*this);
     if (!slot.taken) return busy();
-    const Result<SignedAnswer> answer = ask(view(request->request()));
-    if (!answer.ok()) return to_grpc(answer.status());
-    reply->set_reply(text(answer->reply));
-    reply->set_signature(text(answer->signature.bytes));
-    return grpc::Status::OK;
+    return to_grpc(no_throw([&]() -> Status {
+      VB_ASSIGN(const SignedAnswer answer, ask(view(request->request())));
+      reply->set_reply(text(answer.reply));
+      reply->set_signature(text(answer.signature.bytes));
+      return {};
+    }));
+  }
+
+  // Gives up all running tasks.
+  void drop_all() {
+    const std::lock_guard lock(jobs_mutex_);
+    for (const auto& job : jobs_) job->leash->drop();
   }
 
  private:
@@ -93,10 +121,13 @@ class Service final : public net::Provider::Service {
     VB_TRY(make_room());
     VB_ASSIGN(Program program, options_.load_program(task));
     VB_ASSIGN(std::unique_ptr<Backend> backend, options_.make_backend());
+    const auto leash = std::make_shared<Leash>(options_.run_limit);
+    ProviderOptions options = options_.provider;
+    options.stop = [leash] { return leash->stops(); };
     VB_ASSIGN(auto provider,
               Provider::create(std::move(task), std::move(program), std::move(backend),
-                               *options_.key, options_.provider));
-    auto job = std::make_shared<Job>(std::move(provider));
+                               *options_.key, std::move(options)));
+    auto job = std::make_shared<Job>(std::move(provider), leash);
     const std::lock_guard jobs_lock(jobs_mutex_);
     jobs_.push_back(std::move(job));
     return {};
@@ -122,10 +153,11 @@ class Service final : public net::Provider::Service {
     std::shared_ptr<Job> old;  // destroyed outside the lock
     const std::lock_guard lock(jobs_mutex_);
     if (jobs_.size() < options_.max_tasks) return {};
-    const auto it = std::ranges::find_if(jobs_, [](const auto& j) { return !j->running; });
+    const auto it = std::ranges::find_if(jobs_, [](const auto& j) { return !j->leash->running(); });
     if (it == jobs_.end())
       return unavailable("busy with " + std::to_string(jobs_.size()) + " tasks");
     old = *it;
+    old->leash->drop();  // an answer under way may still hold it
     jobs_.erase(it);
     return {};
   }
@@ -174,6 +206,7 @@ Result<std::unique_ptr<ProviderServer>> ProviderServer::start(ServeOptions optio
 const std::string& ProviderServer::address() const { return state_->address; }
 void ProviderServer::wait() { state_->server->Wait(); }
 void ProviderServer::stop() {
+  state_->service.drop_all();
   state_->server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
 }
 

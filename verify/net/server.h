@@ -8,6 +8,7 @@
 //   [](const std::string& address) { std::cerr << "listening on " << address << "\n"; }));
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -26,8 +27,12 @@ struct ServeOptions {
   ProviderOptions provider;
   size_t max_tasks = 4;     // kept at once; the one unused longest goes
   size_t max_requests = 4;  // answered at once; further ones are told to come again
+  std::chrono::milliseconds run_limit = std::chrono::minutes(10);  // a task that takes longer is
+                                                                   // given up
 };
 
+// Whatever a task makes the provider, its model or its backend throw is an error of that task
+// alone.
 class ProviderServer {
  public:
   // Errors: unavailable where it cannot listen.
@@ -36,7 +41,7 @@ class ProviderServer {
 
   const std::string& address() const;  // with the port that was picked
   void wait();                         // until stop()
-  void stop();                         // from any thread; lets running steps end
+  void stop();  // from any thread; gives running tasks up after the node at hand
 
  private:
   struct State;
