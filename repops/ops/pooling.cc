@@ -1,5 +1,6 @@
 // Pools over windows: padded taps take no part; an average is the ordered sum of the taps in
 // ascending order over their count.
+#include <algorithm>
 #include <vector>
 
 #include <verbatim/repops/ops/arithmetic.h>
@@ -196,15 +197,20 @@ Result<Tensors> max_unpool(const Node& node, std::span<const Tensor> inputs) {
   return Tensors{y};
 }
 
-// One operation for each tap.
+// One operation for each tap that can lie inside the input.
 uint64_t pool_cost(const Node& node, std::span<const Tensor> inputs,
                    std::span<const Tensor> outputs) {
   const Result<std::vector<int64_t>> kernel =
       node.attributes.get<std::vector<int64_t>>("kernel_shape", {});
   if (!kernel.ok() || kernel->empty()) return static_cast<uint64_t>(inputs[0].elements());
   uint64_t taps = 1;
-  for (int64_t k : *kernel) taps *= static_cast<uint64_t>(k);
-  return taps * static_cast<uint64_t>(outputs[0].elements());
+  for (size_t i = 0; i < kernel->size() && i + 2 < static_cast<size_t>(inputs[0].rank()); ++i)
+    taps *= static_cast<uint64_t>(std::clamp<int64_t>(
+        (*kernel)[i], 1, std::max<int64_t>(1, inputs[0].dim(static_cast<int>(i) + 2))));
+  // Taps are at most the input's elements, so the product is known to fit only in 128 bits.
+  const auto total =
+      static_cast<unsigned __int128>(taps) * static_cast<uint64_t>(outputs[0].elements());
+  return static_cast<uint64_t>(std::min<unsigned __int128>(total, UINT64_MAX));
 }
 
 constexpr OpDef kOps[] = {

@@ -1,6 +1,7 @@
 // Normalisations over batches, instances, groups and neighbouring channels. Two passes, as
 // LayerNormalization: mean = sum / n; d = x - mean; var = sumsq(d) / n; y = d * rsqrt(var + eps),
 // then * scale, + bias, each operation rounded.
+#include <algorithm>
 #include <vector>
 
 #include <verbatim/repops/ops/arithmetic.h>
@@ -219,12 +220,23 @@ Result<Tensors> local_response_normalization(const Node& node, std::span<const T
   });
 }
 
+// A window of channels for each output, and a division and a power.
+uint64_t lrn_cost(const Node& node, std::span<const Tensor> inputs,
+                  std::span<const Tensor> outputs) {
+  const Result<int64_t> size = node.attributes.get<int64_t>("size", 1);
+  const int64_t channels = inputs[0].rank() > 1 ? std::max<int64_t>(1, inputs[0].dim(1)) : 1;
+  const int64_t window = std::clamp<int64_t>(size.ok() ? *size : 1, 1, channels);
+  const auto total =
+      static_cast<unsigned __int128>(outputs[0].elements()) * static_cast<uint64_t>(2 * window + 2);
+  return static_cast<uint64_t>(std::min<unsigned __int128>(total, UINT64_MAX));
+}
+
 constexpr OpDef kOps[] = {
     {"", "BatchNormalization", 5, 5, 3, batch_normalization},
     {"", "InstanceNormalization", 3, 3, 1, instance_normalization},
     {"", "GroupNormalization", 3, 3, 1, group_normalization},
     {"", "LpNormalization", 1, 1, 1, lp_normalization},
-    {"", "LRN", 1, 1, 1, local_response_normalization},
+    {"", "LRN", 1, 1, 1, local_response_normalization, lrn_cost},
 };
 
 }  // namespace
