@@ -1,5 +1,6 @@
 // The command line: verbatim COMMAND ...
 #include <cstdio>
+#include <cstdlib>
 
 #include <verbatim/cli/common.h>
 #include <verbatim/repops/semantics.h>
@@ -28,6 +29,8 @@ constexpr const char* kFooter =
 }  // namespace
 
 int main(int argc, char** argv) {
+  // gRPC logs on its own what our errors say; a user who wants that sets the variable.
+  ::setenv("GRPC_VERBOSITY", "NONE", 0);
   CLI::App app(kAbout, "verbatim");
   app.footer(kFooter);
   app.require_subcommand(1);
