@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::string_view kMagic = "VBTASK1\n";
 constexpr size_t kMaxName = 4096, kMaxShownName = 64, kMaxShownText = size_t{1} << 20;
-constexpr uint32_t kMaxShown = 64, kMaxInputs = 4096;
+constexpr uint32_t kMaxShown = 4096, kMaxInputs = 4096;
 
 Result<CommitLevel> read_level(Reader& r) {
   VB_ASSIGN(const uint8_t level, r.u8());
@@ -160,7 +160,8 @@ Status validate_task(const Task& task) {
   };
   if (!presentable(task.model_name, kMaxName))
     return bad_input("the model's name is not printable");
-  if (task.shown.size() > kMaxShown) return over_limit("too many shown texts");
+  if (task.shown.size() > kMaxShown) return over_limit("a task shows at most " + std::to_string(kMaxShown) +
+                      " texts, this has " + std::to_string(task.shown.size()) + ": make several runs of it");
   for (size_t i = 0; i < task.shown.size(); ++i) {
     const Shown& s = task.shown[i];
     if (!presentable(s.name, kMaxShownName) || s.text.size() > kMaxShownText ||

@@ -1,4 +1,4 @@
-// JSON from outside, bounded: no exceptions, at most 64 levels, no key twice in an object.
+// JSON from outside, bounded: no exceptions, at most 64 levels and 4 million values, no key twice in an object.
 // Internal: not an installed header.
 #pragma once
 
@@ -13,7 +13,9 @@ namespace verbatim {
 
 using Json = nlohmann::json;
 
-Result<Json> parse_json(std::string_view text, const std::string& source);
+// The JSON that `text` is. Errors name `source` and, where the text is not JSON, the offset: of the file, when the text begins at
+// its byte `start`.
+Result<Json> parse_json(std::string_view text, const std::string& source, uint64_t start = 0);
 // A JSON object in a file of at most max_size bytes.
 Result<Json> read_json_object(const std::string& path, size_t max_size);
 

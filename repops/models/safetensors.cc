@@ -89,7 +89,7 @@ Result<TensorMap> parse_safetensors(ByteView bytes, const std::string& source,
                         "header of " + std::to_string(header_size) + " bytes, the format allows " +
                             std::to_string(kMaxHeader));
   VB_ASSIGN(const ByteView header, r.raw(header_size));
-  VB_ASSIGN(const Json json, parse_json(as_chars(header), source + ": header"));
+  VB_ASSIGN(const Json json, parse_json(as_chars(header), source, 8));
   if (!json.is_object()) return bad_input_at(source, 8, "the header is not a JSON object");
   if (json.size() > kMaxTensors)
     return over_limit(source + ": " + std::to_string(json.size()) + " tensors");

@@ -1,5 +1,7 @@
 // Reads tokenizer.json and vocab.txt into Parts. Every key of every object is either used or an
 // `unsupported` error that names its path, so that no setting is ever dropped in silence.
+#include <verbatim/core/file.h>
+#include <verbatim/repops/models/json.h>
 #include <verbatim/repops/models/tokenizer.h>
 #include <verbatim/repops/models/tokenizer_parts.h>
 #include <verbatim/repops/models/unicode_text.h>
@@ -19,84 +21,8 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kMaxFileBytes = size_t{64} << 20;
-constexpr size_t kMaxDepth = 64;
-constexpr size_t kMaxValues = 4'000'000;  // a vocabulary of 262,144 with its merges has 1.8 million
 constexpr size_t kMaxSteps = 64;
 constexpr size_t kMaxTemplate = 1024;
-
-// First pass over a JSON text, before anything is built of it: its depth, number of values, and
-// that no object has a key twice (the parser would keep the last one).
-class JsonGuard : public nlohmann::json_sax<json> {
- public:
-  Status status;
-
-  explicit JsonGuard(const std::string& source) : source_(source) {}
-
-  bool null() override { return count(); }
-  bool boolean(bool) override { return count(); }
-  bool number_integer(number_integer_t) override { return count(); }
-  bool number_unsigned(number_unsigned_t) override { return count(); }
-  bool number_float(number_float_t, const string_t&) override { return count(); }
-  bool string(string_t&) override { return count(); }
-  bool binary(binary_t&) override { return count(); }
-  bool start_object(size_t) override { return open(); }
-  bool start_array(size_t) override { return open(); }
-  bool end_array() override { return close(); }
-  bool key(string_t& key) override {
-    keys_.back().push_back(key);
-    return true;
-  }
-  bool end_object() override {
-    auto& keys = keys_.back();
-    std::sort(keys.begin(), keys.end());
-    const auto twice = std::adjacent_find(keys.begin(), keys.end());
-    if (twice != keys.end()) {
-      return fail(bad_input(source_ + ": the key \"" + *twice + "\" occurs twice in one object"));
-    }
-    return close();
-  }
-  bool parse_error(size_t position, const std::string&, const json::exception& error) override {
-    // Without the parser's own name and place: "[json.exception...] parse error at ...: reason".
-    std::string reason = error.what();
-    if (const size_t at = reason.find(": "); at != std::string::npos) reason.erase(0, at + 2);
-    return fail(bad_input_at(source_, position, "malformed JSON: " + reason));
-  }
-
- private:
-  bool fail(Status why) {
-    status = std::move(why);
-    return false;
-  }
-  bool count() {
-    return ++values_ <= kMaxValues ||
-           fail(over_limit(source_ + ": more than " + std::to_string(kMaxValues) + " values"));
-  }
-  bool open() {
-    keys_.emplace_back();
-    return keys_.size() <= kMaxDepth
-               ? count()
-               : fail(over_limit(source_ + ": nested deeper than " + std::to_string(kMaxDepth)));
-  }
-  bool close() {
-    keys_.pop_back();
-    return true;
-  }
-
-  const std::string& source_;
-  size_t values_ = 0;
-  std::vector<std::vector<std::string>> keys_;  // of the objects around this place
-};
-
-Result<json> parse_bounded(std::string_view text, const std::string& source) {
-  if (text.size() > kMaxFileBytes) {
-    return over_limit(source + ": larger than " + std::to_string(kMaxFileBytes) + " bytes");
-  }
-  JsonGuard guard(source);
-  if (!json::sax_parse(text.begin(), text.end(), &guard)) return guard.status;
-  json root = json::parse(text.begin(), text.end(), nullptr, false);
-  if (root.is_discarded()) return bad_input(source + ": malformed JSON");
-  return root;
-}
 
 // A value with its path, for errors: "tokenizer.json: model.vocab: is not an object".
 class Node {
@@ -562,28 +488,13 @@ Result<std::unique_ptr<Tokenizer>> read_tokenizer(const json& value, const std::
   return tokenizer;
 }
 
-Result<std::string> read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return unavailable(path + ": cannot be opened");
-  std::string bytes;
-  std::vector<char> block(size_t{1} << 16);
-  while (file.read(block.data(), static_cast<std::streamsize>(block.size())) || file.gcount() > 0) {
-    bytes.append(block.data(), static_cast<size_t>(file.gcount()));
-    if (bytes.size() > kMaxFileBytes) {
-      return over_limit(path + ": larger than " + std::to_string(kMaxFileBytes) + " bytes");
-    }
-  }
-  if (file.bad()) return unavailable(path + ": cannot be read");
-  return bytes;
-}
-
 // One token a line, its id the line's number.
 Result<json> read_vocab_txt(const std::string& path) {
-  VB_ASSIGN(const std::string bytes, read_file(path));
-  if (!unicode::is_valid_utf8(bytes)) return bad_input(path + ": is not UTF-8");
+  VB_ASSIGN(const Bytes bytes, read_file(path, kMaxFileBytes));
+  const std::string_view text = as_chars(bytes);
+  if (!unicode::is_valid_utf8(text)) return bad_input(path + ": is not UTF-8");
   json vocabulary = json::object();
   int64_t line = 0;
-  const std::string_view text = bytes;
   for (size_t at = 0; at < text.size(); ++line) {
     const size_t end = std::min(text.find('\n', at), text.size());
     const std::string_view whole = text.substr(at, end - at);
@@ -675,7 +586,7 @@ Result<json> make_bert_json(const json& vocabulary, const Node& config) {
 
 Result<std::unique_ptr<Tokenizer>> parse_tokenizer_json(std::string_view text,
                                                         const std::string& source) {
-  VB_ASSIGN(const nlohmann::json root, tokenizer::parse_bounded(text, source));
+  VB_ASSIGN(const Json root, parse_json(text, source));
   return tokenizer::read_tokenizer(root, source);
 }
 
@@ -689,19 +600,18 @@ Result<std::unique_ptr<Tokenizer>> load_tokenizer(const std::string& folder) {
   const std::string vocab_path = folder + "/vocab.txt";
   const std::string config_path = folder + "/tokenizer_config.json";
   if (exists(json_path)) {
-    VB_ASSIGN(const std::string bytes, tokenizer::read_file(json_path));
-    return parse_tokenizer_json(bytes, json_path);
+    VB_ASSIGN(const Bytes bytes, read_file(json_path, tokenizer::kMaxFileBytes));
+    return parse_tokenizer_json(as_chars(bytes), json_path);
   }
   if (!exists(vocab_path)) {
     return unavailable(folder + ": has neither tokenizer.json nor vocab.txt");
   }
-  VB_ASSIGN(const nlohmann::json vocabulary, tokenizer::read_vocab_txt(vocab_path));
-  std::string config_bytes = "{}";
+  VB_ASSIGN(const Json vocabulary, tokenizer::read_vocab_txt(vocab_path));
+  Json config = Json::object();
   if (exists(config_path)) {
-    VB_ASSIGN(config_bytes, tokenizer::read_file(config_path));
+    VB_ASSIGN(config, read_json_object(config_path, tokenizer::kMaxFileBytes));
   }
-  VB_ASSIGN(const nlohmann::json config, tokenizer::parse_bounded(config_bytes, config_path));
-  VB_ASSIGN(const nlohmann::json root,
+  VB_ASSIGN(const Json root,
             tokenizer::make_bert_json(vocabulary, tokenizer::Node(config, config_path + ": ")));
   return tokenizer::read_tokenizer(root, vocab_path);
 }

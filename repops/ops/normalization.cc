@@ -3,6 +3,7 @@
 #include <vector>
 
 #include <verbatim/core/parallel.h>
+#include <verbatim/repops/ops/arithmetic.h>
 #include <verbatim/repops/ops/number.h>
 #include <verbatim/repops/ops/registry.h>
 #include <verbatim/repops/ops/sum.h>
@@ -15,8 +16,6 @@ float exp_of(float x) { return exp_f32(x); }
 double exp_of(double x) { return exp_f64(x); }
 float log_of(float x) { return log_f32(x); }
 double log_of(double x) { return log_f64(x); }
-float sqrt_of(float x) { return __builtin_sqrtf(x); }
-double sqrt_of(double x) { return __builtin_sqrt(x); }
 
 // 1 / sqrt(x): a division of a square root, two roundings.
 template <class C>

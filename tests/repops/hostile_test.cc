@@ -3,9 +3,11 @@
 
 #include <filesystem>
 
+#include <verbatim/core/codec.h>
 #include <verbatim/core/file.h>
 #include <verbatim/repops/executor.h>
 #include <verbatim/repops/models/model.h>
+#include <verbatim/repops/models/safetensors.h>
 
 #include "support/random_tensor.h"
 
@@ -79,6 +81,23 @@ TEST(Hostile, ConfigurationsOfAbsurdSizeAreRefusedAtOnce) {
         << rest << ": " << s.message();
     EXPECT_NE(s.message().find("config.json"), std::string::npos) << s.message();
   }
+}
+
+TEST(Hostile, BrokenJsonIsNamedByItsOffsetInTheFile) {
+  const std::string folder = testing::TempDir() + "/verbatim_hostile_json";
+  std::filesystem::create_directories(folder);
+  ASSERT_TRUE(write_file(folder + "/config.json", as_bytes(R"({"model_type": llama})")).ok());
+  const Status config = Model::load(folder).status();
+  EXPECT_EQ(config.code(), StatusCode::bad_input);
+  EXPECT_NE(config.message().find("config.json: byte 16: malformed JSON"), std::string::npos) << config.message();
+
+  const std::string header = R"({"a": ?})";
+  Writer w;
+  w.u64(header.size());
+  w.raw(as_bytes(header));
+  const Status tensors = parse_safetensors(w.bytes(), "w.safetensors", nullptr).status();
+  EXPECT_EQ(tensors.code(), StatusCode::bad_input);
+  EXPECT_NE(tensors.message().find("w.safetensors: byte 15: malformed JSON"), std::string::npos) << tensors.message();
 }
 
 }  // namespace
