@@ -94,7 +94,7 @@ void register_check(CLI::App& app, Context& context) {
         "selftest",
         "Digest every operator group on inputs made from a seed; equal digests mean equal bits");
     c.add_option("--seed", *seed, "Seed of the inputs; seed 1 has golden digests")
-        ->check(is_u64())
+        ->check(whole_number(0, ~uint64_t{0}))
         ->capture_default_str();
     add_backend_flags(c, context);
     add_json_flag(c, context);

@@ -1,7 +1,9 @@
 // task, provider, dispute, referee: who is wrong, where, and how little it takes to find out.
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
+#include <optional>
 #include <set>
 #include <thread>
 
@@ -96,60 +98,72 @@ Result<int> show_task(const Context& context, const std::string& path) {
 // --- dispute on paper
 // -----------------------------------------------------------------------------------------------------------
 
-Result<int> judge_file(const Context& context, const std::string& path) {
+struct JudgeFlags {
+  std::string transcript;
+  NodeLimits limits = judging_limits();
+};
+
+Result<int> judge_file(const Context& context, const JudgeFlags& flags) {
   const Stopwatch watch;
-  VB_ASSIGN(const Transcript transcript, Transcript::open(path));
-  VB_ASSIGN(const Verdict verdict, judge(transcript));
+  VB_ASSIGN(const Transcript transcript, Transcript::open(flags.transcript));
+  VB_ASSIGN(const Verdict verdict, judge(transcript, {flags.limits}));
   return print_verdict(context, verdict, transcript.party_names(), watch.seconds() * 1000);
 }
 
-Result<int> dispute_status(const Context& context, const std::string& path) {
-  VB_ASSIGN(const Transcript t, Transcript::open(path));
+// How far it is; a recorded outcome is shown as that, since nothing is recomputed.
+Result<int> dispute_status(const Context& context, const JudgeFlags& flags) {
+  VB_ASSIGN(const Transcript t, Transcript::open(flags.transcript));
   const auto names = t.party_names();
   const std::string state = t.verdict() ? std::string(name_of(t.verdict()->outcome)) : "under way";
   Json json = {{"task", task_id(t.header().task).hex()},
                {"parties", names},
                {"exchanges", t.exchanges().size()},
                {"torn", t.torn()},
-               {"outcome", state}};
+               {"outcome", state},
+               {"judged", false}};
   std::string text = "task " + task_id(t.header().task).hex() + ", " +
                      std::to_string(names.size()) + " parties, " +
-                     std::to_string(t.exchanges().size()) + " exchanges: " + state + "\n";
+                     std::to_string(t.exchanges().size()) + " exchanges: " + state +
+                     (t.verdict() ? " by the transcript's own word (`verbatim referee judge` checks it)\n" : "\n");
   if (t.torn())
     text += "the last entry is cut short; `verbatim dispute resume` goes on before it\n";
   print_result(context, json, text);
   return t.verdict() ? exit_code(t.verdict()->outcome) : kNoVerdict;
 }
 
-Result<int> explain_file(const Context& context, const std::string& path) {
-  VB_ASSIGN(const Transcript t, Transcript::open(path));
+// A verdict is explained once it was judged: a transcript can say anything.
+Result<int> explain_file(const Context& context, const JudgeFlags& flags) {
+  VB_ASSIGN(const Transcript t, Transcript::open(flags.transcript));
   const auto names = t.party_names();
-  Json lines = Json::array();
+  std::optional<Verdict> verdict;
+  if (t.verdict()) {
+    VB_ASSIGN(verdict, judge(t, {flags.limits}));
+  }
+  Json lines = Json::array(), sentences = Json::array();
   std::string text;
   for (size_t i = 0; i < t.exchanges().size(); ++i) {
     lines.push_back(exchange_text(i, t.exchanges()[i], names));
     text += lines.back().get<std::string>() + "\n";
   }
-  Json verdict = Json::array();
-  if (t.verdict()) {
-    for (const std::string& line : explain(*t.verdict(), names)) verdict.push_back(line);
-    text += verdict_text(*t.verdict(), names);
+  if (verdict) {
+    for (const std::string& line : explain(*verdict, names)) sentences.push_back(line);
+    text += verdict_text(*verdict, names);
   } else {
     text += "there is no verdict yet\n";
   }
-  print_result(context, {{"exchanges", lines}, {"verdict", verdict}}, text);
-  return t.verdict() ? exit_code(t.verdict()->outcome) : kNoVerdict;
+  print_result(context, {{"exchanges", lines}, {"verdict", sentences}}, text);
+  return verdict ? exit_code(verdict->outcome) : kNoVerdict;
 }
 
-// Follows a transcript that another process writes, until its verdict.
-Result<int> watch(const Context& context, const std::string& path) {
+// Follows a transcript that another process writes, until its verdict, which is judged here.
+Result<int> watch(const Context& context, const JudgeFlags& flags) {
   size_t shown = 0;
   while (true) {
-    VB_ASSIGN(const Transcript t, Transcript::open(path));
+    VB_ASSIGN(const Transcript t, Transcript::open(flags.transcript));
     const auto names = t.party_names();
     for (; shown < t.exchanges().size(); ++shown)
       std::fprintf(stderr, "%s\n", exchange_text(shown, t.exchanges()[shown], names).c_str());
-    if (t.verdict()) return print_verdict(context, *t.verdict(), names, 0);
+    if (t.verdict()) return judge_file(context, flags);
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
   }
 }
@@ -160,6 +174,7 @@ Result<int> watch(const Context& context, const std::string& path) {
 
 struct ServeFlags {
   std::string listen, model, key, fault;
+  NodeLimits limits;
 };
 
 // The graphs whose weights a model offers: a task names its weights by root, so precision and
@@ -188,6 +203,7 @@ Result<int> serve(const Context& context, const ServeFlags& flags) {
   } else {
     VB_ASSIGN(options.key, SigningKey::load_or_create(flags.key));
   }
+  options.provider.limits = flags.limits;
   if (!flags.fault.empty()) {
     VB_ASSIGN(options.provider.fault, parse_fault(flags.fault));
   }
@@ -212,7 +228,19 @@ struct DisputeFlags {
   std::string task, output;
   std::vector<std::string> providers;
   double budget_s = 60;
+  NodeLimits limits;
 };
+
+// Seconds; not NaN, and no more than a day.
+CLI::Validator budget() {
+  const auto check = [](const std::string& text) -> std::string {
+    double seconds = 0;
+    return CLI::detail::lexical_cast(text, seconds) && seconds > 0 && seconds <= 86400
+               ? ""
+               : "not a number of seconds above 0, at most 86400: " + printable(text);
+  };
+  return CLI::Validator(check, "0..86400", "seconds");
+}
 
 struct Connected {
   std::vector<std::unique_ptr<RemoteParty>> owned;
@@ -243,23 +271,23 @@ Result<int> run(const Context& context, const DisputeFlags& flags) {
   std::vector<Disputant> disputants;
   for (size_t i = 0; i < flags.providers.size(); ++i)
     disputants.push_back({flags.providers[i], connected.parties[i]});
-  VB_ASSIGN(const Verdict verdict, run_dispute(task, disputants, flags.output));
+  VB_ASSIGN(const Verdict verdict, run_dispute(task, disputants, flags.output, {flags.limits}));
   return print_verdict(context, verdict, flags.providers, watch.seconds() * 1000);
 }
 
-Result<int> resume(const Context& context, const std::string& path, double budget_s) {
+Result<int> resume(const Context& context, const DisputeFlags& flags) {
   const Stopwatch watch;
   std::vector<std::string> names;
   {
-    VB_ASSIGN(const Transcript t, Transcript::open(path));
+    VB_ASSIGN(const Transcript t, Transcript::open(flags.output));
     names = t.party_names();
   }
   Connected connected;
   const auto connect_all = [&](const TranscriptHeader& header) {
-    connected = connect(header.task, names, budget_s);
+    connected = connect(header.task, names, flags.budget_s);
     return connected.parties;
   };
-  VB_ASSIGN(const Verdict verdict, resume_dispute(path, connect_all));
+  VB_ASSIGN(const Verdict verdict, resume_dispute(flags.output, connect_all, {flags.limits}));
   return print_verdict(context, verdict, names, watch.seconds() * 1000);
 }
 
@@ -283,6 +311,7 @@ void register_network(CLI::App& app, CLI::App& dispute, Context& context) {
     c.add_option(
         "--inject-fault", flags->fault,
         "STEP:NODE:ELEMENT:BIT: flip a bit of one operator's output, to see a dispute find it");
+    add_limit_flags(c, flags->limits);
     add_backend_flags(c, context);
     add_json_flag(c, context);
     on_run(c, context, [=, &context] { return serve(context, *flags); });
@@ -299,23 +328,24 @@ void register_network(CLI::App& app, CLI::App& dispute, Context& context) {
         ->required();
     c.add_option("--budget", flags->budget_s,
                  "Seconds that each provider has in all, computing included")
-        ->check(CLI::PositiveNumber)
+        ->check(budget())
         ->capture_default_str();
+    add_limit_flags(c, flags->limits);
     add_json_flag(c, context);
     on_run(c, context, [=, &context] { return run(context, *flags); });
   }
   {
-    auto path = std::make_shared<std::string>();
-    auto budget_s = std::make_shared<double>(60);
+    auto flags = std::make_shared<DisputeFlags>();
     CLI::App& c = *dispute.add_subcommand(
         "resume",
         "Go on with a dispute that was interrupted, with the providers its transcript names");
-    c.add_option("transcript", *path, "Transcript")->required();
-    c.add_option("--budget", *budget_s, "Seconds that each provider has in all")
-        ->check(CLI::PositiveNumber)
+    c.add_option("transcript", flags->output, "Transcript")->required();
+    c.add_option("--budget", flags->budget_s, "Seconds that each provider has in all")
+        ->check(budget())
         ->capture_default_str();
+    add_limit_flags(c, flags->limits);
     add_json_flag(c, context);
-    on_run(c, context, [=, &context] { return resume(context, *path, *budget_s); });
+    on_run(c, context, [=, &context] { return resume(context, *flags); });
   }
 }
 #else
@@ -364,12 +394,13 @@ void register_dispute(CLI::App& app, Context& context) {
   dispute.require_subcommand(1);
   register_network(app, dispute, context);
   const auto on_transcript = [&](CLI::App& parent, const char* name, const char* help,
-                                 Result<int> (*body)(const Context&, const std::string&)) {
-    auto path = std::make_shared<std::string>();
+                                 Result<int> (*body)(const Context&, const JudgeFlags&)) {
+    auto flags = std::make_shared<JudgeFlags>();
     CLI::App& c = *parent.add_subcommand(name, help);
-    c.add_option("transcript", *path, "Transcript of a dispute")->required();
+    c.add_option("transcript", flags->transcript, "Transcript of a dispute")->required();
+    if (body != dispute_status) add_limit_flags(c, flags->limits);
     add_json_flag(c, context);
-    on_run(c, context, [=, &context] { return body(context, *path); });
+    on_run(c, context, [=, &context] { return body(context, *flags); });
   };
   on_transcript(dispute, "status", "How far a dispute is", dispute_status);
   on_transcript(dispute, "watch", "Follow a dispute that another process runs, until its verdict",

@@ -64,7 +64,14 @@ struct VerifyFlags {
 Result<int> verify(const Context& context, const VerifyFlags& flags) {
   VB_ASSIGN(const Receipt receipt, read_receipt(flags.receipt));
   VB_ASSIGN(const auto model, Model::load(flags.model));
-  VB_ASSIGN(Job job, job_of_receipt(*model, receipt.task.shown, flags.inputs));
+  Result<Job> made = job_of_receipt(*model, receipt.task.shown, flags.inputs);
+  if (!made.ok()) {
+    // The receipt was not tried: it is another model's, or its inputs are not to be had.
+    ReceiptReport report;
+    report.reason = made.status().message();
+    return print_report(context, report);
+  }
+  Job job = *std::move(made);
   VB_ASSIGN(const auto backend, context.make_backend());
   job.program.graph.compute_roots();
   return print_report(context, verify_receipt(receipt, job.program, job.inputs, *backend,

@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <limits>
 #include <set>
 
 #include <verbatim/cli/common.h>
@@ -190,13 +191,13 @@ void add_generate_flags(CLI::App& command, GenerateFlags& flags) {
   command.add_option("--prompt", flags.prompt,
                      "Text to go on from; empty: the beginning-of-sequence token");
   command.add_option("--max-tokens", flags.max_tokens, "New tokens at most")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_number(1, kMaxSteps))
       ->capture_default_str();
   command.add_option("--temperature", flags.temperature, "0: always the likeliest token")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(0.0, 1e9))
       ->capture_default_str();
   command.add_option("--top-k", flags.top_k, "Draw among the K likeliest tokens only; 0: all")
-      ->check(CLI::NonNegativeNumber);
+      ->check(whole_number(0, std::numeric_limits<int64_t>::max()));
   command
       .add_option("--top-p", flags.top_p, "Draw among the likeliest tokens that make up this share")
       ->check(CLI::Range(0.0, 1.0));
@@ -205,7 +206,7 @@ void add_generate_flags(CLI::App& command, GenerateFlags& flags) {
                   "Drop tokens below this share of the likeliest one's weight")
       ->check(CLI::Range(0.0, 1.0));
   command.add_option("--seed", flags.seed, "Seed of the draws, 0 to 2^64 - 1")
-      ->check(is_u64())
+      ->check(whole_number(0, ~uint64_t{0}))
       ->capture_default_str();
 }
 

@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <charconv>
 #include <cstdio>
 #include <new>
 
@@ -61,18 +60,6 @@ void add_backend_flags(CLI::App& command, Context& context) {
       .add_option("--threads", context.threads,
                   "Threads to use; the result never depends on it. Default: all")
       ->check(CLI::Range(1, 1024));
-}
-
-CLI::Validator is_u64() {
-  const auto check = [](const std::string& text) -> std::string {
-    uint64_t value = 0;
-    const char* const end = text.data() + text.size();
-    const auto [last, error] = std::from_chars(text.data(), end, value);
-    return error == std::errc() && last == end
-               ? ""
-               : "not a number from 0 to 2^64 - 1: " + printable(text);
-  };
-  return CLI::Validator(check, "0..2^64-1", "u64");
 }
 
 void on_run(CLI::App& command, Context& context, std::function<Result<int>()> body) {

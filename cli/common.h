@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include <verbatim/cli/options.h>
 #include <verbatim/core/status.h>
 #include <verbatim/repops/backend.h>
 
@@ -34,10 +35,6 @@ struct Context {
 // The flags --json, --backend and --threads, which a subcommand asks for one by one.
 void add_json_flag(CLI::App& command, Context& context);
 void add_backend_flags(CLI::App& command, Context& context);
-
-// Accepts the decimal digits of a 64-bit number: strtoull, which CLI11 uses, would take -1 and
-// saturate.
-CLI::Validator is_u64();
 
 // Sets what the command does. A Status it returns is printed as an error and becomes the exit code.
 void on_run(CLI::App& command, Context& context, std::function<Result<int>()> body);

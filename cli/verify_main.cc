@@ -3,7 +3,9 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
+#include <new>
 
+#include <verbatim/cli/options.h>
 #include <verbatim/cli/verdicts.h>
 #include <verbatim/verify/dispute.h>
 
@@ -24,11 +26,11 @@ void print(bool json, const nlohmann::ordered_json& document, const std::string&
       stdout);
 }
 
-int judge_transcript(const std::string& path, bool json) {
+int judge_transcript(const std::string& path, const NodeLimits& limits, bool json) {
   const auto start = std::chrono::steady_clock::now();
   const Result<Transcript> transcript = Transcript::open(path);
   if (!transcript.ok()) return fail(transcript.status());
-  const Result<Verdict> verdict = judge(*transcript);
+  const Result<Verdict> verdict = judge(*transcript, {limits});
   if (!verdict.ok()) return fail(verdict.status());
   const double ms =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
@@ -53,6 +55,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   bool json = false;
   std::string path;
+  NodeLimits limits = cli::judging_limits();
   int code = 0;
   CLI::App& transcript = *app.add_subcommand(
       "transcript", "Judge a dispute again and compare with its recorded verdict, byte for byte");
@@ -62,12 +65,20 @@ int main(int argc, char** argv) {
     c->add_option("file", path, "The file")->required();
     c->add_flag("--json", json, "Print one JSON document on stdout");
   }
-  transcript.callback([&] { code = judge_transcript(path, json); });
+  cli::add_limit_flags(transcript, limits);
+  transcript.callback([&] { code = judge_transcript(path, limits, json); });
   receipt.callback([&] { code = validate(path, json); });
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 64;
+  } catch (const std::bad_alloc&) {
+    return fail(over_limit("out of memory"));
+  } catch (const std::exception& error) {
+    return fail(internal_error(error.what()));
   }
+  // A verdict that did not reach its reader is none.
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+    return fail(unavailable("cannot write to standard output"));
   return code;
 }

@@ -57,6 +57,7 @@ if [ -d "$data" ]; then
   fi
   echo "shared test data: ../shared/data"
 else
+  echo "absent shared-data" >>"$results"
   echo "../shared/data is absent: tests on stories260K, on the newer ONNX node cases and on recorded hardware outputs are skipped"
 fi
 if VERBATIM_MINILM=$(tests/models.sh); then
@@ -69,8 +70,12 @@ fi
 
 if build release; then
   say "tests"
-  ctest --test-dir build/release -j "$jobs" --output-on-failure --no-tests=error --output-junit "$junit" >build/ctest.log 2>&1 ||
+  if ctest --test-dir build/release -j "$jobs" --output-on-failure --no-tests=error --output-junit "$junit" >build/ctest.log 2>&1; then
+    echo "passed ctest" >>"$results"
+  else
     grep -vE ' (Passed|\*\*\*Skipped) ' build/ctest.log | tail -200
+    echo "failed ctest" >>"$results"
+  fi
   tail -n 200 build/ctest.log | grep -E 'tests passed|Total Test time' || true
 fi
 
@@ -88,7 +93,7 @@ fi
 if [ $quick = no ]; then
   archs=()
   for arch in aarch64 s390x; do
-    build $arch verbatim core_test repops_test kernels_test && archs+=("$arch")
+    build $arch verbatim verbatim-verify core_test repops_test kernels_test verify_test && archs+=("$arch")
   done
   say "cross checks"
   [ ${#archs[@]} -eq 0 ] || tests/cross.sh "$results" "${archs[@]}"

@@ -1,0 +1,108 @@
+// The programs as they are called: exit codes, refusals, and that no verdict is shown unjudged.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include <verbatim/core/file.h>
+
+#include "../verify/support.h"
+#include "support/paths.h"
+
+namespace verbatim::test {
+namespace {
+
+struct Called {
+  int code = -1;
+  std::string text;  // stdout and stderr together, or what the redirection leaves of them
+};
+
+Called call(const std::string& command, const std::string& redirection = "2>&1") {
+  Called called;
+  std::FILE* pipe = ::popen((std::string(kBinDir) + "/" + command + " " + redirection).c_str(), "r");
+  if (pipe == nullptr) throw std::runtime_error("popen");
+  char buffer[4096];
+  for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;) called.text.append(buffer, n);
+  const int status = ::pclose(pipe);
+  if (WIFEXITED(status)) called.code = WEXITSTATUS(status);
+  return called;
+}
+
+class Commands : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    Random random(3);
+    const Task task = make_task(random, {1, 2, 1, 5}, CommitLevel::full);
+    const auto honest = make_provider(task, 1), liar = make_provider(task, 2, Fault{0, 1, 1, 20});
+    LocalParty a(*honest), b(*liar);
+    ::unlink(path.c_str());
+    ::unlink(forged.c_str());
+    const Verdict verdict = ok(run_dispute(task, std::vector<Disputant>{{"a", &a}, {"b", &b}}, path));
+    ASSERT_EQ(verdict.outcome, DisputeOutcome::settled);
+    const Transcript true_one = ok(Transcript::open(path));
+    Verdict lie = verdict;
+    lie.winners = {verdict.refuted[0].party};
+    lie.refuted[0].party = verdict.winners[0];
+    TranscriptWriter w = ok(TranscriptWriter::create(forged, true_one.header()));
+    for (const Exchange& exchange : true_one.exchanges()) ok(w.append(exchange));
+    ok(w.append(lie));
+  }
+  void TearDown() override {
+    ::unlink(path.c_str());
+    ::unlink(forged.c_str());
+  }
+  const std::string path = ::testing::TempDir() + "/judged" + std::to_string(::getpid());
+  const std::string forged = path + ".forged";
+};
+
+TEST_F(Commands, AVerdictIsShownOnceItWasJudged) {
+  for (const char* command : {"verbatim dispute explain ", "verbatim dispute watch ", "verbatim referee judge ",
+                              "verbatim-verify transcript "}) {
+    const Called good = call(command + path), bad = call(command + forged);
+    EXPECT_EQ(good.code, 0) << command << good.text;
+    EXPECT_NE(good.text.find("Provider 2 (b) is refuted"), std::string::npos) << command << good.text;
+    EXPECT_EQ(bad.code, 65) << command << bad.text;
+    EXPECT_EQ(bad.text.find("is refuted: in step"), std::string::npos) << command << bad.text;
+  }
+  const Called status = call("verbatim dispute status " + forged);
+  EXPECT_NE(status.text.find("by the transcript's own word"), std::string::npos) << status.text;
+}
+
+TEST_F(Commands, AJudgeSaysWhatItLetsItselfInFor) {
+  const Called judged = call("verbatim-verify transcript --max-operations 1 " + path);
+  EXPECT_EQ(judged.code, 2) << judged.text;
+  EXPECT_NE(judged.text.find("this party allows 1"), std::string::npos) << judged.text;
+  EXPECT_EQ(call("verbatim-verify transcript --max-operations -1 " + path).code, 64);
+  EXPECT_EQ(call("verbatim-verify transcript --max-memory 1e99 " + path).code, 64);
+}
+
+TEST_F(Commands, AResultThatCannotBeWrittenIsNoSuccess) {
+  for (const char* command : {"verbatim-verify transcript ", "verbatim referee judge "}) {
+    EXPECT_EQ(call(command + path, ">&- 2>/dev/null").code, 69) << command;
+  }
+}
+
+TEST_F(Commands, NumbersOutOfTheirRangeAreWrongUsage) {
+  for (const char* budget : {"nan", "inf", "1e300", "0", "-1", "x"})
+    EXPECT_EQ(call("verbatim dispute resume " + path + " --budget " + budget).code, 64) << budget;
+  for (const char* flag : {"--top-k 99999999999999999999", "--top-k -1", "--max-tokens 0", "--max-tokens 4294967296",
+                           "--seed -1", "--seed 18446744073709551616"})
+    EXPECT_EQ(call(std::string("verbatim generate /nonexistent ") + flag).code, 64) << flag;
+}
+
+TEST(CommandsWithModels, AReceiptOfAnotherKindOfModelGetsNoVerdict) {
+  const char *minilm = std::getenv("VERBATIM_MINILM"), *stories = std::getenv("VERBATIM_STORIES");
+  if (minilm == nullptr || stories == nullptr) GTEST_SKIP() << "VERBATIM_MINILM or VERBATIM_STORIES names no folder";
+  const std::string receipt = ::testing::TempDir() + "/kind" + std::to_string(::getpid());
+  ASSERT_EQ(call(std::string("verbatim embed ") + minilm + " --text x --receipt " + receipt).code, 0);
+  const Called verified = call("verbatim receipt verify " + receipt + " --json --model " + stories, "2>/dev/null");
+  EXPECT_EQ(verified.code, 2);
+  EXPECT_NE(verified.text.find("NO_VERDICT"), std::string::npos) << verified.text;
+  ::unlink(receipt.c_str());
+}
+
+}  // namespace
+}  // namespace verbatim::test

@@ -1,0 +1,2 @@
+// The small programs and parties of tests/verify.
+#include "../verify/support.cc"
