@@ -1,5 +1,4 @@
 #include <cstring>
-#include <new>
 #include <string>
 
 #include <verbatim/core/parallel.h>
@@ -9,8 +8,11 @@
 #include <verbatim/repops/semantics.h>
 #include <verbatim/verbatim.h>
 
+#include "handle.h"
+
 using verbatim::Result;
-using verbatim::Status;
+using verbatim::capi::copy_digest;
+using verbatim::capi::handle;
 
 struct vb_model {
   std::shared_ptr<const verbatim::Model> model;
@@ -24,29 +26,6 @@ struct vb_text {
 };
 
 namespace {
-
-// Runs body, which returns a Result<H>, and moves its value to the heap. Memory that ran out must
-// not throw into C.
-template <class H, class Body>
-H* handle(vb_error* error, Body body) {
-  Status status = verbatim::internal_error("out of memory");
-  try {
-    Result<H> result = body();
-    if (result.ok()) return new H(*std::move(result));
-    status = result.status();
-  } catch (const std::bad_alloc&) {
-  }
-  if (error != nullptr) {
-    error->code = static_cast<vb_code>(verbatim::exit_code(status.code()));
-    std::strncpy(error->message, status.message().c_str(), sizeof error->message - 1);
-    error->message[sizeof error->message - 1] = '\0';
-  }
-  return nullptr;
-}
-
-void copy_digest(const verbatim::Digest& digest, char out[VB_DIGEST_HEX]) {
-  std::memcpy(out, digest.hex().c_str(), VB_DIGEST_HEX);
-}
 
 std::string text_of(const char* s) { return s == nullptr ? "" : s; }
 
@@ -90,7 +69,7 @@ vb_model* vb_model_load(const char* path, vb_error* error) {
 }
 void vb_model_free(vb_model* model) { delete model; }
 void vb_model_digest(const vb_model* model, char digest[VB_DIGEST_HEX]) {
-  copy_digest(model->model->root(), digest);
+  copy_digest(digest, [&] { return model->model->root(); });
 }
 
 vb_tensor* vb_embed(const vb_model* model, const char* const* texts, size_t count,
@@ -108,7 +87,7 @@ vb_text* vb_generate(const vb_model* model, const char* prompt, int64_t max_toke
 }
 const char* vb_text_data(const vb_text* text) { return text->text.c_str(); }
 void vb_text_digest(const vb_text* text, char digest[VB_DIGEST_HEX]) {
-  copy_digest(text->digest, digest);
+  copy_digest(digest, [&] { return text->digest; });
 }
 void vb_text_free(vb_text* text) { delete text; }
 
@@ -122,6 +101,6 @@ int64_t vb_tensor_dim(const vb_tensor* tensor, size_t axis) {
   return tensor->tensor.dim(static_cast<int>(axis));
 }
 void vb_tensor_digest(const vb_tensor* tensor, char digest[VB_DIGEST_HEX]) {
-  copy_digest(verbatim::tensor_root(tensor->tensor), digest);
+  copy_digest(digest, [&] { return verbatim::tensor_root(tensor->tensor); });
 }
 void vb_tensor_free(vb_tensor* tensor) { delete tensor; }

@@ -10,7 +10,8 @@
  *   vb_tensor_free(e);
  *   vb_model_free(model);
  *
- * Functions that return a handle return NULL on failure and fill *error (which may be NULL).
+ * Functions that return a handle return NULL on failure and fill *error (which may be NULL). A
+ * digest is the empty string where memory ran out.
  * Handles may be used from several threads at once; each is freed once. Strings are UTF-8.
  */
 #ifndef VERBATIM_H
