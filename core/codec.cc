@@ -31,15 +31,18 @@ bool is_control(uint32_t c) {
 
 }  // namespace
 
-bool is_valid_utf8(std::string_view s) {
+size_t valid_utf8_prefix(std::string_view s) {
   uint32_t code = 0;
-  while (!s.empty()) {
-    const size_t n = decode_utf8(s, code);
-    if (n == 0) return false;
-    s.remove_prefix(n);
+  size_t at = 0;
+  while (at < s.size()) {
+    const size_t n = decode_utf8(s.substr(at), code);
+    if (n == 0) break;
+    at += n;
   }
-  return true;
+  return at;
 }
+
+bool is_valid_utf8(std::string_view s) { return valid_utf8_prefix(s) == s.size(); }
 
 std::string printable(std::string_view s) {
   std::string out;

@@ -100,6 +100,8 @@ class Reader {
 };
 
 bool is_valid_utf8(std::string_view s);
+// The offset of the first byte that is not UTF-8; s.size() where all are.
+size_t valid_utf8_prefix(std::string_view s);
 // Text from outside made safe to print: control characters and invalid UTF-8 become '?'.
 std::string printable(std::string_view s);
 

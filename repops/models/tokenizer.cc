@@ -1,4 +1,5 @@
 // The pipeline: added tokens, normalizer, added tokens again, pre-tokenizer, model, special tokens.
+#include <verbatim/core/codec.h>
 #include <verbatim/repops/models/tokenizer.h>
 #include <verbatim/repops/models/tokenizer_parts.h>
 #include <verbatim/repops/models/unicode_text.h>
@@ -132,20 +133,21 @@ Status PipelineTokenizer::encode_words(std::string_view text, bool at_start, Ids
   });
 }
 
-Result<std::vector<int64_t>> PipelineTokenizer::encode(std::string_view bytes,
+Result<std::vector<int64_t>> PipelineTokenizer::encode(std::string_view text,
                                                        bool add_special) const {
-  if (bytes.size() > kMaxTextBytes) {
-    return over_limit("the text has " + std::to_string(bytes.size()) +
+  if (text.size() > kMaxTextBytes) {
+    return over_limit("the text has " + std::to_string(text.size()) +
                       " bytes; a tokenizer takes " + std::to_string(kMaxTextBytes));
   }
-  const std::string text = unicode::replace_invalid_utf8(bytes);
+  if (const size_t valid = valid_utf8_prefix(text); valid < text.size())
+    return bad_input_at("text", valid, "not UTF-8");
   Ids ids;
   if (add_special) ids = parts_.prefix;
   for (const auto& segment : raw_matcher_.find(text)) {
     if (segment.id) {
       ids.push_back(*segment.id);
     } else {
-      const auto piece = std::string_view(text).substr(segment.begin, segment.end - segment.begin);
+      const auto piece = text.substr(segment.begin, segment.end - segment.begin);
       VB_TRY(encode_raw(piece, segment.begin == 0, ids));
     }
   }

@@ -26,10 +26,11 @@ class Tokenizer {
   virtual ~Tokenizer() = default;
 
   // UTF-8 text to ids; with the special tokens of the post-processor ([CLS] ... [SEP]; <s>) when
-  // `add_special`. Special tokens spelt out in the text are recognised in either case. Invalid
-  // UTF-8 is read as U+FFFD. The result is never truncated or padded, whatever the file's
-  // "truncation" and "padding" say: those are settings of a caller, not of the model. Errors: limit
-  // (text too long); bad_input (an unknown token is needed and the model has none).
+  // `add_special`. Special tokens spelt out in the text are recognised in either case. The
+  // result is never truncated or padded, whatever the file's "truncation" and "padding" say: those
+  // are settings of a caller, not of the model. Errors: limit (text too long); bad_input (not
+  // UTF-8, with the offset, since texts that differ would get the same ids; an unknown token is
+  // needed and the model has none).
   virtual Result<std::vector<int64_t>> encode(std::string_view text, bool add_special) const = 0;
 
   // Ids to UTF-8 text, special tokens left out. Errors: bad_input for an id outside the vocabulary.
