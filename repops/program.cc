@@ -4,7 +4,10 @@ namespace verbatim {
 
 Status validate_program(const Program& program) {
   VB_TRY(program.graph.validate());
+  if (program.graph.outputs.empty()) return bad_input("a program without an output");
   if (program.max_steps == 0) return bad_input("a program of no steps");
+  if (program.max_steps > kMaxSteps)
+    return over_limit("a program of " + std::to_string(program.max_steps) + " steps");
   if (program.carries.size() > kMaxCarries)
     return over_limit("a program of " + std::to_string(program.carries.size()) + " carries");
   std::vector<bool> carried(program.graph.inputs.size());

@@ -20,6 +20,7 @@ struct Carry {
 };
 
 inline constexpr uint32_t kMaxCarries = 4096;
+inline constexpr uint32_t kMaxSteps = 1 << 20;
 
 // A graph and how its steps are chained. Carried inputs get their first value from the caller like
 // all others; inputs that are not carried keep their value.
@@ -32,6 +33,8 @@ struct Program {
   int64_t stop_value = 0;
 };
 
+// The graph is valid and has an output; steps and carries are within their limits and name what
+// there is.
 Status validate_program(const Program& program);
 // True where `outputs` of the step just run end the program before max_steps.
 bool stops_after(const Program& program, std::span<const Tensor> outputs);

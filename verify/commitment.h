@@ -31,9 +31,6 @@ enum class CommitLevel : uint8_t {
 std::string_view name_of(CommitLevel level);  // "full", "light"
 Result<CommitLevel> commit_level(std::string_view name);
 
-// A program whose records root has more leaves than this cannot be committed to.
-inline constexpr uint32_t kMaxSteps = 1 << 20;
-
 struct OutputRoot {
   std::string name;
   Digest root;
