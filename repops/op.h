@@ -7,6 +7,7 @@
 // for.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,12 @@ using EvaluateFn = Result<Tensors> (*)(const Node& node, std::span<const Tensor>
 // Elementary operations (a fused multiply-add counts as two) that the outputs took.
 using CostFn = uint64_t (*)(const Node& node, std::span<const Tensor> inputs,
                             std::span<const Tensor> outputs);
+
+// Costs do not wrap: what is too much to count is the greatest value.
+inline uint64_t saturating_multiply(uint64_t a, uint64_t b) {
+  uint64_t product = 0;
+  return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
+}
 
 struct OpDef {
   std::string_view domain;

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <array>
 
-#include <verbatim/core/parallel.h>
 #include <verbatim/repops/ops/matmul.h>
 #include <verbatim/repops/ops/registry.h>
+#include <verbatim/repops/ops/strided.h>
 #include <verbatim/repops/unary.h>
 
 namespace verbatim {
@@ -72,7 +72,9 @@ void attention_of(const AttentionSettings& s, std::span<const Tensor> inputs,
   const T *q = inputs[0].data<T>().data(), *k = inputs[1].data<T>().data(),
           *v = inputs[2].data<T>().data();
   T* y = out.mutable_data<T>().data();
-  parallel_for(batch * tq * s.heads, 4, [&](int64_t from, int64_t to) {
+  const int64_t rows = batch * tq * s.heads,
+                scratch = 3 * s.value_size * static_cast<int64_t>(sizeof(float));
+  parallel_for(rows, scratch_grain(rows, 4, scratch), [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; ++i) {
       const int64_t b = i / (tq * s.heads), row = i / s.heads % tq, head = i % s.heads,
                     kv = head / group;
@@ -152,9 +154,10 @@ Result<Tensors> rotary_embedding(const Node& node, std::span<const Tensor> input
 uint64_t attention_cost(const Node& node, std::span<const Tensor> inputs, std::span<const Tensor>) {
   const Result<AttentionSettings> s = attention_settings(node, inputs);
   if (!s.ok()) return 0;
-  const uint64_t scores = static_cast<uint64_t>(inputs[0].dim(0) * inputs[0].dim(1) * s->heads) *
-                          static_cast<uint64_t>(inputs[1].dim(1));
-  return scores * static_cast<uint64_t>(2 * s->head_size + 2 * s->value_size + 4);
+  const uint64_t rows =
+      static_cast<uint64_t>(inputs[0].dim(0) * inputs[0].dim(1)) * static_cast<uint64_t>(s->heads);
+  return saturating_multiply(saturating_multiply(rows, static_cast<uint64_t>(inputs[1].dim(1))),
+                             static_cast<uint64_t>(2 * s->head_size + 2 * s->value_size + 4));
 }
 uint64_t rotary_cost(const Node&, std::span<const Tensor> inputs, std::span<const Tensor>) {
   return static_cast<uint64_t>(inputs[0].elements()) * 3;

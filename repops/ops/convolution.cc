@@ -24,56 +24,71 @@ struct Convolution {
   }
 };
 
-// The taps of one output position and group that read an element, in ascending K index.
+// The ordered products of one output position with a few output channels, their taps given in
+// ascending K index. Taps are gathered until their block of 512 ends, so that nothing grows with
+// the kernel.
 template <class T>
-struct Column {
-  std::vector<T> values;
-  std::vector<int64_t> k;
+class ColumnProduct {
+ public:
+  static constexpr int64_t kChannels = 64;
+
+  // Channels [first, first + count) of group g, count at most kChannels.
+  ColumnProduct(const Convolution& s, const T* w, int64_t g, int64_t first, int64_t count)
+      : s_(s), w_(w), g_(g), first_(first), count_(count) {}
+
+  void add(T value, int64_t k) {
+    if (k / kProductBlock != block_) end_blocks(k / kProductBlock);
+    values_[size_] = value;
+    k_[size_++] = k;
+  }
+  // Once, after the last tap.
+  void finish() { end_blocks((s_.k_size() + kProductBlock - 1) / kProductBlock); }
+  Compute<T> total(int64_t channel) const { return totals_[channel]; }
+
+ private:
+  // Adds the blocks [block_, end) to the totals: the gathered taps, and for the others +0.
+  void end_blocks(int64_t end) {
+    for (; block_ < end; ++block_, size_ = 0)
+      for (int64_t m = 0; m < count_; ++m) {
+        const T* value = values_.data();
+        const int64_t* k = k_.data();
+        const Compute<T> sum = ordered_product<Compute<T>>(
+            size_, [&] { return load(*value++); },
+            [&] { return load(w_[s_.weight(g_, first_ + m, *k++)]); });
+        totals_[m] = block_ == 0 ? sum : add_of(totals_[m], sum);
+      }
+  }
+
+  const Convolution& s_;
+  const T* w_;
+  int64_t g_, first_, count_;
+  int64_t block_ = 0, size_ = 0;
+  std::array<T, kProductBlock> values_;
+  std::array<int64_t, kProductBlock> k_;
+  std::array<Compute<T>, kChannels> totals_{};
 };
 
 template <class T>
-void gather_column(const Convolution& s, const T* x, int64_t position, Column<T>& column) {
-  column.values.clear();
-  column.k.clear();
-  const int64_t taps = s.window.taps(), pixels = s.window.inputs();
-  for (int64_t c = 0; c < s.in_channels; ++c)
-    s.window.for_each_tap(position, [&](int64_t tap, int64_t offset) {
-      column.values.push_back(x[c * pixels + offset]);
-      column.k.push_back(c * taps + tap);
-    });
-}
-
-// The ordered product of a column with the weights at its K indices.
-template <class T>
-Compute<T> column_dot(const Convolution& s, const Column<T>& column, const T* w, int64_t g,
-                      int64_t m, std::vector<T>& weights) {
-  weights.clear();
-  for (int64_t k : column.k) weights.push_back(w[s.weight(g, m, k)]);
-  Compute<T> total = 0;
-  size_t at = 0;
-  for (int64_t begin = 0; begin < s.k_size(); begin += kProductBlock) {
-    const size_t first = at;
-    while (at < column.k.size() && column.k[at] < begin + kProductBlock) ++at;
-    const Compute<T> block = ordered_dot(column.values.data() + first, weights.data() + first,
-                                         static_cast<int64_t>(at - first));
-    total = begin == 0 ? block : add_of(total, block);
-  }
-  return total;
-}
-
-template <class T>
 void run(const Convolution& s, const T* x, const T* w, const T* bias, T* y) {
-  const int64_t positions = s.window.outputs(), pixels = s.window.inputs();
+  const int64_t positions = s.window.outputs(), pixels = s.window.inputs(), taps = s.window.taps();
   parallel_for(s.batch * s.groups * positions, 16, [&](int64_t from, int64_t to) {
-    Column<T> column;
-    std::vector<T> weights;
     for (int64_t i = from; i < to; ++i) {
       const int64_t position = i % positions, plane = i / positions, g = plane % s.groups;
-      gather_column(s, x + plane * s.in_channels * pixels, position, column);
-      for (int64_t m = 0; m < s.out_channels; ++m) {
-        Compute<T> v = column_dot(s, column, w, g, m, weights);
-        if (bias != nullptr) v = add_of(v, load(bias[g * s.out_channels + m]));
-        y[(plane * s.out_channels + m) * positions + position] = store<T>(v);
+      const T* in = x + plane * s.in_channels * pixels;
+      for (int64_t first = 0; first < s.out_channels; first += ColumnProduct<T>::kChannels) {
+        const int64_t count = std::min(ColumnProduct<T>::kChannels, s.out_channels - first);
+        ColumnProduct<T> product(s, w, g, first, count);
+        for (int64_t c = 0; c < s.in_channels; ++c)
+          s.window.for_each_tap(position, [&](int64_t tap, int64_t offset) {
+            product.add(in[c * pixels + offset], c * taps + tap);
+          });
+        product.finish();
+        for (int64_t m = 0; m < count; ++m) {
+          const int64_t channel = g * s.out_channels + first + m;
+          Compute<T> v = product.total(m);
+          if (bias != nullptr) v = add_of(v, load(bias[channel]));
+          y[(plane * s.out_channels + first + m) * positions + position] = store<T>(v);
+        }
       }
     }
   });
@@ -147,8 +162,8 @@ uint64_t convolution_cost(const Node&, std::span<const Tensor> inputs,
                           std::span<const Tensor> outputs) {
   const Tensor &w = inputs[1], &y = outputs[0];
   if (w.rank() == 0 || w.dim(0) == 0) return 0;
-  return 2 * static_cast<uint64_t>(y.elements()) *
-         static_cast<uint64_t>(w.shape().elements(1, w.rank()));
+  return saturating_multiply(2 * static_cast<uint64_t>(y.elements()),
+                             static_cast<uint64_t>(w.shape().elements(1, w.rank())));
 }
 
 std::span<const OpDef> convolution_ops() { return kOps; }

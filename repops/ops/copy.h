@@ -72,6 +72,29 @@ inline Result<std::vector<int64_t>> read_integers(
   return std::vector<int64_t>(t.data<int32_t>().begin(), t.data<int32_t>().end());
 }
 
+// The values of an int32 or int64 tensor, however many, where they lie.
+class Integers {
+ public:
+  static Result<Integers> of(const Tensor& t, const char* what) {
+    if (t.dtype() != DType::i64 && t.dtype() != DType::i32)
+      return bad_input(std::string(what) + " is " + t.describe() + ", not int32 or int64");
+    Integers v;
+    v.count_ = t.elements();
+    if (t.dtype() == DType::i64)
+      v.wide_ = t.data<int64_t>().data();
+    else
+      v.narrow_ = t.data<int32_t>().data();
+    return v;
+  }
+  int64_t size() const { return count_; }
+  int64_t operator[](int64_t i) const { return wide_ != nullptr ? wide_[i] : narrow_[i]; }
+
+ private:
+  int64_t count_ = 0;
+  const int64_t* wide_ = nullptr;
+  const int32_t* narrow_ = nullptr;
+};
+
 // A single integer.
 inline Result<int64_t> read_integer(const Tensor& t, const char* what) {
   VB_ASSIGN(const std::vector<int64_t> values, read_integers(t, what, 1));

@@ -113,35 +113,57 @@ Strides label_strides(const Tensor& t, const Labels& own, const Labels& labels) 
   return strides;
 }
 
+// The next products of the elements that the walks stand at, from the left, each rounded.
+template <class T>
+class Terms {
+ public:
+  Terms(std::span<const Tensor> inputs, std::span<StridedWalk> walks)
+      : inputs_(inputs), walks_(walks) {}
+  Compute<T> operator()() {
+    Compute<T> product = next(0);
+    for (size_t t = 1; t < inputs_.size(); ++t) product = multiply_of(product, next(t));
+    return product;
+  }
+
+ private:
+  Compute<T> next(size_t t) {
+    const Compute<T> v = load(inputs_[t].data<T>()[walks_[t].offset()]);
+    walks_[t].next();
+    return v;
+  }
+  std::span<const Tensor> inputs_;
+  std::span<StridedWalk> walks_;
+};
+
 template <class T>
 Result<Tensors> contract(const Equation& e, std::span<const Tensor> inputs, const Shape& shape,
                          const Shape& summed) {
   using C = Compute<T>;
   VB_ASSIGN(Tensor y, Tensor::allocate(inputs[0].dtype(), shape));
   const int64_t k_size = summed.elements();
-  VB_TRY(Tensor::allocate(DType::f64, summed).status());
   const size_t last = inputs.size() - 1;
   parallel_for(y.elements(), 16, [&](int64_t from, int64_t to) {
-    std::vector<C> left(static_cast<size_t>(k_size)), right(left.size());
+    std::vector<StridedWalk> walks(inputs.size());
     for (int64_t i = from; i < to; ++i) {
       for (size_t t = 0; t <= last; ++t) {
         StridedWalk start(shape, label_strides(inputs[t], e.operands[t], e.output));
         start.seek(i);
-        StridedWalk walk(summed, label_strides(inputs[t], e.operands[t], e.summed), start.offset());
-        std::vector<C>& side = t == last && t > 0 ? right : left;
-        for (int64_t k = 0; k < k_size; ++k, walk.next()) {
-          const C v = load(inputs[t].data<T>()[walk.offset()]);
-          side[k] = t == 0 || t == last ? v : multiply_of(left[k], v);
-        }
+        walks[t] =
+            StridedWalk(summed, label_strides(inputs[t], e.operands[t], e.summed), start.offset());
       }
+      const std::span<StridedWalk> all(walks);
       C value;
-      if (last > 0)
-        value = ordered_dot(left.data(), right.data(), k_size);
-      else if constexpr (std::is_integral_v<C>)
-        value = static_cast<C>(ordered_sum<uint64_t>(
-            k_size, [&](int64_t k) { return static_cast<uint64_t>(left[k]); }));
-      else
-        value = ordered_sum<C>(k_size, [&](int64_t k) { return left[k]; });
+      if (last > 0) {
+        value = ordered_product<C>(k_size, Terms<T>(inputs.first(last), all.first(last)),
+                                   Terms<T>(inputs.last(1), all.last(1)));
+      } else {
+        Terms<T> next(inputs, all);
+        if constexpr (std::is_integral_v<C>)
+          value = static_cast<C>(ordered_sum<uint64_t>(
+              k_size, [&](int64_t) { return static_cast<uint64_t>(next()); }));
+        else
+          value = ordered_sum<C>(k_size, [&](int64_t) { return next(); });
+      }
       y.mutable_data<T>()[i] = store<T>(value);
     }
   });
@@ -167,9 +189,10 @@ uint64_t einsum_cost(const Node& node, std::span<const Tensor> inputs,
   if (!text.ok()) return 0;
   const Result<Equation> e = parse_equation(*text, inputs);
   if (!e.ok()) return 0;
-  uint64_t terms = 2;
-  for (int label : e->summed) terms *= static_cast<uint64_t>(e->size.at(label));
-  return terms * static_cast<uint64_t>(outputs[0].elements());
+  uint64_t terms = saturating_multiply(2, static_cast<uint64_t>(outputs[0].elements()));
+  for (int label : e->summed)
+    terms = saturating_multiply(terms, static_cast<uint64_t>(e->size.at(label)));
+  return terms;
 }
 
 constexpr OpDef kOps[] = {

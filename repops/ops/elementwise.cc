@@ -169,6 +169,27 @@ Result<Tensors> prelu(const Node&, std::span<const Tensor> inputs) {
 // --- any number of operands: combined from the first to the last in the computing type, stored
 // once ------------------------
 
+// Totals are in the computing type, a few at a time.
+template <class Op, class T>
+void combine(std::span<const Tensor> inputs, const Shape& shape, int64_t begin, int64_t end, T* y) {
+  std::array<Compute<T>, 256> total;
+  const auto size = static_cast<int64_t>(total.size());
+  for (; begin < end; begin += size) {
+    const int64_t count = std::min(size, end - begin);
+    for (size_t k = 0; k < inputs.size(); ++k) {
+      const T* x = inputs[k].data<T>().data();
+      StridedWalk walk(shape, broadcast_strides(inputs[k].shape(), shape));
+      walk.seek(begin);
+      for (int64_t i = 0; i < count; ++i, walk.next()) {
+        const Compute<T> v = load(x[walk.offset()]);
+        total[i] = k == 0 ? v : Op::apply(total[i], v);
+      }
+    }
+    for (int64_t i = 0; i < count; ++i)
+      y[begin + i] = store<T>(Op::finish(total[i], inputs.size()));
+  }
+}
+
 template <class Op>
 Result<Tensors> variadic(const Node&, std::span<const Tensor> inputs) {
   VB_TRY(same_types(inputs));
@@ -179,20 +200,17 @@ Result<Tensors> variadic(const Node&, std::span<const Tensor> inputs) {
   VB_ASSIGN(Tensor out, Tensor::allocate(inputs[0].dtype(), shape));
   return visit_number<Tensors>(inputs[0], [&](auto type) -> Result<Tensors> {
     using T = decltype(type);
-    using C = Compute<T>;
-    std::vector<C> total(static_cast<size_t>(shape.elements()));
-    for (size_t k = 0; k < inputs.size(); ++k) {
-      const T* x = inputs[k].data<T>().data();
-      for_each_element<1>(shape, {broadcast_strides(inputs[k].shape(), shape)},
-                          [&](int64_t i, const std::array<int64_t, 1>& at) {
-                            total[i] =
-                                k == 0 ? load(x[at[0]]) : Op::apply(total[i], load(x[at[0]]));
-                          });
-    }
     T* y = out.mutable_data<T>().data();
-    for (size_t i = 0; i < total.size(); ++i) y[i] = store<T>(Op::finish(total[i], inputs.size()));
+    parallel_for(shape.elements(), kElementGrain,
+                 [&](int64_t begin, int64_t end) { combine<Op, T>(inputs, shape, begin, end, y); });
     return Tensors{out};
   });
+}
+
+// One operation for each operand of each element.
+uint64_t variadic_cost(const Node&, std::span<const Tensor> inputs,
+                       std::span<const Tensor> outputs) {
+  return saturating_multiply(static_cast<uint64_t>(outputs[0].elements()), inputs.size());
 }
 
 struct Whole {
@@ -459,10 +477,10 @@ constexpr OpDef kOps[] = {
     {"", "Mod", 2, 2, 1, modulo},
     {"", "Pow", 2, 2, 1, power},
     {"", "PRelu", 2, 2, 1, prelu},
-    {"", "Max", 1, kVariadic, 1, variadic<Max>},
-    {"", "Min", 1, kVariadic, 1, variadic<Min>},
-    {"", "Sum", 1, kVariadic, 1, variadic<Sum>},
-    {"", "Mean", 1, kVariadic, 1, variadic<Mean>},
+    {"", "Max", 1, kVariadic, 1, variadic<Max>, variadic_cost},
+    {"", "Min", 1, kVariadic, 1, variadic<Min>, variadic_cost},
+    {"", "Sum", 1, kVariadic, 1, variadic<Sum>, variadic_cost},
+    {"", "Mean", 1, kVariadic, 1, variadic<Mean>, variadic_cost},
     {"", "Equal", 2, 2, 1, compare<Equal>},
     {"", "Less", 2, 2, 1, compare<Less>},
     {"", "LessOrEqual", 2, 2, 1, compare<LessOrEqual>},

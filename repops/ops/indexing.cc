@@ -1,6 +1,7 @@
 // Operators that read or write elements at places given by another tensor: the Gather and Scatter
 // families, OneHot, NonZero, Compress, Unique, ReverseSequence. Where several sources meet one
 // destination they are applied in ascending source index.
+#include <bit>
 #include <numeric>
 
 #include <verbatim/repops/ops/arithmetic.h>
@@ -10,23 +11,34 @@
 namespace verbatim {
 namespace {
 
-// Indices into a dimension, negative ones counted from the end, all checked.
-Result<std::vector<int64_t>> read_indices(const Tensor& t, int64_t dim) {
-  VB_ASSIGN(std::vector<int64_t> indices, read_integers(t, "indices"));
-  for (int64_t& i : indices) {
-    if (i < -dim || i >= dim)
-      return bad_input("index " + std::to_string(i) + " is outside " + std::to_string(dim));
-    if (i < 0) i += dim;
-  }
-  return indices;
+Status check_index(int64_t i, int64_t dim) {
+  if (i >= -dim && i < dim) return {};
+  return bad_input("index " + std::to_string(i) + " is outside " + std::to_string(dim));
 }
+
+// Indices into a dimension, negative ones counted from the end, all checked.
+class Indices {
+ public:
+  static Result<Indices> of(const Tensor& t, int64_t dim) {
+    VB_ASSIGN(const Integers values, Integers::of(t, "indices"));
+    for (int64_t i = 0; i < values.size(); ++i) VB_TRY(check_index(values[i], dim));
+    return Indices(values, dim);
+  }
+  int64_t size() const { return values_.size(); }
+  int64_t operator[](int64_t i) const { return values_[i] + (values_[i] < 0 ? dim_ : 0); }
+
+ private:
+  Indices(const Integers& values, int64_t dim) : values_(values), dim_(dim) {}
+  Integers values_;
+  int64_t dim_;
+};
 
 // Gather(data, indices; axis): [data before axis] + [indices] + [data after axis].
 Result<Tensors> gather(const Node& node, std::span<const Tensor> inputs) {
   const Tensor &x = inputs[0], &where = inputs[1];
   VB_ASSIGN(const int64_t a, node.attributes.get<int64_t>("axis", 0));
   VB_ASSIGN(const int axis, x.shape().axis(a));
-  VB_ASSIGN(const std::vector<int64_t> indices, read_indices(where, x.dim(axis)));
+  VB_ASSIGN(const Indices indices, Indices::of(where, x.dim(axis)));
   std::vector<int64_t> dims(x.shape().dims().begin(), x.shape().dims().begin() + axis);
   dims.insert(dims.end(), where.shape().dims().begin(), where.shape().dims().end());
   dims.insert(dims.end(), x.shape().dims().begin() + axis + 1, x.shape().dims().end());
@@ -37,8 +49,8 @@ Result<Tensors> gather(const Node& node, std::span<const Tensor> inputs) {
       x.shape().elements(axis + 1, x.rank()) * static_cast<int64_t>(size_of(x.dtype()));
   std::byte* y = out.mutable_bytes().data();
   for (int64_t outer = 0, n = x.shape().elements(0, axis); outer < n; ++outer)
-    for (int64_t i : indices) {
-      copy_bytes(y, x.bytes().data() + (outer * x.dim(axis) + i) * block, block);
+    for (int64_t i = 0; i < indices.size(); ++i) {
+      copy_bytes(y, x.bytes().data() + (outer * x.dim(axis) + indices[i]) * block, block);
       y += block;
     }
   return Tensors{out};
@@ -47,14 +59,14 @@ Result<Tensors> gather(const Node& node, std::span<const Tensor> inputs) {
 // For each index of `shape`, in row-major order: the offset in `data` of the same index with `axis`
 // replaced by indices[i].
 template <class F>
-void for_each_axis_index(const Shape& data, const Shape& shape, int axis,
-                         const std::vector<int64_t>& indices, F&& f) {
+void for_each_axis_index(const Shape& data, const Shape& shape, int axis, const Indices& indices,
+                         F&& f) {
   View view{strides_of(data), 0};
   const int64_t stride = view.strides[axis];
   view.strides[axis] = 0;
   StridedWalk walk(shape, view.strides);
-  for (size_t i = 0; i < indices.size(); ++i, walk.next())
-    f(static_cast<int64_t>(i), walk.offset() + indices[i] * stride);
+  for (int64_t i = 0; i < indices.size(); ++i, walk.next())
+    f(i, walk.offset() + indices[i] * stride);
 }
 
 Status check_axis_indices(const Tensor& data, const Tensor& indices, int axis) {
@@ -69,7 +81,7 @@ Result<Tensors> gather_elements(const Node& node, std::span<const Tensor> inputs
   VB_ASSIGN(const int64_t a, node.attributes.get<int64_t>("axis", 0));
   VB_ASSIGN(const int axis, x.shape().axis(a));
   VB_TRY(check_axis_indices(x, inputs[1], axis));
-  VB_ASSIGN(const std::vector<int64_t> indices, read_indices(inputs[1], x.dim(axis)));
+  VB_ASSIGN(const Indices indices, Indices::of(inputs[1], x.dim(axis)));
   VB_ASSIGN(Tensor out, Tensor::allocate(x.dtype(), inputs[1].shape()));
   std::byte* y = out.mutable_bytes().data();
   visit_width(size_of(x.dtype()), [&](auto width) {
@@ -97,29 +109,36 @@ class Scatter {
     return s;
   }
 
-  // targets[i] is where update i goes. With a reduction, 16-bit tensors are rounded once, at the
-  // end.
-  Result<Tensors> run(const Tensor& data, const Tensor& updates,
-                      const std::vector<int64_t>& targets) const {
+  // for_each_target(f) calls f(update, target) for every update, ascending. With a reduction,
+  // 16-bit tensors are rounded once, at the end.
+  template <class Targets>
+  Result<Tensors> run(const Tensor& data, const Tensor& updates, Targets for_each_target) const {
     VB_ASSIGN(Tensor out, Tensor::allocate(data.dtype(), data.shape()));
     if (reduction_ == "none") {
       copy_bytes(out.mutable_bytes().data(), data.bytes().data(),
                  static_cast<int64_t>(data.byte_size()));
+      std::byte* y = out.mutable_bytes().data();
       visit_width(size_of(data.dtype()), [&](auto width) {
-        for (size_t i = 0; i < targets.size(); ++i)
-          std::memcpy(out.mutable_bytes().data() + targets[i] * width,
-                      updates.bytes().data() + i * width, width);
+        for_each_target([&](int64_t update, int64_t target) {
+          std::memcpy(y + target * width, updates.bytes().data() + update * width, width);
+        });
       });
       return Tensors{out};
     }
     return visit_number<Tensors>(data, [&](auto type) -> Result<Tensors> {
       using T = decltype(type);
-      std::vector<Compute<T>> total;
-      for (T v : data.data<T>()) total.push_back(load(v));
-      for (size_t i = 0; i < targets.size(); ++i)
-        total[targets[i]] = combined(total[targets[i]], load(updates.data<T>()[i]));
+      using C = Compute<T>;
+      Tensor totals = out;
+      if constexpr (!std::is_same_v<T, C>) {
+        VB_ASSIGN(totals, Tensor::allocate(dtype_of<C>(), data.shape()));
+      }
+      C* total = totals.template mutable_data<C>().data();
+      for (int64_t i = 0; i < data.elements(); ++i) total[i] = load(data.data<T>()[i]);
+      for_each_target([&](int64_t update, int64_t target) {
+        total[target] = combined(total[target], load(updates.data<T>()[update]));
+      });
       T* y = out.mutable_data<T>().data();
-      for (size_t i = 0; i < total.size(); ++i) y[i] = store<T>(total[i]);
+      for (int64_t i = 0; i < out.elements(); ++i) y[i] = store<T>(total[i]);
       return Tensors{out};
     });
   }
@@ -143,19 +162,31 @@ Result<Tensors> scatter_elements(const Node& node, std::span<const Tensor> input
   VB_TRY(check_axis_indices(x, inputs[1], axis));
   if (!(updates.shape() == inputs[1].shape()))
     return bad_input("updates " + updates.describe() + " for indices " + inputs[1].describe());
-  VB_ASSIGN(std::vector<int64_t> targets, read_indices(inputs[1], x.dim(axis)));
-  std::vector<int64_t> offsets(targets.size());
-  for_each_axis_index(x.shape(), updates.shape(), axis, targets,
-                      [&](int64_t i, int64_t at) { offsets[i] = at; });
-  return scatter.run(x, updates, offsets);
+  VB_ASSIGN(const Indices indices, Indices::of(inputs[1], x.dim(axis)));
+  return scatter.run(x, updates, [&](auto f) {
+    for_each_axis_index(x.shape(), updates.shape(), axis, indices, f);
+  });
 }
 
 // Index tuples: the last dimension of `indices` names a place in dimensions [batch, batch + length)
 // of `data`; what lies behind is a block that moves together.
 struct Tuples {
-  std::vector<int64_t> offsets;  // in elements of data, one for each tuple
-  int length = 0;
+  int first = 0, length = 0;
   int64_t block = 1;
+  int64_t count = 0, per_batch = 0, batch_size = 0;
+  Shape data;
+  Strides strides{};
+  Integers flat;
+
+  // Where tuple i points, in elements of data.
+  int64_t offset(int64_t i) const {
+    int64_t at = i / per_batch * batch_size;
+    for (int j = 0; j < length; ++j) {
+      const int64_t index = flat[i * length + j];
+      at += (index < 0 ? index + data[first + j] : index) * strides[first + j];
+    }
+    return at;
+  }
 };
 
 Result<Tuples> read_tuples(const Tensor& data, const Tensor& indices, int64_t batch) {
@@ -167,29 +198,21 @@ Result<Tuples> read_tuples(const Tensor& data, const Tensor& indices, int64_t ba
     return mismatch();
   Tuples t;
   const int64_t length = indices.dim(indices.rank() - 1);
-  const int first = static_cast<int>(batch);
-  if (length > data.rank() - first) return mismatch();
+  t.first = static_cast<int>(batch);
+  if (length > data.rank() - t.first) return mismatch();
   t.length = static_cast<int>(length);
-  for (int i = 0; i < first; ++i)
+  for (int i = 0; i < t.first; ++i)
     if (indices.dim(i) != data.dim(i)) return mismatch();
-  t.block = data.shape().elements(first + t.length, data.rank());
-  VB_ASSIGN(const std::vector<int64_t> flat, read_integers(indices, "indices"));
-  const int64_t count = indices.shape().elements(0, indices.rank() - 1),
-                batches = data.shape().elements(0, first);
-  VB_TRY(Tensor::allocate(DType::i64, Shape{count}).status());
-  const int64_t per_batch = batches == 0 ? 0 : count / batches,
-                batch_size = data.shape().elements(first, data.rank());
-  const Strides strides = strides_of(data.shape());
-  for (int64_t i = 0; i < count; ++i) {
-    int64_t offset = i / per_batch * batch_size;
-    for (int j = 0; j < t.length; ++j) {
-      const int64_t dim = data.dim(first + j), index = flat[i * length + j];
-      if (index < -dim || index >= dim)
-        return bad_input("index " + std::to_string(index) + " is outside " + std::to_string(dim));
-      offset += (index < 0 ? index + dim : index) * strides[first + j];
-    }
-    t.offsets.push_back(offset);
-  }
+  t.block = data.shape().elements(t.first + t.length, data.rank());
+  VB_ASSIGN(t.flat, Integers::of(indices, "indices"));
+  for (int64_t i = 0; i < t.flat.size(); ++i)
+    VB_TRY(check_index(t.flat[i], data.dim(t.first + static_cast<int>(i % length))));
+  t.count = indices.shape().elements(0, indices.rank() - 1);
+  const int64_t batches = data.shape().elements(0, t.first);
+  t.per_batch = batches == 0 ? 0 : t.count / batches;
+  t.batch_size = data.shape().elements(t.first, data.rank());
+  t.data = data.shape();
+  t.strides = strides_of(t.data);
   return t;
 }
 
@@ -204,8 +227,9 @@ Result<Tensors> gather_nd(const Node& node, std::span<const Tensor> inputs) {
   VB_ASSIGN(Tensor out, Tensor::allocate(x.dtype(), shape));
   const int64_t width = static_cast<int64_t>(size_of(x.dtype()));
   std::byte* y = out.mutable_bytes().data();
-  for (int64_t offset : t.offsets) {
-    copy_bytes(y, x.bytes().data() + offset * width, t.block * width);
+  if (out.elements() == 0) return Tensors{out};
+  for (int64_t i = 0; i < t.count; ++i) {
+    copy_bytes(y, x.bytes().data() + t.offset(i) * width, t.block * width);
     y += t.block * width;
   }
   return Tensors{out};
@@ -220,10 +244,9 @@ Result<Tensors> scatter_nd(const Node& node, std::span<const Tensor> inputs) {
   dims.insert(dims.end(), x.shape().dims().begin() + t.length, x.shape().dims().end());
   if (!std::ranges::equal(dims, updates.shape().dims()))
     return bad_input("updates " + updates.describe() + " for indices " + where.describe());
-  std::vector<int64_t> targets;
-  for (int64_t offset : t.offsets)
-    for (int64_t i = 0; i < t.block; ++i) targets.push_back(offset + i);
-  return scatter.run(x, updates, targets);
+  return scatter.run(x, updates, [&](auto f) {
+    for (int64_t i = 0; i < updates.elements(); ++i) f(i, t.offset(i / t.block) + i % t.block);
+  });
 }
 
 // TensorScatter(past, update, write_indices?; axis, mode): writes update into a copy of a cache,
@@ -239,15 +262,16 @@ Result<Tensors> tensor_scatter(const Node& node, std::span<const Tensor> inputs)
     fits = i == axis ? updates.dim(i) <= x.dim(i) : updates.dim(i) == x.dim(i);
   if (!fits) return bad_input("update " + updates.describe() + " for " + x.describe());
   if (updates.elements() == 0) return Tensors{x};
-  std::vector<int64_t> starts(static_cast<size_t>(x.dim(0)), 0);
-  if (inputs.size() > 2 && inputs[2].defined()) {
-    VB_ASSIGN(starts, read_integers(inputs[2], "write_indices", x.dim(0)));
+  const bool given = inputs.size() > 2 && inputs[2].defined();
+  Integers starts;
+  if (given) {
+    VB_ASSIGN(starts, Integers::of(inputs[2], "write_indices"));
+    if (starts.size() != x.dim(0)) return bad_input("write_indices " + inputs[2].describe());
   }
-  if (static_cast<int64_t>(starts.size()) != x.dim(0))
-    return bad_input("write_indices " + inputs[2].describe());
-  for (int64_t s : starts)
-    if (s < 0 || s > x.dim(axis) || (mode == "linear" && s + updates.dim(axis) > x.dim(axis)))
-      return bad_input("write index " + std::to_string(s) + " for " + x.describe());
+  for (int64_t i = 0; i < starts.size(); ++i)
+    if (starts[i] < 0 || starts[i] > x.dim(axis) ||
+        (mode == "linear" && starts[i] + updates.dim(axis) > x.dim(axis)))
+      return bad_input("write index " + std::to_string(starts[i]) + " for " + x.describe());
   VB_ASSIGN(Tensor out, Tensor::allocate(x.dtype(), x.shape()));
   copy_bytes(out.mutable_bytes().data(), x.bytes().data(), static_cast<int64_t>(x.byte_size()));
   const int64_t block =
@@ -255,7 +279,7 @@ Result<Tensors> tensor_scatter(const Node& node, std::span<const Tensor> inputs)
   const int64_t per_batch = x.shape().elements(1, axis), positions = updates.dim(axis);
   for (int64_t i = 0; i < updates.shape().elements(0, axis); ++i)
     for (int64_t p = 0; p < positions; ++p) {
-      const int64_t at = (starts[i / per_batch] + p) % x.dim(axis);
+      const int64_t start = given ? starts[i / per_batch] : 0, at = (start + p) % x.dim(axis);
       copy_bytes(out.mutable_bytes().data() + (i * x.dim(axis) + at) * block,
                  updates.bytes().data() + (i * positions + p) * block, block);
     }
@@ -265,19 +289,13 @@ Result<Tensors> tensor_scatter(const Node& node, std::span<const Tensor> inputs)
 // --- others
 // -----------------------------------------------------------------------------------------------------------------
 
-// The values of a tensor of any numeric type as int64: floating ones truncated, as Cast does.
-Result<std::vector<int64_t>> as_integers(const Tensor& t) {
-  return visit_number<std::vector<int64_t>>(t, [&](auto type) -> Result<std::vector<int64_t>> {
-    using T = decltype(type);
-    std::vector<int64_t> values;
-    for (T v : t.data<T>()) {
-      if constexpr (std::is_integral_v<T>)
-        values.push_back(static_cast<int64_t>(v));
-      else
-        values.push_back(saturate<int64_t>(static_cast<double>(load(v))));
-    }
-    return values;
-  });
+// A value of any numeric type as int64: floating ones truncated, as Cast does.
+template <class T>
+int64_t as_integer(T v) {
+  if constexpr (std::is_integral_v<T>)
+    return static_cast<int64_t>(v);
+  else
+    return saturate<int64_t>(static_cast<double>(load(v)));
 }
 
 // OneHot(indices, depth, values; axis): values = [off, on]; indices outside [-depth, depth) give
@@ -286,48 +304,56 @@ Result<Tensors> one_hot(const Node& node, std::span<const Tensor> inputs) {
   const Tensor &where = inputs[0], &values = inputs[2];
   VB_ASSIGN(const int64_t a, node.attributes.get<int64_t>("axis", -1));
   VB_ASSIGN(const int axis, where.shape().axis(a, true));
-  VB_ASSIGN(const std::vector<int64_t> depths, as_integers(inputs[1]));
-  if (depths.size() != 1 || values.elements() != 2)
+  if (inputs[1].elements() != 1 || values.elements() != 2)
     return bad_input("depth " + inputs[1].describe() + ", values " + values.describe());
-  const int64_t depth = depths[0];
-  VB_ASSIGN(const std::vector<int64_t> indices, as_integers(where));
+  VB_ASSIGN(const int64_t depth,
+            visit_number<int64_t>(inputs[1], [&](auto type) -> Result<int64_t> {
+              return as_integer(inputs[1].data<decltype(type)>()[0]);
+            }));
   std::vector<int64_t> dims = dims_of(where);
   dims.insert(dims.begin() + axis, depth);
   VB_ASSIGN(const Shape shape, Shape::of(dims));
   VB_ASSIGN(Tensor out, Tensor::allocate(values.dtype(), shape));
   const int64_t inner = where.shape().elements(axis, where.rank());
   std::byte* y = out.mutable_bytes().data();
-  visit_width(size_of(values.dtype()), [&](auto width) {
-    for (int64_t i = 0; i < out.elements(); ++i)
-      std::memcpy(y + i * width, values.bytes().data(), width);
-    for (size_t i = 0; i < indices.size(); ++i) {
-      if (indices[i] < -depth || indices[i] >= depth) continue;
-      const int64_t index = indices[i] < 0 ? indices[i] + depth : indices[i],
-                    n = static_cast<int64_t>(i);
-      std::memcpy(y + ((n / inner * depth + index) * inner + n % inner) * width,
-                  values.bytes().data() + width, width);
-    }
+  return visit_number<Tensors>(where, [&](auto type) -> Result<Tensors> {
+    using T = decltype(type);
+    visit_width(size_of(values.dtype()), [&](auto width) {
+      for (int64_t i = 0; i < out.elements(); ++i)
+        std::memcpy(y + i * width, values.bytes().data(), width);
+      for (int64_t i = 0; i < where.elements(); ++i) {
+        const int64_t given = as_integer(where.data<T>()[i]);
+        if (given < -depth || given >= depth) continue;
+        const int64_t index = given < 0 ? given + depth : given;
+        std::memcpy(y + ((i / inner * depth + index) * inner + i % inner) * width,
+                    values.bytes().data() + width, width);
+      }
+    });
+    return Tensors{out};
   });
-  return Tensors{out};
 }
 
 // NonZero(x): the indices of elements other than zero, [rank, count], in row-major order. -0 is
 // zero.
 Result<Tensors> non_zero(const Node&, std::span<const Tensor> inputs) {
   const Tensor& x = inputs[0];
-  std::vector<int64_t> found;
-  visit_dtype<bool>(x.dtype(), false, [&](auto type) {
-    using T = decltype(type);
-    for (int64_t i = 0; i < x.elements(); ++i)
-      if (load(x.data<T>()[i]) != 0) found.push_back(i);
-    return true;
-  });
-  const auto count = static_cast<int64_t>(found.size());
-  VB_ASSIGN(Tensor out, Tensor::allocate(DType::i64, Shape{x.rank(), count}));
-  const Strides strides = strides_of(x.shape());
-  int64_t* y = out.mutable_data<int64_t>().data();
-  for (int d = 0; d < x.rank(); ++d)
-    for (int64_t i = 0; i < count; ++i) *y++ = found[i] / strides[d] % x.dim(d);
+  Tensor out;
+  const Status status =
+      visit_dtype<Status>(x.dtype(), internal_error("undefined tensor"), [&](auto type) -> Status {
+        const auto values = x.data<decltype(type)>();
+        const auto nonzero = [](auto v) { return load(v) != 0; };
+        const int64_t count = std::ranges::count_if(values, nonzero);
+        VB_ASSIGN(out, Tensor::allocate(DType::i64, Shape{x.rank(), count}));
+        const Strides strides = strides_of(x.shape());
+        int64_t* y = out.mutable_data<int64_t>().data();
+        for (int64_t i = 0, found = 0; i < x.elements(); ++i) {
+          if (!nonzero(values[i])) continue;
+          for (int d = 0; d < x.rank(); ++d) y[d * count + found] = i / strides[d] % x.dim(d);
+          ++found;
+        }
+        return {};
+      });
+  VB_TRY(status);
   return Tensors{out};
 }
 
@@ -372,12 +398,10 @@ Result<Tensors> reverse_sequence(const Node& node, std::span<const Tensor> input
   if (x.rank() < 2 || (batch_axis != 0 && batch_axis != 1) || time_axis != 1 - batch_axis)
     return bad_input("batch_axis " + std::to_string(batch_axis) + ", time_axis " +
                      std::to_string(time_axis) + " for " + x.describe());
-  VB_ASSIGN(const std::vector<int64_t> lengths,
-            read_integers(inputs[1], "sequence_lens", x.dim(static_cast<int>(batch_axis))));
+  VB_ASSIGN(const Integers lengths, Integers::of(inputs[1], "sequence_lens"));
   const int64_t batches = x.dim(static_cast<int>(batch_axis)),
                 times = x.dim(static_cast<int>(time_axis));
-  if (static_cast<int64_t>(lengths.size()) != batches)
-    return bad_input("sequence_lens " + inputs[1].describe());
+  if (lengths.size() != batches) return bad_input("sequence_lens " + inputs[1].describe());
   VB_ASSIGN(Tensor out, Tensor::allocate(x.dtype(), x.shape()));
   const int64_t block = x.shape().elements(2, x.rank()) * static_cast<int64_t>(size_of(x.dtype()));
   if (out.elements() == 0) return Tensors{out};
@@ -405,26 +429,50 @@ int compare(T a, T b) {
   return static_cast<int>(nan_x) - static_cast<int>(nan_y);
 }
 
-// The distinct ones of `count` slices of `size` elements, as groups of slice numbers, ascending in
-// each group.
+// The order of the slices data[i * size, (i + 1) * size).
 template <class T>
-std::vector<std::vector<int64_t>> group_equal(const T* data, int64_t count, int64_t size,
-                                              bool sorted) {
-  const auto order = [&](int64_t a, int64_t b) {
-    for (int64_t i = 0; i < size; ++i)
-      if (const int c = compare(data[a * size + i], data[b * size + i]); c != 0) return c;
-    return 0;
+int compare_slices(const T* data, int64_t size, int64_t a, int64_t b) {
+  for (int64_t i = 0; i < size; ++i)
+    if (const int c = compare(data[a * size + i], data[b * size + i]); c != 0) return c;
+  return 0;
+}
+
+// What Unique tells of `count` slices: for each distinct one where it stands first and how often it
+// occurs, and for each slice which of them it is.
+struct Distinct {
+  Tensor first, inverse, counts;
+};
+
+template <class T>
+Result<Distinct> find_distinct(const T* data, int64_t count, int64_t size, bool sorted) {
+  VB_ASSIGN(Tensor order_tensor, Tensor::allocate(DType::i64, Shape{count}));
+  const std::span<int64_t> order = order_tensor.mutable_data<int64_t>();
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::sort(order, [&](int64_t a, int64_t b) {
+    const int c = compare_slices(data, size, a, b);
+    return c != 0 ? c < 0 : a < b;
+  });
+  // Equal slices are now runs, each beginning with its first occurrence.
+  const auto starts_run = [&](int64_t i) {
+    return i == 0 || compare_slices(data, size, order[i - 1], order[i]) != 0;
   };
-  std::vector<int64_t> numbers(static_cast<size_t>(count));
-  std::iota(numbers.begin(), numbers.end(), 0);
-  std::ranges::stable_sort(numbers, [&](int64_t a, int64_t b) { return order(a, b) < 0; });
-  std::vector<std::vector<int64_t>> groups;
-  for (int64_t n : numbers) {
-    if (groups.empty() || order(groups.back().front(), n) != 0) groups.emplace_back();
-    groups.back().push_back(n);
+  int64_t distinct = 0;
+  for (int64_t i = 0; i < count; ++i) distinct += starts_run(i);
+  Distinct d;
+  VB_ASSIGN(d.first, Tensor::allocate(DType::i64, Shape{distinct}));
+  VB_ASSIGN(d.counts, Tensor::zeros(DType::i64, Shape{distinct}));
+  VB_ASSIGN(d.inverse, Tensor::allocate(DType::i64, Shape{count}));
+  const std::span<int64_t> first = d.first.mutable_data<int64_t>();
+  for (int64_t i = 0, run = 0; i < count; ++i)
+    if (starts_run(i)) first[run++] = order[i];
+  if (!sorted) std::ranges::sort(first);
+  for (int64_t i = 0, run = -1, at = 0; i < count; ++i) {
+    if (starts_run(i))
+      at = sorted ? ++run : std::ranges::lower_bound(first, order[i]) - first.begin();
+    d.inverse.mutable_data<int64_t>()[order[i]] = at;
+    ++d.counts.mutable_data<int64_t>()[at];
   }
-  if (!sorted) std::ranges::sort(groups, {}, [](const auto& g) { return g.front(); });
-  return groups;
+  return d;
 }
 
 // Unique(x; axis?, sorted): distinct elements (or slices along the axis), first occurrences,
@@ -456,42 +504,48 @@ Result<Tensors> unique(const Node& node, std::span<const Tensor> inputs) {
   copy_strided(front_shape, slices, {strides_of(front_shape), 0}, x, view);
 
   const int64_t count = x.dim(axis), size = front_shape.elements(1, front_shape.rank());
-  std::vector<std::vector<int64_t>> groups;
-  visit_dtype<bool>(x.dtype(), false, [&](auto type) {
-    groups = group_equal(slices.data<decltype(type)>().data(), count, size, sorted != 0);
-    return true;
-  });
+  Distinct found;
+  VB_TRY(
+      visit_dtype<Status>(x.dtype(), internal_error("undefined tensor"), [&](auto type) -> Status {
+        VB_ASSIGN(found,
+                  find_distinct(slices.data<decltype(type)>().data(), count, size, sorted != 0));
+        return {};
+      }));
 
-  const auto distinct = static_cast<int64_t>(groups.size());
+  const std::span<const int64_t> first = found.first.data<int64_t>();
   std::vector<int64_t> dims = dims_of(x);
-  dims[axis] = distinct;
+  dims[axis] = found.first.elements();
   VB_ASSIGN(const Shape shape, Shape::of(dims));
   VB_ASSIGN(Tensor out, Tensor::allocate(x.dtype(), shape));
-  std::vector<int64_t> first, inverse(static_cast<size_t>(count)), counts;
   View target{strides_of(shape), 0}, source{dense, 0};
   dims[axis] = 1;
   VB_ASSIGN(const Shape slice, Shape::of(dims));
-  for (int64_t g = 0; g < distinct; ++g) {
-    first.push_back(groups[g].front());
-    counts.push_back(static_cast<int64_t>(groups[g].size()));
-    for (int64_t n : groups[g]) inverse[n] = g;
-    target.offset = g * target.strides[axis];
-    source.offset = groups[g].front() * dense[axis];
+  for (size_t g = 0; g < first.size(); ++g) {
+    target.offset = static_cast<int64_t>(g) * target.strides[axis];
+    source.offset = first[g] * dense[axis];
     copy_strided(slice, out, target, x, source);
   }
-  VB_ASSIGN(Tensor first_tensor, Tensor::from<int64_t>(Shape{distinct}, first));
-  VB_ASSIGN(Tensor inverse_tensor, Tensor::from<int64_t>(Shape{count}, inverse));
-  VB_ASSIGN(Tensor counts_tensor, Tensor::from<int64_t>(Shape{distinct}, counts));
-  return Tensors{out, first_tensor, inverse_tensor, counts_tensor};
+  return Tensors{out, found.first, found.inverse, found.counts};
+}
+
+// A sort of the slices, and its comparisons of their elements.
+uint64_t unique_cost(const Node&, std::span<const Tensor> inputs, std::span<const Tensor>) {
+  const auto n = static_cast<uint64_t>(inputs[0].elements());
+  return saturating_multiply(n, 3 + 3 * static_cast<uint64_t>(std::bit_width(n)));
 }
 
 constexpr OpDef kOps[] = {
-    {"", "Gather", 2, 2, 1, gather},        {"", "GatherElements", 2, 2, 1, gather_elements},
-    {"", "GatherND", 2, 2, 1, gather_nd},   {"", "ScatterElements", 3, 3, 1, scatter_elements},
-    {"", "ScatterND", 3, 3, 1, scatter_nd}, {"", "TensorScatter", 2, 3, 1, tensor_scatter},
-    {"", "OneHot", 3, 3, 1, one_hot},       {"", "NonZero", 1, 1, 1, non_zero},
-    {"", "Compress", 2, 2, 1, compress},    {"", "ReverseSequence", 2, 2, 1, reverse_sequence},
-    {"", "Unique", 1, 1, 4, unique},
+    {"", "Gather", 2, 2, 1, gather},
+    {"", "GatherElements", 2, 2, 1, gather_elements},
+    {"", "GatherND", 2, 2, 1, gather_nd},
+    {"", "ScatterElements", 3, 3, 1, scatter_elements},
+    {"", "ScatterND", 3, 3, 1, scatter_nd},
+    {"", "TensorScatter", 2, 3, 1, tensor_scatter},
+    {"", "OneHot", 3, 3, 1, one_hot},
+    {"", "NonZero", 1, 1, 1, non_zero},
+    {"", "Compress", 2, 2, 1, compress},
+    {"", "ReverseSequence", 2, 2, 1, reverse_sequence},
+    {"", "Unique", 1, 1, 4, unique, unique_cost},
 };
 
 }  // namespace

@@ -26,35 +26,42 @@ Result<Tensors> negative_log_likelihood(const Node& node, std::span<const Tensor
   const int64_t classes = x.dim(1), inner = x.shape().elements(2, x.rank());
   if (weight.defined() && (weight.dtype() != x.dtype() || !(weight.shape() == Shape{classes})))
     return bad_input("weight " + weight.describe() + " for " + x.describe());
-  VB_ASSIGN(const std::vector<int64_t> labels, read_integers(target, "target"));
+  VB_ASSIGN(const Integers labels, Integers::of(target, "target"));
+  const auto skipped = [&](int64_t i) { return ignores && labels[i] == ignored; };
+  for (int64_t i = 0; i < labels.size(); ++i)
+    if (!skipped(i) && (labels[i] < 0 || labels[i] >= classes))
+      return bad_input("target " + std::to_string(labels[i]) + " of " + std::to_string(classes));
   VB_ASSIGN(Tensor y, Tensor::allocate(x.dtype(), reduction == "none" ? target.shape() : Shape{}));
   return visit_float<Tensors>(x, [&](auto type) -> Result<Tensors> {
     using T = decltype(type);
     using C = Compute<T>;
-    const auto count = static_cast<int64_t>(labels.size());
-    std::vector<C> loss(labels.size()), weights(labels.size());
-    for (int64_t i = 0; i < count; ++i) {
-      if (ignores && labels[i] == ignored) continue;
-      if (labels[i] < 0 || labels[i] >= classes)
-        return bad_input("target " + std::to_string(labels[i]) + " of " + std::to_string(classes));
-      weights[i] = weight.defined() ? load(weight.data<T>()[labels[i]]) : C{1};
-      loss[i] =
-          -(load(x.data<T>()[(i / inner * classes + labels[i]) * inner + i % inner]) * weights[i]);
-    }
+    const auto weight_of = [&](int64_t i) {
+      if (skipped(i)) return C{0};
+      return weight.defined() ? load(weight.data<T>()[labels[i]]) : C{1};
+    };
+    const auto loss = [&](int64_t i) {
+      if (skipped(i)) return C{0};
+      const C v = load(x.data<T>()[(i / inner * classes + labels[i]) * inner + i % inner]);
+      return -(v * weight_of(i));
+    };
     if (reduction == "none") {
-      for (int64_t i = 0; i < count; ++i) y.mutable_data<T>()[i] = store<T>(loss[i]);
+      for (int64_t i = 0; i < labels.size(); ++i) y.mutable_data<T>()[i] = store<T>(loss(i));
       return Tensors{y};
     }
-    C total = ordered_sum<C>(count, [&](int64_t i) { return loss[i]; });
-    if (reduction == "mean")
-      total = total / ordered_sum<C>(count, [&](int64_t i) { return weights[i]; });
+    C total = ordered_sum<C>(labels.size(), loss);
+    if (reduction == "mean") total = total / ordered_sum<C>(labels.size(), weight_of);
     y.mutable_data<T>()[0] = store<T>(total);
     return Tensors{y};
   });
 }
 
+// One operation for each target.
+uint64_t loss_cost(const Node&, std::span<const Tensor> inputs, std::span<const Tensor>) {
+  return static_cast<uint64_t>(inputs[1].elements());
+}
+
 constexpr OpDef kOps[] = {
-    {"", "NegativeLogLikelihoodLoss", 2, 3, 1, negative_log_likelihood},
+    {"", "NegativeLogLikelihoodLoss", 2, 3, 1, negative_log_likelihood, loss_cost},
 };
 
 }  // namespace

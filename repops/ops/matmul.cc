@@ -2,9 +2,9 @@
 
 #include <vector>
 
-#include <verbatim/core/parallel.h>
 #include <verbatim/repops/ops/arithmetic.h>
 #include <verbatim/repops/ops/registry.h>
+#include <verbatim/repops/ops/strided.h>
 
 namespace verbatim {
 namespace {
@@ -20,12 +20,13 @@ void product(const T* a, const T* b, T* out, int64_t m_size, int64_t n_size, int
   });
 }
 
+// The rows x columns matrix at x, transposed. Scratch as large as an operand is not asked for as a
+// tensor: a backend that prepared its weights asks for none either.
 template <class T>
-std::vector<T> transposed(const T* x, int64_t rows, int64_t columns) {
-  std::vector<T> out(static_cast<size_t>(rows * columns));
+void transpose(const T* x, int64_t rows, int64_t columns, std::vector<T>& out) {
+  out.resize(static_cast<size_t>(rows * columns));
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t c = 0; c < columns; ++c) out[c * rows + r] = x[r * columns + c];
-  return out;
 }
 
 // Calls f with the C++ type of a product's operands.
@@ -89,10 +90,15 @@ Result<Tensors> linear(const Node&, std::span<const Tensor> inputs) {
 }
 
 struct BatchedShape {
-  std::vector<int64_t> batch;  // broadcast batch dimensions
+  Shape batch;               // broadcast batch dimensions
+  Strides a_index, b_index;  // which matrix of each operand an entry of the batch uses
   int64_t m = 1, n = 1, k = 1;
-  std::vector<int64_t> a_index, b_index;  // which matrix of each operand a batch entry uses
 };
+
+// The dimensions of `t` before its matrix.
+Result<Shape> batch_of(const Tensor& t) {
+  return Shape::of(t.shape().dims().first(static_cast<size_t>(std::max(0, t.rank() - 2))));
+}
 
 // NumPy's matmul rules: vectors gain a unit dimension, batch dimensions broadcast.
 Result<BatchedShape> batched_shape(const Tensor& a, const Tensor& b) {
@@ -102,38 +108,14 @@ Result<BatchedShape> batched_shape(const Tensor& a, const Tensor& b) {
   s.n = b.rank() == 1 ? 1 : b.dim(b.rank() - 1);
   s.k = a.dim(a.rank() - 1);
   const int64_t b_k = b.rank() == 1 ? b.dim(0) : b.dim(b.rank() - 2);
-  const auto mismatch = [&] {
+  VB_ASSIGN(const Shape a_batch, batch_of(a));
+  VB_ASSIGN(const Shape b_batch, batch_of(b));
+  const Result<Shape> batch = broadcast(a_batch, b_batch);
+  if (s.k != b_k || !batch.ok())
     return bad_input("shapes " + a.describe() + " and " + b.describe() + " do not multiply");
-  };
-  if (s.k != b_k) return mismatch();
-  const int a_batch = std::max(0, a.rank() - 2), b_batch = std::max(0, b.rank() - 2),
-            rank = std::max(a_batch, b_batch);
-  const auto dim = [](const Tensor& t, int batch, int rank, int i) {
-    return i < rank - batch ? int64_t{1} : t.dim(i - (rank - batch));
-  };
-  int64_t count = 1;
-  for (int i = 0; i < rank; ++i) {
-    const int64_t da = dim(a, a_batch, rank, i), db = dim(b, b_batch, rank, i);
-    if (da != db && da != 1 && db != 1) return mismatch();
-    s.batch.push_back(da == 1 ? db : da);
-    VB_ASSIGN(count, checked_multiply(count, s.batch.back()));
-  }
-  if (count > int64_t{1} << 32)
-    return over_limit("MatMul of " + std::to_string(count) + " matrices");
-  for (int64_t flat = 0; flat < count; ++flat) {
-    int64_t rest = flat, ia = 0, ib = 0, a_stride = 1, b_stride = 1;
-    for (int i = rank - 1; i >= 0; --i) {
-      const int64_t index = rest % s.batch[i];
-      rest /= s.batch[i];
-      const int64_t da = dim(a, a_batch, rank, i), db = dim(b, b_batch, rank, i);
-      ia += (da == 1 ? 0 : index) * a_stride;
-      ib += (db == 1 ? 0 : index) * b_stride;
-      a_stride *= da;
-      b_stride *= db;
-    }
-    s.a_index.push_back(ia);
-    s.b_index.push_back(ib);
-  }
+  s.batch = *batch;
+  s.a_index = broadcast_strides(a_batch, s.batch);
+  s.b_index = broadcast_strides(b_batch, s.batch);
   return s;
 }
 
@@ -142,21 +124,24 @@ Result<Tensors> matmul(const Node&, std::span<const Tensor> inputs) {
   const Tensor &a = inputs[0], &b = inputs[1];
   VB_TRY(same_types(inputs));
   VB_ASSIGN(const BatchedShape s, batched_shape(a, b));
-  std::vector<int64_t> dims = s.batch;
+  std::vector<int64_t> dims(s.batch.dims().begin(), s.batch.dims().end());
   if (a.rank() > 1) dims.push_back(s.m);
   if (b.rank() > 1) dims.push_back(s.n);
   VB_ASSIGN(const Shape shape, Shape::of(dims));
   VB_ASSIGN(Tensor out, Tensor::allocate(a.dtype(), shape));
   return visit_product_type(a, [&](auto type) -> Result<Tensors> {
     using T = decltype(type);
+    if (out.elements() == 0) return Tensors{out};
     int64_t last_b = -1;
     std::vector<T> b_rows;
-    for (size_t i = 0; i < s.a_index.size(); ++i) {
-      if (s.b_index[i] != last_b)
-        b_rows = transposed(b.data<T>().data() + s.b_index[i] * s.k * s.n, s.k, s.n);
-      last_b = s.b_index[i];
-      product(a.data<T>().data() + s.a_index[i] * s.m * s.k, b_rows.data(),
-              out.mutable_data<T>().data() + i * s.m * s.n, s.m, s.n, s.k);
+    StridedWalk a_walk(s.batch, s.a_index), b_walk(s.batch, s.b_index);
+    T* y = out.mutable_data<T>().data();
+    for (int64_t i = 0, n = s.batch.elements(); i < n; ++i, a_walk.next(), b_walk.next()) {
+      if (b_walk.offset() != last_b)
+        transpose(b.data<T>().data() + b_walk.offset() * s.k * s.n, s.k, s.n, b_rows);
+      last_b = b_walk.offset();
+      product(a.data<T>().data() + a_walk.offset() * s.m * s.k, b_rows.data(), y + i * s.m * s.n,
+              s.m, s.n, s.k);
     }
     return Tensors{out};
   });
@@ -164,8 +149,8 @@ Result<Tensors> matmul(const Node&, std::span<const Tensor> inputs) {
 
 // The element of c that broadcasts (from the right, as NumPy does) to row m, column n of an [M, N]
 // result.
-Result<std::pair<int64_t, int64_t>> broadcast_strides(const Tensor& c, int64_t m_size,
-                                                      int64_t n_size) {
+Result<std::pair<int64_t, int64_t>> matrix_strides(const Tensor& c, int64_t m_size,
+                                                   int64_t n_size) {
   const int64_t columns = c.rank() > 0 ? c.dim(c.rank() - 1) : 1,
                 rows = c.rank() > 1 ? c.dim(0) : 1;
   if (c.rank() > 2 || (columns != 1 && columns != n_size) || (rows != 1 && rows != m_size))
@@ -192,7 +177,7 @@ Result<Tensors> gemm(const Node& node, std::span<const Tensor> inputs) {
   const bool has_c = inputs.size() > 2 && inputs[2].defined();
   std::pair<int64_t, int64_t> strides;
   if (has_c) {
-    VB_ASSIGN(strides, broadcast_strides(inputs[2], m_size, n_size));
+    VB_ASSIGN(strides, matrix_strides(inputs[2], m_size, n_size));
   }
   VB_ASSIGN(Tensor out, Tensor::allocate(a.dtype(), Shape{m_size, n_size}));
   return visit_product_type(a, [&](auto type) -> Result<Tensors> {
@@ -200,20 +185,20 @@ Result<Tensors> gemm(const Node& node, std::span<const Tensor> inputs) {
     using C = Compute<T>;
     const T *pa = a.data<T>().data(), *pb = b.data<T>().data(),
             *pc = has_c ? inputs[2].data<T>().data() : nullptr;
-    const std::vector<T> a_rows =
-        trans_a ? transposed(pa, k_size, m_size) : std::vector<T>(pa, pa + m_size * k_size);
-    const std::vector<T> b_rows =
-        trans_b ? std::vector<T>(pb, pb + n_size * k_size) : transposed(pb, k_size, n_size);
+    std::vector<T> a_scratch, b_scratch;  // only what is not in K-major order is copied
+    if (trans_a) transpose(pa, k_size, m_size, a_scratch);
+    if (!trans_b) transpose(pb, k_size, n_size, b_scratch);
+    const T *a_rows = trans_a ? a_scratch.data() : pa, *b_rows = trans_b ? pb : b_scratch.data();
     T* y = out.mutable_data<T>().data();
     for (int64_t m = 0; m < m_size; ++m) {
       for (int64_t n = 0; n < n_size; ++n) {
         // 16-bit tensors are rounded once, at the end; the steps in between are binary32.
-        C v = ordered_dot(a_rows.data() + m * k_size, b_rows.data() + n * k_size, k_size);
-        if (alpha != 1.0f) v = static_cast<C>(v * real_to<C>(alpha));
+        C v = ordered_dot(a_rows + m * k_size, b_rows + n * k_size, k_size);
+        if (alpha != 1.0f) v = multiply_of(v, real_to<C>(alpha));
         if (pc != nullptr) {
           C c = load(pc[m * strides.first + n * strides.second]);
-          if (beta != 1.0f) c = static_cast<C>(c * real_to<C>(beta));
-          v = static_cast<C>(v + c);
+          if (beta != 1.0f) c = multiply_of(c, real_to<C>(beta));
+          v = add_of(v, c);
         }
         y[m * n_size + n] = store<T>(v);
       }
@@ -223,19 +208,21 @@ Result<Tensors> gemm(const Node& node, std::span<const Tensor> inputs) {
 }
 
 uint64_t linear_cost(const Node&, std::span<const Tensor> inputs, std::span<const Tensor> outputs) {
-  return static_cast<uint64_t>(outputs[0].elements()) *
-         static_cast<uint64_t>(2 * inputs[1].dim(1) + (inputs.size() > 2 ? 1 : 0));
+  return saturating_multiply(
+      static_cast<uint64_t>(outputs[0].elements()),
+      static_cast<uint64_t>(2 * inputs[1].dim(1) + (inputs.size() > 2 ? 1 : 0)));
 }
 uint64_t matmul_cost(const Node&, std::span<const Tensor> inputs, std::span<const Tensor> outputs) {
   const int rank = inputs[0].rank();  // 0 where a referee asks before anybody checked the shapes
-  return static_cast<uint64_t>(outputs[0].elements()) * 2 *
-         static_cast<uint64_t>(rank == 0 ? 1 : inputs[0].dim(rank - 1));
+  return saturating_multiply(2 * static_cast<uint64_t>(outputs[0].elements()),
+                             static_cast<uint64_t>(rank == 0 ? 1 : inputs[0].dim(rank - 1)));
 }
 uint64_t gemm_cost(const Node& node, std::span<const Tensor> inputs,
                    std::span<const Tensor> outputs) {
   const Result<int64_t> trans_a = node.attributes.get<int64_t>("transA", 0);
   const int64_t k_size = inputs[0].dim(trans_a.ok() && *trans_a ? 0 : 1);
-  return static_cast<uint64_t>(outputs[0].elements()) * static_cast<uint64_t>(2 * k_size + 3);
+  return saturating_multiply(static_cast<uint64_t>(outputs[0].elements()),
+                             static_cast<uint64_t>(2 * k_size + 3));
 }
 
 constexpr OpDef kOps[] = {

@@ -13,18 +13,19 @@
 
 namespace verbatim {
 
-template <class T>
-Compute<T> ordered_dot(const T* a, const T* b, int64_t k_size) {
-  using C = Compute<T>;
+// left() and right() give the next value of each operand, k ascending.
+template <class C, class Left, class Right>
+C ordered_product(int64_t k_size, Left left, Right right) {
   C total = 0;
   for (int64_t begin = 0; begin < k_size; begin += kProductBlock) {
     const int64_t end = std::min(begin + kProductBlock, k_size);
     C acc = 0;
     for (int64_t k = begin; k < end; ++k) {
+      const C a = left(), b = right();
       if constexpr (std::is_integral_v<C>)
-        acc = wrapping_multiply_add(load(a[k]), load(b[k]), acc);
+        acc = wrapping_multiply_add(a, b, acc);
       else
-        acc = fma_of(load(a[k]), load(b[k]), acc);
+        acc = fma_of(a, b, acc);
     }
     if constexpr (std::is_integral_v<C>)
       total = wrapping_multiply_add(acc, C{1}, total);
@@ -32,6 +33,12 @@ Compute<T> ordered_dot(const T* a, const T* b, int64_t k_size) {
       total = begin == 0 ? acc : total + acc;
   }
   return total;
+}
+
+template <class T>
+Compute<T> ordered_dot(const T* a, const T* b, int64_t k_size) {
+  return ordered_product<Compute<T>>(
+      k_size, [&] { return load(*a++); }, [&] { return load(*b++); });
 }
 
 }  // namespace verbatim

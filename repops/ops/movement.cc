@@ -288,34 +288,39 @@ Result<Tensors> slice(const Node&, std::span<const Tensor> inputs) {
   return Tensors{out};
 }
 
-// A new tensor whose element at (i_0, i_1, ...) is data's at (source[0][i_0], source[1][i_1], ...),
+// A new tensor whose element at (i_0, i_1, ...) is data's at (source(0, i_0), source(1, i_1), ...),
 // or `fill` where any is -1.
-Result<Tensor> remapped(const Tensor& x, const Shape& shape,
-                        const std::vector<std::vector<int64_t>>& source,
-                        std::span<const std::byte> fill) {
+template <class Source>
+Result<Tensor> remapped(const Tensor& x, const Shape& shape, std::span<const std::byte> fill,
+                        Source source) {
   VB_ASSIGN(Tensor out, Tensor::allocate(x.dtype(), shape));
   const Strides strides = strides_of(x.shape());
   const size_t width = size_of(x.dtype());
   std::byte* y = out.mutable_bytes().data();
-  std::array<int64_t, kMaxRank> index{};
-  for (int64_t i = 0, n = shape.elements(); i < n; ++i, y += width) {
-    int64_t offset = 0;
-    bool inside = true;
-    for (int d = 0; d < shape.rank(); ++d) {
-      const int64_t s = source[d][index[d]];
-      inside = inside && s >= 0;
-      offset += s * strides[d];
-    }
-    std::memcpy(y, inside ? x.bytes().data() + offset * static_cast<int64_t>(width) : fill.data(),
-                width);
-    for (int d = shape.rank() - 1; d >= 0 && ++index[d] == shape[d]; --d) index[d] = 0;
-  }
+  std::array<int64_t, kMaxRank> at{};  // the offset that each dimension adds, or -1
+  walk_indices(
+      shape,
+      [&](int d, int64_t index) {
+        const int64_t s = source(d, index);
+        at[d] = s < 0 ? -1 : s * strides[d];
+      },
+      [&](int64_t i) {
+        int64_t offset = 0;
+        bool inside = true;
+        for (int d = 0; d < shape.rank(); ++d) {
+          inside = inside && at[d] >= 0;
+          offset += at[d];
+        }
+        std::memcpy(y + static_cast<size_t>(i) * width,
+                    inside ? x.bytes().data() + static_cast<size_t>(offset) * width : fill.data(),
+                    width);
+      });
   return out;
 }
 
 // Which element of a dimension of size n stands at position p of the padded one; -1 for the
 // constant.
-int64_t padded_source(const std::string& mode, int64_t p, int64_t n) {
+int64_t padded_source(std::string_view mode, int64_t p, int64_t n) {
   if (p >= 0 && p < n) return p;
   if (mode == "constant") return -1;
   if (mode == "edge") return p < 0 ? 0 : n - 1;
@@ -363,16 +368,9 @@ Result<Tensors> pad(const Node& node, std::span<const Tensor> inputs) {
       return bad_input("cannot extend " + x.describe() + " by mode " + mode);
   }
   VB_ASSIGN(const Shape shape, Shape::of(dims));
-  if (shape.elements() == 0) {
-    VB_ASSIGN(Tensor out, Tensor::allocate(x.dtype(), shape));
-    return Tensors{out};
-  }
-  VB_TRY(Tensor::allocate(x.dtype(), shape).status());
-  std::vector<std::vector<int64_t>> source(dims.size());
-  for (int d = 0; d < shape.rank(); ++d)
-    for (int64_t i = 0; i < shape[d]; ++i)
-      source[d].push_back(padded_source(mode, i - before[d], x.dim(d)));
-  VB_ASSIGN(Tensor out, remapped(x, shape, source, fill));
+  VB_ASSIGN(Tensor out, remapped(x, shape, fill, [&](int d, int64_t i) {
+              return padded_source(mode, i - before[d], x.dim(d));
+            }));
   return Tensors{out};
 }
 
@@ -401,13 +399,10 @@ Result<Tensors> center_crop_pad(const Node& node, std::span<const Tensor> inputs
         target[i] >= x.dim(axis) ? (target[i] - x.dim(axis)) / 2 : -((x.dim(axis) - target[i]) / 2);
   }
   VB_ASSIGN(const Shape shape, Shape::of(dims));
-  VB_ASSIGN(Tensor out, Tensor::zeros(x.dtype(), shape));
-  if (shape.elements() == 0) return Tensors{out};
-  std::vector<std::vector<int64_t>> source(dims.size());
-  for (int d = 0; d < shape.rank(); ++d)
-    for (int64_t i = 0; i < shape[d]; ++i)
-      source[d].push_back(padded_source("constant", i - before[d], x.dim(d)));
-  VB_ASSIGN(out, remapped(x, shape, source, std::array<std::byte, 8>{}));
+  constexpr std::array<std::byte, 8> kZero{};
+  VB_ASSIGN(Tensor out, remapped(x, shape, kZero, [&](int d, int64_t i) {
+              return padded_source("constant", i - before[d], x.dim(d));
+            }));
   return Tensors{out};
 }
 
@@ -422,12 +417,7 @@ Result<Tensors> tile(const Node&, std::span<const Tensor> inputs) {
     VB_ASSIGN(dims[i], checked_multiply(dims[i], repeats[i]));
   }
   VB_ASSIGN(const Shape shape, Shape::of(dims));
-  VB_ASSIGN(Tensor out, Tensor::allocate(x.dtype(), shape));
-  if (shape.elements() == 0) return Tensors{out};
-  std::vector<std::vector<int64_t>> source(dims.size());
-  for (int d = 0; d < shape.rank(); ++d)
-    for (int64_t i = 0; i < shape[d]; ++i) source[d].push_back(i % x.dim(d));
-  VB_ASSIGN(out, remapped(x, shape, source, {}));
+  VB_ASSIGN(Tensor out, remapped(x, shape, {}, [&](int d, int64_t i) { return i % x.dim(d); }));
   return Tensors{out};
 }
 

@@ -2,10 +2,10 @@
 // rounded; sums are ordered sums.
 #include <vector>
 
-#include <verbatim/core/parallel.h>
 #include <verbatim/repops/ops/arithmetic.h>
 #include <verbatim/repops/ops/number.h>
 #include <verbatim/repops/ops/registry.h>
+#include <verbatim/repops/ops/strided.h>
 #include <verbatim/repops/ops/sum.h>
 #include <verbatim/repops/unary.h>
 
@@ -31,14 +31,16 @@ void for_each_vector(const Tensor& x, Tensor& y, int axis, Row row) {
                 outer = x.shape().elements(0, axis);
   const T* in = x.data<T>().data();
   T* out = y.mutable_data<T>().data();
-  parallel_for(outer * inner, 16, [&](int64_t from, int64_t to) {
-    for (int64_t v = from; v < to; ++v) {
-      const int64_t base = v / inner * length * inner + v % inner;
-      row(
-          length, [&](int64_t i) { return load(in[base + i * inner]); },
-          [&](int64_t i, Compute<T> value) { out[base + i * inner] = store<T>(value); });
-    }
-  });
+  const int64_t scratch = length * static_cast<int64_t>(sizeof(Compute<T>));
+  parallel_for(
+      outer * inner, scratch_grain(outer * inner, 16, scratch), [&](int64_t from, int64_t to) {
+        for (int64_t v = from; v < to; ++v) {
+          const int64_t base = v / inner * length * inner + v % inner;
+          row(
+              length, [&](int64_t i) { return load(in[base + i * inner]); },
+              [&](int64_t i, Compute<T> value) { out[base + i * inner] = store<T>(value); });
+        }
+      });
 }
 
 Result<int> vector_axis(const Node& node, const Tensor& x) {
@@ -117,7 +119,8 @@ Result<Tensors> layer_normalization(const Node& node, std::span<const Tensor> in
     const int64_t g_step = gamma.defined() && gamma.elements() > 1,
                   b_step = beta.defined() && beta.elements() > 1;
     T* py = y.mutable_data<T>().data();
-    parallel_for(rows.count, 16, [&](int64_t from, int64_t to) {
+    const int64_t scratch = rows.size * static_cast<int64_t>(sizeof(C));
+    parallel_for(rows.count, scratch_grain(rows.count, 16, scratch), [&](int64_t from, int64_t to) {
       std::vector<C> d(static_cast<size_t>(rows.size));
       for (int64_t r = from; r < to; ++r) {
         const T* row = px + r * rows.size;

@@ -42,16 +42,19 @@ Status pool(const Tensor& x, const Window& w, Tensor& y, F f) {
   const int64_t positions = w.outputs(), pixels = w.inputs();
   const T* px = x.data<T>().data();
   T* py = y.mutable_data<T>().data();
-  parallel_for(y.elements(), 64, [&](int64_t from, int64_t to) {
-    std::vector<Compute<T>> taps;
-    for (int64_t i = from; i < to; ++i) {
-      taps.clear();
-      w.for_each_tap(i % positions, [&](int64_t, int64_t offset) {
-        taps.push_back(load(px[i / positions * pixels + offset]));
-      });
-      py[i] = store<T>(f(std::span<const Compute<T>>(taps), i % positions));
-    }
-  });
+  const int64_t scratch = std::min(w.taps(), pixels) * static_cast<int64_t>(sizeof(Compute<T>));
+  parallel_for(y.elements(), scratch_grain(y.elements(), 64, scratch),
+               [&](int64_t from, int64_t to) {
+                 std::vector<Compute<T>> taps;
+                 taps.reserve(static_cast<size_t>(std::min(w.taps(), pixels)));
+                 for (int64_t i = from; i < to; ++i) {
+                   taps.clear();
+                   w.for_each_tap(i % positions, [&](int64_t, int64_t offset) {
+                     taps.push_back(load(px[i / positions * pixels + offset]));
+                   });
+                   py[i] = store<T>(f(std::span<const Compute<T>>(taps), i % positions));
+                 }
+               });
   return {};
 }
 
@@ -163,7 +166,7 @@ Result<Tensors> max_unpool(const Node& node, std::span<const Tensor> inputs) {
   const Tensor &x = inputs[0], &indices = inputs[1];
   if (!(indices.shape() == x.shape()) || x.rank() < 3)
     return bad_input("indices " + indices.describe() + " for " + x.describe());
-  VB_ASSIGN(const std::vector<int64_t> places, read_integers(indices, "indices"));
+  VB_ASSIGN(const Integers places, Integers::of(indices, "indices"));
   VB_ASSIGN(const Window w,
             pool_window(node, x));  // checks the attributes; its output size is of no use here
   std::vector<int64_t> natural = {x.dim(0), x.dim(1)};
@@ -181,7 +184,7 @@ Result<Tensors> max_unpool(const Node& node, std::span<const Tensor> inputs) {
   VB_ASSIGN(Tensor y, Tensor::zeros(x.dtype(), shape));
   const Strides from = strides_of(natural_shape), to = strides_of(shape);
   const auto width = static_cast<int64_t>(size_of(x.dtype()));
-  for (size_t i = 0; i < places.size(); ++i) {
+  for (int64_t i = 0; i < places.size(); ++i) {
     int64_t at = 0;
     bool inside = places[i] >= 0 && places[i] < natural_shape.elements();
     for (int d = 0; inside && d < shape.rank(); ++d) {
@@ -191,8 +194,7 @@ Result<Tensors> max_unpool(const Node& node, std::span<const Tensor> inputs) {
     }
     if (!inside)
       return bad_input("index " + std::to_string(places[i]) + " is outside " + shape.to_string());
-    copy_bytes(y.mutable_bytes().data() + at * width,
-               x.bytes().data() + static_cast<int64_t>(i) * width, width);
+    copy_bytes(y.mutable_bytes().data() + at * width, x.bytes().data() + i * width, width);
   }
   return Tensors{y};
 }
@@ -207,10 +209,7 @@ uint64_t pool_cost(const Node& node, std::span<const Tensor> inputs,
   for (size_t i = 0; i < kernel->size() && i + 2 < static_cast<size_t>(inputs[0].rank()); ++i)
     taps *= static_cast<uint64_t>(std::clamp<int64_t>(
         (*kernel)[i], 1, std::max<int64_t>(1, inputs[0].dim(static_cast<int>(i) + 2))));
-  // Taps are at most the input's elements, so the product is known to fit only in 128 bits.
-  const auto total =
-      static_cast<unsigned __int128>(taps) * static_cast<uint64_t>(outputs[0].elements());
-  return static_cast<uint64_t>(std::min<unsigned __int128>(total, UINT64_MAX));
+  return saturating_multiply(taps, static_cast<uint64_t>(outputs[0].elements()));
 }
 
 constexpr OpDef kOps[] = {

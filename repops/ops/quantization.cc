@@ -181,9 +181,10 @@ Result<Tensor> centred(const Tensor& codes, const Tensor& zero) {
   });
 }
 
-// A vector [n] as [n, 1, 1, ...] so that it broadcasts along the first of `rank` dimensions.
+// A vector [n] as [n, 1, 1, ...] so that it broadcasts along the first of `rank` dimensions, where
+// there is one.
 Result<Tensor> along_first(const Tensor& t, int rank) {
-  if (!t.defined() || t.rank() != 1 || t.elements() == 1) return t;
+  if (rank < 1 || !t.defined() || t.rank() != 1 || t.elements() == 1) return t;
   std::vector<int64_t> dims(static_cast<size_t>(rank), 1);
   dims[0] = t.elements();
   VB_ASSIGN(const Shape shape, Shape::of(dims));
@@ -276,7 +277,7 @@ Result<Tensors> quantized_convolution(const Node& node, std::span<const Tensor> 
 }
 
 uint64_t matmul_cost(uint64_t k, const Tensor& y) {
-  return 2 * k * static_cast<uint64_t>(y.elements());
+  return saturating_multiply(2 * k, static_cast<uint64_t>(y.elements()));
 }
 uint64_t matmul_integer_cost(const Node&, std::span<const Tensor> inputs,
                              std::span<const Tensor> outputs) {

@@ -1,5 +1,6 @@
 // Reductions, prefix sums, and selection along an axis. Several reduced axes are flattened
 // row-major; sums follow sum.h.
+#include <bit>
 #include <numeric>
 #include <vector>
 
@@ -153,7 +154,9 @@ Result<Tensors> reduce_as(const Tensor& x, const Reduction& r) {
   const int64_t size = r.reduced.elements();
   const T* px = x.data<T>().data();
   T* y = out.mutable_data<T>().data();
-  parallel_for(out.elements(), std::max<int64_t>(1, kElementGrain / std::max<int64_t>(size, 1)),
+  const int64_t grain = std::max<int64_t>(1, kElementGrain / std::max<int64_t>(size, 1)),
+                scratch = size * static_cast<int64_t>(sizeof(Compute<T>));
+  parallel_for(out.elements(), scratch_grain(out.elements(), grain, scratch),
                [&](int64_t begin, int64_t end) {
                  std::vector<Compute<T>> row(static_cast<size_t>(size));
                  StridedWalk start(r.kept, strides);
@@ -283,13 +286,16 @@ Result<Tensors> top_k(const Node& node, std::span<const Tensor> inputs) {
   const Lines from = lines_of(x.shape(), axis), to = lines_of(shape, axis);
   return visit_number<Tensors>(x, [&](auto type) -> Result<Tensors> {
     using T = decltype(type);
-    std::vector<int64_t> order(static_cast<size_t>(from.size));
+    VB_ASSIGN(Tensor order_tensor, Tensor::allocate(DType::i64, Shape{from.size}));
+    const std::span<int64_t> order = order_tensor.mutable_data<int64_t>();
     for (int64_t line = 0; line < from.count; ++line) {
       const T* v = x.data<T>().data() + from.offset(line);
       std::iota(order.begin(), order.end(), 0);
-      std::ranges::stable_sort(order, [&](int64_t i, int64_t j) {
+      std::ranges::sort(order, [&](int64_t i, int64_t j) {
         const auto p = load(v[i * from.stride]), q = load(v[j * from.stride]);
-        if (p != p || q != q) return p == p && q != q;
+        const bool nan_p = p != p, nan_q = q != q;
+        if (nan_p != nan_q) return nan_q;
+        if (nan_p || p == q) return i < j;
         return largest != 0 ? p > q : p < q;
       });
       for (int64_t i = 0; i < k; ++i) {
@@ -300,6 +306,12 @@ Result<Tensors> top_k(const Node& node, std::span<const Tensor> inputs) {
     }
     return Tensors{values, indices};
   });
+}
+
+// A sort of each line.
+uint64_t top_k_cost(const Node&, std::span<const Tensor> inputs, std::span<const Tensor>) {
+  const auto n = static_cast<uint64_t>(inputs[0].elements());
+  return saturating_multiply(n, 1 + 2 * static_cast<uint64_t>(std::bit_width(n)));
 }
 
 struct Plus {
@@ -360,7 +372,7 @@ constexpr OpDef kOps[] = {
     {"", "ArgMax", 1, 1, 1, arg_extreme<true>, reduce_cost},
     {"", "ArgMin", 1, 1, 1, arg_extreme<false>, reduce_cost},
     {"", "Hardmax", 1, 1, 1, hardmax},
-    {"", "TopK", 2, 2, 2, top_k, reduce_cost},
+    {"", "TopK", 2, 2, 2, top_k, top_k_cost},
     {"", "CumSum", 2, 2, 1, cumulate<Plus>},
     {"", "CumProd", 2, 2, 1, cumulate<Times>},
 };

@@ -4,6 +4,7 @@
 // Along an axis an element is acc = +0; acc = fma(weight, x, acc) over its taps, ascending. Taps
 // beyond the edge read the edge. Between axes values stay in the computing type. Nearest moves
 // bytes.
+#include <numeric>
 #include <vector>
 
 #include <verbatim/repops/ops/arithmetic.h>
@@ -14,12 +15,19 @@
 namespace verbatim {
 namespace {
 
+// Antialiasing widens a kernel by at most this factor.
+constexpr double kGreatestShrink = 65536;
+
 struct Settings {
   std::string mode, transform, nearest;
   bool antialias = false, exclude_outside = false;
   double cubic = -0.75;
   float extrapolation = 0;
 };
+
+constexpr std::string_view kTransforms[] = {
+    "half_pixel",    "pytorch_half_pixel",   "asymmetric",        "tf_half_pixel_for_nn",
+    "align_corners", "half_pixel_symmetric", "tf_crop_and_resize"};
 
 Result<Settings> read_settings(const Node& node) {
   const Attributes& a = node.attributes;
@@ -40,6 +48,8 @@ Result<Settings> read_settings(const Node& node) {
                                            "ceil"};
   if (std::ranges::find(kNearest, s.nearest) == std::end(kNearest))
     return bad_input("nearest_mode '" + s.nearest + "'");
+  if (std::ranges::find(kTransforms, s.transform) == std::end(kTransforms))
+    return bad_input("coordinate_transformation_mode '" + s.transform + "'");
   return s;
 }
 
@@ -50,7 +60,7 @@ struct Axis {
 };
 
 // Where output position i lies on the input's axis.
-Result<double> coordinate(const Settings& s, const Axis& a, int64_t i) {
+double coordinate(const Settings& s, const Axis& a, int64_t i) {
   const double x = static_cast<double>(i), in = static_cast<double>(a.input), wanted = a.scale * in;
   if (s.transform == "half_pixel") return (x + 0.5) / a.scale - 0.5;
   if (s.transform == "pytorch_half_pixel") return wanted == 1 ? -0.5 : (x + 0.5) / a.scale - 0.5;
@@ -59,21 +69,15 @@ Result<double> coordinate(const Settings& s, const Axis& a, int64_t i) {
   if (s.transform == "align_corners") return wanted == 1 ? 0.0 : x * (in - 1) / (wanted - 1);
   if (s.transform == "half_pixel_symmetric")
     return in / 2 * (1 - static_cast<double>(a.output) / wanted) + (x + 0.5) / a.scale - 0.5;
-  if (s.transform == "tf_crop_and_resize")
-    return a.output > 1 ? a.roi_begin * (in - 1) + x * (a.roi_end - a.roi_begin) * (in - 1) /
-                                                       static_cast<double>(a.output - 1)
-                        : 0.5 * (a.roi_begin + a.roi_end) * (in - 1);
-  return bad_input("coordinate_transformation_mode '" + s.transform + "'");
+  // tf_crop_and_resize
+  return a.output > 1 ? a.roi_begin * (in - 1) + x * (a.roi_end - a.roi_begin) * (in - 1) /
+                                                     static_cast<double>(a.output - 1)
+                      : 0.5 * (a.roi_begin + a.roi_end) * (in - 1);
 }
 
 struct Tap {
   int64_t index;
   double weight;
-};
-
-struct Taps {
-  std::vector<Tap> taps;
-  bool outside = false;  // the extrapolation value instead
 };
 
 // Keys' kernel.
@@ -90,23 +94,41 @@ double nearest_position(const Settings& s, double x) {
   return s.nearest == "round_prefer_floor" ? ceiling_of(x - 0.5) : floor_of(x + 0.5);
 }
 
-// The taps of one output position at coordinate x.
-Taps taps_at(const Settings& s, const Axis& a, double x) {
-  Taps t;
-  const double last = static_cast<double>(a.input - 1);
-  if (s.transform == "tf_crop_and_resize" && !(x >= 0 && x <= last)) {
-    t.outside = true;
-    t.taps.push_back({0, 1});
-    return t;
+// An axis of which every position stays where it is.
+bool kept(const Settings& s, const Axis& a) {
+  return a.input == a.output && a.scale == 1 && s.transform != "tf_crop_and_resize";
+}
+
+// Whether position x of the axis is beyond the operand and has the extrapolation value.
+bool is_outside(const Settings& s, const Axis& a, double x) {
+  return s.transform == "tf_crop_and_resize" && !(x >= 0 && x <= static_cast<double>(a.input - 1));
+}
+
+// A coordinate far outside reads the edge all the same; clamping it keeps indices small.
+double clamp_coordinate(const Axis& a, double x) {
+  const double bound = 4.0 * static_cast<double>(a.input + 3);
+  return is_nan(x) ? 0 : std::clamp(x, -bound, bound);
+}
+
+// The input position that output position i of an axis reads where nothing is interpolated.
+int64_t nearest_source(const Settings& s, const Axis& a, int64_t i) {
+  if (kept(s, a)) return i;
+  const double x = coordinate(s, a, i);
+  if (is_outside(s, a, x)) return 0;
+  const double at = nearest_position(s, clamp_coordinate(a, x));
+  return std::clamp<int64_t>(static_cast<int64_t>(at), 0, a.input - 1);
+}
+
+// The taps of output position i.
+void find_taps(const Settings& s, const Axis& a, int64_t i, std::vector<Tap>& taps) {
+  taps.clear();
+  const double at = coordinate(s, a, i);
+  if (kept(s, a) || is_outside(s, a, at)) {
+    taps.push_back({kept(s, a) ? i : 0, 1});
+    return;
   }
-  // A coordinate far outside reads the edge all the same; clamping it keeps indices small.
-  x = is_nan(x) ? 0 : std::clamp(x, -4.0 * (last + 4), 4.0 * (last + 4));
-  if (s.mode == "nearest") {
-    t.taps.push_back(
-        {std::clamp<int64_t>(static_cast<int64_t>(nearest_position(s, x)), 0, a.input - 1), 1});
-    return t;
-  }
-  const double base = floor_of(x), ratio = x - base, radius = s.mode == "linear" ? 1 : 2;
+  const double x = clamp_coordinate(a, at), base = floor_of(x), ratio = x - base,
+               radius = s.mode == "linear" ? 1 : 2;
   // Antialiasing widens the kernel where the axis shrinks.
   const double shrink = s.antialias ? std::min(a.scale, 1.0) : 1.0;
   const auto first = static_cast<int64_t>(floor_of(-radius / shrink)) + 1, end = 2 - first;
@@ -117,12 +139,11 @@ Taps taps_at(const Settings& s, const Axis& a, double x) {
                                        : cubic_weight(distance, s.cubic);
     const int64_t index = static_cast<int64_t>(base) + j;
     if (s.exclude_outside && (index < 0 || index >= a.input)) weight = 0;
-    t.taps.push_back({std::clamp<int64_t>(index, 0, a.input - 1), weight});
+    taps.push_back({std::clamp<int64_t>(index, 0, a.input - 1), weight});
     sum += weight;
   }
   if (s.antialias || s.exclude_outside)
-    for (Tap& tap : t.taps) tap.weight /= sum;
-  return t;
+    for (Tap& tap : taps) tap.weight /= sum;
 }
 
 // --- sizes
@@ -207,68 +228,75 @@ Result<std::vector<Axis>> plan_axes(const Node& node, std::span<const Tensor> in
 // One axis of a row-major array of computing type: outer x a.input x inner becomes outer x a.output
 // x inner.
 template <class C>
-std::vector<C> resize_axis(const std::vector<C>& x, const std::vector<Taps>& taps, int64_t outer,
-                           int64_t input, int64_t inner) {
-  std::vector<C> y;
-  y.reserve(static_cast<size_t>(outer * inner) * taps.size());
-  for (int64_t o = 0; o < outer; ++o)
-    for (const Taps& t : taps)
+void resize_axis(const Settings& s, const Axis& a, const C* x, C* y, int64_t outer, int64_t inner) {
+  std::vector<Tap> taps;
+  for (int64_t p = 0; p < a.output; ++p) {
+    find_taps(s, a, p, taps);
+    for (int64_t o = 0; o < outer; ++o)
       for (int64_t i = 0; i < inner; ++i) {
         C acc = 0;
-        for (const Tap& tap : t.taps)
-          acc = fma_of(static_cast<C>(tap.weight), x[(o * input + tap.index) * inner + i], acc);
-        y.push_back(acc);
+        for (const Tap& tap : taps)
+          acc = fma_of(static_cast<C>(tap.weight), x[(o * a.input + tap.index) * inner + i], acc);
+        y[(o * a.output + p) * inner + i] = acc;
       }
-  return y;
+  }
 }
 
 // Nearest: each output element is one input element.
-Result<Tensor> resize_nearest(const Tensor& x, const Shape& shape,
-                              const std::vector<std::vector<Taps>>& taps) {
+Result<Tensor> resize_nearest(const Settings& s, const Tensor& x, const Shape& shape,
+                              std::span<const Axis> axes) {
   VB_ASSIGN(Tensor y, Tensor::allocate(x.dtype(), shape));
   const Strides strides = strides_of(x.shape());
   const size_t width = size_of(x.dtype());
-  std::array<int64_t, kMaxRank> index{};
-  for (int64_t i = 0, n = shape.elements(); i < n; ++i) {
-    int64_t at = 0;
-    for (int d = 0; d < shape.rank(); ++d) at += taps[d][index[d]].taps[0].index * strides[d];
-    std::memcpy(y.mutable_bytes().data() + i * width, x.bytes().data() + at * width, width);
-    for (int d = shape.rank() - 1; d >= 0 && ++index[d] == shape[d]; --d) index[d] = 0;
-  }
+  std::array<int64_t, kMaxRank> at{};  // the offset that each dimension adds
+  walk_indices(
+      shape, [&](int d, int64_t index) { at[d] = nearest_source(s, axes[d], index) * strides[d]; },
+      [&](int64_t i) {
+        const int64_t from = std::accumulate(at.begin(), at.end(), int64_t{0});
+        std::memcpy(y.mutable_bytes().data() + static_cast<size_t>(i) * width,
+                    x.bytes().data() + static_cast<size_t>(from) * width, width);
+      });
   return y;
 }
 
 template <class T>
-Result<Tensor> resize_smooth(const Tensor& x, const Shape& shape,
-                             const std::vector<std::vector<Taps>>& taps) {
+Result<Tensor> resize_smooth(const Settings& s, const Tensor& x, const Shape& shape,
+                             std::span<const Axis> axes) {
   using C = Compute<T>;
-  std::vector<C> values;
-  for (T v : x.data<T>()) values.push_back(load(v));
+  VB_ASSIGN(Tensor values, Tensor::allocate(dtype_of<C>(), x.shape()));
+  std::ranges::transform(x.data<T>(), values.mutable_data<C>().begin(), load<T>);
   for (int d = shape.rank() - 1; d >= 0; --d) {
     // Axes before d still have their input size, those after it their output size.
     const int64_t outer = x.shape().elements(0, d), inner = shape.elements(d + 1, shape.rank());
     VB_TRY(checked_multiply(outer, shape.elements(d, shape.rank())).status());
     VB_ASSIGN(const Shape between, Shape::of(std::array{outer, shape[d], inner}));
-    VB_TRY(Tensor::allocate(dtype_of<C>(), between).status());
-    values = resize_axis(values, taps[d], outer, x.dim(d), inner);
+    VB_ASSIGN(Tensor next, Tensor::allocate(dtype_of<C>(), between));
+    resize_axis(s, axes[d], values.data<C>().data(), next.mutable_data<C>().data(), outer, inner);
+    values = next;
   }
   VB_ASSIGN(Tensor y, Tensor::allocate(x.dtype(), shape));
-  for (size_t i = 0; i < values.size(); ++i) y.mutable_data<T>()[i] = store<T>(values[i]);
+  std::ranges::transform(values.data<C>(), y.mutable_data<T>().begin(), store<T>);
   return y;
 }
 
 // Where any axis is outside its region of interest, the extrapolation value.
-Status extrapolate(const Settings& s, const std::vector<std::vector<Taps>>& taps, Tensor& y) {
+Status extrapolate(const Settings& s, std::span<const Axis> axes, Tensor& y) {
   if (s.transform != "tf_crop_and_resize") return {};
   return visit_number<bool>(y,
                             [&](auto type) -> Result<bool> {
                               using T = decltype(type);
-                              const Strides strides = strides_of(y.shape());
-                              for (int64_t i = 0; i < y.elements(); ++i)
-                                for (int d = 0; d < y.rank(); ++d)
-                                  if (taps[d][i / strides[d] % y.dim(d)].outside)
-                                    y.mutable_data<T>()[i] =
-                                        store<T>(real_to<Compute<T>>(s.extrapolation));
+                              T* out = y.mutable_data<T>().data();
+                              const T value = store<T>(real_to<Compute<T>>(s.extrapolation));
+                              std::array<bool, kMaxRank> outside{};
+                              walk_indices(
+                                  y.shape(),
+                                  [&](int d, int64_t i) {
+                                    outside[d] = is_outside(s, axes[d], coordinate(s, axes[d], i));
+                                  },
+                                  [&](int64_t i) {
+                                    if (std::ranges::find(outside, true) != outside.end())
+                                      out[i] = value;
+                                  });
                               return true;
                             })
       .status();
@@ -282,33 +310,39 @@ Result<Tensors> resize(const Node& node, std::span<const Tensor> inputs) {
   std::vector<int64_t> dims;
   for (const Axis& a : axes) dims.push_back(a.output);
   VB_ASSIGN(const Shape shape, Shape::of(dims));
-  VB_ASSIGN(Tensor y, Tensor::allocate(x.dtype(), shape));
-  if (y.elements() == 0) return Tensors{y};
-  std::vector<std::vector<Taps>> taps(axes.size());
-  for (size_t d = 0; d < axes.size(); ++d) {
-    const Axis& a = axes[d];
-    if (s.antialias && !(a.scale * 65536 > 1))
+  for (const Axis& a : axes)
+    if (s.antialias && !(a.scale * kGreatestShrink > 1))
       return over_limit("a scale of " + std::to_string(a.scale) + " with antialiasing");
-    const bool kept = a.input == a.output && a.scale == 1 && s.transform != "tf_crop_and_resize";
-    for (int64_t i = 0; i < a.output; ++i) {
-      VB_ASSIGN(const double at, coordinate(s, a, i));
-      taps[d].push_back(kept ? Taps{{{i, 1}}, false} : taps_at(s, a, at));
-    }
-  }
-  if (s.mode == "nearest") {
-    VB_ASSIGN(y, resize_nearest(x, shape, taps));
+  Tensor y;
+  if (s.mode == "nearest" || shape.elements() == 0) {
+    VB_ASSIGN(y, resize_nearest(s, x, shape, axes));
   } else {
-    const Result<Tensor> smooth = visit_float<Tensor>(
-        x, [&](auto type) { return resize_smooth<decltype(type)>(x, shape, taps); });
-    if (!smooth.ok()) return smooth.status();
-    y = *smooth;
+    VB_ASSIGN(y, visit_float<Tensor>(x, [&](auto type) {
+                return resize_smooth<decltype(type)>(s, x, shape, axes);
+              }));
   }
-  VB_TRY(extrapolate(s, taps, y));
+  VB_TRY(extrapolate(s, axes, y));
   return Tensors{y};
 }
 
+// Two operations for each tap of each element, as if every pass were as large as the output.
+uint64_t resize_cost(const Node& node, std::span<const Tensor> inputs,
+                     std::span<const Tensor> outputs) {
+  const auto elements = static_cast<uint64_t>(outputs[0].elements());
+  const Result<Settings> s = read_settings(node);
+  const Result<std::vector<Axis>> axes = plan_axes(node, inputs);
+  if (!s.ok() || !axes.ok() || s->mode == "nearest") return elements;
+  uint64_t taps = 0;
+  for (const Axis& a : *axes) {
+    const bool wide = s->antialias && a.scale < 1 && a.scale * kGreatestShrink > 1;
+    const double shrink = wide ? a.scale : 1;
+    taps += kept(*s, a) ? 1 : static_cast<uint64_t>((s->mode == "linear" ? 2 : 4) / shrink) + 2;
+  }
+  return saturating_multiply(elements, 2 * taps);
+}
+
 constexpr OpDef kOps[] = {
-    {"", "Resize", 1, 4, 1, resize},
+    {"", "Resize", 1, 4, 1, resize, resize_cost},
 };
 
 }  // namespace

@@ -31,11 +31,13 @@ uint64_t to_fixed32(float v) {
 }
 
 std::vector<uint64_t> weights(std::span<const float> logits, float temperature) {
-  std::vector<float> x(logits.begin(), logits.end());
-  for (float& v : x) v = v / temperature;
-  const float greatest = x[argmax(x)];
-  std::vector<uint64_t> w(x.size());
-  for (size_t i = 0; i < x.size(); ++i) w[i] = to_fixed32(exp_f32(x[i] - greatest));
+  float greatest = logits[0] / temperature;
+  for (float v : logits)
+    if (const float x = v / temperature; x > greatest || (is_nan(greatest) && !is_nan(x)))
+      greatest = x;
+  std::vector<uint64_t> w(logits.size());
+  for (size_t i = 0; i < w.size(); ++i)
+    w[i] = to_fixed32(exp_f32(logits[i] / temperature - greatest));
   return w;
 }
 

@@ -226,9 +226,8 @@ uint64_t lrn_cost(const Node& node, std::span<const Tensor> inputs,
   const Result<int64_t> size = node.attributes.get<int64_t>("size", 1);
   const int64_t channels = inputs[0].rank() > 1 ? std::max<int64_t>(1, inputs[0].dim(1)) : 1;
   const int64_t window = std::clamp<int64_t>(size.ok() ? *size : 1, 1, channels);
-  const auto total =
-      static_cast<unsigned __int128>(outputs[0].elements()) * static_cast<uint64_t>(2 * window + 2);
-  return static_cast<uint64_t>(std::min<unsigned __int128>(total, UINT64_MAX));
+  return saturating_multiply(static_cast<uint64_t>(outputs[0].elements()),
+                             static_cast<uint64_t>(2 * window + 2));
 }
 
 constexpr OpDef kOps[] = {

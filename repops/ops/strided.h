@@ -91,6 +91,32 @@ class StridedWalk {
   int64_t offset_ = 0;
 };
 
+// Goes through the indices of `shape` in row-major order, for what no stride describes: calls
+// moved(d, index) whenever dimension d gets another index (all of them at the start), then
+// element(i). What an operator derives from an index is so computed on the way and needs no table.
+template <class Moved, class Element>
+void walk_indices(const Shape& shape, Moved&& moved, Element&& element) {
+  const int64_t n = shape.elements();
+  if (n == 0) return;
+  std::array<int64_t, kMaxRank> index{};
+  for (int d = 0; d < shape.rank(); ++d) moved(d, int64_t{0});
+  for (int64_t i = 0; i < n; ++i) {
+    element(i);
+    for (int d = shape.rank() - 1; i + 1 < n && d >= 0; --d) {
+      index[d] = index[d] + 1 == shape[d] ? 0 : index[d] + 1;
+      moved(d, index[d]);
+      if (index[d] != 0) break;
+    }
+  }
+}
+
+// The grain of a loop whose tasks each keep `bytes` of scratch: where that is much, one task does
+// all, so that memory does not grow with the number of threads.
+inline int64_t scratch_grain(int64_t n, int64_t grain, int64_t bytes) {
+  constexpr int64_t kMaxTaskScratch = 1 << 20;
+  return bytes > kMaxTaskScratch ? std::max<int64_t>(1, n) : grain;
+}
+
 inline constexpr int64_t kElementGrain =
     1 << 14;  // elements that a task of an elementwise loop takes
 

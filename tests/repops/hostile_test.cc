@@ -100,5 +100,42 @@ TEST(Hostile, BrokenJsonIsNamedByItsOffsetInTheFile) {
   EXPECT_NE(tensors.message().find("w.safetensors: byte 15: malformed JSON"), std::string::npos) << tensors.message();
 }
 
+// The weights' first dimension was written where there was none.
+TEST(Hostile, AVectorOfZeroPointsForAScalarIsRefused) {
+  const Tensor five = bytes(5, 0), scalar = *Tensor::scalar<int8_t>(1), one = *Tensor::scalar(1.0f);
+  const Tensor plain[] = {five, scalar, Tensor(), five};
+  EXPECT_EQ(evaluate_reference(node_of("ConvInteger", ""), plain).status().code(),
+            StatusCode::bad_input);
+  const Tensor quantized[] = {five, one, scalar, scalar, one, five, one, scalar};
+  EXPECT_EQ(evaluate_reference(node_of("QLinearConv", ""), quantized).status().code(),
+            StatusCode::bad_input);
+}
+
+// Sanitizer builds see an overflow that does not wrap.
+TEST(Hostile, IntegerGemmWraps) {
+  const int64_t least[] = {INT64_MIN};
+  const Tensor a = *Tensor::from<int64_t>({1, 1}, least), one = *test::ints({1}).reshaped({1, 1});
+  const Tensor inputs[] = {a, one, a};
+  const Node node = node_of("Gemm", "", {{"alpha", 8.0f}, {"beta", 3.0f}});
+  EXPECT_EQ((*evaluate_reference(node, inputs))[0].data<int64_t>()[0], INT64_MIN);
+}
+
+// 114 bytes said 2^24 steps of no outputs, each of which took memory.
+TEST(Hostile, ProgramsWithoutOutputsOrOfTooManyStepsAreRefused) {
+  GraphBuilder b;
+  const ValueId x = b.input("x", DType::f32, {1});
+  b.output("y", b.add("Neg", "", {x}));
+  Program program;
+  program.graph = *b.finish();
+  program.max_steps = kMaxSteps;
+  EXPECT_TRUE(decode_program(encode_program(program), "p").ok());
+  program.max_steps = kMaxSteps + 1;
+  EXPECT_EQ(decode_program(encode_program(program), "p").status().code(), StatusCode::limit);
+  program.max_steps = 1;
+  program.graph.outputs.clear();
+  const Status status = decode_program(encode_program(program), "p").status();
+  EXPECT_NE(status.message().find("without an output"), std::string::npos) << status.message();
+}
+
 }  // namespace
 }  // namespace verbatim
