@@ -1,0 +1,303 @@
+// libFuzzer target for operators: the bytes, and after them a generator that they seed, choose a
+// node over all operators with attributes and small operands. Its reference gives outputs or an
+// error within limits of memory and time, and the best backend of this machine gives the same bits.
+#include <verbatim/core/fp_guard.h>
+#include <verbatim/kernels/backend.h>
+#include <verbatim/repops/semantics.h>
+#include <verbatim/verify/limits.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <string_view>
+
+namespace {
+
+using namespace verbatim;
+
+class Choices {
+ public:
+  explicit Choices(std::span<const uint8_t> bytes) : bytes_(bytes) {
+    for (const uint8_t b : bytes) state_ = (state_ ^ b) * 0x100000001B3u;
+  }
+  uint8_t byte() {
+    if (at_ < bytes_.size()) return bytes_[at_++];
+    state_ ^= state_ << 13;
+    state_ ^= state_ >> 7;
+    state_ ^= state_ << 17;
+    return static_cast<uint8_t>(state_ >> 32);
+  }
+  size_t below(size_t n) { return (byte() | size_t{byte()} << 8) % n; }
+  bool one_in(size_t n) { return below(n) == 0; }
+  template <class T, size_t N>
+  const T& of(const T (&list)[N]) {
+    return list[below(N)];
+  }
+
+ private:
+  std::span<const uint8_t> bytes_;
+  size_t at_ = 0;
+  uint64_t state_ = 0xCBF29CE484222325u;
+};
+
+constexpr int64_t kIntegers[] = {
+    INT64_MIN,        INT64_MAX,       -1, -2, 1 << 20, (1 << 24) + 1, int64_t{1} << 31,
+    int64_t{1} << 40, int64_t{1} << 62};
+constexpr uint32_t kFloats[] = {0x00000000, 0x80000000, 0x3F800000, 0xBF800000, 0x7F800000,
+                                0xFF800000, 0x7FC00001, 0x00000001, 0x7F7FFFFF, 0x00800000,
+                                0x4F000000, 0x5F000000, 0x3F000000, 0xC2FF0000};
+
+int64_t integer(Choices& c) {
+  return c.one_in(4) ? c.of(kIntegers) : static_cast<int64_t>(c.below(6));
+}
+float real(Choices& c) {
+  if (c.one_in(4)) return float_of(c.of(kFloats));
+  return (static_cast<float>(c.below(512)) - 256.0f) / 16.0f;
+}
+
+void fill(Choices& c, Tensor& t) {
+  if (t.dtype() == DType::f32) {
+    for (float& v : t.mutable_data<float>()) v = real(c);
+  } else if (t.dtype() == DType::i64) {
+    for (int64_t& v : t.mutable_data<int64_t>()) v = integer(c);
+  } else if (t.dtype() == DType::i32) {
+    for (int32_t& v : t.mutable_data<int32_t>()) v = static_cast<int32_t>(integer(c));
+  } else {
+    const unsigned range = t.dtype() == DType::boolean ? 2 : c.one_in(2) ? 256 : 3;
+    for (std::byte& b : t.mutable_bytes()) b = static_cast<std::byte>(c.byte() % range);
+  }
+}
+
+constexpr DType kTypes[] = {DType::f32,     DType::f32,  DType::f32, DType::i64,
+                            DType::i64,     DType::i32,  DType::u8,  DType::i8,
+                            DType::f16,     DType::bf16, DType::f64, DType::u64,
+                            DType::boolean, DType::u32,  DType::i16, DType::u16};
+
+Tensor tensor(Choices& c, DType dtype, int rank) {
+  std::vector<int64_t> dims;
+  for (int i = 0; i < rank; ++i)
+    dims.push_back(static_cast<int64_t>(c.one_in(12) ? 0 : 1 + c.below(c.one_in(8) ? 40 : 4)));
+  Tensor t = *Tensor::allocate(dtype, *Shape::of(dims));
+  fill(c, t);
+  return t;
+}
+
+// An operand: like the first, integers such as an axis or a shape, any, or none.
+Tensor operand(Choices& c, const Tensor& first, bool required) {
+  switch (c.below(required ? 7 : 8)) {
+    case 0:
+      return first;
+    case 1: {
+      Tensor t = *Tensor::allocate(first.dtype(), first.shape());
+      fill(c, t);
+      return t;
+    }
+    case 2:
+      return tensor(c, first.dtype(), static_cast<int>(c.below(5)));
+    case 3:
+      return tensor(c, first.dtype(), first.rank());
+    case 4:
+    case 5:
+      return tensor(c, c.one_in(8) ? DType::i32 : DType::i64, static_cast<int>(c.below(2)));
+    case 6:
+      return tensor(c, c.of(kTypes), static_cast<int>(c.below(5)));
+    default:
+      return {};
+  }
+}
+
+constexpr const char* kIntegerNames[] = {"allowzero",
+                                         "antialias",
+                                         "axis",
+                                         "batch_axis",
+                                         "batch_dims",
+                                         "block_size",
+                                         "blocksize",
+                                         "causal",
+                                         "ceil_mode",
+                                         "count",
+                                         "count_include_pad",
+                                         "detect_negative",
+                                         "detect_positive",
+                                         "dtype",
+                                         "end",
+                                         "exclude_outside",
+                                         "exclusive",
+                                         "fmod",
+                                         "group",
+                                         "heads",
+                                         "ignore_index",
+                                         "interleaved",
+                                         "k",
+                                         "keepdims",
+                                         "kv_heads",
+                                         "largest",
+                                         "noop_with_empty_axes",
+                                         "num_groups",
+                                         "num_outputs",
+                                         "output_dtype",
+                                         "p",
+                                         "reverse",
+                                         "seed",
+                                         "select_last_index",
+                                         "size",
+                                         "sorted",
+                                         "start",
+                                         "storage_order",
+                                         "time_axis",
+                                         "to",
+                                         "top_k",
+                                         "training_mode",
+                                         "transA",
+                                         "transB",
+                                         "upper",
+                                         "window"};
+constexpr const char* kRealNames[] = {
+    "alpha",    "beta",  "bias",    "epsilon",     "gamma", "lambd",         "min_p",
+    "momentum", "scale", "softcap", "temperature", "top_p", "cubic_coeff_a", "extrapolation_value"};
+constexpr const char* kListNames[] = {"axes",           "kernel_shape", "perm", "dilations",
+                                      "output_padding", "output_shape", "pads", "strides"};
+constexpr std::pair<const char*, const char*> kTexts[] = {
+    {"approximate", "tanh"},
+    {"auto_pad", "SAME_UPPER"},
+    {"auto_pad", "SAME_LOWER"},
+    {"auto_pad", "VALID"},
+    {"direction", "LEFT"},
+    {"direction", "RIGHT"},
+    {"mode", "constant"},
+    {"mode", "reflect"},
+    {"mode", "edge"},
+    {"mode", "wrap"},
+    {"mode", "linear"},
+    {"mode", "nearest"},
+    {"mode", "cubic"},
+    {"mode", "circular"},
+    {"mode", "CRD"},
+    {"reduction", "none"},
+    {"reduction", "add"},
+    {"reduction", "mul"},
+    {"reduction", "max"},
+    {"reduction", "sum"},
+    {"equation", "ij,jk->ik"},
+    {"equation", "ii->i"},
+    {"equation", "...ij,...jk->...ik"},
+    {"equation", "i,j->ij"},
+    {"equation", "ij->"},
+    {"keep_aspect_ratio_policy", "not_larger"},
+    {"keep_aspect_ratio_policy", "not_smaller"},
+    {"coordinate_transformation_mode", "align_corners"},
+    {"coordinate_transformation_mode", "tf_crop_and_resize"},
+    {"coordinate_transformation_mode", "half_pixel_symmetric"},
+    {"nearest_mode", "ceil"}};
+
+std::vector<int64_t> list(Choices& c, size_t size) {
+  std::vector<int64_t> values(size);
+  for (int64_t& v : values) v = integer(c);
+  return values;
+}
+
+void set_random_attribute(Choices& c, Attributes& a) {
+  switch (c.below(4)) {
+    case 0:
+      return a.set(c.of(kIntegerNames), integer(c));
+    case 1:
+      return a.set(c.of(kRealNames), real(c));
+    case 2:
+      return a.set(c.of(kListNames), list(c, c.below(6)));
+    default:
+      const auto& [name, value] = c.of(kTexts);
+      return a.set(name, std::string(value));
+  }
+}
+
+// What operators cannot do without, most of the time.
+void set_required_attributes(Choices& c, const OpDef& op, const Tensor& first, Attributes& a) {
+  const std::string_view name = op.name;
+  const auto small = [&] { return static_cast<int64_t>(1 + c.below(3)); };
+  if (name.ends_with("Pool") || name == "MaxUnpool") {
+    std::vector<int64_t> kernel(static_cast<size_t>(std::max(0, first.rank() - 2)));
+    for (int64_t& k : kernel) k = small();
+    a.set("kernel_shape", kernel);
+  }
+  if (name == "Cast" || name == "BitCast") a.set("to", static_cast<int64_t>(c.of(kTypes)));
+  if (name == "Attention" || name == "RotaryEmbedding") {
+    a.set("heads", small());
+    a.set("kv_heads", int64_t{1});
+    a.set("scale", real(c));
+  }
+  if (name == "Slices") a.set("count", small());
+  if (name == "Concat") a.set("axis", static_cast<int64_t>(c.below(3)));
+  if (name == "DepthToSpace" || name == "SpaceToDepth") a.set("blocksize", small());
+  if (name == "GroupNormalization") a.set("num_groups", small());
+  if (name == "LRN") a.set("size", small());
+  if (name == "Sample") a.set("temperature", 0.5f);
+  if (name == "BitShift") a.set("direction", std::string("LEFT"));
+  if (name == "Mod") a.set("fmod", int64_t{1});
+  if (name == "Einsum") {
+    constexpr const char* kEquations[] = {"ij,jk->ik", "ii->i", "ij->", "...i,...i", "i,j->ij"};
+    a.set("equation", std::string(c.of(kEquations)));
+  }
+}
+
+Node node_of(Choices& c, Tensors& inputs) {
+  const OpDef& op = *all_ops()[c.below(all_ops().size())];
+  Node node;
+  node.domain = op.domain;
+  node.op = op.name;
+  const int optional = std::min(op.max_inputs - op.min_inputs, 4);
+  const int count = op.min_inputs + static_cast<int>(c.below(static_cast<size_t>(optional) + 1));
+  const Tensor first = tensor(c, c.of(kTypes), static_cast<int>(c.below(5)));
+  for (int i = 0; i < count; ++i) {
+    inputs.push_back(i == 0 ? first : operand(c, first, i < op.min_inputs));
+    node.inputs.push_back(inputs.back().defined() ? i : kAbsent);
+  }
+  for (size_t i = c.below(4); i > 0; --i) set_random_attribute(c, node.attributes);
+  if (!c.one_in(6)) set_required_attributes(c, op, first, node.attributes);
+  const auto outputs = 1 + c.below(static_cast<size_t>(std::min(op.max_outputs, 4)));
+  for (size_t i = 0; i < outputs; ++i) node.outputs.push_back(static_cast<ValueId>(100 + i));
+  return node;
+}
+
+[[noreturn]] void fail(const Node& node, std::span<const Tensor> inputs, const char* what) {
+  std::fprintf(stderr, "%s: %s\n", node.op.c_str(), what);
+  for (const Tensor& t : inputs) std::fprintf(stderr, "  %s\n", t.describe().c_str());
+  for (const auto& [name, value] : node.attributes.map())
+    std::fprintf(stderr, "  %s (kind %zu)\n", name.c_str(), value.index());
+  std::abort();
+}
+
+void check_outputs(const Node& node, const Tensors& inputs, const Tensors& outputs) {
+  if (outputs.size() < node.outputs.size()) fail(node, inputs, "an output is missing");
+  for (const Tensor& t : outputs) {
+    if (!t.defined()) fail(node, inputs, "an output is undefined");
+    if (t.dtype() == DType::boolean &&
+        std::ranges::any_of(t.bytes(), [](std::byte b) { return b > std::byte{1}; }))
+      fail(node, inputs, "a bool is neither 0 nor 1");
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  static Backend* const backend = make_backend("auto")->release();
+  const FloatGuard guard;
+  Choices choices({data, size});
+  Tensors inputs;
+  const Node node = node_of(choices, inputs);
+  constexpr NodeLimits kLimits{1 << 22, 1 << 20, 1 << 22};
+  const EffectiveLimits limits{kLimits, kLimits};
+  Result<Tensors> want = internal_error("not run");
+  {
+    NodeBudget budget(limits, node, inputs);
+    want = evaluate_reference(node, inputs);
+  }
+  if (want.ok()) check_outputs(node, inputs, *want);
+  if (want.status().code() == StatusCode::internal) fail(node, inputs, "an internal error");
+  if (want.status().code() == StatusCode::limit) return 0;
+  const Result<Tensors> have = backend->run(node, inputs);
+  if (have.ok() != want.ok()) fail(node, inputs, "backends differ in what they refuse");
+  for (size_t i = 0; have.ok() && i < node.outputs.size(); ++i)
+    if (!identical((*have)[i], (*want)[i])) fail(node, inputs, "backends differ in bits");
+  return 0;
+}
