@@ -37,6 +37,7 @@ class Conversation {
   const Status& trouble() const { return trouble_; }
 
   const PublicKey& key() const { return party_->key(); }
+  const Digest& session() const { return session_; }
   uint64_t bytes_read() const { return bytes_read_; }
   uint64_t exchanges() const { return sequence_; }
 

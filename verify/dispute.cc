@@ -70,7 +70,7 @@ Result<Verdict> settle_logged(const TranscriptHeader& header, Log& log,
                                                     live.empty() ? nullptr : live[i]));
     pointers.push_back(parties.back().get());
   }
-  return settle(header.task, pointers, header.session, options);
+  return settle(header.task, pointers, header.nonce, options);
 }
 
 Status all_used(const Log& log) {
@@ -84,8 +84,8 @@ Result<Verdict> run_dispute(const Task& task, std::span<const Disputant> disputa
                             const std::string& transcript_path, const RefereeOptions& options) {
   VB_TRY(validate_task(task));
   TranscriptHeader header{task, {}, {}};
-  VB_ASSIGN(const Bytes session, random_bytes(header.session.bytes.size()));
-  std::ranges::copy(session, header.session.bytes.begin());
+  VB_ASSIGN(const Bytes nonce, random_bytes(header.nonce.bytes.size()));
+  std::ranges::copy(nonce, header.nonce.bytes.begin());
   std::vector<Party*> live;
   for (const Disputant& d : disputants) {
     header.parties.push_back({printable(d.name.substr(0, 256)), d.party->key()});

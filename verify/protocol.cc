@@ -299,12 +299,19 @@ Digest commit_hash(const PublicKey& key, const Digest& task, const Digest& sessi
   return tagged_hash("verbatim.commit.1", w.bytes());
 }
 
+Digest party_session(const Digest& nonce, uint32_t party) {
+  Writer w;
+  w.raw(nonce.bytes);
+  w.u32(party);
+  return tagged_hash("verbatim.session.1", w.bytes());
+}
+
 Digest exchange_start(const Digest& task, const Digest& session, const PublicKey& key) {
   Writer w;
   w.raw(task.bytes);
   w.raw(session.bytes);
   w.raw(key.bytes);
-  return tagged_hash("verbatim.session.1", w.bytes());
+  return tagged_hash("verbatim.start.1", w.bytes());
 }
 
 Digest exchange_next(const Digest& previous, ByteView request, ByteView reply) {

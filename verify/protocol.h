@@ -107,7 +107,7 @@ using Reply = std::variant<Refusal, Committed, Revealed, Children, Record, StepO
 // A question in its place: which task, which dispute, the how-manieth of this party, after what.
 struct Request {
   Digest task;
-  Digest session;         // chosen by the referee, new for each dispute
+  Digest session;         // party_session(): of this party in this dispute
   uint64_t sequence = 0;  // from 0
   Digest previous;        // exchange_start() or exchange_next() of the exchange before
   Question question;
@@ -121,6 +121,11 @@ Result<Reply> decode_reply(ByteView bytes, const std::string& source);
 
 Digest commit_hash(const PublicKey& key, const Digest& task, const Digest& session,
                    const std::array<std::byte, 32>& salt, const Digest& final_root, uint64_t steps);
+
+// The session of a party in a dispute. The nonce is the referee's secret while the dispute lasts:
+// whoever knows one session could otherwise ask in another party's place, and learn what it reveals
+// or put it out of step.
+Digest party_session(const Digest& nonce, uint32_t party);
 
 // The chain over all exchanges with one party in one dispute.
 Digest exchange_start(const Digest& task, const Digest& session, const PublicKey& key);

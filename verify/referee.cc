@@ -16,11 +16,12 @@ struct Contestant {
 
 class Referee {
  public:
-  Referee(const Task& task, std::span<Party* const> parties, const Digest& session,
+  Referee(const Task& task, std::span<Party* const> parties, const Digest& nonce,
           const RefereeOptions& options)
-      : facts_(task), session_(session), recomputation_(facts_, options.limits, verdict_.cost) {
-    for (Party* party : parties)
-      contestants_.push_back({Conversation(*party, facts_.id, session), {}, {}, false});
+      : facts_(task), recomputation_(facts_, options.limits, verdict_.cost) {
+    for (uint32_t i = 0; i < parties.size(); ++i)
+      contestants_.push_back(
+          {Conversation(*parties[i], facts_.id, party_session(nonce, i)), {}, {}, false});
   }
 
   Result<Verdict> settle() {
@@ -70,7 +71,7 @@ class Referee {
       outputs.push_back({g.outputs[i].name, reply.outputs[i]});
     c.claim = {reply.steps, reply.records_root, reply.outputs,
                final_root(facts_.id, reply.steps, reply.records_root, outputs)};
-    if (commit_hash(c.talk.key(), facts_.id, session_, reply.salt, c.claim.final_root,
+    if (commit_hash(c.talk.key(), facts_.id, c.talk.session(), reply.salt, c.claim.final_root,
                     reply.steps) != c.commitment)
       return refute(party, {0, "it reveals another result than it committed to", {}, false});
     if (reply.steps == 0 || reply.steps > facts_.max_steps())
@@ -154,7 +155,6 @@ class Referee {
   }
 
   TaskFacts facts_;
-  Digest session_;
   Verdict verdict_;
   Recomputation recomputation_;
   std::vector<Contestant> contestants_;
@@ -162,7 +162,7 @@ class Referee {
 
 }  // namespace
 
-Result<Verdict> settle(const Task& task, std::span<Party* const> parties, const Digest& session,
+Result<Verdict> settle(const Task& task, std::span<Party* const> parties, const Digest& nonce,
                        const RefereeOptions& options) {
   if (parties.empty() || parties.size() > kMaxParties)
     return usage_error("a dispute has 1 to " + std::to_string(kMaxParties) + " parties");
@@ -172,7 +172,7 @@ Result<Verdict> settle(const Task& task, std::span<Party* const> parties, const 
                      ", this referee has version " + std::to_string(kSemanticsVersion);
     return verdict;
   }
-  return Referee(task, parties, session, options).settle();
+  return Referee(task, parties, nonce, options).settle();
 }
 
 }  // namespace verbatim

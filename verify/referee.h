@@ -1,7 +1,7 @@
 // The referee: settles who is wrong among parties that were given one task.
 //
 //   std::vector<Party*> parties = {&a, &b, &c};
-//   VB_ASSIGN(Verdict verdict, settle(task, parties, session));
+//   VB_ASSIGN(Verdict verdict, settle(task, parties, nonce));
 //
 // A deterministic state machine: the same answers give the same questions and the same verdict,
 // byte for byte. It holds no trace, no weights, and at most one operator's inputs and outputs.
@@ -23,9 +23,10 @@ struct RefereeOptions {
   NodeLimits limits;
 };
 
-// `session` is fresh random bytes for each dispute. Errors are the referee's own trouble (a full
-// disk, no parties); whatever the parties do ends in a Verdict.
-Result<Verdict> settle(const Task& task, std::span<Party* const> parties, const Digest& session,
+// `nonce` is fresh random bytes for each dispute, which no party may know before it ends: they
+// give each party a session of its own (party_session). Errors are the referee's own trouble (a
+// full disk, no parties); whatever the parties do ends in a Verdict.
+Result<Verdict> settle(const Task& task, std::span<Party* const> parties, const Digest& nonce,
                        const RefereeOptions& options = {});
 
 }  // namespace verbatim

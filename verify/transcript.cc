@@ -72,7 +72,7 @@ Result<TranscriptHeader> read_header(Reader& r) {
   if (as_chars(magic) != kMagic) return bad_input_at(r.source(), 0, "not a transcript");
   VB_ASSIGN(const ByteView task, r.blob(kMaxTaskBytes));
   VB_ASSIGN(h.task, decode_task(task, r.source() + ": task"));
-  VB_ASSIGN(h.session, read_digest(r));
+  VB_ASSIGN(h.nonce, read_digest(r));
   VB_ASSIGN(const uint32_t parties, r.count(36, kMaxParties));
   for (uint32_t i = 0; i < parties; ++i) {
     TranscriptParty party;
@@ -94,7 +94,7 @@ Bytes encode_transcript_header(const TranscriptHeader& h) {
   Writer w;
   w.raw(as_bytes(kMagic));
   w.blob(encode_task(h.task));
-  w.raw(h.session.bytes);
+  w.raw(h.nonce.bytes);
   w.u32(static_cast<uint32_t>(h.parties.size()));
   for (const TranscriptParty& party : h.parties) {
     w.text(party.name);

@@ -25,7 +25,7 @@ struct TranscriptParty {
 
 struct TranscriptHeader {
   Task task;
-  Digest session;
+  Digest nonce;  // gives each party its session; a secret until the dispute has ended
   std::vector<TranscriptParty> parties;
 };
 

@@ -259,6 +259,90 @@ TEST(LightLevel, NodesThatAreNotThoseOfTheRecord) {
                  "is not what its own nodes gave");
 }
 
+// Speaks to another provider as a referee would, in a session that it was told of or made up.
+class Impostor {
+ public:
+  Impostor(Provider& victim, const Digest& session)
+      : victim_(victim),
+        session_(session),
+        previous_(exchange_start(victim.task(), session, victim.key())) {}
+  Reply ask(const Question& question) {
+    const Bytes request =
+        encode_request({victim_.task(), session_, sequence_++, previous_, question});
+    const SignedAnswer answer = ok(victim_.answer(request));
+    previous_ = exchange_next(previous_, request, answer.reply);
+    return ok(decode_reply(answer.reply, "reply"));
+  }
+
+ private:
+  Provider& victim_;
+  Digest session_, previous_;
+  uint64_t sequence_ = 0;
+};
+
+// As a server does: what its provider does not sign is no answer.
+class Served final : public Party {
+ public:
+  explicit Served(Provider& provider) : provider_(provider) {}
+  const PublicKey& key() const override { return provider_.key(); }
+  Result<SignedAnswer> ask(ByteView request) override {
+    auto answer = provider_.answer(request);
+    return answer.ok() ? std::move(answer) : unavailable(answer.status().message());
+  }
+
+ private:
+  Provider& provider_;
+};
+
+// A party that computes nothing: it repeats the referee's first request to the honest provider,
+// with the session that it finds there, and goes on in the referee's place.
+class Ahead : public ::testing::TestWithParam<int> {};
+INSTANTIATE_TEST_SUITE_P(Questions, Ahead, ::testing::Values(1, 2, 3, 4));
+
+TEST_P(Ahead, NobodyPutsAnotherPartyOutOfStep) {
+  const Task task = full_task(CommitLevel::full);
+  const auto honest = make_provider(task, 1), behind = make_provider(task, 2, Fault{9, 4, 3, 20});
+  LyingParty liar(*behind, kLiar, [&](const Request& request, Reply reply) -> Reply {
+    if (!std::holds_alternative<AskCommit>(request.question)) return Refusal{"no"};
+    Impostor referee(*honest, request.session);
+    const Question ahead[] = {AskCommit{}, AskReveal{}, AskRecord{0}, AskRecord{1}};
+    for (int i = 0; i < GetParam(); ++i) referee.ask(ahead[i]);
+    return reply;
+  });
+  Served a(*honest);
+  const Verdict v = ok(settle(task, std::vector<Party*>{&a, &liar}, new_session()));
+  EXPECT_EQ(v.winners, std::vector<uint32_t>{0});
+  ASSERT_EQ(v.forfeited.size(), 1u);
+  EXPECT_EQ(v.forfeited[0].party, 1u);
+}
+
+// What it hears from the honest provider is bound to another session and key.
+TEST(Network, ARelayedCommitmentDoesNotOpen) {
+  const Task task = full_task(CommitLevel::full);
+  const auto honest = make_provider(task, 1);
+  std::optional<Impostor> referee;
+  LyingParty liar(*honest, kLiar, [&](const Request& request, Reply) -> Reply {
+    if (!referee) referee.emplace(*honest, request.session);
+    return referee->ask(request.question);
+  });
+  Served a(*honest);
+  const Verdict v = ok(settle(task, std::vector<Party*>{&a, &liar}, new_session()));
+  EXPECT_EQ(v.winners, std::vector<uint32_t>{0});
+  ASSERT_EQ(v.refuted.size(), 1u);
+  EXPECT_EQ(v.refuted[0].reason, "it reveals another result than it committed to");
+}
+
+TEST(Network, SessionsOfADisputeAreDistinctAndFollowFromItsNonce) {
+  const Digest nonce = session(60);
+  EXPECT_EQ(party_session(nonce, 1), party_session(nonce, 1));
+  EXPECT_NE(party_session(nonce, 0), party_session(nonce, 1));
+  EXPECT_NE(party_session(nonce, 0), party_session(session(61), 0));
+  Writer w;
+  w.raw(nonce.bytes);
+  w.u32(7);
+  EXPECT_EQ(party_session(nonce, 7), tagged_hash("verbatim.session.1", w.bytes()));
+}
+
 // A program whose cache does not matter before step 7: a lie about an old row of it leaves no mark
 // in any record until then.
 Task gated_task() {
