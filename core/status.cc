@@ -13,6 +13,7 @@ int exit_code(StatusCode code) {
       return 65;
     case StatusCode::unavailable:
     case StatusCode::unsupported:
+    case StatusCode::busy:
       return 69;
     case StatusCode::deadline:
       return 3;

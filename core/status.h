@@ -26,6 +26,7 @@ enum class StatusCode : uint8_t {
   limit,        // larger than the stated limits allow (65)
   deadline,     // out of time (3: FORFEIT where a party caused it)
   internal,     // a bug in this library (70)
+  busy,         // every place is taken: the same, asked again later, may do (69)
 };
 
 class [[nodiscard]] Status {
@@ -56,6 +57,7 @@ inline Status bad_input(std::string m) { return {StatusCode::bad_input, std::mov
 inline Status unavailable(std::string m) { return {StatusCode::unavailable, std::move(m)}; }
 inline Status unsupported(std::string m) { return {StatusCode::unsupported, std::move(m)}; }
 inline Status over_limit(std::string m) { return {StatusCode::limit, std::move(m)}; }
+inline Status busy(std::string m) { return {StatusCode::busy, std::move(m)}; }
 inline Status internal_error(std::string m) { return {StatusCode::internal, std::move(m)}; }
 
 // "source: byte 123: reason"

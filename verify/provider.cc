@@ -8,8 +8,6 @@
 namespace verbatim {
 namespace {
 
-constexpr size_t kMaxSessions = 64;
-
 Refusal refusal(const Status& status) {
   std::string reason = printable(status.message());
   if (reason.size() > 500) reason = "too long a reason to give";
@@ -17,6 +15,11 @@ Refusal refusal(const Status& status) {
 }
 
 }  // namespace
+
+Status busy_for(const std::string& what, std::chrono::nanoseconds wait) {
+  const auto seconds = std::chrono::ceil<std::chrono::seconds>(wait).count();
+  return busy(what + "; ask again in " + std::to_string(seconds) + " s");
+}
 
 Result<Program> bind_weights(const Program& program, const Graph& model) {
   std::map<Digest, const Initializer*> weights;
@@ -274,25 +277,36 @@ Result<Reply> Provider::reply_to(const Session&, const AskTensor& q) {
 
 Result<Provider::Session*> Provider::session(const Request& request) {
   const auto it = std::ranges::find(sessions_, request.session, &Session::id);
+  const auto now = std::chrono::steady_clock::now();
   if (it != sessions_.end()) {
+    it->used = now;
     sessions_.splice(sessions_.end(), sessions_, it);
     return &sessions_.back();
   }
   if (request.sequence != 0) return unavailable("this dispute is not known here");
+  if (sessions_.size() == kMaxSessions) {
+    const auto idle = now - sessions_.front().used;
+    if (idle < options_.lease)
+      return busy_for(std::to_string(kMaxSessions) + " disputes over this task are under way",
+                      options_.lease - idle);
+    sessions_.pop_front();
+  }
   VB_ASSIGN(const Bytes salt, random_bytes(32));
   Session fresh;
   fresh.id = request.session;
   std::ranges::copy(salt, fresh.salt.begin());
+  fresh.used = now;
   fresh.previous = exchange_start(task_id_, request.session, key());
-  if (sessions_.size() == kMaxSessions) sessions_.pop_front();
   sessions_.push_back(std::move(fresh));
   return &sessions_.back();
 }
 
-Result<Reply> Provider::reply(const Session& session, const Question& question) {
-  VB_TRY(run_locked());
-  return no_throw(
-      [&] { return std::visit([&](const auto& q) { return reply_to(session, q); }, question); });
+Bytes Provider::reply(const Session& session, const Question& question) {
+  const Result<Reply> r = no_throw([&]() -> Result<Reply> {
+    VB_TRY(run_locked());
+    return std::visit([&](const auto& q) { return reply_to(session, q); }, question);
+  });
+  return encode_reply(r.ok() ? *r : Reply(refusal(r.status())));
 }
 
 Result<SignedAnswer> Provider::answer(ByteView bytes) {
@@ -300,19 +314,23 @@ Result<SignedAnswer> Provider::answer(ByteView bytes) {
   VB_ASSIGN(const Request request, decode_request(bytes, "request"));
   if (request.task != task_id_) return bad_input("the request is about another task");
   VB_ASSIGN(Session * s, session(request));
-  if (s->sequence > 0 && std::ranges::equal(bytes, s->last_request)) return s->last_answer;
+  if (s->sequence > 0 && std::ranges::equal(bytes, s->last_request)) {
+    Bytes again = reply(*s, request.question);
+    if (sha256(again) != s->last_reply) return unavailable("it cannot say again what it said");
+    return SignedAnswer{std::move(again), s->last_signature};
+  }
   if (request.sequence != s->sequence || request.previous != s->previous)
     return bad_input("the request is out of its place");
-  const Result<Reply> r = reply(*s, request.question);
-  const Bytes encoded = encode_reply(r.ok() ? *r : Reply(refusal(r.status())));
+  Bytes encoded = reply(*s, request.question);
   VB_ASSIGN(
       const Signature signature,
       key_.sign(answer_digest(task_id_, key(), s->sequence, s->previous, bytes, encoded).bytes));
   s->previous = exchange_next(s->previous, bytes, encoded);
   ++s->sequence;
   s->last_request.assign(bytes.begin(), bytes.end());
-  s->last_answer = SignedAnswer{encoded, signature};
-  return s->last_answer;
+  s->last_reply = sha256(encoded);
+  s->last_signature = signature;
+  return SignedAnswer{std::move(encoded), signature};
 }
 
 }  // namespace verbatim

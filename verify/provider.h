@@ -6,10 +6,11 @@
 //   key)); VB_ASSIGN(SignedAnswer answer, provider->answer(request_bytes));
 //
 // It keeps step records and sparse states, and runs a step again to answer questions about its
-// inside. One answer is signed for each place of a dispute: the same request again gets the same
+// inside. One answer is signed for each place of a dispute: the last request again gets the same
 // answer, another request in that place gets none.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <list>
 #include <map>
@@ -37,7 +38,14 @@ struct ProviderOptions {
   NodeLimits limits;           // its own maxima, whatever the task allows
   std::function<bool()> stop;  // asked before each node, in any thread: true gives the run up
   uint64_t state_bytes = uint64_t{512} << 20;  // kept states; beyond it they get sparser
+  // How long a dispute may be silent and is still kept, whoever else asks.
+  std::chrono::milliseconds lease = std::chrono::minutes(10);
 };
+
+// Of code busy: "WHAT; ask again in 12 s".
+Status busy_for(const std::string& what, std::chrono::nanoseconds wait);
+
+inline constexpr size_t kMaxSessions = 1024;  // disputes over one task; each takes some 500 bytes
 
 class Provider {
  public:
@@ -55,8 +63,8 @@ class Provider {
   // Runs the program, if that was not done; answer() does it when it must. Safe to call from
   // another thread.
   Status run();
-  // Errors (unsigned) for what is not a request in its place; whatever else goes wrong is a signed
-  // Refusal.
+  // Errors (unsigned) for what is not a request in its place, and of code busy for a new dispute
+  // while kMaxSessions others are in use; whatever else goes wrong is a signed Refusal.
   Result<SignedAnswer> answer(ByteView request);
 
  private:
@@ -64,23 +72,27 @@ class Provider {
   struct Session {     // one dispute
     Digest id;
     std::array<std::byte, 32> salt{};
-    uint64_t sequence = 0;  // answers signed so far; the last one is kept
+    std::chrono::steady_clock::time_point used;
+    uint64_t sequence = 0;  // answers signed so far
     Digest previous;
+    // The last answer, which can be given again. Its bytes are not kept: they follow from the
+    // question, and may be large.
     Bytes last_request;
-    SignedAnswer last_answer;
+    Digest last_reply;
+    Signature last_signature;
   };
   Provider(Task task, Program program, std::unique_ptr<Backend> backend, SigningKey key,
            ProviderOptions options);
 
   Status run_locked();
-  Result<Session*> session(const Request& request);
   RunOptions run_options(TraceSink* sink);
   void keep_state(uint64_t step, const Tensors& state);
   Result<const StepDetails*> details(uint64_t step);
   Result<std::vector<Digest>> tree_leaves(const TreeName& tree);
   Result<Tensor> value(uint64_t step, uint32_t value);
 
-  Result<Reply> reply(const Session& session, const Question& question);
+  Result<Session*> session(const Request& request);
+  Bytes reply(const Session& session, const Question& question);
   Result<Reply> reply_to(const Session& session, const AskCommit&);
   Result<Reply> reply_to(const Session& session, const AskReveal&);
   Result<Reply> reply_to(const Session&, const AskChildren& q);

@@ -195,10 +195,19 @@ class Local {
     change(options);
     server_ = ok(ProviderServer::start(std::move(options)));
   }
-  std::unique_ptr<RemoteParty> connect(uint8_t nonce = 0) const {
+  // A dispute with it about the task of that nonce.
+  static Task task(uint8_t nonce) {
     Task task = servers->task;
     task.nonce[1] = std::byte{nonce};
-    return connect_party(server_->address(), task, 20s);
+    return task;
+  }
+  std::unique_ptr<RemoteParty> connect(uint8_t nonce = 0,
+                                       std::chrono::milliseconds budget = 20s) const {
+    return connect_party(server_->address(), task(nonce), budget);
+  }
+  Verdict settle(uint8_t nonce) const {
+    const auto party = connect(nonce);
+    return ok(verbatim::settle(task(nonce), std::vector<Party*>{party.get()}, new_session()));
   }
   ProviderServer& server() { return *server_; }
 
@@ -227,11 +236,14 @@ TEST(Net, ATaskBeyondTheTimeLimitIsGivenUpAndMakesRoom) {
     make_slow(options);
     options.max_tasks = 1;
     options.run_limit = 300ms;
+    options.provider.lease = 0ms;
   });
   const auto a = local.connect();
   ASSERT_TRUE(a->problem().ok()) << a->problem().message();
-  const auto busy = local.connect(1);
-  EXPECT_NE(busy->problem().message().find("busy with 1 tasks"), std::string::npos);
+  const auto busy = local.connect(1, 100ms);
+  EXPECT_EQ(busy->problem().code(), StatusCode::deadline);
+  EXPECT_NE(busy->problem().message().find("it runs 1 tasks"), std::string::npos)
+      << busy->problem().message();
   const auto start = std::chrono::steady_clock::now();
   const Verdict v = ok(settle(servers->task, std::vector<Party*>{a.get()}, new_session()));
   EXPECT_LT(std::chrono::steady_clock::now() - start, 2s);
@@ -240,6 +252,47 @@ TEST(Net, ATaskBeyondTheTimeLimitIsGivenUpAndMakesRoom) {
       << v.forfeited[0].reason;
   const auto next = local.connect(1);
   EXPECT_TRUE(next->problem().ok()) << next->problem().message();
+}
+
+// However many tasks are handed in after it.
+TEST(Net, ATaskThatIsInUseIsKept) {
+  Local local([](ServeOptions& options) {
+    options.max_tasks = 2;
+    options.provider.lease = 1500ms;
+  });
+  EXPECT_EQ(local.settle(0).winners.size(), 1u);
+  EXPECT_EQ(local.settle(1).winners.size(), 1u);
+  const auto refused = local.connect(2, 200ms);
+  EXPECT_NE(refused->problem().message().find("answers for 2 tasks; ask again in 2 s"),
+            std::string::npos)
+      << refused->problem().message();
+  const auto party = local.connect(0);
+  EXPECT_EQ(ok(settle(Local::task(0), std::vector<Party*>{party.get()}, new_session())).winners,
+            std::vector<uint32_t>{0});
+  EXPECT_EQ(local.settle(2).winners.size(), 1u);  // waits until the lease of task 1 is over
+}
+
+// Others wait for a task that runs, more of them than the server answers at once.
+TEST(Net, WhoeverWaitsForATaskKeepsNobodyFromAsking) {
+  std::atomic<bool> slow = false;
+  Local local([&](ServeOptions& options) {
+    options.load_program = [&](const Task& t) {
+      slow = t.nonce[1] != std::byte{0};
+      return bind_weights(t.program, servers->task.program.graph);
+    };
+    options.make_backend = [&]() -> Result<std::unique_ptr<Backend>> {
+      return slow ? std::unique_ptr<Backend>(new Slow) : make_reference_backend();
+    };
+  });
+  EXPECT_EQ(local.settle(0).winners.size(), 1u);
+  std::vector<std::thread> waiting;
+  for (int i = 0; i < 12; ++i)
+    waiting.emplace_back([&] { EXPECT_EQ(local.settle(1).winners.size(), 1u); });
+  std::this_thread::sleep_for(500ms);
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_EQ(local.settle(0).winners, std::vector<uint32_t>{0});
+  EXPECT_LT(std::chrono::steady_clock::now() - start, 1s);
+  for (std::thread& t : waiting) t.join();
 }
 
 // Even while somebody waits for an answer.

@@ -167,6 +167,60 @@ TEST(Provider, SignsOneAnswerForAPlace) {
   EXPECT_FALSE(provider->answer({}).ok());
 }
 
+// A referee of one provider, by hand.
+class Asking {
+ public:
+  explicit Asking(Provider& provider)
+      : provider_(provider),
+        session_(new_session()),
+        previous_(exchange_start(provider.task(), session_, provider.key())) {}
+  Status ask(const Question& question) {
+    const Bytes request =
+        encode_request({provider_.task(), session_, sequence_, previous_, question});
+    VB_ASSIGN(const SignedAnswer answer, provider_.answer(request));
+    previous_ = exchange_next(previous_, request, answer.reply);
+    ++sequence_;
+    return {};
+  }
+
+ private:
+  Provider& provider_;
+  Digest session_, previous_;
+  uint64_t sequence_ = 0;
+};
+
+std::unique_ptr<Provider> provider_with_lease(const Task& task, std::chrono::milliseconds lease) {
+  ProviderOptions options;
+  options.lease = lease;
+  return ok(Provider::create(task, task.program, make_reference_backend(), test_key(1), options));
+}
+
+TEST(Provider, NobodyCrowdsOutADisputeThatIsInUse) {
+  Random random(4);
+  const Task task = make_task(random, {}, CommitLevel::full);
+  const auto provider = provider_with_lease(task, std::chrono::minutes(1));
+  Asking referee(*provider);
+  ok(referee.ask(AskCommit{}));
+  for (size_t i = 1; i < kMaxSessions; ++i) ok(Asking(*provider).ask(AskCommit{}));
+  const Status refused = Asking(*provider).ask(AskCommit{});
+  EXPECT_EQ(refused.code(), StatusCode::busy);
+  EXPECT_NE(refused.message().find("ask again in 60 s"), std::string::npos) << refused.message();
+  EXPECT_TRUE(referee.ask(AskReveal{}).ok());
+}
+
+TEST(Provider, TheDisputeThatIsSilentLongestMakesRoom) {
+  Random random(4);
+  const Task task = make_task(random, {}, CommitLevel::full);
+  const auto provider = provider_with_lease(task, std::chrono::milliseconds(0));
+  Asking silent(*provider), used(*provider);
+  ok(used.ask(AskCommit{}));
+  ok(silent.ask(AskCommit{}));
+  ok(used.ask(AskReveal{}));
+  for (size_t i = 1; i < kMaxSessions; ++i) ok(Asking(*provider).ask(AskCommit{}));
+  EXPECT_EQ(silent.ask(AskReveal{}).code(), StatusCode::unavailable);
+  EXPECT_TRUE(used.ask(AskRecord{0}).ok());
+}
+
 TEST(Provider, RefusesTasksThatItCannotAnswerFor) {
   Random random(4);
   const Task task = make_task(random, {}, CommitLevel::full);

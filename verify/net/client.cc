@@ -13,10 +13,10 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-// A provider that is starting, or busy, is asked again, as often as this: each question is
-// idempotent.
+// Asked again, as each question is idempotent: a provider that cannot be reached so often, since it
+// may be starting; one that is busy until its time is used up.
 constexpr int kAttempts = 6;
-constexpr milliseconds kFirstPause{50};
+constexpr milliseconds kFirstPause{50}, kFirstBusyPause{5}, kLongestPause{500};
 
 grpc::ChannelArguments channel_arguments() {
   grpc::ChannelArguments arguments;
@@ -38,7 +38,10 @@ Status from_grpc(const grpc::Status& status) {
     case grpc::StatusCode::DEADLINE_EXCEEDED:
       return {StatusCode::deadline, "out of time"};
     case grpc::StatusCode::RESOURCE_EXHAUSTED:
-      return over_limit(reason);
+      // Of a server without a place, or without a thread; gRPC says the same, in other words, of a
+      // message that it will not take.
+      return reason.find("larger than max") == std::string::npos ? busy(reason)
+                                                                 : over_limit(reason);
     default:
       return unavailable(reason);  // the party's failing, whatever it is
   }
@@ -52,27 +55,30 @@ struct RemoteParty::State {
             address, grpc::InsecureChannelCredentials(), channel_arguments()))),
         left(budget) {}
 
-  // Calls f(context) until it gives something other than "unavailable", within the budget.
+  // Calls f(context), again where it may help, within the budget.
   template <class F>
   Status call(F&& f) {
-    Status status;
-    milliseconds pause = kFirstPause;
-    for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    milliseconds pause = kFirstPause, busy_pause = kFirstBusyPause;
+    for (int failures = 0;;) {
       if (left.count() <= 0) return {StatusCode::deadline, "its time is used up"};
       const Clock::time_point start = Clock::now();
       grpc::ClientContext context;
       context.set_deadline(std::chrono::system_clock::now() + left);
       const grpc::Status result = f(context);
-      const bool again = result.error_code() == grpc::StatusCode::UNAVAILABLE;
-      status = from_grpc(result);
-      if (again && attempt + 1 < kAttempts) {
-        std::this_thread::sleep_for(std::min(pause, left));
-        pause *= 2;
+      const Status status = from_grpc(result);
+      const bool is_busy = status.code() == StatusCode::busy;
+      const bool again = is_busy || (result.error_code() == grpc::StatusCode::UNAVAILABLE &&
+                                     ++failures < kAttempts);
+      if (again) {
+        milliseconds& p = is_busy ? busy_pause : pause;
+        std::this_thread::sleep_for(std::min(p, left));
+        p = is_busy ? std::min(2 * p, kLongestPause) : 2 * p;
       }
       left -= std::chrono::ceil<milliseconds>(Clock::now() - start);
-      if (!again) break;
+      if (!again || (left.count() <= 0 && !is_busy)) return status;
+      if (left.count() <= 0)
+        return {StatusCode::deadline, "its time is used up: " + status.message()};
     }
-    return status;
   }
 
   Status hello() {

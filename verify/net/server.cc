@@ -28,12 +28,30 @@ grpc::Status to_grpc(const Status& status) {
     case StatusCode::bad_input:
     case StatusCode::usage:
       return {grpc::StatusCode::INVALID_ARGUMENT, reason};
+    case StatusCode::busy:
+      return {grpc::StatusCode::RESOURCE_EXHAUSTED, reason};
     case StatusCode::internal:
       return {grpc::StatusCode::INTERNAL, reason};
     default:
       return {grpc::StatusCode::FAILED_PRECONDITION, reason};
   }
 }
+
+using Clock = std::chrono::steady_clock;
+
+// One of a few places, for as long as it lives: what is asked at once is bounded.
+class Place {
+ public:
+  Place(std::atomic<size_t>& taken, size_t places) : taken_(taken), got_(++taken <= places) {}
+  ~Place() { --taken_; }
+  Place(const Place&) = delete;
+  Place& operator=(const Place&) = delete;
+  bool got() const { return got_; }
+
+ private:
+  std::atomic<size_t>& taken_;
+  const bool got_;
+};
 
 // Whether a task should go on: asked by its run before each node.
 class Leash {
@@ -45,7 +63,6 @@ class Leash {
   bool running() const { return running_; }
 
  private:
-  using Clock = std::chrono::steady_clock;
   const Clock::time_point deadline_;
   std::atomic<bool> dropped_ = false, running_ = true;
 };
@@ -65,6 +82,8 @@ struct Job {
   }
   const std::unique_ptr<Provider> provider;
   const std::shared_ptr<Leash> leash;
+  std::atomic<size_t> requests = 0;  // being answered
+  Clock::time_point used = Clock::now();
   std::thread runner;
 };
 
@@ -80,15 +99,13 @@ class Service final : public net::Provider::Service {
 
   grpc::Status Submit(grpc::ServerContext*, const net::SubmitRequest* request,
                       net::SubmitReply*) override {
-    const Slot slot(*this);
-    if (!slot.taken) return busy();
+    const Place place(submits_, options_.max_requests);
+    if (!place.got()) return to_grpc(busy("other tasks are coming in; ask again"));
     return to_grpc(no_throw([&] { return submit(view(request->task())); }));
   }
 
   grpc::Status Ask(grpc::ServerContext*, const net::AskRequest* request,
                    net::AskReply* reply) override {
-    const Slot slot(*this);
-    if (!slot.taken) return busy();
     return to_grpc(no_throw([&]() -> Status {
       VB_ASSIGN(const SignedAnswer answer, ask(view(request->request())));
       reply->set_reply(text(answer.reply));
@@ -104,15 +121,6 @@ class Service final : public net::Provider::Service {
   }
 
  private:
-  // One of max_requests places.
-  struct Slot {
-    explicit Slot(Service& s) : service(s), taken(++s.requests_ <= s.options_.max_requests) {}
-    ~Slot() { --service.requests_; }
-    Service& service;
-    bool taken;
-  };
-  static grpc::Status busy() { return {grpc::StatusCode::UNAVAILABLE, "busy"}; }
-
   Status submit(ByteView bytes) {
     VB_ASSIGN(Task task, decode_task(bytes, "task"));
     const Digest id = task_id(task);
@@ -137,6 +145,10 @@ class Service final : public net::Provider::Service {
     VB_ASSIGN(const Request request, decode_request(bytes, "request"));
     const std::shared_ptr<Job> job = find(request.task);
     if (!job) return unavailable("no such task here; submit it first");
+    // Nobody waits here for a run: whoever does would keep others from asking.
+    if (job->leash->running()) return busy("the task is running; ask again");
+    const Place place(job->requests, options_.max_requests);
+    if (!place.got()) return busy("others ask about this task; ask again");
     return job->provider->answer(bytes);
   }
 
@@ -145,6 +157,7 @@ class Service final : public net::Provider::Service {
     const auto it =
         std::ranges::find(jobs_, task, [](const auto& j) { return j->provider->task(); });
     if (it == jobs_.end()) return nullptr;
+    (*it)->used = Clock::now();
     jobs_.splice(jobs_.end(), jobs_, it);  // the latest used is last
     return jobs_.back();
   }
@@ -155,7 +168,11 @@ class Service final : public net::Provider::Service {
     if (jobs_.size() < options_.max_tasks) return {};
     const auto it = std::ranges::find_if(jobs_, [](const auto& j) { return !j->leash->running(); });
     if (it == jobs_.end())
-      return unavailable("busy with " + std::to_string(jobs_.size()) + " tasks");
+      return busy("it runs " + std::to_string(jobs_.size()) + " tasks; ask again");
+    const auto idle = Clock::now() - (*it)->used;
+    if (idle < options_.provider.lease)
+      return busy_for("it answers for " + std::to_string(jobs_.size()) + " tasks",
+                      options_.provider.lease - idle);
     old = *it;
     old->leash->drop();  // an answer under way may still hold it
     jobs_.erase(it);
@@ -163,7 +180,7 @@ class Service final : public net::Provider::Service {
   }
 
   ServeOptions options_;
-  std::atomic<size_t> requests_ = 0;
+  std::atomic<size_t> submits_ = 0;
   std::mutex submit_mutex_, jobs_mutex_;
   std::list<std::shared_ptr<Job>> jobs_;
 };
@@ -184,7 +201,7 @@ Result<std::unique_ptr<ProviderServer>> ProviderServer::start(ServeOptions optio
   if (!options.key || !options.load_program || !options.make_backend)
     return usage_error("a provider needs a key, a model and a backend");
   const std::string listen = options.listen;
-  const auto threads = static_cast<int>(options.max_requests) + 4;
+  const auto threads = static_cast<int>(options.max_requests * (options.max_tasks + 1)) + 4;
   auto state = std::make_unique<State>(std::move(options));
   grpc::ServerBuilder builder;
   int port = 0;

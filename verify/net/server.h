@@ -25,8 +25,11 @@ struct ServeOptions {
   std::function<Result<Program>(const Task&)> load_program;
   std::function<Result<std::unique_ptr<Backend>>()> make_backend;
   ProviderOptions provider;
-  size_t max_tasks = 4;     // kept at once; the one unused longest goes
-  size_t max_requests = 4;  // answered at once; further ones are told to come again
+  // Kept at once. One that has ended and was not asked about for the lease of a dispute
+  // (ProviderOptions) makes room.
+  size_t max_tasks = 4;
+  // Answered at once for one task, and submitted at once; further ones are told to come again.
+  size_t max_requests = 2;
   std::chrono::milliseconds run_limit = std::chrono::minutes(10);  // a task that takes longer is
                                                                    // given up
 };
