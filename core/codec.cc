@@ -58,6 +58,16 @@ std::string printable(std::string_view s) {
   return out;
 }
 
+std::string shortened(std::string_view s, size_t max_bytes) {
+  constexpr std::string_view kDots = "...";
+  // Whatever is cut off needs no look; a character has at most 4 bytes.
+  std::string out = printable(s.substr(0, max_bytes + 4));
+  if (out.size() <= max_bytes) return out;
+  size_t end = max_bytes - kDots.size();
+  while (end > 0 && (static_cast<unsigned char>(out[end]) & 0xC0) == 0x80) --end;
+  return out.substr(0, end).append(kDots);
+}
+
 Result<ByteView> Reader::raw(size_t n) {
   if (n > remaining())
     return fail("truncated: " + std::to_string(n) + " bytes wanted, " +

@@ -104,6 +104,9 @@ bool is_valid_utf8(std::string_view s);
 size_t valid_utf8_prefix(std::string_view s);
 // Text from outside made safe to print: control characters and invalid UTF-8 become '?'.
 std::string printable(std::string_view s);
+// The same, cut to `max_bytes` at most, the end of what was cut being "...": for names and reasons
+// within a sentence.
+std::string shortened(std::string_view s, size_t max_bytes = 200);
 
 std::string to_hex(ByteView b);
 Result<Bytes> from_hex(std::string_view hex);

@@ -144,7 +144,9 @@ void Attributes::erase(std::string_view name) {
   if (it != map_.end()) map_.erase(it);
 }
 
-std::string Node::title() const { return name.empty() ? op : op + " " + name; }
+std::string Node::title() const {
+  return name.empty() ? shortened(op) : shortened(op) + " " + shortened(name);
+}
 
 std::vector<Graph::Producer> Graph::producers() const {
   std::vector<Producer> result(static_cast<size_t>(value_count));

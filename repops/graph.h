@@ -62,7 +62,8 @@ struct Node {
   Attributes attributes;
   std::vector<ValueId> inputs, outputs;
 
-  std::string title() const;  // "Linear encoder.layer.3.attention.self.query"
+  // "Linear encoder.layer.3.attention.self.query": for people; long names are shortened.
+  std::string title() const;
 };
 
 struct GraphInput {

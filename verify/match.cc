@@ -309,9 +309,10 @@ void Match::play_outputs() {
     if (!truth) return;
     Where where;
     where.step = step;
-    refute_differing(claims, *truth,
-                     "its output '" + g.outputs[i].name + "' is not what its last step gave",
-                     output_is_bound(i), where);
+    refute_differing(
+        claims, *truth,
+        "its output '" + shortened(g.outputs[i].name) + "' is not what its last step gave",
+        output_is_bound(i), where);
   }
 }
 
@@ -379,7 +380,7 @@ void Match::play_recomputation(uint64_t step, uint32_t index, const Both<NodeOpe
   if (!truth.ok()) {
     result_.no_verdict = "the referee cannot recompute node " + std::to_string(index) +
                          " of step " + std::to_string(step) + ": " +
-                         printable(truth.status().message());
+                         shortened(truth.status().message(), 1000);
     return;
   }
   if (*truth == nullptr) return;  // neither supplied the inputs: both have failed

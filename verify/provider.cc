@@ -8,11 +8,7 @@
 namespace verbatim {
 namespace {
 
-Refusal refusal(const Status& status) {
-  std::string reason = printable(status.message());
-  if (reason.size() > 500) reason = "too long a reason to give";
-  return {std::move(reason)};
-}
+Refusal refusal(const Status& status) { return {shortened(status.message(), 500)}; }
 
 }  // namespace
 

@@ -7,7 +7,8 @@ namespace verbatim {
 namespace {
 
 constexpr uint32_t kMaxParties = 64;
-constexpr size_t kMaxText = 4096, kMaxTitle = 16384;
+// Names within them are shortened (core/codec.h), so that whatever a referee writes can be read.
+constexpr size_t kMaxText = 4096;
 
 void write_where(Writer& w, const Where& where) {
   w.u64(where.step);
@@ -27,7 +28,7 @@ Result<Where> read_where(Reader& r) {
   VB_ASSIGN(where.step, r.u64());
   VB_ASSIGN(const uint32_t node, r.u32());
   where.node = static_cast<int32_t>(node);
-  VB_ASSIGN(where.title, r.text(kMaxTitle));
+  VB_ASSIGN(where.title, r.text(kMaxText));
   VB_ASSIGN(const uint32_t output, r.u32());
   where.output = static_cast<int32_t>(output);
   VB_ASSIGN(const uint8_t type, r.u8());

@@ -65,5 +65,29 @@ TEST(Codec, HexRoundTripAndRefusals) {
   EXPECT_FALSE(from_hex("FF").ok());  // one canonical form: lowercase
 }
 
+// At any length, in characters of any size, or none: it can be read back as text.
+TEST(Codec, ShortenedTextIsTextAndNotLonger) {
+  EXPECT_EQ(shortened("abc", 3), "abc");
+  EXPECT_EQ(shortened("abcdef", 5), "ab...");
+  EXPECT_EQ(shortened("\u00e9\u00e9\u00e9", 5), "\u00e9...");
+  EXPECT_EQ(shortened("a\x1b", 5), "a?");
+  for (const std::string_view unit : {"a", "\u00e9", "\u20ac", "\U0001f600", "\xff", "\x1b"}) {
+    std::string s;
+    for (int i = 0; i < 400; ++i) {
+      for (size_t max = 3; max < 40; ++max) {
+        const std::string text = shortened(s, max);
+        EXPECT_LE(text.size(), max);
+        Writer w;
+        w.text(text);
+        EXPECT_TRUE(Reader(w.bytes(), "t").text(max).ok()) << to_hex(as_bytes(text));
+        if (printable(s).size() <= max) {
+          EXPECT_EQ(text, printable(s));
+        }
+      }
+      s += unit;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace verbatim

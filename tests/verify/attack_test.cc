@@ -72,6 +72,14 @@ void expect_refuted(const Verdict& v, const std::string& reason) {
   EXPECT_EQ(v.winners, std::vector<uint32_t>{1});
 }
 
+// Claims another root for the first output than the one of its last record.
+LyingParty::Change with_output(const Task& task, const Digest& root) {
+  const Commitment truth = commit(task);
+  std::vector<Digest> outputs = output_roots(truth);
+  outputs[0] = root;
+  return forged_records(task, test_key(kLiar).public_key(), truth.records, truth.steps, outputs);
+}
+
 class Forgery : public ::testing::TestWithParam<CommitLevel> {
  protected:
   const Task task = full_task(GetParam());
@@ -217,6 +225,35 @@ TEST_P(Forgery, OperatorBeyondTheLimitsGivesNoVerdict) {
   EXPECT_TRUE(v.winners.empty() && v.refuted.empty() && v.forfeited.empty());
   EXPECT_NE(v.reason.find("the task allows 1"), std::string::npos) << v.reason;
   EXPECT_EQ(v.cost.nodes_recomputed, 0u);
+}
+
+// Whatever a task calls its operators and outputs, the verdict about it can be read.
+TEST_P(Forgery, TheLongestNamesMakeReadableVerdicts) {
+  for (const std::string_view unit : {"n", "\u00e9", "\U0001f600"}) {
+    std::string longest;
+    while (longest.size() < 4096) longest += unit;
+    Task named = task;
+    for (Node& node : named.program.graph.nodes) node.name = longest;
+    for (size_t i = 0; i < named.program.graph.outputs.size(); ++i)
+      named.program.graph.outputs[i].name = longest.substr(0, 4096 - 4 * (i + 1));
+    ok(validate_task(named));
+    Task tight = named;
+    tight.limits.operations = 1;
+    Liar wrong_value(named, named.program, fault);
+    Liar wrong_output(named, named.program, std::nullopt, with_output(named, session(54)));
+    Liar x(tight, tight.program, std::nullopt), y(tight, tight.program, fault);
+    const Verdict verdicts[] = {
+        play(named, wrong_value), play(named, wrong_output),
+        ok(settle(tight, std::vector<Party*>{&x.party(), &y.party()}, new_session()))};
+    expect_refuted(verdicts[0], "is not what the operator computes");
+    expect_refuted(verdicts[1], "is not what its last step gave");
+    EXPECT_EQ(verdicts[2].outcome, DisputeOutcome::no_verdict);
+    for (const Verdict& v : verdicts) {
+      const Result<Verdict> read = decode_verdict(encode_verdict(v), "verdict");
+      ASSERT_TRUE(read.ok()) << read.status().message();
+      EXPECT_EQ(*read, v);
+    }
+  }
 }
 
 // A copy of the opponent's list of nodes, against its own record.

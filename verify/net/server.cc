@@ -23,7 +23,7 @@ std::string text(ByteView b) { return std::string(as_chars(b)); }
 
 grpc::Status to_grpc(const Status& status) {
   if (status.ok()) return grpc::Status::OK;
-  const std::string reason = printable(status.message()).substr(0, kMaxReasonBytes);
+  const std::string reason = shortened(status.message(), kMaxReasonBytes);
   switch (status.code()) {
     case StatusCode::bad_input:
     case StatusCode::usage:
