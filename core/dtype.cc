@@ -16,6 +16,10 @@ std::string_view name_of(DType dtype) {
       return "float16";
     case DType::bf16:
       return "bfloat16";
+    case DType::f8e4m3:
+      return "float8_e4m3fn";
+    case DType::f8e5m2:
+      return "float8_e5m2";
     case DType::boolean:
       return "bool";
     case DType::u8:

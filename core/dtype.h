@@ -24,27 +24,36 @@ enum class DType : uint8_t {
   u32 = 12,
   u64 = 13,
   bf16 = 16,
+  f8e4m3 = 17,  // no infinities; 0x7F and 0xFF are NaN ("e4m3fn")
+  f8e5m2 = 19,
 };
 
-// Storage for the 16-bit floating types; arithmetic goes through semantics.h's conversions.
+// Storage for the small floating types; arithmetic goes through semantics.h's conversions.
 struct Half {
   uint16_t bits;
 };
 struct BFloat16 {
   uint16_t bits;
 };
+struct Float8E4M3 {
+  uint8_t bits;
+};
+struct Float8E5M2 {
+  uint8_t bits;
+};
 
 // Bytes per element; 0 for undefined.
 size_t size_of(DType dtype);
 
-// "float32", "int64", "bool", ...: numpy's names, bfloat16 besides.
+// "float32", "int64", "bool", ...: numpy's names, and those of ml_dtypes for what numpy lacks.
 std::string_view name_of(DType dtype);
 
 // The type with ONNX number `n`, or undefined where this build has none.
 DType dtype_from_onnx(int64_t n);
 
+constexpr bool is_float8(DType d) { return d == DType::f8e4m3 || d == DType::f8e5m2; }
 constexpr bool is_float(DType d) {
-  return d == DType::f32 || d == DType::f16 || d == DType::bf16 || d == DType::f64;
+  return d == DType::f32 || d == DType::f16 || d == DType::bf16 || d == DType::f64 || is_float8(d);
 }
 constexpr bool is_integer(DType d) {
   return d != DType::undefined && d != DType::boolean && !is_float(d);
@@ -61,6 +70,10 @@ constexpr DType dtype_of() {
     return DType::f16;
   else if constexpr (std::is_same_v<U, BFloat16>)
     return DType::bf16;
+  else if constexpr (std::is_same_v<U, Float8E4M3>)
+    return DType::f8e4m3;
+  else if constexpr (std::is_same_v<U, Float8E5M2>)
+    return DType::f8e5m2;
   else if constexpr (std::is_same_v<U, bool>)
     return DType::boolean;
   else if constexpr (std::is_same_v<U, uint8_t>)
@@ -96,6 +109,10 @@ R visit_dtype(DType dtype, R otherwise, F&& f) {
       return f(Half{});
     case DType::bf16:
       return f(BFloat16{});
+    case DType::f8e4m3:
+      return f(Float8E4M3{});
+    case DType::f8e5m2:
+      return f(Float8E5M2{});
     case DType::boolean:
       return f(bool{});
     case DType::u8:

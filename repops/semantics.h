@@ -138,4 +138,40 @@ VB_HOST_DEVICE inline uint16_t half_from_float(float x) {
   return static_cast<uint16_t>(sign | aligned);
 }
 
+// --- fp8 (OCP 8-bit Floating Point Specification, revision 1.0): e4m3 has no infinities, and one NaN of each sign. What is beyond
+// the greatest number saturates, or becomes e5m2's infinity and e4m3's NaN.
+
+VB_HOST_DEVICE inline float float_from_e5m2(uint8_t code) { return float_from_half(static_cast<uint16_t>(code << 8)); }
+VB_HOST_DEVICE inline float float_from_e4m3(uint8_t code) {
+  const uint32_t sign = static_cast<uint32_t>(code & 0x80) << 24, magnitude = code & 0x7F;
+  if (magnitude == 0x7F) return float_of(kNanBits);
+  if (magnitude >= 8) return float_of(sign | ((magnitude << 20) + (uint32_t{120} << 23)));
+  return float_of(sign | bits_of(static_cast<float>(magnitude) * 0.001953125f));  // subnormal: magnitude * 2^-9
+}
+
+inline constexpr uint8_t kE4M3NanBits = 0x7F, kE5M2NanBits = 0x7E;
+
+// |x| to nearest even in a format of `fraction` bits whose least normal number is 2^(1 - bias); no limit at the top.
+VB_HOST_DEVICE inline uint32_t small_float_magnitude(float x, int fraction, int bias) {
+  const uint32_t magnitude = bits_of(x) & 0x7FFFFFFF;
+  const int drop = 23 - fraction;
+  if (magnitude >= static_cast<uint32_t>(128 - bias) << 23) {
+    const uint32_t rebased = magnitude - (static_cast<uint32_t>(127 - bias) << 23);
+    return (rebased + ((1u << (drop - 1)) - 1) + ((rebased >> drop) & 1)) >> drop;
+  }
+  // Adding a power of two whose last place is the format's least subnormal makes the addition itself round there.
+  const uint32_t shift = static_cast<uint32_t>(127 + 1 - bias + drop) << 23;
+  return bits_of(float_of(magnitude) + float_of(shift)) - shift;
+}
+VB_HOST_DEVICE inline uint8_t e4m3_from_float(float x, bool saturate) {
+  if (is_nan(x)) return kE4M3NanBits;
+  const uint32_t sign = (bits_of(x) >> 24) & 0x80, magnitude = small_float_magnitude(x, 3, 7);
+  return static_cast<uint8_t>(sign | (magnitude <= 0x7E ? magnitude : saturate ? 0x7E : kE4M3NanBits));
+}
+VB_HOST_DEVICE inline uint8_t e5m2_from_float(float x, bool saturate) {
+  if (is_nan(x)) return kE5M2NanBits;
+  const uint32_t sign = (bits_of(x) >> 24) & 0x80, magnitude = small_float_magnitude(x, 2, 15);
+  return static_cast<uint8_t>(sign | (magnitude <= 0x7B ? magnitude : saturate ? 0x7B : 0x7C));
+}
+
 }  // namespace verbatim

@@ -55,6 +55,14 @@ if [ -d "$data" ]; then
       touch "$VERBATIM_ONNX_NODE_DIR/.complete"
     fi
   fi
+  if [ -d "$data/tensor-core" ]; then
+    export VERBATIM_TENSOR_CORE_DIR=$PWD/build/tensor-core
+    if [ ! -e "$VERBATIM_TENSOR_CORE_DIR/.complete" ]; then
+      mkdir -p "$VERBATIM_TENSOR_CORE_DIR"
+      for archive in "$data"/tensor-core/*.tar.xz; do tar -xf "$archive" -C "$VERBATIM_TENSOR_CORE_DIR"; done
+      touch "$VERBATIM_TENSOR_CORE_DIR/.complete"
+    fi
+  fi
   echo "shared test data: ../shared/data"
 else
   echo "absent shared-data" >>"$results"

@@ -12,6 +12,7 @@
 
 #include <verbatim/core/tensor_codec.h>
 #include <verbatim/core/tensor_root.h>
+#include <verbatim/repops/semantics.h>
 
 namespace verbatim {
 namespace {
@@ -84,18 +85,13 @@ bool is_nan_bits(DType dtype, uint64_t bits) {
       return (bits & 0x7FFFFFFF) > 0x7F800000;
     case DType::f16:
       return (bits & 0x7FFF) > 0x7C00;
+    case DType::f8e4m3:
+      return (bits & 0x7F) == 0x7F;
+    case DType::f8e5m2:
+      return (bits & 0x7F) > 0x7C;
     default:
       return (bits & 0x7FFF) > 0x7F80;
   }
-}
-
-double half_value(uint64_t bits) {
-  const int exponent = static_cast<int>(bits >> 10 & 31);
-  const auto fraction = static_cast<double>(bits & 1023);
-  double v = exponent == 0 ? fraction / 1024 : 1 + fraction / 1024;
-  for (int e = exponent == 0 ? 1 : exponent; e > 15; --e) v *= 2;
-  for (int e = exponent == 0 ? 1 : exponent; e < 15; ++e) v /= 2;
-  return bits >> 15 ? -v : v;
 }
 
 double value_of(DType dtype, uint64_t bits) {
@@ -107,7 +103,11 @@ double value_of(DType dtype, uint64_t bits) {
     case DType::bf16:
       return std::bit_cast<float>(static_cast<uint32_t>(bits << 16));
     case DType::f16:
-      return half_value(bits);
+      return float_from_half(static_cast<uint16_t>(bits));
+    case DType::f8e4m3:
+      return float_from_e4m3(static_cast<uint8_t>(bits));
+    case DType::f8e5m2:
+      return float_from_e5m2(static_cast<uint8_t>(bits));
     case DType::i8:
       return static_cast<int8_t>(bits);
     case DType::i16:
@@ -122,8 +122,7 @@ double value_of(DType dtype, uint64_t bits) {
 }
 
 bool is_infinite(DType dtype, uint64_t bits) {
-  return dtype == DType::f16 ? (bits & 0x7FFF) == 0x7C00
-                             : value_of(dtype, bits) - value_of(dtype, bits) != 0;
+  return value_of(dtype, bits) - value_of(dtype, bits) != 0;
 }
 
 bool within(DType dtype, uint64_t a, uint64_t b, double tolerance) {

@@ -21,7 +21,7 @@ DType dtype_of_code(const std::string& code) {
       {"F32", DType::f32},     {"F16", DType::f16}, {"BF16", DType::bf16}, {"F64", DType::f64},
       {"I8", DType::i8},       {"U8", DType::u8},   {"I16", DType::i16},   {"U16", DType::u16},
       {"I32", DType::i32},     {"U32", DType::u32}, {"I64", DType::i64},   {"U64", DType::u64},
-      {"BOOL", DType::boolean}};
+      {"BOOL", DType::boolean}, {"F8_E4M3", DType::f8e4m3}, {"F8_E5M2", DType::f8e5m2}};
   const auto it = kCodes.find(code);
   return it == kCodes.end() ? DType::undefined : it->second;
 }

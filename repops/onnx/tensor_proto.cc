@@ -18,8 +18,8 @@ namespace {
 constexpr int kMaxRecursion = 16;
 constexpr int kExternal = 1;
 
-// A typed field's values, each narrowed to T (16-bit floats are stored as their bits in
-// int32_data).
+// A typed field's values, each narrowed to T (16-bit and smaller floats are stored as their
+// bits in int32_data).
 template <class T, class Field>
 Result<Tensor> from_field(const Shape& shape, const Field& field) {
   if (field.size() != shape.elements())
@@ -28,8 +28,8 @@ Result<Tensor> from_field(const Shape& shape, const Field& field) {
   T* out = t.mutable_data<T>().data();
   for (int i = 0; i < field.size(); ++i) {
     const auto value = field.Get(i);
-    if constexpr (std::is_same_v<T, Half> || std::is_same_v<T, BFloat16>) {
-      out[i].bits = static_cast<uint16_t>(value);
+    if constexpr (!std::is_arithmetic_v<T>) {
+      out[i].bits = static_cast<decltype(T::bits)>(value);
     } else {
       out[i] = static_cast<T>(value);
       if constexpr (std::is_integral_v<T>)
@@ -69,6 +69,10 @@ Result<Tensor> from_typed_field(const TensorProto& p, DType dtype, const Shape& 
       return from_field<Half>(shape, p.int32_data());
     case DType::bf16:
       return from_field<BFloat16>(shape, p.int32_data());
+    case DType::f8e4m3:
+      return from_field<Float8E4M3>(shape, p.int32_data());
+    case DType::f8e5m2:
+      return from_field<Float8E5M2>(shape, p.int32_data());
     case DType::undefined:
       break;
   }

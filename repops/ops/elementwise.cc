@@ -419,12 +419,24 @@ double sticky_double(I value) {
 }
 
 template <class To, class From>
-To convert(From raw) {
+To convert(From raw, bool saturate_float8) {
   using C = std::conditional_t<std::is_same_v<From, bool>, uint8_t, Compute<From>>;
   const C x = load(raw);
   if constexpr (std::is_same_v<To, bool>)
     return x != 0;
-  else if constexpr (std::is_same_v<To, Half> || std::is_same_v<To, BFloat16>) {
+  else if constexpr (kIsFloat8<To>) {
+    float y;
+    if constexpr (std::is_same_v<C, float>)
+      y = x;
+    else if constexpr (std::is_same_v<C, double>)
+      y = round_to_odd(x);
+    else
+      y = round_to_odd(sticky_double(x));
+    if constexpr (std::is_same_v<To, Float8E4M3>)
+      return {e4m3_from_float(y, saturate_float8)};
+    else
+      return {e5m2_from_float(y, saturate_float8)};
+  } else if constexpr (std::is_same_v<To, Half> || std::is_same_v<To, BFloat16>) {
     if constexpr (std::is_same_v<C, float>)
       return store<To>(x);
     else if constexpr (std::is_same_v<C, double>)
@@ -439,7 +451,8 @@ To convert(From raw) {
     return static_cast<To>(x);
 }
 
-Result<Tensors> cast_to(const Tensor& x, DType to) {
+Result<Tensors> cast_to(const Node& node, const Tensor& x, DType to) {
+  VB_ASSIGN(const int64_t saturate, node.attributes.get<int64_t>("saturate", 1));
   if (!x.defined()) return bad_input("an operand is missing");
   VB_ASSIGN(Tensor out, Tensor::allocate(to, x.shape()));
   visit_dtype<bool>(x.dtype(), false, [&](auto from_type) {
@@ -448,7 +461,7 @@ Result<Tensors> cast_to(const Tensor& x, DType to) {
       using To = decltype(to_type);
       const From* px = x.data<From>().data();
       To* y = out.mutable_data<To>().data();
-      for (int64_t i = 0; i < x.elements(); ++i) y[i] = convert<To>(px[i]);
+      for (int64_t i = 0; i < x.elements(); ++i) y[i] = convert<To>(px[i], saturate != 0);
       return true;
     });
   });
@@ -456,17 +469,17 @@ Result<Tensors> cast_to(const Tensor& x, DType to) {
 }
 
 // Cast: floating to integer truncates, saturates, and takes NaN to 0; integers wrap; to bool is x
-// != 0; to floating rounds once.
+// != 0; to floating rounds once. What is too great for fp8 becomes its greatest number, or with saturate = 0 its infinity or NaN.
 Result<Tensors> cast(const Node& node, std::span<const Tensor> inputs) {
   VB_ASSIGN(const int64_t to, node.attributes.require<int64_t>("to"));
   const DType dtype = dtype_from_onnx(to);
   if (dtype == DType::undefined) return unsupported("Cast to element type " + std::to_string(to));
-  return cast_to(inputs[0], dtype);
+  return cast_to(node, inputs[0], dtype);
 }
 
-Result<Tensors> cast_like(const Node&, std::span<const Tensor> inputs) {
+Result<Tensors> cast_like(const Node& node, std::span<const Tensor> inputs) {
   if (!inputs[1].defined()) return bad_input("the type's example is missing");
-  return cast_to(inputs[0], inputs[1].dtype());
+  return cast_to(node, inputs[0], inputs[1].dtype());
 }
 
 constexpr OpDef kOps[] = {

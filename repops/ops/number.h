@@ -10,10 +10,13 @@
 namespace verbatim {
 
 // float and double compute in themselves; the 16-bit types in binary32, exact on load, rounded once
-// on store; integers in themselves. NaN is stored in its canonical form.
+// on store; fp8, which is stored and multiplied but not computed in, saturates; integers in themselves. NaN is stored in its
+// canonical form.
+template <class T>
+inline constexpr bool kIsFloat8 = std::is_same_v<T, Float8E4M3> || std::is_same_v<T, Float8E5M2>;
 template <class T>
 using Compute =
-    std::conditional_t<std::is_same_v<T, Half> || std::is_same_v<T, BFloat16>, float, T>;
+    std::conditional_t<std::is_same_v<T, Half> || std::is_same_v<T, BFloat16> || kIsFloat8<T>, float, T>;
 
 template <class T>
 Compute<T> load(T value) {
@@ -21,6 +24,10 @@ Compute<T> load(T value) {
     return float_from_half(value.bits);
   else if constexpr (std::is_same_v<T, BFloat16>)
     return float_from_bfloat16(value.bits);
+  else if constexpr (std::is_same_v<T, Float8E4M3>)
+    return float_from_e4m3(value.bits);
+  else if constexpr (std::is_same_v<T, Float8E5M2>)
+    return float_from_e5m2(value.bits);
   else
     return value;
 }
@@ -31,6 +38,10 @@ T store(Compute<T> value) {
     return Half{half_from_float(value)};
   else if constexpr (std::is_same_v<T, BFloat16>)
     return BFloat16{bfloat16_from_float(value)};
+  else if constexpr (std::is_same_v<T, Float8E4M3>)
+    return Float8E4M3{e4m3_from_float(value, true)};
+  else if constexpr (std::is_same_v<T, Float8E5M2>)
+    return Float8E5M2{e5m2_from_float(value, true)};
   else if constexpr (std::is_floating_point_v<T>)
     return canonical(value);
   else

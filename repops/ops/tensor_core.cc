@@ -1,0 +1,177 @@
+#include <verbatim/repops/ops/tensor_core.h>
+
+#include <algorithm>
+#include <vector>
+
+#include <verbatim/core/parallel.h>
+#include <verbatim/repops/ops/number.h>
+#include <verbatim/repops/ops/registry.h>
+
+namespace verbatim {
+namespace tensor_core {
+namespace {
+
+template <class T>
+struct FormatOf;
+template <>
+struct FormatOf<BFloat16> {
+  using type = BFloat16Format;
+};
+template <>
+struct FormatOf<Half> {
+  using type = HalfFormat;
+};
+template <>
+struct FormatOf<Float8E4M3> {
+  using type = E4M3Format;
+};
+template <>
+struct FormatOf<Float8E5M2> {
+  using type = E5M2Format;
+};
+
+// One chain over `count` elements from +0. What is short of a group is padded with zeros, which take no part.
+template <class A, class B, class T>
+float chain(const Unit& unit, const T* a, const T* b, int64_t count) {
+  float acc = 0;
+  for (int64_t k = 0; k < count; k += unit.rule.group) {
+    const int n = static_cast<int>(std::min<int64_t>(unit.rule.group, count - k));
+    if (!unit.unpacked) {
+      acc = step<A, B>(unit.rule, acc, a + k, b + k, n);
+    } else if constexpr (A::bits == 8) {
+      T x[32] = {}, y[32] = {};
+      std::copy_n(a + k, n, x);
+      std::copy_n(b + k, n, y);
+      acc = step_unpacked<A, B>(acc, x, y);
+    }
+  }
+  return acc;
+}
+
+template <class A, class B, class T>
+float slice_sum(const Unit& unit, bool precise, const T* a, const T* b, int64_t count) {
+  if (!precise) return chain<A, B>(unit, a, b, count);
+  float master = 0;
+  for (int64_t k = 0; k < count; k += kPreciseBlock) {
+    const float part = chain<A, B>(unit, a + k, b + k, std::min(kPreciseBlock, count - k));
+    master = k == 0 ? part : master + part;
+  }
+  return master;
+}
+
+template <class A, class B, class T>
+float product(const Unit& unit, const Chains& chains, const T* a, const T* b, int64_t k_size) {
+  float sum = 0;
+  for (int64_t s = 0; s < chains.split; ++s) {
+    const int64_t begin = s * chains.slice, count = std::min(chains.slice, k_size - begin);
+    const float part = slice_sum<A, B>(unit, chains.precise, a + begin, b + begin, count);
+    sum = s == 0 ? part : sum + part;
+  }
+  return sum;
+}
+
+// Calls f with a value of each operand's C++ type: both 16 bits and the same, or both fp8.
+template <class F>
+Result<Tensors> visit_operands(DType a, DType b, F&& f) {
+  const auto second = [&](auto first) -> Result<Tensors> {
+    return b == DType::f8e4m3 ? f(first, Float8E4M3{}) : f(first, Float8E5M2{});
+  };
+  switch (a) {
+    case DType::bf16:
+      return f(BFloat16{}, BFloat16{});
+    case DType::f16:
+      return f(Half{}, Half{});
+    case DType::f8e4m3:
+      return second(Float8E4M3{});
+    default:
+      return second(Float8E5M2{});
+  }
+}
+
+// TensorCoreLinear(x [..., K], w [N, K], bias float32 [N]?) -> [..., N]: the product as the member's tensor cores compute it, then
+// + bias in binary32, then one rounding to `output` (ONNX's number; default float32). Attributes: member, split, precise (fp8).
+Result<Tensors> linear(const Node& node, std::span<const Tensor> inputs) {
+  const Tensor &x = inputs[0], &w = inputs[1];
+  VB_ASSIGN(const std::string member, node.attributes.get<std::string>("member", std::string(kDefaultMember)));
+  VB_ASSIGN(const Unit unit, unit_of(member, x.dtype(), w.dtype()));
+  if (x.rank() < 1 || w.rank() != 2 || x.dim(x.rank() - 1) != w.dim(1))
+    return bad_input("shapes " + x.describe() + " and " + w.describe());
+  const Tensor bias = inputs.size() > 2 ? inputs[2] : Tensor();
+  if (bias.defined() && (bias.dtype() != DType::f32 || !(bias.shape() == Shape{w.dim(0)})))
+    return bad_input("bias " + bias.describe() + " for weight " + w.describe());
+  VB_ASSIGN(const int64_t output, node.attributes.get<int64_t>("output", static_cast<int64_t>(DType::f32)));
+  const DType to = dtype_from_onnx(output);
+  if (to != DType::f32 && to != DType::bf16 && to != DType::f16)
+    return unsupported("output type " + std::to_string(output));
+  const int64_t n_size = w.dim(0), k_size = w.dim(1);
+  VB_ASSIGN(const int64_t split, node.attributes.get<int64_t>("split", 1));
+  VB_ASSIGN(const int64_t precise, node.attributes.get<int64_t>("precise", 0));
+  VB_ASSIGN(const Chains chains, cut(k_size, split, is_float8(x.dtype()), precise != 0));
+  std::vector<int64_t> dims(x.shape().dims().begin(), x.shape().dims().end());
+  dims.back() = n_size;
+  VB_ASSIGN(const Shape shape, Shape::of(dims));
+  VB_ASSIGN(Tensor out, Tensor::allocate(to, shape));
+  return visit_operands(x.dtype(), w.dtype(), [&](auto a_type, auto b_type) -> Result<Tensors> {
+    using A = decltype(a_type);
+    using B = decltype(b_type);
+    using Code = decltype(A::bits);
+    const auto* a = reinterpret_cast<const Code*>(x.data<A>().data());
+    const auto* b = reinterpret_cast<const Code*>(w.data<B>().data());
+    return visit_float<Tensors>(out, [&](auto out_type) -> Result<Tensors> {
+      using T = decltype(out_type);
+      if constexpr (!std::is_same_v<T, double>) {
+        T* y = out.mutable_data<T>().data();
+        parallel_for(out.elements(), 64, [&](int64_t from, int64_t until) {
+          for (int64_t i = from; i < until; ++i) {
+            const int64_t m = i / n_size, n = i % n_size;
+            float v = product<typename FormatOf<A>::type, typename FormatOf<B>::type>(unit, chains, a + m * k_size,
+                                                                                      b + n * k_size, k_size);
+            if (bias.defined()) v += bias.data<float>()[n];
+            y[i] = store<T>(v);
+          }
+        });
+      }
+      return Tensors{out};
+    });
+  });
+}
+
+uint64_t linear_cost(const Node&, std::span<const Tensor> inputs, std::span<const Tensor> outputs) {
+  const auto k = static_cast<uint64_t>(inputs[1].dim(1));
+  return static_cast<uint64_t>(outputs[0].elements()) * 2 * std::max<uint64_t>(k, 1);
+}
+
+constexpr OpDef kOps[] = {
+    {kVerbatimDomain, "TensorCoreLinear", 2, 3, 1, linear, linear_cost},
+};
+
+}  // namespace
+
+Result<Unit> unit_of(std::string_view member, DType a, DType b) {
+  const bool float8 = is_float8(a) && is_float8(b), wide = a == b && (a == DType::bf16 || a == DType::f16);
+  if (wide && member == "sm90") return Unit{kSm90};
+  if (wide && (member == "sm80" || member == "sm89")) return Unit{kSm80};
+  if (float8 && member == "sm90") return Unit{kSm90Float8};
+  if (float8 && member == "sm90_mma") return Unit{{32, kSm90.fraction, kSm90.floor, kSm90.kept}, true};
+  if (float8 && member == "sm89") return Unit{kSm89Float8};
+  return unsupported("the tensor cores of '" + printable(member) + "' multiplying " + std::string(name_of(a)) + " and " +
+                     std::string(name_of(b)));
+}
+
+Result<Chains> cut(int64_t k_size, int64_t split, bool float8, bool precise) {
+  if (precise && !float8) return unsupported("precise is for fp8");
+  if (split == 1) return Chains{1, k_size, precise};
+  const int64_t multiple = float8 ? kSplitBytes : kSplitBytes / 2;
+  if (split >= 1 && split <= k_size) {
+    const int64_t slice = ((k_size + split - 1) / split + multiple - 1) / multiple * multiple;
+    if ((split - 1) * slice < k_size) return Chains{split, slice, precise};
+  }
+  return bad_input("K = " + std::to_string(k_size) + " does not cut into " + std::to_string(split) + " multiples of " +
+                   std::to_string(multiple));
+}
+
+}  // namespace tensor_core
+
+std::span<const OpDef> tensor_core_ops() { return tensor_core::kOps; }
+
+}  // namespace verbatim

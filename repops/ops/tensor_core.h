@@ -1,0 +1,37 @@
+// Products as tensor cores compute them (family C of docs/numerics.md), for the operator and for kernels that must equal it.
+#pragma once
+
+#include <string_view>
+
+#include <verbatim/core/dtype.h>
+#include <verbatim/core/status.h>
+#include <verbatim/repops/tensor_core.h>
+
+namespace verbatim::tensor_core {
+
+// How one chip's unit multiplies operands of one pair of types: the public description of a member.
+struct Unit {
+  Rule rule;
+  bool unpacked = false;  // fp8 as mma.sync has it on Hopper and B200: step_unpacked()
+};
+
+// The unit that `member` has for these operands. sm90: Hopper's wgmma, and B200's for 16-bit types; sm90_mma: fp8 by mma.sync on
+// Hopper and B200; sm89: Ada; sm80: A100. Errors: unsupported, for a type the chip does not multiply.
+Result<Unit> unit_of(std::string_view member, DType a, DType b);
+
+inline constexpr std::string_view kDefaultMember = "sm90";
+inline constexpr int64_t kSplitBytes = 128;    // of operands: what the slices of K are multiples of
+inline constexpr int64_t kPreciseBlock = 128;  // elements after which a precise fp8 product adds to its master sum
+
+// How K is cut.
+struct Chains {
+  int64_t split = 1;  // slices of K, each a chain from +0; their sums are added ascending in binary32
+  int64_t slice = 0;  // elements of a slice; the last one may be shorter
+  bool precise = false;  // every 128 elements a slice's chain is added to a master sum in binary32 and starts again from +0
+};
+
+// K cut into `split` slices as cuBLAS cuts it: of K / split elements, rounded up to 128 bytes of operands (64 or 128 elements).
+// Errors: bad_input where fewer than `split` slices come of it.
+Result<Chains> cut(int64_t k_size, int64_t split, bool float8, bool precise);
+
+}  // namespace verbatim::tensor_core
