@@ -26,6 +26,23 @@ Key private_key(const std::array<std::byte, 32>& seed) {
           EVP_PKEY_free};
 }
 
+// The y coordinates of the eight points whose order divides 8, and what else decodes to them (y + p
+// where it fits in 255 bits): 0, 1, the two of order 8, p - 1, p, p + 1, p being 2^255 - 19. The
+// sign bit of x does not matter: with either, these are all the encodings there are.
+constexpr std::string_view kSmallOrder[] = {
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"};
+
+bool has_small_order(PublicKey key) {
+  key.bytes.back() &= std::byte{0x7f};
+  return std::ranges::find(kSmallOrder, to_hex(key.bytes)) != std::end(kSmallOrder);
+}
+
 }  // namespace
 
 Result<Bytes> random_bytes(size_t n) {
@@ -88,6 +105,7 @@ Result<Signature> SigningKey::sign(ByteView message) const {
 }
 
 bool verify_signature(const PublicKey& key, ByteView message, const Signature& signature) {
+  if (has_small_order(key)) return false;
   const Key pkey(EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, nullptr, chars(key.bytes.data()),
                                              key.bytes.size()),
                  EVP_PKEY_free);

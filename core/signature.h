@@ -32,6 +32,7 @@ class SigningKey {
   PublicKey public_key_;
 };
 
+// False for every signature by a key of small order: such a key fits signatures that nobody made.
 bool verify_signature(const PublicKey& key, ByteView message, const Signature& signature);
 
 // Bytes from the system's generator: nonces and keys.

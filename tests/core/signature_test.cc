@@ -26,6 +26,31 @@ TEST(Signature, KnownAnswer) {
   EXPECT_FALSE(verify_signature(key.public_key(), message, s));
 }
 
+// For such a key, one signature without any secret fits every message, or every eighth.
+TEST(Signature, KeysOfSmallOrderSignNothing) {
+  const char* const encodings[] = {
+      "0000000000000000000000000000000000000000000000000000000000000000",
+      "0100000000000000000000000000000000000000000000000000000000000000",
+      "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+      "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+      "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+      "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+      "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"};
+  Signature identity;  // R is the neutral point, S is 0
+  identity.bytes[0] = std::byte{1};
+  for (const char* const hex : encodings)
+    for (const uint8_t sign : {0x00, 0x80}) {
+      PublicKey key;
+      const Bytes bytes = *from_hex(hex);
+      std::copy(bytes.begin(), bytes.end(), key.bytes.begin());
+      key.bytes.back() |= std::byte{sign};
+      for (uint8_t i = 0; i < 64; ++i) {
+        const std::byte message[] = {std::byte{i}};
+        EXPECT_FALSE(verify_signature(key, message, identity)) << to_hex(key.bytes);
+      }
+    }
+}
+
 TEST(Signature, KeysPersistAndBadKeyFilesAreRefused) {
   const std::string path = testing::TempDir() + "/verbatim_key_test";
   std::filesystem::remove(path);
