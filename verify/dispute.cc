@@ -91,6 +91,7 @@ Result<Verdict> run_dispute(const Task& task, std::span<const Disputant> disputa
     header.parties.push_back({printable(d.name.substr(0, 256)), d.party->key()});
     live.push_back(d.party);
   }
+  VB_TRY(check_parties(live));
   VB_ASSIGN(TranscriptWriter writer, TranscriptWriter::create(transcript_path, header));
   Log log{{}, 0, &writer};
   VB_ASSIGN(Verdict verdict, settle_logged(header, log, live, options));

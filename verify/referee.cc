@@ -162,10 +162,20 @@ class Referee {
 
 }  // namespace
 
-Result<Verdict> settle(const Task& task, std::span<Party* const> parties, const Digest& nonce,
-                       const RefereeOptions& options) {
+Status check_parties(std::span<Party* const> parties) {
   if (parties.empty() || parties.size() > kMaxParties)
     return usage_error("a dispute has 1 to " + std::to_string(kMaxParties) + " parties");
+  for (size_t i = 0; i < parties.size(); ++i)
+    for (size_t j = 0; j < i; ++j)
+      if (parties[i]->key() == parties[j]->key() && parties[i]->key() != PublicKey{})
+        return usage_error("parties " + std::to_string(j + 1) + " and " + std::to_string(i + 1) +
+                           " have the same key: they are one provider");
+  return {};
+}
+
+Result<Verdict> settle(const Task& task, std::span<Party* const> parties, const Digest& nonce,
+                       const RefereeOptions& options) {
+  VB_TRY(check_parties(parties));
   if (task.semantics != kSemanticsVersion) {
     Verdict verdict;
     verdict.reason = "the task is of semantics version " + std::to_string(task.semantics) +

@@ -23,6 +23,9 @@ struct RefereeOptions {
   NodeLimits limits;
 };
 
+// Errors: no parties, too many, or two with one key, which would count as two.
+Status check_parties(std::span<Party* const> parties);
+
 // `nonce` is fresh random bytes for each dispute, which no party may know before it ends: they
 // give each party a session of its own (party_session). Errors are the referee's own trouble (a
 // full disk, no parties); whatever the parties do ends in a Verdict.

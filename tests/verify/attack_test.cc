@@ -30,17 +30,17 @@ std::vector<Digest> output_roots(const Commitment& c) {
 class Liar {
  public:
   Liar(const Task& task, const Program& program, std::optional<Fault> fault,
-       LyingParty::Change change = {})
+       LyingParty::Change change = {}, uint8_t key = kLiar)
       : claims_(commit(task, program, fault)) {
     Task own = task;  // the provider behind believes in another task, if the program is another
     own.program = program;
     own.limits = NodeLimits{};
     provider_ = make_provider(own, 2, fault);
-    const auto forged = forged_records(task, test_key(kLiar).public_key(), claims_.records,
+    const auto forged = forged_records(task, test_key(key).public_key(), claims_.records,
                                        claims_.steps, output_roots(claims_));
     const Digest genesis = genesis_record(task_id(task));
     party_ = std::make_unique<LyingParty>(
-        *provider_, kLiar, [=, this](const Request& request, Reply reply) -> Reply {
+        *provider_, key, [=, this](const Request& request, Reply reply) -> Reply {
           if (const auto* q = std::get_if<AskStep>(&request.question)) {
             StepOpening& opening = std::get<StepOpening>(reply);
             opening.previous = q->step == 0 ? genesis : claims_.records[q->step - 1];
@@ -219,7 +219,7 @@ TEST_P(Forgery, OtherBytesForTheWrongTile) {
 TEST_P(Forgery, OperatorBeyondTheLimitsGivesNoVerdict) {
   Task tight = task;
   tight.limits.operations = 1;
-  Liar a(tight, tight.program, std::nullopt), b(tight, tight.program, fault);
+  Liar a(tight, tight.program, std::nullopt), b(tight, tight.program, fault, {}, 4);
   const Verdict v = ok(settle(tight, std::vector<Party*>{&a.party(), &b.party()}, new_session()));
   EXPECT_EQ(v.outcome, DisputeOutcome::no_verdict);
   EXPECT_TRUE(v.winners.empty() && v.refuted.empty() && v.forfeited.empty());
@@ -241,7 +241,7 @@ TEST_P(Forgery, TheLongestNamesMakeReadableVerdicts) {
     tight.limits.operations = 1;
     Liar wrong_value(named, named.program, fault);
     Liar wrong_output(named, named.program, std::nullopt, with_output(named, session(54)));
-    Liar x(tight, tight.program, std::nullopt), y(tight, tight.program, fault);
+    Liar x(tight, tight.program, std::nullopt), y(tight, tight.program, fault, {}, 4);
     const Verdict verdicts[] = {
         play(named, wrong_value), play(named, wrong_output),
         ok(settle(tight, std::vector<Party*>{&x.party(), &y.party()}, new_session()))};

@@ -181,6 +181,25 @@ TEST_F(TranscriptTest, ADisputeIsNotWrittenOverAnother) {
   EXPECT_FALSE(run_dispute(task, std::vector<Disputant>{{"a", &a}}, path).ok());
 }
 
+TEST_F(TranscriptTest, OneProviderIsNotTwoParties) {
+  LocalParty a(*honest), b(*honest);
+  const std::vector<Disputant> twice = {{"127.0.0.1:1", &a}, {"localhost:1", &b}};
+  const Status refused = run_dispute(task, twice, path).status();
+  EXPECT_EQ(refused.code(), StatusCode::usage);
+  EXPECT_EQ(refused.message(), "parties 1 and 2 have the same key: they are one provider");
+  EXPECT_NE(::access(path.c_str(), F_OK), 0);  // nothing was written
+  // A transcript that says otherwise is not judged.
+  run();
+  const Bytes bytes = contents();
+  const Transcript t = ok(Transcript::open(path));
+  TranscriptHeader header = t.header();
+  header.parties[1].key = header.parties[0].key;
+  Bytes forged = encode_transcript_header(header);
+  forged.insert(forged.end(), bytes.begin() + static_cast<ptrdiff_t>(forged.size()), bytes.end());
+  const Status judged = judge(ok(Transcript::parse(forged, "t"))).status();
+  EXPECT_NE(judged.message().find("have the same key"), std::string::npos) << judged.message();
+}
+
 TEST_F(TranscriptTest, ForfeitsAreReplayedToo) {
   struct Asleep final : Party {
     PublicKey k;
