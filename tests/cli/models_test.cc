@@ -2,7 +2,9 @@
 // published text; the embedding that ONNX Runtime gives (tests/oracle/minilm_onnxruntime.py
 // compares).
 #include <gtest/gtest.h>
+#include <rapidcheck.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 
@@ -12,6 +14,8 @@
 #include <verbatim/repops/executor.h>
 #include <verbatim/repops/models/model.h>
 #include <verbatim/repops/semantics.h>
+#include <verbatim/verify/provider.h>
+#include <verbatim/verify/referee.h>
 
 namespace verbatim {
 namespace {
@@ -118,6 +122,91 @@ TEST(Stories, LogitsAgreeWithTransformers) {
   const float want[] = {-7.89009f, 4.34166f, -7.89172f, -7.89003f, -7.88993f};
   for (int i = 0; i < 5; ++i) EXPECT_NEAR(run.outputs[1].data<float>()[i], want[i], 2e-5);
   EXPECT_EQ(run.outputs[0].data<int64_t>()[0], 338);
+}
+
+class LocalParty final : public Party {
+ public:
+  explicit LocalParty(Provider& provider) : provider_(provider) {}
+  const PublicKey& key() const override { return provider_.key(); }
+  Result<SignedAnswer> ask(ByteView request) override { return provider_.answer(request); }
+
+ private:
+  Provider& provider_;
+};
+
+// How many elements, of which type, the first output of each node has in each step.
+struct Outputs final : TraceSink {
+  std::vector<std::vector<std::pair<int64_t, DType>>> steps;
+  Status on_node(uint64_t step, int32_t, std::span<const Tensor>,
+                 std::span<const Tensor> outputs) override {
+    steps.resize(step + 1);
+    steps.back().emplace_back(outputs[0].elements(), outputs[0].dtype());
+    return {};
+  }
+  Status on_step_end(uint64_t, std::span<const Tensor>, std::span<const Tensor>) override {
+    return {};
+  }
+};
+
+// A whole generation, one bit of it wrong somewhere: refuted at that element of that operator. A
+// hundred cases, or as many as a minute has room for.
+TEST(Stories, AWrongBitAnywhereInAGenerationIsFoundExactlyThere) {
+  const auto model = model_in("VERBATIM_STORIES");
+  if (!model) GTEST_SKIP() << "VERBATIM_STORIES names no folder";
+  GenerateSettings settings;
+  settings.max_tokens = 200;
+  Task task;
+  task.level = CommitLevel::full;
+  task.model_name = "stories260K";
+  task.program = *model->generation_program(settings);
+  task.program.graph.compute_roots();
+  task.inputs = *model->generation_inputs(*model->prompt_tokens(""), settings);
+  const auto provider = [&](uint8_t seed, std::optional<Fault> fault) {
+    ProviderOptions options;
+    options.fault = fault;
+    return *Provider::create(task, task.program, *make_backend("auto"),
+                             *SigningKey::from_seed({std::byte{seed}}), options);
+  };
+  Outputs made;
+  RunOptions options;
+  options.sink = &made;
+  ASSERT_TRUE(run_program(task.program, **make_backend("auto"), task.inputs, options).ok());
+  ASSERT_GE(made.steps.size(), 100u);
+  const auto honest = provider(1, std::nullopt);
+
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  int cases = 0, broken = 0, games = 0;
+  rc::check([&] {
+    if (std::chrono::steady_clock::now() > deadline) return;
+    const auto below = [](uint64_t n) {
+      return *rc::gen::resize(rc::kNominalSize, rc::gen::inRange<uint64_t>(0, n));
+    };
+    const uint64_t step = below(made.steps.size()), node = below(made.steps[step].size());
+    const auto [elements, dtype] = made.steps[step][node];
+    if (elements == 0) return;
+    const Fault fault{step, static_cast<int32_t>(node),
+                      static_cast<int64_t>(below(static_cast<uint64_t>(elements))),
+                      dtype == DType::boolean ? 0 : static_cast<int>(below(8 * size_of(dtype)))};
+    const auto liar = provider(2, fault);
+    // A wrong index may lead nowhere: then there is no result to dispute.
+    if (!liar->run().ok()) return static_cast<void>(++broken);
+    LocalParty a(*liar), b(*honest);
+    const Verdict v =
+        *settle(task, std::vector<Party*>{&a, &b}, sha256(as_bytes(std::to_string(games++))));
+    RC_ASSERT(v.winners == std::vector<uint32_t>{1});
+    RC_ASSERT(v.refuted.size() == 1u);
+    const Where& where = *v.refuted[0].where;
+    RC_ASSERT(where.step == fault.step);
+    RC_ASSERT(where.node == fault.node);
+    RC_ASSERT(where.output == 0);
+    RC_ASSERT(where.element == fault.element);
+    const auto bits = [](const std::string& hex) { return std::stoull(hex, nullptr, 16); };
+    RC_ASSERT((bits(where.claimed_bits) ^ bits(where.true_bits)) == uint64_t{1} << fault.bit);
+    ++cases;
+  });
+  RecordProperty("cases", cases);
+  RecordProperty("broken", broken);
+  EXPECT_GE(cases, 5) << broken << " faults stopped the run";
 }
 
 }  // namespace
