@@ -100,8 +100,10 @@ Result<Tensor> read_npy(const std::string& path) {
   return parse_npy(bytes, path);
 }
 
-Bytes encode_npy(const Tensor& tensor) {
+Result<Bytes> encode_npy(const Tensor& tensor) {
   const auto type = std::ranges::find(kTypes, tensor.dtype(), &TypeCode::dtype);
+  if (type == std::end(kTypes))
+    return unsupported(".npy has no name for the element type " + std::string(name_of(tensor.dtype())));
   std::string dims;
   for (int64_t d : tensor.shape().dims()) dims += std::to_string(d) + ", ";
   if (tensor.rank() > 1) dims.resize(dims.size() - 2);
@@ -124,7 +126,8 @@ Bytes encode_npy(const Tensor& tensor) {
 }
 
 Status write_npy(const std::string& path, const Tensor& tensor) {
-  return write_file(path, encode_npy(tensor));
+  VB_ASSIGN(const Bytes bytes, encode_npy(tensor));
+  return write_file(path, bytes);
 }
 
 }  // namespace verbatim

@@ -11,7 +11,8 @@ namespace verbatim {
 
 Result<Tensor> parse_npy(ByteView bytes, const std::string& source);
 Result<Tensor> read_npy(const std::string& path);
-Bytes encode_npy(const Tensor& tensor);
+// Errors: unsupported for fp8, which the format has no name for.
+Result<Bytes> encode_npy(const Tensor& tensor);
 Status write_npy(const std::string& path, const Tensor& tensor);
 
 }  // namespace verbatim

@@ -89,7 +89,11 @@ TEST(Npy, RoundTripsEveryType) {
     if (dtype == DType::undefined) continue;
     for (const Shape& shape : {Shape{}, Shape{3}, Shape{2, 3}, Shape{0, 4}}) {
       const Tensor t = *Tensor::zeros(dtype, shape);
-      const Result<Tensor> back = parse_npy(encode_npy(t), "x");
+      if (is_float8(dtype)) {
+        EXPECT_EQ(encode_npy(t).status().code(), StatusCode::unsupported);
+        continue;
+      }
+      const Result<Tensor> back = parse_npy(*encode_npy(t), "x");
       ASSERT_TRUE(back.ok()) << back.status().message();
       EXPECT_TRUE(identical(t, *back)) << t.describe();
     }
@@ -97,7 +101,7 @@ TEST(Npy, RoundTripsEveryType) {
 }
 
 RC_GTEST_PROP(Npy, TruncatedAndMutatedFilesAreErrorsOrTensors, ()) {
-  Bytes bytes = encode_npy(*Tensor::zeros(DType::f32, Shape{2, 3}));
+  Bytes bytes = *encode_npy(*Tensor::zeros(DType::f32, Shape{2, 3}));
   const auto size = *rc::gen::inRange<size_t>(0, bytes.size());
   RC_ASSERT(!parse_npy(ByteView(bytes).first(size), "x").ok());
   bytes[*rc::gen::inRange<size_t>(0, bytes.size())] =
