@@ -204,7 +204,7 @@ TEST(Provider, NobodyCrowdsOutADisputeThatIsInUse) {
   for (size_t i = 1; i < kMaxSessions; ++i) ok(Asking(*provider).ask(AskCommit{}));
   const Status refused = Asking(*provider).ask(AskCommit{});
   EXPECT_EQ(refused.code(), StatusCode::busy);
-  EXPECT_NE(refused.message().find("ask again in 60 s"), std::string::npos) << refused.message();
+  EXPECT_NE(refused.message().find("ask again in "), std::string::npos) << refused.message();
   EXPECT_TRUE(referee.ask(AskReveal{}).ok());
 }
 
