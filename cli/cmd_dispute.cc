@@ -175,6 +175,7 @@ Result<int> watch(const Context& context, const JudgeFlags& flags) {
 struct ServeFlags {
   std::string listen, model, key, fault;
   NodeLimits limits;
+  uint64_t live_bytes = ProviderOptions().live_bytes;
 };
 
 // The graphs whose weights a model offers: a task names its weights by root, so precision and
@@ -204,6 +205,7 @@ Result<int> serve(const Context& context, const ServeFlags& flags) {
     VB_ASSIGN(options.key, SigningKey::load_or_create(flags.key));
   }
   options.provider.limits = flags.limits;
+  options.provider.live_bytes = flags.live_bytes;
   if (!flags.fault.empty()) {
     VB_ASSIGN(options.provider.fault, parse_fault(flags.fault));
   }
@@ -312,6 +314,11 @@ void register_network(CLI::App& app, CLI::App& dispute, Context& context) {
         "--inject-fault", flags->fault,
         "STEP:NODE:ELEMENT:BIT: flip a bit of one operator's output, to see a dispute find it");
     add_limit_flags(c, flags->limits);
+    c.add_option("--max-run-memory", flags->live_bytes,
+                 "Bytes that all tensors of one task's run may take at once, weights aside; more is "
+                 "refused")
+        ->check(whole_number(1, uint64_t{1} << 50))
+        ->capture_default_str();
     add_backend_flags(c, context);
     add_json_flag(c, context);
     on_run(c, context, [=, &context] { return serve(context, *flags); });

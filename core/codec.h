@@ -68,7 +68,9 @@ class Writer {
 // Reads what a Writer wrote. Each call checks bounds; errors name the source and the offset.
 class Reader {
  public:
-  Reader(ByteView bytes, std::string source) : bytes_(bytes), source_(std::move(source)) {}
+  // `base`: where `bytes` begin within the source, for messages.
+  Reader(ByteView bytes, std::string source, size_t base = 0)
+      : bytes_(bytes), source_(std::move(source)), base_(base) {}
 
   Result<uint8_t> u8() { return fixed<uint8_t>(); }
   Result<uint32_t> u32() { return fixed<uint32_t>(); }
@@ -85,7 +87,7 @@ class Reader {
   size_t offset() const { return offset_; }
   size_t remaining() const { return bytes_.size() - offset_; }
   const std::string& source() const { return source_; }
-  Status fail(const std::string& reason) const { return bad_input_at(source_, offset_, reason); }
+  Status fail(const std::string& reason) const { return bad_input_at(source_, base_ + offset_, reason); }
   Status finish() const;  // an error if bytes are left
 
  private:
@@ -97,6 +99,7 @@ class Reader {
   ByteView bytes_;
   size_t offset_ = 0;
   std::string source_;
+  size_t base_ = 0;
 };
 
 bool is_valid_utf8(std::string_view s);

@@ -30,11 +30,15 @@ Result<Tensor> Tensor::allocate(DType dtype, const Shape& shape) {
   Tensor t;
   t.dtype_ = dtype;
   t.shape_ = shape;
-  if (t_guard != nullptr) VB_TRY(t_guard->admit(t));
+  std::shared_ptr<const void> lease;
+  if (t_guard != nullptr) {
+    VB_ASSIGN(lease, t_guard->admit(t));
+  }
   void* memory = ::operator new(static_cast<size_t>(bytes) + 64, kAlignment, std::nothrow);
   if (memory == nullptr) return over_limit("out of memory for " + std::to_string(bytes) + " bytes");
   t.data_ = static_cast<const std::byte*>(memory);
-  t.owner_ = std::shared_ptr<const void>(memory, [](void* p) { ::operator delete(p, kAlignment); });
+  t.owner_ = std::shared_ptr<const void>(
+      memory, [lease = std::move(lease)](void* p) { ::operator delete(p, kAlignment); });
   return t;
 }
 

@@ -74,9 +74,9 @@ class AllocationGuard {
   virtual ~AllocationGuard();
   AllocationGuard(const AllocationGuard&) = delete;
   AllocationGuard& operator=(const AllocationGuard&) = delete;
-  // `tensor` has no storage yet: its type and shape alone may be looked at. An error is
-  // allocate()'s.
-  virtual Status admit(const Tensor& tensor) = 0;
+  // `tensor` has no storage yet: its type and shape alone may be looked at. What is returned (null
+  // too) is released when the storage is: so it can be counted. An error is allocate()'s.
+  virtual Result<std::shared_ptr<const void>> admit(const Tensor& tensor) = 0;
 
  private:
   AllocationGuard* outer_;

@@ -14,6 +14,7 @@ struct Log {
   std::span<const Exchange> recorded;
   size_t next = 0;
   TranscriptWriter* writer = nullptr;  // none: judging
+  std::string source = "";             // of what is recorded
 };
 
 class LoggedParty final : public Party {
@@ -30,14 +31,16 @@ class LoggedParty final : public Party {
   Result<SignedAnswer> replay(ByteView request) {
     const Exchange& e = log_.recorded[log_.next++];
     if (e.party != index_ || !std::ranges::equal(e.request, request))
-      return bad_input("exchange " + std::to_string(log_.next - 1) +
-                       " of the transcript is not what this referee asks");
+      return bad_input_at(log_.source, e.offset,
+                          "exchange " + std::to_string(log_.next - 1) +
+                              " is not what this referee asks");
     if (e.failure != StatusCode::ok) return Status(e.failure, "as recorded");
     return SignedAnswer{{e.reply.begin(), e.reply.end()}, e.signature};
   }
 
   Result<SignedAnswer> ask_live(ByteView request) {
-    if (log_.writer == nullptr) return bad_input("the transcript ends before the dispute does");
+    if (log_.writer == nullptr)
+      return bad_input(log_.source + ": the transcript ends before the dispute does");
     Result<SignedAnswer> answer =
         live_ == nullptr ? Status(StatusCode::unavailable, "never reached") : live_->ask(request);
     if (answer.ok() && answer->reply.size() > kMaxReplyBytes)
@@ -75,7 +78,9 @@ Result<Verdict> settle_logged(const TranscriptHeader& header, Log& log,
 
 Status all_used(const Log& log) {
   if (log.next == log.recorded.size()) return {};
-  return bad_input("the transcript holds exchanges that this referee does not ask for");
+  return bad_input_at(log.source, log.recorded[log.next].offset,
+                      "exchange " + std::to_string(log.next) +
+                          " and what follows is not asked by this referee");
 }
 
 }  // namespace
@@ -101,6 +106,7 @@ Result<Verdict> run_dispute(const Task& task, std::span<const Disputant> disputa
 
 Result<Verdict> resume_dispute(const std::string& transcript_path, const Connect& connect,
                                const RefereeOptions& options) {
+  VB_ASSIGN(TranscriptWriter writer, TranscriptWriter::reopen(transcript_path));
   VB_ASSIGN(const Transcript t, Transcript::open(transcript_path));
   if (t.verdict()) return judge(t, options);
   const TranscriptHeader& header = t.header();
@@ -109,8 +115,8 @@ Result<Verdict> resume_dispute(const std::string& transcript_path, const Connect
     return usage_error("the transcript has " + std::to_string(header.parties.size()) + " parties");
   for (size_t i = 0; i < live.size(); ++i)
     if (live[i]->key() != header.parties[i].key) live[i] = nullptr;
-  VB_ASSIGN(TranscriptWriter writer, TranscriptWriter::reopen(transcript_path, t.valid_bytes()));
-  Log log{t.exchanges(), 0, &writer};
+  VB_TRY(writer.cut(t.valid_bytes()));
+  Log log{t.exchanges(), 0, &writer, t.source()};
   VB_ASSIGN(Verdict verdict, settle_logged(header, log, live, options));
   VB_TRY(all_used(log));
   VB_TRY(writer.append(verdict));
@@ -118,11 +124,12 @@ Result<Verdict> resume_dispute(const std::string& transcript_path, const Connect
 }
 
 Result<Verdict> judge(const Transcript& t, const RefereeOptions& options) {
-  if (t.torn()) return bad_input("the transcript is cut short within an entry");
+  if (t.torn())
+    return bad_input_at(t.source(), t.valid_bytes(), "the transcript is cut short within an entry");
   if (!t.verdict())
-    return bad_input("the transcript has no verdict yet; the dispute can be resumed");
+    return bad_input(t.source() + ": no verdict yet; `verbatim dispute resume` goes on with it");
   const TranscriptHeader& header = t.header();
-  Log log{t.exchanges(), 0, nullptr};
+  Log log{t.exchanges(), 0, nullptr, t.source()};
   VB_ASSIGN(Verdict verdict, settle_logged(header, log, {}, options));
   const bool same = encode_verdict(verdict) == encode_verdict(*t.verdict());
   const bool gave_up = verdict.outcome == DisputeOutcome::no_verdict &&
@@ -130,7 +137,8 @@ Result<Verdict> judge(const Transcript& t, const RefereeOptions& options) {
   if (!same && gave_up) return verdict;
   VB_TRY(all_used(log));
   if (!same)
-    return bad_input("the answers in the transcript do not lead to the verdict that it records");
+    return bad_input_at(t.source(), t.verdict_offset(),
+                        "the answers do not lead to the verdict that is recorded");
   return verdict;
 }
 

@@ -17,12 +17,13 @@ Status check(const Node& node, const char* what, uint64_t need, const char* unit
 
 class LimitedBackend final : public Backend {
  public:
-  LimitedBackend(std::unique_ptr<Backend> inner, const EffectiveLimits& limits)
-      : inner_(std::move(inner)), limits_(limits) {}
+  LimitedBackend(std::unique_ptr<Backend> inner, const EffectiveLimits& limits,
+                 std::shared_ptr<MemoryBudget> memory)
+      : inner_(std::move(inner)), limits_(limits), memory_(std::move(memory)) {}
   std::string_view name() const override { return inner_->name(); }
   Status prepare(const Graph& graph) override { return inner_->prepare(graph); }
   Result<Tensors> run(const Node& node, std::span<const Tensor> inputs) override {
-    NodeBudget budget(limits_, node, inputs);
+    NodeBudget budget(limits_, node, inputs, memory_.get());
     VB_TRY(budget.admit_inputs());
     return inner_->run(node, inputs);
   }
@@ -30,6 +31,7 @@ class LimitedBackend final : public Backend {
  private:
   std::unique_ptr<Backend> inner_;
   EffectiveLimits limits_;
+  std::shared_ptr<MemoryBudget> memory_;
 };
 
 }  // namespace
@@ -45,9 +47,25 @@ bool EffectiveLimits::own_are_lower() const {
          own.node_bytes < task.node_bytes;
 }
 
+std::shared_ptr<MemoryBudget> MemoryBudget::create(uint64_t bytes) {
+  return std::shared_ptr<MemoryBudget>(new MemoryBudget(bytes));
+}
+
+Result<std::shared_ptr<const void>> MemoryBudget::take(uint64_t bytes) {
+  uint64_t used = used_.load();
+  do {
+    if (bytes > total_ - used)
+      return over_limit("the run needs " + std::to_string(bytes) + " bytes more, " +
+                        std::to_string(used) + " of the " + std::to_string(total_) +
+                        " that this party allows are in use");
+  } while (!used_.compare_exchange_weak(used, used + bytes));
+  const auto give_back = [self = shared_from_this(), bytes](const void*) { self->used_ -= bytes; };
+  return std::shared_ptr<const void>(this, give_back);
+}
+
 NodeBudget::NodeBudget(const EffectiveLimits& limits, const Node& node,
-                       std::span<const Tensor> inputs)
-    : limits_(limits), node_(node), inputs_(inputs) {}
+                       std::span<const Tensor> inputs, MemoryBudget* memory)
+    : limits_(limits), node_(node), inputs_(inputs), memory_(memory) {}
 
 Status NodeBudget::take(const Tensor& tensor) {
   const uint64_t bytes = tensor.byte_size();
@@ -64,14 +82,17 @@ Status NodeBudget::admit_inputs() {
   return {};
 }
 
-Status NodeBudget::admit(const Tensor& tensor) {
+Result<std::shared_ptr<const void>> NodeBudget::admit(const Tensor& tensor) {
   VB_TRY(take(tensor));
-  return check(node_, "", operation_count(node_, inputs_, {&tensor, 1}), " operations",
-               limits_.task.operations, limits_.own.operations);
+  VB_TRY(check(node_, "", operation_count(node_, inputs_, {&tensor, 1}), " operations",
+               limits_.task.operations, limits_.own.operations));
+  if (memory_ == nullptr) return std::shared_ptr<const void>();
+  return memory_->take(tensor.byte_size());
 }
 
-std::unique_ptr<Backend> limited(std::unique_ptr<Backend> inner, const EffectiveLimits& limits) {
-  return std::make_unique<LimitedBackend>(std::move(inner), limits);
+std::unique_ptr<Backend> limited(std::unique_ptr<Backend> inner, const EffectiveLimits& limits,
+                                 std::shared_ptr<MemoryBudget> memory) {
+  return std::make_unique<LimitedBackend>(std::move(inner), limits, std::move(memory));
 }
 
 }  // namespace verbatim

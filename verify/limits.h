@@ -5,6 +5,7 @@
 // than it chose to, whatever a task says.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <span>
 
@@ -29,6 +30,20 @@ struct EffectiveLimits {
   bool own_are_lower() const;
 };
 
+// Bytes of all tensors that live at once, of one party's run of one task. Shared by threads.
+class MemoryBudget : public std::enable_shared_from_this<MemoryBudget> {
+ public:
+  static std::shared_ptr<MemoryBudget> create(uint64_t bytes);
+  // Takes so many bytes until the result is released. An error of code limit: there is no room.
+  Result<std::shared_ptr<const void>> take(uint64_t bytes);
+  uint64_t used() const { return used_; }
+
+ private:
+  explicit MemoryBudget(uint64_t bytes) : total_(bytes) {}
+  const uint64_t total_;
+  std::atomic<uint64_t> used_ = 0;
+};
+
 // While it lives, each tensor that this thread allocates is taken for an output of the node: it
 // must be within the limits, and so must be what the node costs with an output of that size.
 // Operators allocate before they compute, so what is refused costs nothing. The rule depends on
@@ -36,21 +51,25 @@ struct EffectiveLimits {
 // does: what an honest provider was allowed, a referee of the same limits is.
 class NodeBudget final : public AllocationGuard {
  public:
-  NodeBudget(const EffectiveLimits& limits, const Node& node, std::span<const Tensor> inputs);
+  // `memory`, if any, must outlive it: what is allocated is taken from there.
+  NodeBudget(const EffectiveLimits& limits, const Node& node, std::span<const Tensor> inputs,
+             MemoryBudget* memory = nullptr);
 
   // The inputs by themselves. To be asked first; errors of both are of code limit.
   Status admit_inputs();
-  Status admit(const Tensor& tensor) override;
+  Result<std::shared_ptr<const void>> admit(const Tensor& tensor) override;
 
  private:
   Status take(const Tensor& tensor);
   const EffectiveLimits& limits_;
   const Node& node_;
   std::span<const Tensor> inputs_;
+  MemoryBudget* memory_;
   uint64_t bytes_ = 0;  // inputs and allocations so far
 };
 
-// `inner`, each of whose nodes runs under a budget.
-std::unique_ptr<Backend> limited(std::unique_ptr<Backend> inner, const EffectiveLimits& limits);
+// `inner`, each of whose nodes runs under a budget, and all of them under `memory`, if given.
+std::unique_ptr<Backend> limited(std::unique_ptr<Backend> inner, const EffectiveLimits& limits,
+                                 std::shared_ptr<MemoryBudget> memory = nullptr);
 
 }  // namespace verbatim

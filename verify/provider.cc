@@ -35,14 +35,22 @@ Result<Program> bind_weights(const Program& program, const Graph& model) {
   return bound;
 }
 
-// One step run again: every value with its root, every node hash.
+// One step run again: the root of every value, every node hash, and as many values as there is room
+// for, the wanted one in any case.
 struct Provider::StepDetails final : TraceSink {
-  StepDetails(const Graph& graph, uint64_t at)
-      : graph(&graph), step(at), roots(graph), values(static_cast<size_t>(graph.value_count)) {
+  StepDetails(const Graph& graph, uint64_t at, ValueId wanted, uint64_t room)
+      : graph(&graph),
+        step(at),
+        roots(graph),
+        values(static_cast<size_t>(graph.value_count)),
+        wanted(wanted),
+        room(room) {
     for (const Initializer& init : graph.initializers) values[init.value] = init.tensor;
   }
   void keep(ValueId v, const Tensor& tensor) {
-    if (v != kAbsent) values[v] = tensor;
+    if (v == kAbsent || (v != wanted && tensor.byte_size() > room)) return;
+    if (v != wanted) room -= tensor.byte_size();
+    values[v] = tensor;
   }
   Status on_node(uint64_t, int32_t index, std::span<const Tensor> inputs,
                  std::span<const Tensor> outputs) override {
@@ -53,7 +61,10 @@ struct Provider::StepDetails final : TraceSink {
     return {};
   }
   Status on_step_end(uint64_t, std::span<const Tensor> inputs, std::span<const Tensor>) override {
-    for (size_t i = 0; i < inputs.size(); ++i) keep(graph->inputs[i].value, inputs[i]);
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      roots.of(graph->inputs[i].value, inputs[i]);
+      keep(graph->inputs[i].value, inputs[i]);
+    }
     return {};
   }
   // Of the tree over the leaves of a value; kept, since a tensor is asked for in parts.
@@ -62,12 +73,14 @@ struct Provider::StepDetails final : TraceSink {
     if (fresh) it->second = merkle_root(tensor_leaves(values[v]));
     return it->second;
   }
-  Digest root(ValueId v) { return roots.of(v, v == kAbsent ? Tensor() : values[v]); }
+  Digest root(ValueId v) { return roots.of(v, {}); }  // known: every value has passed
 
   const Graph* graph;
   uint64_t step;
   ValueRoots roots;
   Tensors values;
+  const ValueId wanted;
+  uint64_t room;  // bytes
   std::vector<Digest> node_hashes;
   std::vector<Digest> recorded;  // light level
   std::map<ValueId, Digest> leaves_roots;
@@ -94,7 +107,8 @@ Result<std::unique_ptr<Provider>> Provider::create(Task task, Program program,
     return unavailable("the task's program is not the program of this provider's model");
   for (const Initializer& init : program.graph.initializers)
     if (!init.tensor.defined()) return unavailable("weight '" + init.name + "' is not loaded");
-  backend = limited(std::move(backend), {task.limits, options.limits});
+  backend = limited(std::move(backend), {task.limits, options.limits},
+                    MemoryBudget::create(options.live_bytes));
   std::unique_ptr<Provider> provider(new Provider(
       std::move(task), std::move(program), std::move(backend), std::move(key), std::move(options)));
   VB_ASSIGN(provider->executor_, Executor::create(provider->program_.graph, *provider->backend_));
@@ -158,12 +172,16 @@ Status Provider::run_locked() {
     commitment_ = sink.finish();
     return {};
   });
+  if (!run_status_.ok()) states_.clear();
   return run_status_;
 }
 
-Result<const Provider::StepDetails*> Provider::details(uint64_t step) {
+// Of `step`, with the value `wanted` among those kept.
+Result<const Provider::StepDetails*> Provider::details(uint64_t step, ValueId wanted) {
   if (step >= commitment_->steps) return usage_error("there is no step " + std::to_string(step));
-  if (details_ && details_->step == step) return details_.get();
+  if (details_ && details_->step == step &&
+      (wanted == kAbsent || details_->values[wanted].defined() || details_->wanted == wanted))
+    return details_.get();
   details_.reset();
   auto it = std::prev(states_.upper_bound(step));  // step 0 is always kept
   Tensors state = it->second;
@@ -171,7 +189,8 @@ Result<const Provider::StepDetails*> Provider::details(uint64_t step) {
     VB_ASSIGN(const Tensors outputs, executor_->run_step(s, state, run_options(nullptr)));
     for (const Carry& carry : program_.carries) state[carry.input] = outputs[carry.output];
   }
-  auto fresh = std::make_unique<StepDetails>(program_.graph, step);
+  auto fresh =
+      std::make_unique<StepDetails>(program_.graph, step, wanted, options_.value_bytes);
   VB_ASSIGN(const Tensors outputs, executor_->run_step(step, state, run_options(fresh.get())));
   if (task_.level == CommitLevel::light)
     for (const ValueId v : recorded_values(program_)) fresh->recorded.push_back(fresh->root(v));
@@ -182,7 +201,7 @@ Result<const Provider::StepDetails*> Provider::details(uint64_t step) {
 Result<Tensor> Provider::value(uint64_t step, uint32_t value) {
   if (value >= static_cast<uint32_t>(program_.graph.value_count))
     return usage_error("there is no value " + std::to_string(value));
-  VB_ASSIGN(const StepDetails* d, details(step));
+  VB_ASSIGN(const StepDetails* d, details(step, static_cast<ValueId>(value)));
   if (!d->values[value].defined())
     return usage_error("value " + std::to_string(value) + " is absent");
   return d->values[value];

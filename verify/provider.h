@@ -38,6 +38,8 @@ struct ProviderOptions {
   NodeLimits limits;           // its own maxima, whatever the task allows
   std::function<bool()> stop;  // asked before each node, in any thread: true gives the run up
   uint64_t state_bytes = uint64_t{512} << 20;  // kept states; beyond it they get sparser
+  uint64_t value_bytes = uint64_t{512} << 20;  // kept values of one step; others are computed anew
+  uint64_t live_bytes = uint64_t{8} << 30;     // all tensors of a run at once; more is refused
   // How long a dispute may be silent and is still kept, whoever else asks.
   std::chrono::milliseconds lease = std::chrono::minutes(10);
 };
@@ -87,7 +89,7 @@ class Provider {
   Status run_locked();
   RunOptions run_options(TraceSink* sink);
   void keep_state(uint64_t step, const Tensors& state);
-  Result<const StepDetails*> details(uint64_t step);
+  Result<const StepDetails*> details(uint64_t step, ValueId wanted = kAbsent);
   Result<std::vector<Digest>> tree_leaves(const TreeName& tree);
   Result<Tensor> value(uint64_t step, uint32_t value);
 

@@ -1,6 +1,7 @@
 #include <verbatim/verify/transcript.h>
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -112,6 +113,7 @@ Result<Transcript> Transcript::open(const std::string& path) {
 
 Result<Transcript> Transcript::parse(ByteView bytes, const std::string& source) {
   Transcript t;
+  t.source_ = source;
   Reader r(bytes, source);
   VB_ASSIGN(t.header_, read_header(r));
   t.valid_bytes_ = r.offset();
@@ -122,15 +124,19 @@ Result<Transcript> Transcript::parse(ByteView bytes, const std::string& source) 
       t.torn_ = true;
       return t;
     }
+    const size_t begin = r.offset();
     VB_ASSIGN(const ByteView entry, r.blob(kMaxEntryBytes));
-    Reader body(entry, source + ": entry " + std::to_string(t.exchanges_.size()));
+    Reader body(entry, source + ": entry " + std::to_string(t.exchanges_.size()),
+                r.offset() - entry.size());
     VB_ASSIGN(const uint8_t tag, body.u8());
     if (tag == static_cast<uint8_t>(EntryTag::exchange)) {
-      VB_ASSIGN(const Exchange e, read_exchange(body, t.header_.parties.size()));
+      VB_ASSIGN(Exchange e, read_exchange(body, t.header_.parties.size()));
+      e.offset = begin;
       t.exchanges_.push_back(e);
     } else if (tag == static_cast<uint8_t>(EntryTag::verdict)) {
       VB_ASSIGN(const ByteView verdict, body.blob(kMaxVerdict));
       VB_ASSIGN(t.verdict_, decode_verdict(verdict, source + ": verdict"));
+      t.verdict_offset_ = begin;
     } else {
       return body.fail("unknown entry " + std::to_string(tag));
     }
@@ -157,17 +163,31 @@ Result<TranscriptWriter> TranscriptWriter::create(const std::string& path,
   const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd < 0) return failed(path, "create");
   TranscriptWriter writer(fd, path);
+  VB_TRY(writer.lock());
   VB_TRY(writer.write(encode_transcript_header(header)));
   return writer;
 }
 
-Result<TranscriptWriter> TranscriptWriter::reopen(const std::string& path, size_t valid_bytes) {
+Result<TranscriptWriter> TranscriptWriter::reopen(const std::string& path) {
   const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
   if (fd < 0) return failed(path, "open");
   TranscriptWriter writer(fd, path);
-  if (::ftruncate(fd, static_cast<off_t>(valid_bytes)) != 0) return failed(path, "truncate");
-  if (::lseek(fd, 0, SEEK_END) < 0) return failed(path, "seek");
+  VB_TRY(writer.lock());
   return writer;
+}
+
+// Held until the descriptor is closed, by a crash too.
+Status TranscriptWriter::lock() {
+  if (::flock(fd_, LOCK_EX | LOCK_NB) == 0) return {};
+  if (errno == EWOULDBLOCK)
+    return unavailable(path_ + ": another process is writing this transcript");
+  return failed(path_, "lock");
+}
+
+Status TranscriptWriter::cut(size_t valid_bytes) {
+  if (::ftruncate(fd_, static_cast<off_t>(valid_bytes)) != 0) return failed(path_, "truncate");
+  if (::lseek(fd_, 0, SEEK_END) < 0) return failed(path_, "seek");
+  return {};
 }
 
 // Trouble of the referee's own, hence never of a code that would be a party's failing.

@@ -50,15 +50,32 @@ TEST(TensorCodec, RefusesWhatItWouldNotWrite) {
 class AtMost final : public AllocationGuard {
  public:
   explicit AtMost(int64_t elements) : elements_(elements) {}
-  Status admit(const Tensor& t) override {
+  Result<std::shared_ptr<const void>> admit(const Tensor& t) override {
     ++asked;
-    return t.elements() <= elements_ ? Status() : over_limit("too many");
+    if (t.elements() > elements_) return over_limit("too many");
+    return lease;
   }
+  std::shared_ptr<const void> lease;
   int asked = 0;
 
  private:
   int64_t elements_;
 };
+
+// A copy and a view share the storage, and what it holds.
+TEST(AllocationGuard, WhatItReturnsLivesAsLongAsTheStorage) {
+  auto lease = std::make_shared<int>();
+  const std::weak_ptr<int> held = lease;
+  Tensor view;
+  {
+    AtMost guard(8);
+    guard.lease = std::move(lease);
+    view = *Tensor::allocate(DType::f32, Shape{4})->reshaped(Shape{2, 2});
+  }
+  EXPECT_FALSE(held.expired());
+  view = Tensor();
+  EXPECT_TRUE(held.expired());
+}
 
 TEST(AllocationGuard, IsAskedBeforeThereIsMemoryAndEndsWithItsScope) {
   const auto allocates = [](int64_t n) { return Tensor::allocate(DType::f32, Shape{n}).ok(); };

@@ -4,6 +4,7 @@
 
 #include <verbatim/repops/executor.h>
 #include <verbatim/repops/onnx/import.h>
+#include <verbatim/verify/limits.h>
 
 namespace {
 
@@ -26,7 +27,8 @@ void run(const Graph& graph) {
           static_cast<std::byte>(in.dtype == DType::boolean ? i % 2 : i * 37 % 251);
     inputs.push_back(*std::move(t));
   }
-  const auto backend = make_reference_backend();
+  constexpr NodeLimits kLimits{1 << 22, kMaxTensorBytes, 1 << 20};
+  const auto backend = limited(make_reference_backend(), {kLimits, kLimits});
   const Result<Executor> executor = Executor::create(graph, *backend);
   if (executor.ok()) (void)executor->run_step(0, inputs).ok();
 }

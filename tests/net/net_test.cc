@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include <new>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 
 #include <verbatim/verify/net/client.h>
 #include <verbatim/verify/net/server.h>
@@ -69,7 +71,67 @@ class ServerProcess {
   std::string address_;
 };
 
-// gRPC does not survive a fork, so all servers start before the first channel.
+// 20 steps of 30 operators over a state of 1 MiB: a whole trace holds 600 MiB.
+Task large_task() {
+  GraphBuilder b;
+  ValueId x = b.input("x", DType::f32, {512, 512});
+  const ValueId c = b.constant("c", Random(1).tensor({512}));
+  for (int i = 0; i < 30; ++i) x = b.add(i % 2 ? "Mul" : "Add", "", {x, c});
+  b.output("y", x);
+  Task task;
+  task.level = CommitLevel::full;
+  task.program.graph = ok(b.finish());
+  task.program.graph.compute_roots();
+  task.program.carries = {{0, 0}};
+  task.program.max_steps = 20;
+  task.inputs = {Random(2).tensor({512, 512})};
+  ok(validate_task(task));
+  return task;
+}
+
+// A referee in a child process, so that its memory is its own: disputes `task` between two
+// providers, and tells the refuted party and place on a pipe.
+class RefereeProcess {
+ public:
+  RefereeProcess(const Task& task, std::vector<std::string> addresses) {
+    if (::pipe(start_) != 0 || ::pipe(result_) != 0) throw std::runtime_error("pipe");
+    pid_ = ::fork();
+    if (pid_ != 0) return;
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    char go;
+    if (::read(start_[0], &go, 1) != 1) ::_exit(1);
+    const std::string text = refutation(task, addresses);
+    (void)!::write(result_[1], text.data(), text.size());
+    ::_exit(0);
+  }
+  ~RefereeProcess() {
+    if (pid_ > 0) ::kill(pid_, SIGKILL);
+    for (const int fd : {start_[0], start_[1], result_[0], result_[1]}) ::close(fd);
+  }
+  // Runs the dispute; the result and the most memory that the process ever held, in bytes.
+  std::pair<std::string, int64_t> run() {
+    (void)!::write(start_[1], "g", 1);
+    rusage usage{};
+    ::wait4(std::exchange(pid_, -1), nullptr, 0, &usage);
+    char buffer[512];
+    const ssize_t n = ::read(result_[0], buffer, sizeof buffer);
+    return {std::string(buffer, n > 0 ? static_cast<size_t>(n) : 0), usage.ru_maxrss * 1024};
+  }
+
+ private:
+  static std::string refutation(const Task& task, const std::vector<std::string>& addresses) {
+    const auto a = connect_party(addresses[0], task, 60s), b = connect_party(addresses[1], task, 60s);
+    const auto v = settle(task, std::vector<Party*>{a.get(), b.get()}, new_session());
+    if (!v.ok() || v->refuted.size() != 1) return "not settled";
+    const auto& r = v->refuted[0];
+    return std::to_string(r.party) + ":" + std::to_string(r.where->step) + ":" +
+           std::to_string(r.where->node) + ":" + std::to_string(r.where->element);
+  }
+  int start_[2], result_[2];
+  pid_t pid_ = -1;
+};
+
+// gRPC does not survive a fork, so all processes start before the first channel.
 struct Servers {
   Servers() {
     Random random(21);
@@ -79,9 +141,15 @@ struct Servers {
     liar = std::make_unique<ServerProcess>(task, 2, Fault{9, 4, 3, 20});
     doomed = std::make_unique<ServerProcess>(task, 3, Fault{9, 4, 3, 21});
     sleepy = std::make_unique<ServerProcess>(task, 4, Fault{9, 4, 3, 22});
+    large = large_task();
+    large_honest = std::make_unique<ServerProcess>(large, 7, std::nullopt);
+    large_liar = std::make_unique<ServerProcess>(large, 8, Fault{13, 21, 200'000, 5});
+    referee = std::make_unique<RefereeProcess>(
+        large, std::vector{large_honest->address(), large_liar->address()});
   }
-  Task task;
-  std::unique_ptr<ServerProcess> honest, liar, doomed, sleepy;
+  Task task, large;
+  std::unique_ptr<ServerProcess> honest, liar, doomed, sleepy, large_honest, large_liar;
+  std::unique_ptr<RefereeProcess> referee;
 };
 Servers* servers = nullptr;
 
@@ -123,6 +191,16 @@ TEST(Net, RefutesALiarInAnotherProcessAndTheTranscriptJudgesAlike) {
   EXPECT_EQ(v.refuted[0].where->element, 3);
   const Transcript t = ok(Transcript::open(path));
   EXPECT_EQ(encode_verdict(ok(judge(t))), encode_verdict(v));
+}
+
+TEST(Net, TheRefereeNeverHoldsATrace) {
+  const auto [refuted, peak] = servers->referee->run();
+  EXPECT_EQ(refuted, "1:13:21:200000");
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer takes memory of its own";
+#endif
+  EXPECT_LT(peak, int64_t{64} << 20);
+  RecordProperty("peak_bytes", std::to_string(peak));
 }
 
 TEST(Net, KilledInMidDisputeForfeits) {

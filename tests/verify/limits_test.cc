@@ -69,6 +69,66 @@ TEST(Limits, AProviderRefusesBeforeItComputes) {
   expect_refused_at_once(tight, {}, "17179869184 operations, the task allows 1048576");
 }
 
+// `width` tensors of 256 KiB that all live until they are added up.
+Task wide_task(int width) {
+  GraphBuilder b;
+  const ValueId x = b.input("x", DType::f32, {1, 256});
+  const ValueId shape =
+      b.constant("shape", ok(Tensor::from<int64_t>(Shape{2}, std::vector<int64_t>{256, 256})));
+  std::vector<ValueId> wide;
+  for (int i = 0; i < width; ++i) wide.push_back(b.add("Expand", "", {x, shape}));
+  ValueId sum = wide[0];
+  for (int i = 1; i < width; ++i) sum = b.add("Add", "", {sum, wide[i]});
+  b.output("y", sum);
+  Task task;
+  task.level = CommitLevel::full;
+  task.program.graph = ok(b.finish());
+  task.program.graph.compute_roots();
+  task.inputs = {Random(5).tensor({1, 256})};
+  ok(validate_task(task));
+  return task;
+}
+
+TEST(Limits, ARunThatNeedsMoreMemoryAtOnceIsRefusedAndKeepsNone) {
+  const Task task = wide_task(16);
+  ProviderOptions options;
+  const auto provider = [&](uint64_t live_bytes) {
+    options.live_bytes = live_bytes;
+    return ok(
+        Provider::create(task, task.program, make_reference_backend(), test_key(1), options));
+  };
+  EXPECT_TRUE(provider(17 * 262144)->run().ok());  // one more for the first sum
+  const auto small = provider(16 * 262144);
+  EXPECT_NE(small->run().message().find("4194304 of the 4194304 that this party allows are in use"),
+            std::string::npos)
+      << small->run().message();
+  LocalParty party(*small);
+  const Verdict v = ok(settle(task, std::vector<Party*>{&party}, new_session()));
+  ASSERT_EQ(v.forfeited.size(), 1u);
+  EXPECT_NE(v.forfeited[0].reason.find("this party allows"), std::string::npos);
+}
+
+// A provider without room for the values of a step computes those that are asked for anew.
+TEST(Limits, AnswersDoNotDependOnHowManyValuesAreKept) {
+  const Task task = wide_task(8);
+  ProviderOptions tight;
+  tight.value_bytes = 300000;  // one value
+  tight.live_bytes = 10 * 262144;
+  for (int32_t node = 0; node < static_cast<int32_t>(task.program.graph.nodes.size()); ++node) {
+    ProviderOptions lying = tight;
+    lying.fault = Fault{0, node, 1000, 3};
+    const auto honest = ok(
+        Provider::create(task, task.program, make_reference_backend(), test_key(1), tight));
+    const auto liar = ok(
+        Provider::create(task, task.program, make_reference_backend(), test_key(2), lying));
+    LocalParty a(*honest), b(*liar);
+    const Verdict v = ok(settle(task, std::vector<Party*>{&a, &b}, new_session()));
+    ASSERT_EQ(v.refuted.size(), 1u) << "node " << node << ": " << v.reason;
+    EXPECT_EQ(v.refuted[0].where->node, node);
+    EXPECT_EQ(v.winners, std::vector<uint32_t>{0});
+  }
+}
+
 TEST(Limits, TheDefaultsHoldWhateverTheTaskSays) {
   const Task task = one_node_task(
       "Expand", {1}, ok(Tensor::from<int64_t>(Shape{1}, std::vector<int64_t>{int64_t{5} << 28})));

@@ -14,6 +14,10 @@
 namespace verbatim::test {
 namespace {
 
+Connect connected(Party& a, Party& b) {
+  return [&](const TranscriptHeader&) { return std::vector<Party*>{&a, &b}; };
+}
+
 class TranscriptTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -88,18 +92,54 @@ TEST_F(TranscriptTest, RefusesAnotherVerdictAndExtraExchanges) {
     other.refuted[0].party = 0;
     ok(w.append(other));
   });
-  EXPECT_NE(swapped.message().find("do not lead to the verdict"), std::string::npos);
+  const auto offset_of_verdict = std::to_string(t.verdict_offset());
+  EXPECT_EQ(swapped.message(), forged + ": byte " + offset_of_verdict +
+                                   ": the answers do not lead to the verdict that is recorded");
   const Status longer = forge([&](TranscriptWriter& w) {
     for (const Exchange& e : t.exchanges()) ok(w.append(e));
     ok(w.append(t.exchanges().back()));
     ok(w.append(v));
   });
-  EXPECT_FALSE(longer.ok());
+  EXPECT_EQ(longer.message(), forged + ": byte " + offset_of_verdict + ": exchange " +
+                                  std::to_string(t.exchanges().size()) +
+                                  " and what follows is not asked by this referee");
   const Status shorter = forge([&](TranscriptWriter& w) {
     for (size_t i = 0; i + 1 < t.exchanges().size(); ++i) ok(w.append(t.exchanges()[i]));
     ok(w.append(v));
   });
-  EXPECT_FALSE(shorter.ok());
+  EXPECT_EQ(shorter.message(), forged + ": the transcript ends before the dispute does");
+}
+
+TEST_F(TranscriptTest, OffsetsInErrorsAreTheFiles) {
+  run();
+  Bytes bytes = contents();
+  const Transcript t = ok(Transcript::parse(contents(), "t"));
+  const size_t tag = t.exchanges()[1].offset + 4;  // behind the entry's length
+  bytes[tag] = std::byte{9};
+  EXPECT_EQ(Transcript::parse(bytes, "t").status().message(),
+            "t: entry 1: byte " + std::to_string(tag + 1) + ": unknown entry 9");
+}
+
+// What the fuzzer starts from must reach the judge: a seed of an old format would be worth nothing.
+TEST_F(TranscriptTest, TheFuzzersSeedIsOfThisFormat) {
+  const Transcript seed = ok(Transcript::open("fuzz/corpus/transcript/settled"));
+  EXPECT_EQ(ok(judge(seed)).refuted.size(), 1u);
+}
+
+TEST_F(TranscriptTest, HasOneWriterAtATime) {
+  const Bytes verdict = encode_verdict(run());
+  Bytes whole = contents();
+  whole.pop_back();
+  ok(write_file(path, whole));
+  LocalParty a(*honest), b(*liar);
+  {
+    const TranscriptWriter other = ok(TranscriptWriter::reopen(path));
+    const Status refused = resume_dispute(path, connected(a, b)).status();
+    EXPECT_EQ(refused.code(), StatusCode::unavailable);
+    EXPECT_EQ(refused.message(), path + ": another process is writing this transcript");
+    EXPECT_EQ(contents(), whole);
+  }
+  EXPECT_EQ(encode_verdict(ok(resume_dispute(path, connected(a, b)))), verdict);
 }
 
 // Answers what it answered before, as a provider does when it is asked again.
@@ -118,10 +158,6 @@ class Remembering final : public Party {
   const Transcript& all_;
   uint32_t index_;
 };
-
-Connect connected(Party& a, Party& b) {
-  return [&](const TranscriptHeader&) { return std::vector<Party*>{&a, &b}; };
-}
 
 TEST_F(TranscriptTest, ResumingAFinishedDisputeContactsNobody) {
   const Bytes verdict = encode_verdict(run());
