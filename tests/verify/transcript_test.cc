@@ -9,6 +9,7 @@
 
 #include <verbatim/verify/dispute.h>
 
+#include "../support/paths.h"
 #include "support.h"
 
 namespace verbatim::test {
@@ -122,7 +123,7 @@ TEST_F(TranscriptTest, OffsetsInErrorsAreTheFiles) {
 
 // What the fuzzer starts from must reach the judge: a seed of an old format would be worth nothing.
 TEST_F(TranscriptTest, TheFuzzersSeedIsOfThisFormat) {
-  const Transcript seed = ok(Transcript::open("fuzz/corpus/transcript/settled"));
+  const Transcript seed = ok(Transcript::open(std::string(kTestsDir) + "/fuzz/corpus/transcript/settled"));
   EXPECT_EQ(ok(judge(seed)).refuted.size(), 1u);
 }
 
