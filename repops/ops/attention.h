@@ -26,16 +26,20 @@ struct AttentionState {
 // merge(a, b) for a range of keys before those of b; `exp2` is the family's own.
 AttentionState merge(AttentionState a, const AttentionState& b, float (*exp2)(float));
 
-// The state of all keys [keys.first, keys.second): block_state(begin, end) of each block's, merged as the contract says.
+// The state of all keys [keys.first, keys.second): block_state(begin, end) of each block's, merged
+// as the contract says.
 template <class BlockState>
-AttentionState attend(std::pair<int64_t, int64_t> keys, float (*exp2)(float), BlockState&& block_state) {
+AttentionState attend(std::pair<int64_t, int64_t> keys, float (*exp2)(float),
+                      BlockState&& block_state) {
   AttentionState total;
-  for (int64_t part = keys.first / kKeyRestart * kKeyRestart; part < keys.second; part += kKeyRestart) {
+  for (int64_t part = keys.first / kKeyRestart * kKeyRestart; part < keys.second;
+       part += kKeyRestart) {
     AttentionState running;
     const int64_t part_end = std::min(part + kKeyRestart, keys.second);
     for (int64_t block = part; block < part_end; block += kKeyBlock)
-      running = merge(std::move(running),
-                      block_state(std::max(block, keys.first), std::min(block + kKeyBlock, part_end)), exp2);
+      running = merge(
+          std::move(running),
+          block_state(std::max(block, keys.first), std::min(block + kKeyBlock, part_end)), exp2);
     total = merge(std::move(total), running, exp2);
   }
   return total;
