@@ -23,7 +23,7 @@ const std::map<Key, const OpDef*>& table() {
                               pooling_ops(),        loss_ops(),
                               statistics_ops(),     resize_ops(),
                               einsum_ops(),         tensor_core_ops(),
-                              onnx_attention_ops()})
+                              onnx_attention_ops(), recurrent_ops()})
       for (const OpDef& op : group) m.emplace(Key{op.domain, op.name}, &op);
     return m;
   }();

@@ -33,6 +33,7 @@ std::span<const OpDef>
 statistics_ops();  // statistics.cc: BatchNormalization, GroupNormalization, LRN, ...
 std::span<const OpDef> resize_ops();  // resize.cc: Resize
 std::span<const OpDef> einsum_ops();  // einsum.cc: Einsum
+std::span<const OpDef> recurrent_ops();   // recurrent.cc: RNN, GRU, LSTM
 std::span<const OpDef> tensor_core_ops();  // tensor_core.cc: TensorCoreLinear (family C)
 
 }  // namespace verbatim
