@@ -23,7 +23,10 @@ const std::map<Key, const OpDef*>& table() {
                               pooling_ops(),        loss_ops(),
                               statistics_ops(),     resize_ops(),
                               einsum_ops(),         tensor_core_ops(),
-                              onnx_attention_ops(), recurrent_ops()})
+                              onnx_attention_ops(), recurrent_ops(),
+                              grid_ops(),           detection_ops(),
+                              deformable_ops(),     determinant_ops(),
+                              signal_ops()})
       for (const OpDef& op : group) m.emplace(Key{op.domain, op.name}, &op);
     return m;
   }();

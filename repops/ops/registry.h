@@ -34,6 +34,11 @@ statistics_ops();  // statistics.cc: BatchNormalization, GroupNormalization, LRN
 std::span<const OpDef> resize_ops();  // resize.cc: Resize
 std::span<const OpDef> einsum_ops();  // einsum.cc: Einsum
 std::span<const OpDef> recurrent_ops();   // recurrent.cc: RNN, GRU, LSTM
+std::span<const OpDef> grid_ops();        // grid.cc: GridSample, AffineGrid
+std::span<const OpDef> detection_ops();   // detection.cc: NonMaxSuppression, RoiAlign
+std::span<const OpDef> deformable_ops();  // deformable.cc: DeformConv, Col2Im
+std::span<const OpDef> determinant_ops();  // determinant.cc: Det
+std::span<const OpDef> signal_ops();  // signal.cc: DFT, STFT, HannWindow, ..., MelWeightMatrix
 std::span<const OpDef> tensor_core_ops();  // tensor_core.cc: TensorCoreLinear (family C)
 
 }  // namespace verbatim
