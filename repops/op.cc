@@ -26,7 +26,8 @@ const std::map<Key, const OpDef*>& table() {
                               onnx_attention_ops(), recurrent_ops(),
                               grid_ops(),           detection_ops(),
                               deformable_ops(),     determinant_ops(),
-                              signal_ops()})
+                              signal_ops(),         linear_attention_ops(),
+                              ngram_ops()})
       for (const OpDef& op : group) m.emplace(Key{op.domain, op.name}, &op);
     return m;
   }();

@@ -38,6 +38,9 @@ std::span<const OpDef> grid_ops();        // grid.cc: GridSample, AffineGrid
 std::span<const OpDef> detection_ops();   // detection.cc: NonMaxSuppression, RoiAlign
 std::span<const OpDef> deformable_ops();  // deformable.cc: DeformConv, Col2Im
 std::span<const OpDef> determinant_ops();  // determinant.cc: Det
+std::span<const OpDef>
+linear_attention_ops();               // linear_attention.cc: LinearAttention, CausalConvWithState
+std::span<const OpDef> ngram_ops();   // ngrams.cc: TfIdfVectorizer
 std::span<const OpDef> signal_ops();  // signal.cc: DFT, STFT, HannWindow, ..., MelWeightMatrix
 std::span<const OpDef> tensor_core_ops();  // tensor_core.cc: TensorCoreLinear (family C)
 
