@@ -80,6 +80,9 @@ TEST(DeformConv, WholeOffsetsGiveTheConvolutionsBits) {
   std::ranges::fill(mask.mutable_data<float>(), 1.0f);
   expect_output(evaluate("DeformConv", {x, w, offset, bias, mask}, a), want);
   std::ranges::fill(mask.mutable_data<float>(), 0.5f);
+  const Tensor half = (*evaluate("Mul", {x, floats({}, {0.5f})}))[0];
+  expect_output(evaluate("DeformConv", {x, w, offset, bias, mask}, a),
+                (*evaluate("Conv", {half, w, bias}, a))[0]);
   std::ranges::fill(offset.mutable_data<float>(), 100.0f);
   const Tensors far = *evaluate("DeformConv", {x, w, offset, bias, mask}, a);
   EXPECT_EQ(bits_of(far[0].data<float>()[0]), bits_of(bias.data<float>()[0]));
@@ -88,12 +91,19 @@ TEST(DeformConv, WholeOffsetsGiveTheConvolutionsBits) {
   expect_error(evaluate("DeformConv", {x, w, mask, bias}, a), StatusCode::bad_input, "offset");
 }
 
-TEST(DeformConv, MoreOffsetGroupsThanGroups) {
+// The second half of the channels reads one row further down.
+TEST(DeformConv, EachOffsetGroupHasItsOwnOffsets) {
   Random random(2);
-  const Tensor x = random.floats({1, 4, 3, 3}), w = random.floats({2, 4, 1, 1}),
-               offset = *Tensor::zeros(DType::f32, Shape{1, 4, 3, 3});
+  const Tensor x = random.floats({1, 4, 3, 3}), w = random.floats({2, 4, 1, 1});
+  Tensor offset = *Tensor::zeros(DType::f32, Shape{1, 4, 3, 3}),
+         moved = *Tensor::zeros(DType::f32, Shape{1, 4, 3, 3});
+  for (int64_t i = 0; i < 36; ++i) {
+    const bool second = i >= 18, inside = i % 9 < 6;
+    if (i / 9 == 2) offset.mutable_data<float>()[i] = 1;
+    if (!second || inside) moved.mutable_data<float>()[i] = x.data<float>()[second ? i + 3 : i];
+  }
   expect_output(evaluate("DeformConv", {x, w, offset}, {{"offset_group", int64_t{2}}}),
-                (*evaluate("Conv", {x, w}))[0]);
+                (*evaluate("Conv", {moved, w}))[0]);
 }
 
 TEST(Col2Im, AddsWhatOverlaps) {
@@ -110,6 +120,8 @@ TEST(RoiAlign, BoundsTheSamplesOfHugeRegions) {
   const Tensor x = floats({1, 1, 1, 2}, {1, 3}), batch = integers({1}, {0});
   expect_output(evaluate("RoiAlign", {x, floats({1, 4}, {0, 0, 2, 1}), batch}),
                 floats({1, 1, 1, 1}, {2}));
+  expect_output(evaluate("RoiAlign", {x, floats({1, 4}, {0, 0, 1.5f, 1}), batch}),
+                floats({1, 1, 1, 1}, {1.625f}));  // a bin of 1.5 elements has two samples
   expect_error(evaluate("RoiAlign", {x, floats({1, 4}, {0, 0, 1e30f, 1}), batch}),
                StatusCode::limit, "samples");
   for (const float v : {kNan, kInf, -1e30f}) {
