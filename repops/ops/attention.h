@@ -59,10 +59,6 @@ struct AttentionSettings {
   int64_t window = 0;  // 0: none; else a query at position i sees keys above i - window
 };
 
-// A score in units of log2: x = s * c with c = scale * log2(e), or with a softcap u, (u * tanh(s *
-// scale / u)) * log2(e).
-float scaled_score(const AttentionSettings& s, float score);
-
 // The visible keys [begin, end) of query `row` of `query_count`, among `key_count` of which the
 // first `length` are real. Queries are the last positions: row r stands at position length -
 // query_count + r where causal.

@@ -7,11 +7,10 @@
 #include <vector>
 
 #include <verbatim/core/parallel.h>
-#include <verbatim/repops/ops/attention.h>
+#include <verbatim/repops/ops/attention_row.h>
 #include <verbatim/repops/ops/quantized.h>
 #include <verbatim/repops/ops/registry.h>
 #include <verbatim/repops/ops/sliced.h>
-#include <verbatim/repops/unary.h>
 
 namespace verbatim {
 namespace {
@@ -43,7 +42,7 @@ Result<Values> quantize_values(const Tensor& v) {
       const std::span<float> row(scratch + r * size, static_cast<size_t>(size));
       std::ranges::copy(v.data<float>().subspan(static_cast<size_t>(r * size), row.size()),
                         row.begin());
-      rotate(row, q.rotation);
+      rotate_row(row, q.rotation);
       uint32_t greatest = 0;
       for (const float x : row) greatest = std::max(greatest, bits_of(x) & 0x7FFFFFFF);
       const bool finite = greatest < 0x7F800000;
@@ -143,7 +142,7 @@ AttentionState block_state(const AttentionSettings& s, bool two, const Query& qu
 // One query's result: o / l, turned back.
 void finish(const AttentionState& total, int64_t rotation, std::span<float> out) {
   for (size_t j = 0; j < out.size(); ++j) out[j] = total.empty ? 0.0f : total.o[j] / total.l;
-  rotate(out, rotation);
+  rotate_row(out, rotation);
   for (float& v : out) v = canonical(v * (1.0f / static_cast<float>(rotation)));
 }
 

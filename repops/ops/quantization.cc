@@ -108,6 +108,24 @@ Result<Tensors> quantize_linear(const Node& node, std::span<const Tensor> inputs
   });
 }
 
+// Calls f with a value of x's type if that is an integer or fp8.
+template <class R, class F>
+Result<R> visit_integer_or_float8(const Tensor& x, F&& f) {
+  if (x.dtype() == DType::f8e4m3) return f(Float8E4M3{});
+  if (x.dtype() == DType::f8e5m2) return f(Float8E5M2{});
+  return visit_integer<R>(x, f);
+}
+
+// x - zero point as a value of the computing type C: of integers exact, then rounded; of fp8 the
+// difference, rounded in binary32.
+template <class C, class Q>
+C distance_of(Q x, Q zero) {
+  if constexpr (kIsFloat8<Q>)
+    return load(x) - load(zero);
+  else
+    return static_cast<C>(subtract_of(static_cast<int64_t>(x), static_cast<int64_t>(zero)));
+}
+
 // DequantizeLinear(x, scale, zero_point?; axis, block_size, output_dtype): float(x - zero_point) *
 // scale, in scale's type.
 Result<Tensors> dequantize_linear(const Node& node, std::span<const Tensor> inputs) {
@@ -118,16 +136,16 @@ Result<Tensors> dequantize_linear(const Node& node, std::span<const Tensor> inpu
   if (zero.defined() && (!(zero.shape() == scale.shape()) || zero.dtype() != x.dtype()))
     return bad_input("zero point " + zero.describe() + " for " + x.describe());
   VB_ASSIGN(const ScaleMap map, scale_map(node, x, scale));
-  return visit_integer<Tensors>(x, [&](auto code) {
+  return visit_integer_or_float8<Tensors>(x, [&](auto code) {
     return visit_float<Tensors>(scale, [&](auto scale_type) -> Result<Tensors> {
       using Q = decltype(code);
       using S = decltype(scale_type);
       VB_ASSIGN(Tensor y, Tensor::allocate(scale.dtype(), x.shape()));
       for (int64_t i = 0; i < x.elements(); ++i) {
-        const int64_t s = map(i), z = zero.defined() ? static_cast<int64_t>(zero.data<Q>()[s]) : 0;
-        const int64_t distance = subtract_of(static_cast<int64_t>(x.data<Q>()[i]), z);
+        const int64_t s = map(i);
+        const Q z = zero.defined() ? zero.data<Q>()[s] : Q{};
         y.mutable_data<S>()[i] =
-            store<S>(static_cast<Compute<S>>(distance) * load(scale.data<S>()[s]));
+            store<S>(distance_of<Compute<S>>(x.data<Q>()[i], z) * load(scale.data<S>()[s]));
       }
       return Tensors{y};
     });

@@ -126,7 +126,7 @@ float quantize_grouped_row(std::span<const float> row, int greatest_code, int8_t
 
 int64_t rotation_block(int64_t n) { return n & -n; }
 
-void rotate(std::span<float> x, int64_t block) {
+void rotate_row(std::span<float> x, int64_t block) {
   for (size_t base = 0; base < x.size(); base += static_cast<size_t>(block)) {
     float* const b = x.data() + base;
     for (int64_t stride = 1; stride < block; stride *= 2) {
@@ -178,7 +178,7 @@ Result<QuantizedTensor> quantize_rows(const Tensor& x, int64_t rotation) {
       const std::span<float> row(scratch + r * k, static_cast<size_t>(k));
       std::ranges::copy(x.data<float>().subspan(static_cast<size_t>(r * k), static_cast<size_t>(k)),
                         row.begin());
-      rotate(row, rotation);
+      rotate_row(row, rotation);
       scales[r] = quantize_row(row, kInt8Codes, codes + r * k);
     }
   });
@@ -228,7 +228,7 @@ Result<QuantizedWeights> quantize_weights(const Tensor& w, int bits, int64_t rot
   std::vector<float> row(static_cast<size_t>(k));
   for (int64_t r = 0; r < n; ++r) {
     std::ranges::copy(w.data<float>().subspan(static_cast<size_t>(r * k), row.size()), row.begin());
-    rotate(row, rotation);
+    rotate_row(row, rotation);
     const float scale = bits == 8 ? quantize_row(row, greatest_code, codes + r * k)
                                   : quantize_grouped_row(row, greatest_code, codes + r * k,
                                                          group_scales + r * groups);

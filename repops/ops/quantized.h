@@ -24,7 +24,7 @@ int64_t rotation_block(int64_t n);
 // Where there are several blocks, m of them, the i-th elements of all blocks are then reflected, so
 // that an outlier spreads over the whole row: sum ascending, and x - sum * (2 / m) for each. A
 // block of 1 is no rotation. Unnormalised: twice is `block` times the input, but for rounding.
-void rotate(std::span<float> x, int64_t block);
+void rotate_row(std::span<float> x, int64_t block);
 
 // The codes of a row, rne(x / s) within +-greatest_code, with s = max|x| / greatest_code; returns
 // s. A row of zeros has s = 0 and zero codes; one with NaN or infinity has s = NaN and zero codes.

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include <verbatim/core/parallel.h>
-#include <verbatim/repops/ops/attention.h>
+#include <verbatim/repops/ops/attention_row.h>
 #include <verbatim/repops/ops/registry.h>
 #include <verbatim/repops/ops/tensor_core.h>
 

@@ -55,10 +55,10 @@ TEST(Rotation, IsOrthogonalUpToItsNorm) {
       want += double{x[i]} * y[i], size += double{x[i]} * x[i];
     }
     const std::vector<float> before = x;
-    rotate(x, block), rotate(y, block);
+    rotate_row(x, block), rotate_row(y, block);
     for (int64_t i = 0; i < n; ++i) have += double{x[i]} * y[i];
     EXPECT_NEAR(have / static_cast<double>(block), want, 1e-5 * size) << n;
-    rotate(x, block);
+    rotate_row(x, block);
     for (int64_t i = 0; i < n; ++i)
       ASSERT_NEAR(x[i], before[i] * static_cast<float>(block), 2e-6 * static_cast<double>(block))
           << n;
@@ -69,7 +69,7 @@ TEST(Rotation, IsOrthogonalUpToItsNorm) {
 TEST(Rotation, SpreadsAnOutlierOverTheRow) {
   std::vector<float> x(384);
   x[5] = 1;
-  rotate(x, rotation_block(384));
+  rotate_row(x, rotation_block(384));
   for (const float v : x) ASSERT_LE(std::abs(v), 0.67f);
   EXPECT_GT(std::abs(x[383]), 0.3f);
 }
