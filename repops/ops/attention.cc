@@ -91,14 +91,6 @@ Result<Tensors> rotary_embedding(const Node& node, std::span<const Tensor> input
   });
 }
 
-uint64_t attention_cost(const Node& node, std::span<const Tensor> inputs, std::span<const Tensor>) {
-  const Result<AttentionSettings> s = attention_settings(node, inputs);
-  if (!s.ok()) return 0;
-  const uint64_t rows =
-      static_cast<uint64_t>(inputs[0].dim(0) * inputs[0].dim(1)) * static_cast<uint64_t>(s->heads);
-  return saturating_multiply(saturating_multiply(rows, static_cast<uint64_t>(inputs[1].dim(1))),
-                             static_cast<uint64_t>(2 * s->head_size + 2 * s->value_size + 4));
-}
 uint64_t rotary_cost(const Node&, std::span<const Tensor> inputs, std::span<const Tensor>) {
   return static_cast<uint64_t>(inputs[0].elements()) * 3;
 }
@@ -162,6 +154,15 @@ Result<AttentionSettings> attention_settings(const Node& node, std::span<const T
         return bad_input("length " + std::to_string(n) + " for k " + k.describe());
   }
   return s;
+}
+
+uint64_t attention_cost(const Node& node, std::span<const Tensor> inputs, std::span<const Tensor>) {
+  const Result<AttentionSettings> s = attention_settings(node, inputs);
+  if (!s.ok()) return 0;
+  const uint64_t rows =
+      static_cast<uint64_t>(inputs[0].dim(0) * inputs[0].dim(1)) * static_cast<uint64_t>(s->heads);
+  return saturating_multiply(saturating_multiply(rows, static_cast<uint64_t>(inputs[1].dim(1))),
+                             static_cast<uint64_t>(2 * s->head_size + 2 * s->value_size + 4));
 }
 
 std::span<const OpDef> attention_ops() { return kOps; }

@@ -70,4 +70,8 @@ std::pair<int64_t, int64_t> visible_keys(const AttentionSettings& s, int64_t row
 struct Node;
 Result<AttentionSettings> attention_settings(const Node& node, std::span<const Tensor> inputs);
 
+// What attention of any family costs.
+uint64_t attention_cost(const Node& node, std::span<const Tensor> inputs,
+                        std::span<const Tensor> outputs);
+
 }  // namespace verbatim

@@ -193,18 +193,8 @@ Result<Tensors> int8_attention(const Node& node, std::span<const Tensor> inputs)
   return Tensors{out};
 }
 
-uint64_t int8_attention_cost(const Node& node, std::span<const Tensor> inputs,
-                             std::span<const Tensor>) {
-  const Result<AttentionSettings> s = attention_settings(node, inputs);
-  if (!s.ok()) return 0;
-  const uint64_t rows =
-      static_cast<uint64_t>(inputs[0].dim(0) * inputs[0].dim(1)) * static_cast<uint64_t>(s->heads);
-  return saturating_multiply(saturating_multiply(rows, static_cast<uint64_t>(inputs[1].dim(1))),
-                             static_cast<uint64_t>(2 * s->head_size + 2 * s->value_size + 8));
-}
-
 constexpr OpDef kOps[] = {
-    {kVerbatimDomain, "AttentionInt8", 3, 4, 1, int8_attention, int8_attention_cost},
+    {kVerbatimDomain, "AttentionInt8", 3, 4, 1, int8_attention, attention_cost},
 };
 
 }  // namespace

@@ -288,7 +288,7 @@ Result<Tensors> attention(const Node& node, std::span<const Tensor> inputs) {
 }
 
 // As the library's own operator; the scores, where they are wanted, are formed twice.
-uint64_t attention_cost(const Node& node, std::span<const Tensor> inputs, std::span<const Tensor>) {
+uint64_t onnx_attention_cost(const Node& node, std::span<const Tensor> inputs, std::span<const Tensor>) {
   const Result<Form> f = read_form(node, inputs);
   if (!f.ok()) return 0;
   const auto rows = static_cast<uint64_t>(f->q.batch * f->q.heads * f->q.rows);
@@ -373,7 +373,7 @@ uint64_t rotary_cost(const Node&, std::span<const Tensor> inputs, std::span<cons
 }
 
 constexpr OpDef kOps[] = {
-    {"", "Attention", 3, 7, 4, attention, attention_cost},
+    {"", "Attention", 3, 7, 4, attention, onnx_attention_cost},
     {"", "RotaryEmbedding", 3, 4, 1, rotary_embedding, rotary_cost},
 };
 
