@@ -6,6 +6,8 @@
 #include <verbatim/core/philox.h>
 #include <verbatim/core/tensor_root.h>
 #include <verbatim/repops/executor.h>
+#include <verbatim/repops/ops/quantized.h>
+#include <verbatim/repops/ops/tensor_core.h>
 #include <verbatim/repops/semantics.h>
 
 namespace verbatim::cli {
@@ -151,6 +153,37 @@ void sliced(Group& g, Inputs& in) {
   }
 }
 
+// Rotated int8 rows, with weights of 8 bits and of 4, whose groups have scales; int8 attention past the restart.
+void quantized(Group& g, Inputs& in) {
+  const ValueId x = g.own("QuantizeRows", {g.constant(in.floats({11, 384}, true))}, {{"rotation", int64_t{128}}}, 2);
+  for (const int bits : {8, 4}) {
+    const QuantizedWeights w = *quantize_weights(in.floats({21, 384}), bits, 128);
+    std::vector<ValueId> inputs = {x, x + 1, g.constant(w.codes), g.constant(w.scales)};
+    if (w.group_scales.defined()) inputs.push_back(g.constant(w.group_scales));
+    g.own("QuantizedLinear", inputs);
+  }
+  for (int64_t slices = 1; slices <= 2; ++slices)
+    g.own("AttentionInt8",
+          {g.constant(in.floats({1, 3, 48})), g.constant(in.floats({1, 2200, 24})), g.constant(in.floats({1, 2200, 24}))},
+          {{"heads", int64_t{4}}, {"kv_heads", int64_t{2}}, {"scale", 0.3f}, {"causal", int64_t{1}}, {"weight_slices", slices}});
+}
+
+// Products of every member with the types that it has, whole, split and precise.
+void tensor_core(Group& g, Inputs& in) {
+  for (const DType dtype : {DType::bf16, DType::f16, DType::f8e4m3, DType::f8e5m2}) {
+    const auto operand = [&](const Shape& shape) {
+      return g.onnx("Cast", {g.constant(in.floats(shape))}, {{"to", static_cast<int64_t>(dtype)}});
+    };
+    const ValueId x = operand({5, 640}), w = operand({7, 640});
+    for (const char* member : {"sm90", "sm90_mma", "sm89", "sm80"}) {
+      if (!tensor_core::unit_of(member, dtype, dtype).ok()) continue;
+      for (const int64_t split : {1, 2})
+        g.own("TensorCoreLinear", {x, w}, {{"member", std::string(member)}, {"split", split}});
+      if (is_float8(dtype)) g.own("TensorCoreLinear", {x, w}, {{"member", std::string(member)}, {"precise", int64_t{1}}});
+    }
+  }
+}
+
 void sampling(Group& g, Inputs& in) {
   for (int64_t i = 0; i < 16; ++i) {
     const ValueId logits = g.constant(in.floats({1, 257})),
@@ -174,7 +207,9 @@ constexpr NamedGroup kGroups[] = {{"unary", unary},
                                   {"normalization", normalization},
                                   {"attention", attention},
                                   {"sliced", sliced},
-                                  {"sampling", sampling}};
+                                  {"sampling", sampling},
+                                  {"quantized", quantized},
+                                  {"tensor_core", tensor_core}};
 
 }  // namespace
 

@@ -18,7 +18,7 @@ const std::map<Key, const OpDef*>& table() {
          {elementwise_ops(), activation_ops(), movement_ops(), indexing_ops(), reduction_ops(),
           matmul_ops(), normalization_ops(), attention_ops(), sampling_ops(), sliced_ops(),
           convolution_ops(), quantization_ops(), pooling_ops(), loss_ops(), statistics_ops(),
-          resize_ops(), einsum_ops(), tensor_core_ops()})
+          resize_ops(), einsum_ops(), quantized_ops(), int8_attention_ops(), tensor_core_ops()})
       for (const OpDef& op : group) m.emplace(Key{op.domain, op.name}, &op);
     return m;
   }();

@@ -20,6 +20,7 @@ constexpr Entry kEntries[] = {
     {kVerbatimDomain, "MeanPool", run_mean_pool},
     {kVerbatimDomain, "Attention", run_attention},
     {kVerbatimDomain, "SlicedLinear", run_sliced_linear},
+    {kVerbatimDomain, "QuantizedLinear", run_quantized_linear},
     {"", "Exp", run_unary},
     {"", "Erf", run_unary},
     {"", "Tanh", run_unary},

@@ -51,10 +51,12 @@ struct KeyRange {  // the keys that a query sees; ends do not decrease from quer
   int64_t begin, end;
 };
 
-// out [m, n] = the product of sliced rows (repops/ops/sliced.h), + bias [n] where given.
+// out [m, n] = the product of sliced rows (repops/ops/sliced.h), or of quantised ones (repops/ops/quantized.h), which have scales
+// instead of exponents and one slice; + bias [n] where given.
 struct SlicedProduct {
   const int8_t *a = nullptr, *b = nullptr;  // [a_count, m, k] and [b_count, n, k]
   const int32_t *a_exponents = nullptr, *b_exponents = nullptr;
+  const float *a_scales = nullptr, *b_scales = nullptr;
   int64_t a_count = 1, b_count = 1, m = 0, n = 0, k = 0;
   const float* bias = nullptr;
   float* out = nullptr;

@@ -55,7 +55,7 @@ struct Bert {
                   k = b.linear(x, self + ".key", h, h, true),
                   v = b.linear(x, self + ".value", h, h, true);
     const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(h / c.num_attention_heads));
-    const ValueId attended = b.own("Attention", {q, k, v, lengths}, self,
+    const ValueId attended = b.attention({q, k, v, lengths}, self,
                                    {{"heads", c.num_attention_heads}, {"scale", scale}});
     const ValueId projected = b.linear(attended, name + ".attention.output.dense", h, h, true);
     const ValueId middle =

@@ -2,6 +2,7 @@
 
 #include <verbatim/core/parallel.h>
 #include <verbatim/repops/ops/number.h>
+#include <verbatim/repops/ops/quantized.h>
 #include <verbatim/repops/ops/sliced.h>
 
 namespace verbatim {
@@ -43,23 +44,43 @@ ValueId LayerBuilder::linear(ValueId x, const std::string& name, int64_t in, int
                              bool bias) {
   const std::string weight_name = name + ".weight";
   const ValueId b = bias ? weight(name + ".bias", Shape{out}) : kAbsent;
-  if (precision_.activation_slices == 0) {
+  if (is_fp32()) {
     std::vector<ValueId> inputs = {x, weight(weight_name, Shape{out, in})};
     if (bias) inputs.push_back(b);
     return own("Linear", std::move(inputs), name);
   }
   const Result<Tensor> w = find(weight_name, Shape{out, in});
   if (!w.ok()) return fail(w.status());
-  const Result<SlicedTensor> sliced = slice_tensor(*w, precision_.weight_slices);
+  return precision_.weight_bits > 0 ? quantized_linear(x, name, *w, b) : sliced_linear(x, name, *w, b);
+}
+
+ValueId LayerBuilder::sliced_linear(ValueId x, const std::string& name, const Tensor& w, ValueId bias) {
+  const Result<SlicedTensor> sliced = slice_tensor(w, precision_.weight_slices);
   if (!sliced.ok()) return fail(sliced.status());
   const ValueId xs =
       graph.add("Slices", kVerbatimDomain, {x}, {{"count", int64_t{precision_.activation_slices}}},
                 name + ".slices", 2);
   std::vector<ValueId> inputs = {xs, xs + 1,
-                                 graph.constant(weight_name + ".slices", sliced->slices),
-                                 graph.constant(weight_name + ".exponents", sliced->exponents)};
-  if (bias) inputs.push_back(b);
+                                 graph.constant(name + ".weight.slices", sliced->slices),
+                                 graph.constant(name + ".weight.exponents", sliced->exponents)};
+  if (bias != kAbsent) inputs.push_back(bias);
   return own("SlicedLinear", std::move(inputs), name);
+}
+
+ValueId LayerBuilder::quantized_linear(ValueId x, const std::string& name, const Tensor& w, ValueId bias) {
+  const int64_t rotation = rotation_block(w.dim(1));
+  const Result<QuantizedWeights> q = quantize_weights(w, precision_.weight_bits, rotation);
+  if (!q.ok()) return fail(q.status());
+  const ValueId xq = graph.add("QuantizeRows", kVerbatimDomain, {x}, {{"rotation", rotation}}, name + ".quantize", 2);
+  std::vector<ValueId> inputs = {xq, xq + 1, graph.constant(name + ".weight.codes", q->codes),
+                                 graph.constant(name + ".weight.scales", q->scales)};
+  if (q->group_scales.defined())
+    inputs.push_back(graph.constant(name + ".weight.group_scales", q->group_scales));
+  if (bias != kAbsent) {
+    if (inputs.size() == 4) inputs.push_back(kAbsent);
+    inputs.push_back(bias);
+  }
+  return own("QuantizedLinear", std::move(inputs), name);
 }
 
 ValueId LayerBuilder::fail(Status status) {

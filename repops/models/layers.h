@@ -20,9 +20,14 @@ class LayerBuilder {
   // The tensor `name`, which must have this shape, as binary32. Kept as an error until finish()
   // where it is missing or wrong.
   ValueId weight(const std::string& name, const Shape& shape);
-  // y = x W^T (+ b), with W [out, in] at name.weight and b [out] at name.bias. In sliced precision
-  // W is sliced here, once.
+  // y = x W^T (+ b), with W [out, in] at name.weight and b [out] at name.bias. Where the precision
+  // slices or quantises W, it does so here, once.
   ValueId linear(ValueId x, const std::string& name, int64_t in, int64_t out, bool bias);
+  // Attention of the precision's family; inputs and attributes are Attention's.
+  ValueId attention(std::vector<ValueId> inputs, const std::string& name, Attributes attributes) {
+    return own(precision_.weight_bits > 0 ? "AttentionInt8" : "Attention", std::move(inputs), name,
+               std::move(attributes));
+  }
   ValueId add(std::string_view op, std::vector<ValueId> inputs, const std::string& name,
               Attributes attributes = {}) {
     return graph.add(op, "", std::move(inputs), std::move(attributes), name);
@@ -41,7 +46,11 @@ class LayerBuilder {
   bool failed() const { return !error_.ok(); }
   Result<Graph> finish();
 
+  bool is_fp32() const { return precision_.is_fp32(); }
+
  private:
+  ValueId sliced_linear(ValueId x, const std::string& name, const Tensor& w, ValueId bias);
+  ValueId quantized_linear(ValueId x, const std::string& name, const Tensor& w, ValueId bias);
   FloatGuard guard_;  // constants are computed while a graph is built
   Result<Tensor> find(const std::string& name, const Shape& shape) const;
   const TensorMap& tensors_;

@@ -59,18 +59,30 @@ struct Llama {
         rotate(b.linear(x, name + ".k_proj", c.hidden_size, kv_size, c.attention_bias),
                c.num_key_value_heads, name + ".k_rotary");
     const ValueId v = b.linear(x, name + ".v_proj", c.hidden_size, kv_size, c.attention_bias);
-    const ValueId keys = b.add("Concat", {past_key, k}, name + ".keys", {{"axis", int64_t{1}}});
-    const ValueId values =
-        b.add("Concat", {past_value, v}, name + ".values", {{"axis", int64_t{1}}});
+    const auto joined = [&](ValueId past, ValueId fresh, const char* what) {
+      if (past == kAbsent) return fresh;
+      return b.add("Concat", {past, fresh}, name + what, {{"axis", int64_t{1}}});
+    };
+    const ValueId keys = joined(past_key, k, ".keys"), values = joined(past_value, v, ".values");
     cache.push_back(keys);
     cache.push_back(values);
     const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(c.head_dim));
-    const ValueId y = b.own("Attention", {q, keys, values}, name,
+    const ValueId y = b.attention({q, keys, values}, name,
                             {{"heads", c.num_attention_heads},
                              {"kv_heads", c.num_key_value_heads},
                              {"scale", scale},
                              {"causal", int64_t{1}}});
     return b.linear(y, name + ".o_proj", q_size, c.hidden_size, c.attention_bias);
+  }
+
+  ValueId embedding() {
+    return b.weight("model.embed_tokens.weight", Shape{c.vocab_size, c.hidden_size});
+  }
+
+  ValueId logits(ValueId x) {
+    x = norm(x, "model.norm");
+    if (c.tie_word_embeddings && b.is_fp32()) return b.own("Linear", {x, embedding()}, "lm_head");
+    return b.linear(x, c.tie_word_embeddings ? "model.embed_tokens" : "lm_head", c.hidden_size, c.vocab_size, false);
   }
 
   // silu(gate) * up, with silu(x) = x * sigmoid(x): two roundings.
@@ -85,6 +97,25 @@ struct Llama {
                     c.intermediate_size, c.hidden_size, c.mlp_bias);
   }
 };
+
+// All layers: tokens int64 [1, T] at positions int64 [T] to hidden states [1, T, hidden], not yet normalised. Each layer's keys and
+// values, longer by T than past(i, "key" or "value"), which may be absent, are appended to `cache`.
+template <class Past>
+ValueId hidden_states(Llama& llama, ValueId tokens, ValueId positions, std::vector<ValueId>& cache, Past&& past) {
+  LayerBuilder& b = llama.b;
+  llama.rotary_tables(positions);
+  ValueId x = b.add("Gather", {llama.embedding(), tokens}, "model.embed_tokens");
+  for (int64_t i = 0; i < llama.c.num_hidden_layers && !b.failed(); ++i) {
+    const std::string name = "model.layers." + std::to_string(i);
+    const ValueId past_key = past(i, "key"), past_value = past(i, "value");
+    const ValueId a =
+        llama.attention(llama.norm(x, name + ".input_layernorm"), past_key, past_value, cache, name + ".self_attn");
+    x = b.add("Add", {x, a}, name + ".attention_residual");
+    const ValueId m = llama.mlp(llama.norm(x, name + ".post_attention_layernorm"), name + ".mlp");
+    x = b.add("Add", {x, m}, name + ".mlp_residual");
+  }
+  return x;
+}
 
 // The absolute index of the token to be drawn: the last position + 1.
 ValueId next_position(LayerBuilder& b, ValueId positions) {
@@ -114,32 +145,14 @@ Result<Program> Model::generation_program(const GenerateSettings& settings) cons
   const int64_t kv_size = config_.num_key_value_heads * config_.head_dim;
   const ValueId tokens = b.graph.input("tokens", DType::i64, {1, -1}),
                 positions = b.graph.input("positions", DType::i64, {-1});
-  const ValueId embedding =
-      b.weight("model.embed_tokens.weight", Shape{config_.vocab_size, config_.hidden_size});
-  llama.rotary_tables(positions);
-  ValueId x = b.add("Gather", {embedding, tokens}, "model.embed_tokens");
   std::vector<ValueId> cache;
-  for (int64_t i = 0; i < config_.num_hidden_layers && !b.failed(); ++i) {
-    const std::string name = "model.layers." + std::to_string(i);
-    const ValueId past_key =
-        b.graph.input("past_key." + std::to_string(i), DType::f32, {1, -1, kv_size});
-    const ValueId past_value =
-        b.graph.input("past_value." + std::to_string(i), DType::f32, {1, -1, kv_size});
-    const ValueId a = llama.attention(llama.norm(x, name + ".input_layernorm"), past_key,
-                                      past_value, cache, name + ".self_attn");
-    x = b.add("Add", {x, a}, name + ".attention_residual");
-    const ValueId m = llama.mlp(llama.norm(x, name + ".post_attention_layernorm"), name + ".mlp");
-    x = b.add("Add", {x, m}, name + ".mlp_residual");
-  }
+  ValueId x = hidden_states(llama, tokens, positions, cache, [&](int64_t i, const char* what) {
+    return b.graph.input("past_" + std::string(what) + "." + std::to_string(i), DType::f32, {1, -1, kv_size});
+  });
   // Only the last row decides the next token.
   x = b.add("Gather", {x, b.constant<int64_t>("last_row", Shape{}, {-1})}, "model.last_row",
             {{"axis", int64_t{1}}});
-  x = llama.norm(x, "model.norm");
-  const ValueId logits =
-      config_.tie_word_embeddings && settings.precision.activation_slices == 0
-          ? b.own("Linear", {x, embedding}, "lm_head")
-          : b.linear(x, config_.tie_word_embeddings ? "model.embed_tokens" : "lm_head",
-                     config_.hidden_size, config_.vocab_size, false);
+  const ValueId logits = llama.logits(x);
   const ValueId next = next_position(b, positions);
   const ValueId token =
       b.own("Sample", {logits, next}, "sample", sampling_attributes(settings.sampling));
@@ -162,6 +175,19 @@ Result<Program> Model::generation_program(const GenerateSettings& settings) cons
     program.stop_output = kNextToken;
     program.stop_value = config_.eos_token_ids[0];
   }
+  return program;
+}
+
+Result<Program> Model::scoring_program(const Precision& precision) const {
+  if (kind_ != ModelKind::llama) return usage_error(name_ + " is not a language model (a Llama-type folder)");
+  LayerBuilder b(tensors_, precision);
+  Llama llama{config_, b};
+  const ValueId tokens = b.graph.input("tokens", DType::i64, {1, -1}), positions = b.graph.input("positions", DType::i64, {-1});
+  std::vector<ValueId> cache;
+  const ValueId x = hidden_states(llama, tokens, positions, cache, [](int64_t, const char*) { return kAbsent; });
+  b.graph.output("logits", llama.logits(x));
+  Program program;
+  VB_ASSIGN(program.graph, b.finish());
   return program;
 }
 

@@ -31,7 +31,8 @@ class ConfigFolder final : public ConfigFiles {
 }  // namespace
 
 std::string Precision::name() const {
-  if (activation_slices == 0) return "fp32";
+  if (is_fp32()) return "fp32";
+  if (weight_bits > 0) return "w" + std::to_string(weight_bits) + "a8";
   return "s" + std::to_string(activation_slices) + "x" + std::to_string(weight_slices);
 }
 
@@ -39,13 +40,14 @@ Result<Precision> parse_precision(std::string_view name) {
   if (name == "fp32") return Precision{};
   const auto digit = [&](size_t i) { return name[i] >= '1' && name[i] <= '4'; };
   if (name.size() == 4 && name[0] == 's' && name[2] == 'x' && digit(1) && digit(3))
-    return Precision{name[1] - '0', name[3] - '0'};
-  for (std::string_view later :
-       {"bf16", "fp16", "fp8", "fp8-precise", "w8a8", "w4a8", "w3a8", "w2a8"})
+    return Precision{name[1] - '0', name[3] - '0', 0};
+  for (const int bits : {8, 4, 3, 2})
+    if (const Precision p{0, 0, bits}; name == p.name()) return p;
+  constexpr const char* kUse = "use fp32, s1x1 to s4x4, or w8a8, w4a8, w3a8, w2a8";
+  for (std::string_view later : {"bf16", "fp16", "fp8", "fp8-precise"})
     if (name == later)
-      return unsupported("precision " + std::string(name) +
-                         " is not implemented yet: use fp32 or s1x1 to s4x4");
-  return usage_error("unknown precision '" + printable(name) + "': use fp32 or s1x1 to s4x4");
+      return unsupported("precision " + std::string(name) + " is not implemented yet: " + kUse);
+  return usage_error("unknown precision '" + printable(name) + "': " + kUse);
 }
 
 Result<std::shared_ptr<const Model>> Model::load(const std::string& path) {
@@ -119,7 +121,7 @@ Result<Program> Model::program(const Precision& precision) const {
     case ModelKind::onnx:
       break;
   }
-  if (precision.activation_slices != 0)
+  if (!precision.is_fp32())
     return unsupported("an ONNX file runs as it is: --precision is for model folders");
   Program program;
   program.graph = onnx_graph_;

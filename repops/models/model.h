@@ -24,14 +24,15 @@
 
 namespace verbatim {
 
-// In what arithmetic a model's linear layers run: ordered binary32, or exact products of int8
-// slices (docs/numerics.md, Family B).
+// In what arithmetic a model's linear layers and attention run (docs/numerics.md): ordered binary32 (family A); exact products of
+// int8 slices, with ordered attention (B); or rotated int8 activations with weights of 8 to 2 bits and int8 attention (B).
 struct Precision {
-  int activation_slices = 0;  // 0: fp32
-  int weight_slices = 0;
-  std::string name() const;  // "fp32", "s2x2"
+  int activation_slices = 0, weight_slices = 0;  // "s2x2"
+  int weight_bits = 0;                           // "w8a8"; all three 0: "fp32"
+  bool is_fp32() const { return activation_slices == 0 && weight_bits == 0; }
+  std::string name() const;
 };
-// "fp32", "s1x1" to "s4x4"; the other names of the interface are refused as unsupported.
+// "fp32", "s1x1" to "s4x4", "w8a8", "w4a8", "w3a8", "w2a8"; the other names of the interface are refused as unsupported.
 Result<Precision> parse_precision(std::string_view name);
 
 enum class ModelKind : uint8_t { onnx, bert, llama };
@@ -83,6 +84,9 @@ class Model {
   // Llama: a step takes tokens [1, T], positions [T] and the KV cache, and yields the next token;
   // see llama.cc.
   Result<Program> generation_program(const GenerateSettings& settings) const;
+  // Llama: one step that takes tokens int64 [1, T] and positions int64 [T], and yields the logits
+  // float32 [1, T, vocabulary] after each of them.
+  Result<Program> scoring_program(const Precision& precision) const;
   Result<std::vector<int64_t>> prompt_tokens(
       std::string_view prompt) const;  // an empty prompt is the BOS token
   Result<Tensors> generation_inputs(const std::vector<int64_t>& tokens,

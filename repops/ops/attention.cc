@@ -11,14 +11,6 @@
 namespace verbatim {
 namespace {
 
-// A score in units of log2: x = s * c with c = scale * log2(e), or with a softcap u, (u * tanh(s *
-// scale / u)) * log2(e).
-float scaled_score(const AttentionSettings& s, float score) {
-  if (s.softcap == 0) return score * (s.scale * float_of(kLog2E));
-  const float capped = s.softcap * tanh_f32(score * s.scale / s.softcap);
-  return capped * float_of(kLog2E);
-}
-
 // The state of the visible keys [begin, end) of one block.
 template <class T>
 AttentionState block_state(const AttentionSettings& s, const T* q, const T* k, const T* v,
@@ -41,25 +33,17 @@ AttentionState block_state(const AttentionSettings& s, const T* q, const T* k, c
     for (int64_t j = 0; j < s.value_size; ++j)
       state.o[j] = fma32(p, load(v[i * v_stride + j]), state.o[j]);
   }
-  state.l =
-      ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+  state.l = lane_sum(lane);
   return state;
 }
 
 // One query's row over all its visible keys.
 template <class T>
-void attend(const AttentionSettings& s, const T* q, const T* k, const T* v,
-            std::pair<int64_t, int64_t> keys, T* out) {
-  AttentionState total;
-  for (int64_t part = keys.first / kKeyRestart * kKeyRestart; part < keys.second;
-       part += kKeyRestart) {
-    AttentionState running;
-    const int64_t part_end = std::min(part + kKeyRestart, keys.second);
-    for (int64_t block = part; block < part_end; block += kKeyBlock)
-      running = merge(std::move(running), block_state(s, q, k, v, std::max(block, keys.first),
-                                                      std::min(block + kKeyBlock, part_end)));
-    total = merge(std::move(total), running);
-  }
+void attend_row(const AttentionSettings& s, const T* q, const T* k, const T* v,
+                std::pair<int64_t, int64_t> keys, T* out) {
+  const AttentionState total = attend(keys, exp2_f32, [&](int64_t begin, int64_t end) {
+    return block_state(s, q, k, v, begin, end);
+  });
   for (int64_t j = 0; j < s.value_size; ++j)
     out[j] = store<T>(total.empty ? 0.0f : total.o[j] / total.l);
 }
@@ -78,7 +62,7 @@ void attention_of(const AttentionSettings& s, std::span<const Tensor> inputs,
     for (int64_t i = from; i < to; ++i) {
       const int64_t b = i / (tq * s.heads), row = i / s.heads % tq, head = i % s.heads,
                     kv = head / group;
-      attend(s, q + i * s.head_size, k + (b * tk * s.kv_heads + kv) * s.head_size,
+      attend_row(s, q + i * s.head_size, k + (b * tk * s.kv_heads + kv) * s.head_size,
              v + (b * tk * s.kv_heads + kv) * s.value_size,
              visible_keys(s, row, tq, lengths ? lengths[b] : tk), y + i * s.value_size);
     }
@@ -170,11 +154,17 @@ constexpr OpDef kOps[] = {
 
 }  // namespace
 
-AttentionState merge(AttentionState a, const AttentionState& b) {
+float scaled_score(const AttentionSettings& s, float score) {
+  if (s.softcap == 0) return score * (s.scale * float_of(kLog2E));
+  const float capped = s.softcap * tanh_f32(score * s.scale / s.softcap);
+  return capped * float_of(kLog2E);
+}
+
+AttentionState merge(AttentionState a, const AttentionState& b, float (*exp2)(float)) {
   if (a.empty) return b;
   if (b.empty) return a;
   const float m = maximum(a.m, b.m);
-  const float alpha = exp2_f32(a.m - m), beta = exp2_f32(b.m - m);
+  const float alpha = exp2(a.m - m), beta = exp2(b.m - m);
   a.m = m;
   a.l = fma32(b.l, beta, a.l * alpha);
   for (size_t j = 0; j < a.o.size(); ++j) a.o[j] = fma32(b.o[j], beta, a.o[j] * alpha);

@@ -7,6 +7,10 @@
 // the same bits.
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include <verbatim/repops/ops/number.h>
@@ -19,8 +23,28 @@ struct AttentionState {
   std::vector<float> o;  // one entry for each value column
 };
 
-// merge(a, b) for a range of keys before those of b.
-AttentionState merge(AttentionState a, const AttentionState& b);
+// merge(a, b) for a range of keys before those of b; `exp2` is the family's own.
+AttentionState merge(AttentionState a, const AttentionState& b, float (*exp2)(float));
+
+// The state of all keys [keys.first, keys.second): block_state(begin, end) of each block's, merged as the contract says.
+template <class BlockState>
+AttentionState attend(std::pair<int64_t, int64_t> keys, float (*exp2)(float), BlockState&& block_state) {
+  AttentionState total;
+  for (int64_t part = keys.first / kKeyRestart * kKeyRestart; part < keys.second; part += kKeyRestart) {
+    AttentionState running;
+    const int64_t part_end = std::min(part + kKeyRestart, keys.second);
+    for (int64_t block = part; block < part_end; block += kKeyBlock)
+      running = merge(std::move(running),
+                      block_state(std::max(block, keys.first), std::min(block + kKeyBlock, part_end)), exp2);
+    total = merge(std::move(total), running, exp2);
+  }
+  return total;
+}
+
+// The sum of 8 lanes in its order: (0+1), (2+3), (4+5), (6+7), then ((01)+(23)) + ((45)+(67)).
+inline float lane_sum(const std::array<float, kKeyLanes>& lane) {
+  return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+}
 
 struct AttentionSettings {
   int64_t heads = 0, kv_heads = 0;
@@ -30,6 +54,10 @@ struct AttentionSettings {
   bool causal = false;
   int64_t window = 0;  // 0: none; else a query at position i sees keys above i - window
 };
+
+// A score in units of log2: x = s * c with c = scale * log2(e), or with a softcap u, (u * tanh(s *
+// scale / u)) * log2(e).
+float scaled_score(const AttentionSettings& s, float score);
 
 // The visible keys [begin, end) of query `row` of `query_count`, among `key_count` of which the
 // first `length` are real. Queries are the last positions: row r stands at position length -

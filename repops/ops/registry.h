@@ -31,6 +31,8 @@ std::span<const OpDef>
 statistics_ops();  // statistics.cc: BatchNormalization, GroupNormalization, LRN, ...
 std::span<const OpDef> resize_ops();  // resize.cc: Resize
 std::span<const OpDef> einsum_ops();  // einsum.cc: Einsum
+std::span<const OpDef> quantized_ops();    // quantized.cc: QuantizeRows, QuantizedLinear (family B)
+std::span<const OpDef> int8_attention_ops();  // int8_attention.cc: AttentionInt8 (family B)
 std::span<const OpDef> tensor_core_ops();  // tensor_core.cc: TensorCoreLinear (family C)
 
 }  // namespace verbatim

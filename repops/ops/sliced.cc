@@ -22,14 +22,6 @@ double round_even(double x) {
   return (x + kShift) - kShift;
 }
 
-// The least e with greatest <= 127 * 2^(e - 7) = (127 / 128) * 2^e.
-int32_t row_exponent(float greatest) {
-  if (greatest == 0) return kLeastExponent;
-  const double g = greatest;  // normal in binary64
-  const int e = static_cast<int>(std::bit_cast<uint64_t>(g) >> 52) - 1023 + 1;
-  return std::max(kLeastExponent, g <= 127.0 * power_of_two(e - 7) ? e : e + 1);
-}
-
 struct SlicedOperand {
   const int8_t* slices;
   int count;
@@ -114,6 +106,13 @@ constexpr OpDef kOps[] = {
 };
 
 }  // namespace
+
+int32_t row_exponent(float greatest) {
+  if (greatest == 0) return kLeastExponent;
+  const double g = greatest;  // normal in binary64
+  const int e = static_cast<int>(std::bit_cast<uint64_t>(g) >> 52) - 1023 + 1;
+  return std::max(kLeastExponent, g <= 127.0 * power_of_two(e - 7) ? e : e + 1);
+}
 
 Status check_sliced(const Tensor& slices, const Tensor& exponents) {
   if (slices.dtype() != DType::i8 || exponents.dtype() != DType::i32 || slices.rank() < 2 ||

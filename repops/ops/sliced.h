@@ -16,6 +16,9 @@ inline constexpr int32_t kFlaggedRow =
     INT32_MAX;  // a row that holds NaN or infinity: its products are NaN
 inline constexpr int64_t kMaxSlicedK = 262143;  // |W| < 2^53
 
+// The least e with greatest <= 127 * 2^(e - 7), and never below -148.
+int32_t row_exponent(float greatest);
+
 // Cuts a row into `count` slices, slices[s][k], each of row.size() codes, and returns its exponent
 // e: the row is the sum over s of slice_s * 2^(e - 7 (s + 1)), plus what the last slice rounded
 // away.

@@ -1,4 +1,5 @@
-// Products of int8 slices against the reference.
+// Products of int8 slices and of quantised rows against the reference.
+#include <verbatim/repops/ops/quantized.h>
 #include <verbatim/repops/ops/sliced.h>
 
 #include "kernels/compare.h"
@@ -33,6 +34,35 @@ TEST_P(SlicedTest, Product) {
   expect_reference(*backend_, 400, [](Random& r) {
     return some_product(r, r.between(0, 9), r.between(0, 70), r.between(0, 200));
   });
+}
+
+// Codes from numbers or any at all; scales of numbers too, so that infinite and NaN ones come up.
+QuantizedTensor some_codes(Random& r, const Shape& shape, Fill fill) {
+  QuantizedTensor q = *quantize_rows(floats(r, shape, fill), 1);
+  if (r.chance(50))
+    for (int8_t& code : q.codes.mutable_data<int8_t>())
+      code = static_cast<int8_t>(r.chance(50) ? r.pick({-127, 127}) : r.between(-127, 127));
+  return q;
+}
+
+Case some_quantized(Random& r, int64_t m, int64_t n, int64_t k) {
+  const Fill fill = any_fill(r);
+  const QuantizedTensor a = some_codes(r, r.chance(30) ? Shape{2, m, k} : Shape{m, k}, fill),
+                        b = some_codes(r, Shape{n, k}, fill);
+  Case c{node_of("verbatim", "QuantizedLinear"), {a.codes, a.scales, b.codes, b.scales}, {}};
+  if (r.chance(50)) c.inputs.insert(c.inputs.end(), {Tensor(), floats(r, {n}, fill)});
+  return c;
+}
+
+TEST_P(SlicedTest, QuantizedProduct) {
+  expect_reference(*backend_, 400, [](Random& r) {
+    return some_quantized(r, r.between(0, 9), r.between(0, 70), r.between(0, 200));
+  });
+  expect_reference(*backend_, 2, [](Random& r) { return some_quantized(r, 2, 5, kMaxQuantizedK); });
+  Random r(1);
+  Case c = some_quantized(r, 2, 3, 4);
+  c.inputs[2].mutable_data<int8_t>()[0] = -128;
+  expect_reference(*backend_, c);
 }
 
 // At the greatest K an int32 lane holds more than half of its range, and a dot more than all of it.

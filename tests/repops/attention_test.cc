@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include <verbatim/repops/ops/attention.h>
+#include <verbatim/repops/unary.h>
 
 #include "support/random_tensor.h"
 
@@ -11,8 +12,8 @@ namespace {
 
 using test::node_of;
 
-Tensor run(const Attributes& a, std::vector<Tensor> inputs) {
-  Result<Tensors> out = evaluate_reference(node_of("Attention", kVerbatimDomain, a), inputs);
+Tensor run(const Attributes& a, std::vector<Tensor> inputs, const char* op = "Attention") {
+  Result<Tensors> out = evaluate_reference(node_of(op, kVerbatimDomain, a), inputs);
   EXPECT_TRUE(out.ok()) << out.status().message();
   return out.ok() ? (*out)[0] : Tensor();
 }
@@ -50,32 +51,43 @@ TEST(Attention, IsCloseToBinary64PastTheRestart) {
   }
 }
 
+// What holds in every family.
+class AnyAttention : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Families, AnyAttention, ::testing::Values("Attention", "AttentionInt8"),
+                         [](const auto& info) { return info.param; });
+
 // The contract's promise: prefill, chunked prefill and decode give the same bits.
-TEST(Attention, ChunksAndSingleStepsEqualOnePass) {
+TEST_P(AnyAttention, ChunksAndSingleStepsEqualOnePass) {
   test::Random random(2);
   const int64_t n = 300;
   const Attributes a = {{"heads", int64_t{2}}, {"scale", 0.5f}, {"causal", int64_t{1}}};
   const Tensor q = random.floats({1, n, 16}), k = random.floats({1, n, 16}),
                v = random.floats({1, n, 16});
-  const Tensor whole = run(a, {q, k, v});
+  const Tensor whole = run(a, {q, k, v}, GetParam());
   for (int64_t step : {1, 7, 128, 200}) {
     for (int64_t begin = 0; begin < n; begin += step) {
       const int64_t end = std::min(begin + step, n);
-      const Tensor part = run(a, {rows(q, begin, end), rows(k, 0, end), rows(v, 0, end)});
+      const Tensor part =
+          run(a, {rows(q, begin, end), rows(k, 0, end), rows(v, 0, end)}, GetParam());
       expect_same(part.data<float>(), whole.data<float>().subspan(begin * 16, (end - begin) * 16));
       if (step == 1 && begin == 40) begin = 250;  // all of them would be slow
     }
   }
 }
 
-TEST(Attention, PaddingAndNeighboursChangeNothing) {
+TEST_P(AnyAttention, PaddingAndNeighboursChangeNothing) {
   test::Random random(3);
   const Attributes a = {{"heads", int64_t{2}}, {"scale", 0.5f}};
   const Tensor q = random.floats({2, 40, 16}), k = random.floats({2, 40, 16}),
                v = random.floats({2, 40, 16});
-  const Tensor batch = run(a, {q, k, v, test::ints({23, 40})});
-  const Tensor alone = run(a, {rows(q, 0, 23), rows(k, 0, 23), rows(v, 0, 23)});
+  const Tensor batch = run(a, {q, k, v, test::ints({23, 40})}, GetParam());
+  const Tensor alone = run(a, {rows(q, 0, 23), rows(k, 0, 23), rows(v, 0, 23)}, GetParam());
   expect_same(alone.data<float>(), batch.data<float>().first(23 * 16));
+  const auto second = [](const Tensor& t) {
+    return *Tensor::from<float>({1, 40, 16}, t.data<float>().subspan(40 * 16, 40 * 16));
+  };
+  const Tensor other = run(a, {second(q), second(k), second(v)}, GetParam());
+  expect_same(other.data<float>(), batch.data<float>().subspan(40 * 16));
 }
 
 TEST(Attention, AWindowHidesOlderKeys) {
@@ -96,18 +108,19 @@ TEST(Attention, AWindowHidesOlderKeys) {
   EXPECT_NEAR(windowed.data<float>()[0], want / sum, 1e-6);
 }
 
-TEST(Attention, ARowThatSeesNothingIsPlusZero) {
+TEST_P(AnyAttention, ARowThatSeesNothingIsPlusZero) {
   test::Random random(5);
   const Tensor y = run({{"heads", int64_t{1}}, {"scale", 1.0f}},
                        {random.floats({1, 2, 8}), random.floats({1, 3, 8}),
-                        random.floats({1, 3, 8}), test::ints({0})});
+                        random.floats({1, 3, 8}), test::ints({0})},
+                       GetParam());
   for (float v : y.data<float>()) EXPECT_EQ(bits_of(v), 0u);
 }
 
 TEST(Attention, MergeHasAnEmptyStateAsItsIdentity) {
   const AttentionState a{false, 1.0f, 2.0f, {3.0f, 4.0f}};
-  EXPECT_EQ(merge({}, a).o, a.o);
-  EXPECT_EQ(merge(a, {}).l, a.l);
+  EXPECT_EQ(merge({}, a, exp2_f32).o, a.o);
+  EXPECT_EQ(merge(a, {}, exp2_f32).l, a.l);
 }
 
 TEST(Attention, RefusesShapesThatDoNotFit) {

@@ -145,6 +145,13 @@ VB_INLINE void dots(const int8_t* a, const int8_t* b, int64_t k_size,
   }
 }
 
+VB_INLINE float scaled(const SlicedProduct& p, int64_t sum, int64_t row, int64_t column, int order) {
+  if (p.a_scales != nullptr) return static_cast<float>(sum) * (p.a_scales[row] * p.b_scales[column]);
+  const int32_t e_a = p.a_exponents[row], e_b = p.b_exponents[column];
+  if (e_a == kFlaggedRow || e_b == kFlaggedRow) return __builtin_nanf("");
+  return sliced_result(sum, e_a, e_b, order);
+}
+
 template <class D, int kRows, int kColumns>
 VB_INLINE void tile(const SlicedProduct& p, int64_t row, int64_t column) {
   const int order = static_cast<int>(greatest(p.a_count, p.b_count)) - 1;
@@ -160,10 +167,7 @@ VB_INLINE void tile(const SlicedProduct& p, int64_t row, int64_t column) {
   }
   for (int r = 0; r < kRows; ++r) {
     for (int c = 0; c < kColumns; ++c) {
-      const int32_t e_a = p.a_exponents[row + r], e_b = p.b_exponents[column + c];
-      float v = __builtin_nanf("");
-      if (e_a != kFlaggedRow && e_b != kFlaggedRow)
-        v = sliced_result(weighted[r][c], e_a, e_b, order);
+      float v = scaled(p, weighted[r][c], row + r, column + c, order);
       if (p.bias) v = v + p.bias[column + c];
       p.out[(row + r) * p.n + column + c] = canonical(v);
     }

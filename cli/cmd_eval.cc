@@ -1,0 +1,226 @@
+// eval: how good a model is in each precision, and that it is the same bits on every backend.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include <verbatim/cli/common.h>
+#include <verbatim/core/codec.h>
+#include <verbatim/core/file.h>
+#include <verbatim/core/parallel.h>
+#include <verbatim/core/tensor_root.h>
+#include <verbatim/kernels/backend.h>
+#include <verbatim/repops/models/model.h>
+#include <verbatim/repops/unary.h>
+
+namespace verbatim::cli {
+namespace {
+
+constexpr size_t kMaxTextBytes = size_t{64} << 20;
+
+struct EvalFlags {
+  std::string model, text_file;
+  std::vector<std::string> precisions;
+  int64_t window = 0;  // tokens; 0: the model's context
+};
+
+// What a precision is measured on: one program, and inputs for each part of the text.
+struct Measured {
+  Program program;
+  std::vector<Tensors> parts;
+};
+
+Result<std::string> read_text(const std::string& path) {
+  VB_ASSIGN(const Bytes bytes, read_file(path, kMaxTextBytes));
+  const std::string text(as_chars(bytes));
+  const size_t valid = valid_utf8_prefix(text);
+  if (valid != text.size()) return bad_input_at(path, valid, "not UTF-8");
+  return text;
+}
+
+// The text's tokens, cut into windows that each start with the first token (the beginning of a sequence).
+Result<std::vector<Tensors>> windows(const Model& model, const std::string& text, int64_t window) {
+  VB_ASSIGN(const std::vector<int64_t> all, model.prompt_tokens(text));
+  const int64_t context = model.config().max_position_embeddings;
+  const auto size = static_cast<size_t>(window == 0 ? context : std::min(window, context));
+  std::vector<Tensors> parts;
+  for (size_t begin = 1; begin < all.size(); begin += size - 1) {
+    std::vector<int64_t> tokens = {all[0]}, positions;
+    tokens.insert(tokens.end(), all.begin() + static_cast<ptrdiff_t>(begin),
+                  all.begin() + static_cast<ptrdiff_t>(std::min(all.size(), begin + size - 1)));
+    for (size_t i = 0; i < tokens.size(); ++i) positions.push_back(static_cast<int64_t>(i));
+    const auto count = static_cast<int64_t>(tokens.size());
+    Tensors inputs(2);
+    VB_ASSIGN(inputs[0], Tensor::from<int64_t>(Shape{1, count}, tokens));
+    VB_ASSIGN(inputs[1], Tensor::from<int64_t>(Shape{count}, positions));
+    parts.push_back(std::move(inputs));
+  }
+  if (parts.empty()) return usage_error("the text has no tokens to predict");
+  return parts;
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    if (end > begin) lines.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return lines;
+}
+
+Result<Measured> measured(const Model& model, const EvalFlags& flags, const std::string& text, const Precision& precision) {
+  Measured m;
+  if (model.kind() == ModelKind::llama) {
+    VB_ASSIGN(m.program, model.scoring_program(precision));
+    VB_ASSIGN(m.parts, windows(model, text, flags.window));
+    return m;
+  }
+  if (model.kind() != ModelKind::bert)
+    return usage_error(model.name() + ": eval is for language models (perplexity) and sentence embeddings (cosine)");
+  VB_ASSIGN(m.program, model.embedding_program(precision));
+  for (const std::string& line : lines_of(text)) {
+    VB_ASSIGN(Tensors inputs, model.embedding_inputs({line}));
+    m.parts.push_back(std::move(inputs));
+  }
+  if (m.parts.empty()) return usage_error("the text has no lines");
+  return m;
+}
+
+Result<Tensors> run_parts(const Measured& m, size_t count, Backend& backend, const std::string& what) {
+  VB_ASSIGN(const Executor executor, Executor::create(m.program.graph, backend));
+  Progress progress(what);
+  Tensors outputs;
+  for (size_t i = 0; i < count; ++i) {
+    progress.update(std::to_string(i + 1) + " of " + std::to_string(count));
+    VB_ASSIGN(const Tensors out, executor.run_step(0, m.parts[i]));
+    outputs.push_back(out[0]);
+  }
+  return outputs;
+}
+
+// The sum of -log p(token) over the tokens that a window predicts, by the library's own functions: the same number everywhere.
+double negative_log_likelihood(const Tensor& logits, const Tensor& tokens) {
+  const auto width = static_cast<size_t>(logits.dim(2));
+  double sum = 0;
+  for (int64_t t = 0; t + 1 < tokens.elements(); ++t) {
+    const auto row = logits.data<float>().subspan(static_cast<size_t>(t) * width, width);
+    const double greatest = *std::ranges::max_element(row);
+    double total = 0;
+    for (const float x : row) total += exp_f64(x - greatest);
+    sum += log_f64(total) - (row[static_cast<size_t>(tokens.data<int64_t>()[t + 1])] - greatest);
+  }
+  return sum;
+}
+
+double perplexity(const Measured& m, const Tensors& logits) {
+  double sum = 0;
+  int64_t count = 0;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    sum += negative_log_likelihood(logits[i], m.parts[i][0]);
+    count += m.parts[i][0].elements() - 1;
+  }
+  return exp_f64(sum / static_cast<double>(count));
+}
+
+struct Cosines {
+  double least = 1, mean = 0;
+};
+Cosines cosines(const Tensors& a, const Tensors& b) {
+  Cosines c;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const auto x = a[i].data<float>(), y = b[i].data<float>();
+    double xy = 0, xx = 0, yy = 0;
+    for (size_t j = 0; j < x.size(); ++j) {
+      xy += double{x[j]} * y[j];
+      xx += double{x[j]} * x[j];
+      yy += double{y[j]} * y[j];
+    }
+    const double cosine = xy / (std::sqrt(xx) * std::sqrt(yy));
+    c.least = std::min(c.least, cosine);
+    c.mean += cosine / static_cast<double>(a.size());
+  }
+  return c;
+}
+
+// The first part again on every other backend of this machine and on one thread: which of them gave these bits. An error where one
+// did not: that is a bug.
+Result<Json> equal_across(const Measured& m, const Tensor& first, std::string_view ran) {
+  Json names = Json::array({ran});
+  const Digest digest = tensor_root(first);
+  const auto same = [&](const std::string& backend_name, const std::string& title) -> Status {
+    VB_ASSIGN(const auto backend, make_backend(backend_name));
+    VB_ASSIGN(const Tensors again, run_parts(m, 1, *backend, title));
+    if (tensor_root(again[0]) != digest)
+      return internal_error("the bits on " + title + " differ from those on " + std::string(ran));
+    names.push_back(title);
+    return {};
+  };
+  for (const BackendInfo& info : list_backends())
+    if (info.missing.empty() && info.name != ran) VB_TRY(same(info.name, info.name));
+  const int threads = thread_count();
+  set_thread_count(1);
+  const Status alone = same(std::string(ran), std::string(ran) + ", 1 thread");
+  set_thread_count(threads);
+  VB_TRY(alone);
+  return names;
+}
+
+std::string row_text(const std::string& precision, const std::string& figures, const Json& names) {
+  std::string text = precision + std::string(precision.size() < 8 ? 8 - precision.size() : 1, ' ') + figures + "  (equal bits:";
+  for (size_t i = 0; i < names.size(); ++i) text += (i == 0 ? " " : "; ") + names[i].get<std::string>();
+  return text + ")\n";
+}
+
+Result<int> evaluate_model(const Context& context, const EvalFlags& flags) {
+  VB_ASSIGN(const auto model, Model::load(flags.model));
+  VB_ASSIGN(const std::string text, read_text(flags.text_file));
+  VB_ASSIGN(const auto backend, context.make_backend());
+  Tensors base;
+  double base_perplexity = 0;
+  std::vector<std::string> names = {"fp32"};  // what the others are measured against
+  for (const std::string& name : flags.precisions)
+    if (std::ranges::find(names, name) == names.end()) names.push_back(name);
+  Json json = Json::object();
+  std::string table;
+  for (const std::string& name : names) {
+    VB_ASSIGN(const Precision precision, parse_precision(name));
+    VB_ASSIGN(const Measured m, measured(*model, flags, text, precision));
+    VB_ASSIGN(const Tensors outputs, run_parts(m, m.parts.size(), *backend, name));
+    VB_ASSIGN(const Json equal, equal_across(m, outputs[0], backend->name()));
+    char figures[96];
+    if (model->kind() == ModelKind::llama) {
+      const double value = perplexity(m, outputs);
+      if (name == "fp32") base_perplexity = value;
+      const double change = value / base_perplexity - 1;
+      json[name] = {{"perplexity", value}, {"relative_to_fp32", change}, {"bits_equal_across", equal}};
+      std::snprintf(figures, sizeof figures, "perplexity %.5f (%+.3f %%)", value, 100 * change);
+    } else {
+      if (name == "fp32") base = outputs;
+      const Cosines c = cosines(base, outputs);
+      json[name] = {{"cosine_least", c.least}, {"cosine_mean", c.mean}, {"bits_equal_across", equal}};
+      std::snprintf(figures, sizeof figures, "cosine to fp32: least %.7f, mean %.7f", c.least, c.mean);
+    }
+    table += row_text(name, figures, equal);
+  }
+  print_result(context, json, table);
+  return kDone;
+}
+
+}  // namespace
+
+void register_eval(CLI::App& app, Context& context) {
+  auto flags = std::make_shared<EvalFlags>();
+  CLI::App& c = *app.add_subcommand(
+      "eval",
+      "Measure precisions against fp32 on a text: a language model's perplexity, or the cosine of sentence embeddings (a line each)");
+  c.add_option("model", flags->model, "A Hugging Face folder (BERT or Llama type)")->required();
+  c.add_option("--text-file", flags->text_file, "UTF-8 text")->required();
+  c.add_option("--precision", flags->precisions, "Precisions, separated by commas; fp32 is always measured")->delimiter(',');
+  c.add_option("--window", flags->window, "Tokens that are predicted together at most; 0: the model's context")
+      ->check(whole_number(0, 1 << 20));
+  add_backend_flags(c, context);
+  add_json_flag(c, context);
+  on_run(c, context, [=, &context] { return evaluate_model(context, *flags); });
+}
+
+}  // namespace verbatim::cli

@@ -1,0 +1,195 @@
+// Attention in exact integers (docs/numerics.md, Attention, family B): each query, key and value of one token and one head is
+// rotated and quantised by itself, so that no later token and no neighbour changes it; q.k and p.v are integer products.
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <vector>
+
+#include <verbatim/core/parallel.h>
+#include <verbatim/repops/ops/attention.h>
+#include <verbatim/repops/ops/quantized.h>
+#include <verbatim/repops/ops/registry.h>
+#include <verbatim/repops/ops/sliced.h>
+#include <verbatim/repops/unary.h>
+
+namespace verbatim {
+namespace {
+
+// [B, T, heads * size] as [B, T, heads, size].
+Result<Tensor> split_heads(const Tensor& x, int64_t heads) {
+  return x.reshaped(Shape{x.dim(0), x.dim(1), heads, x.dim(2) / heads});
+}
+
+struct Values {
+  Tensor codes;      // int8 [B, T, heads, size]
+  Tensor exponents;  // int32 [B, T, heads]: a value is code * 2^f; kFlaggedRow where one is NaN or infinite
+  int64_t rotation;
+};
+
+// f: the least integer, not below -127, with max|v| <= 127 * 2^f.
+Result<Values> quantize_values(const Tensor& v) {
+  const int64_t size = v.dim(3);
+  Values q{{}, {}, rotation_block(size)};
+  VB_ASSIGN(q.codes, Tensor::allocate(DType::i8, v.shape()));
+  VB_ASSIGN(q.exponents, Tensor::allocate(DType::i32, Shape{v.dim(0), v.dim(1), v.dim(2)}));
+  VB_ASSIGN(Tensor rotated, Tensor::allocate(DType::f32, v.shape()));
+  int8_t* codes = q.codes.mutable_data<int8_t>().data();
+  int32_t* exponents = q.exponents.mutable_data<int32_t>().data();
+  float* scratch = rotated.mutable_data<float>().data();
+  parallel_for(q.exponents.elements(), 8, [&](int64_t from, int64_t to) {
+    for (int64_t r = from; r < to; ++r) {
+      const std::span<float> row(scratch + r * size, static_cast<size_t>(size));
+      std::ranges::copy(v.data<float>().subspan(static_cast<size_t>(r * size), row.size()), row.begin());
+      rotate(row, q.rotation);
+      uint32_t greatest = 0;
+      for (const float x : row) greatest = std::max(greatest, bits_of(x) & 0x7FFFFFFF);
+      const bool finite = greatest < 0x7F800000;
+      const int32_t f = finite ? std::max(-127, row_exponent(float_of(greatest)) - 7) : kFlaggedRow;
+      exponents[r] = f;
+      // In binary64 the power of two is exact, and so is the product; as a binary32 it is the code before rounding.
+      const double unit = finite ? 1.0 / std::bit_cast<double>(static_cast<uint64_t>(f + 1023) << 52) : 0.0;
+      for (size_t i = 0; i < row.size(); ++i)
+        codes[r * size + static_cast<int64_t>(i)] =
+            finite ? static_cast<int8_t>(round_even(static_cast<float>(row[i] * unit))) : int8_t{0};
+    }
+  });
+  return q;
+}
+
+// w = p * 2^f.
+float scaled_by(float p, int32_t f) {
+  if (f == kFlaggedRow) return float_of(kNanBits);
+  return static_cast<float>(p * std::bit_cast<double>(static_cast<uint64_t>(f + 1023) << 52));
+}
+
+// One query of one head, and where its keys and values are.
+struct Query {
+  const int8_t *q, *k, *v;
+  float q_scale;           // of the codes, with the rotation's norm in it
+  const float* k_scales;
+  const int32_t* v_exponents;
+  int64_t kv_heads;        // the distance from one key's scale to the next
+};
+
+// The weights' codes of a block, and the factor that they are in.
+struct Weights {
+  std::array<int32_t, kKeyBlock> first{}, second{};
+  float down = 0;
+};
+Weights quantize_weights_of(std::span<const float> w, bool two) {
+  Weights codes;
+  float greatest = 0;
+  for (const float x : w) greatest = maximum(greatest, x);
+  if (greatest == 0) return codes;
+  const float up = 127.0f / greatest;
+  codes.down = greatest / 127.0f;
+  for (size_t i = 0; i < w.size(); ++i) {
+    const float t = w[i] * up;
+    if (is_nan(t)) continue;  // 0 times infinity, or `down` is NaN anyhow
+    const float first = minimum(127.0f, round_even(t));
+    codes.first[i] = static_cast<int32_t>(first);
+    if (two) codes.second[i] = static_cast<int32_t>(round_even(minimum(t - first, 0.5f) * 128.0f));
+  }
+  return codes;
+}
+
+AttentionState block_state(const AttentionSettings& s, bool two, const Query& query, int64_t begin, int64_t end) {
+  AttentionState state;
+  if (begin >= end) return state;
+  const int64_t k_stride = s.kv_heads * s.head_size, v_stride = s.kv_heads * s.value_size;
+  std::array<float, kKeyBlock> x{}, w{};
+  for (int64_t i = begin; i < end; ++i) {
+    int32_t dot = 0;
+    for (int64_t j = 0; j < s.head_size; ++j) dot += int32_t{query.q[j]} * query.k[i * k_stride + j];
+    const float key_scale = query.k_scales[i * query.kv_heads];
+    x[i - begin] = s.softcap == 0 ? static_cast<float>(dot) * (query.q_scale * (s.scale * float_of(kLog2E)) * key_scale)
+                                  : scaled_score(s, static_cast<float>(dot) * (query.q_scale * key_scale));
+  }
+  state.empty = false;
+  state.m = x[0];
+  for (int64_t i = begin + 1; i < end; ++i) state.m = maximum(state.m, x[i - begin]);
+  std::array<float, kKeyLanes> lane{};
+  for (int64_t i = begin; i < end; ++i) {
+    const float p = exp2p(x[i - begin] - state.m);
+    lane[i % kKeyLanes] += p;
+    w[i - begin] = scaled_by(p, query.v_exponents[i * query.kv_heads]);
+  }
+  state.l = lane_sum(lane);
+  const Weights codes = quantize_weights_of(std::span(w).first(static_cast<size_t>(end - begin)), two);
+  state.o.resize(static_cast<size_t>(s.value_size));
+  for (int64_t j = 0; j < s.value_size; ++j) {
+    int32_t sum = 0;
+    for (int64_t i = begin; i < end; ++i) {
+      const int32_t code = query.v[i * v_stride + j];
+      sum += (two ? 128 * codes.first[i - begin] + codes.second[i - begin] : codes.first[i - begin]) * code;
+    }
+    state.o[j] = static_cast<float>(sum) * (two ? codes.down * 0.0078125f : codes.down);
+  }
+  return state;
+}
+
+// One query's result: o / l, turned back.
+void finish(const AttentionState& total, int64_t rotation, std::span<float> out) {
+  for (size_t j = 0; j < out.size(); ++j) out[j] = total.empty ? 0.0f : total.o[j] / total.l;
+  rotate(out, rotation);
+  for (float& v : out) v = canonical(v * (1.0f / static_cast<float>(rotation)));
+}
+
+// AttentionInt8(q, k, v, lengths?), float32, as Attention's, with attribute weight_slices (1, the default, or 2: int8 slices of the
+// weights) -> [B, Tq, heads * value_size].
+Result<Tensors> int8_attention(const Node& node, std::span<const Tensor> inputs) {
+  VB_ASSIGN(const AttentionSettings s, attention_settings(node, inputs));
+  VB_ASSIGN(const int64_t slices, node.attributes.get<int64_t>("weight_slices", 1));
+  const Tensor &q = inputs[0], &k = inputs[1], &v = inputs[2];
+  if (q.dtype() != DType::f32) return unsupported("int8 attention of " + std::string(name_of(q.dtype())));
+  if (slices != 1 && slices != 2) return bad_input(std::to_string(slices) + " slices of the weights: 1 or 2 are possible");
+  if (s.head_size < 1 || s.head_size > kMaxQuantizedK || s.value_size < 1)
+    return bad_input("int8 attention of q " + q.describe() + ", v " + v.describe());
+  const int64_t rotation = rotation_block(s.head_size);
+  VB_ASSIGN(const Tensor q_heads, split_heads(q, s.heads));
+  VB_ASSIGN(const Tensor k_heads, split_heads(k, s.kv_heads));
+  VB_ASSIGN(const Tensor v_heads, split_heads(v, s.kv_heads));
+  VB_ASSIGN(const QuantizedTensor qs, quantize_rows(q_heads, rotation));
+  VB_ASSIGN(const QuantizedTensor ks, quantize_rows(k_heads, rotation));
+  VB_ASSIGN(const Values vs, quantize_values(v_heads));
+  VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, Shape{q.dim(0), q.dim(1), s.heads * s.value_size}));
+  const int64_t* lengths = inputs.size() > 3 && inputs[3].defined() ? inputs[3].data<int64_t>().data() : nullptr;
+  const int64_t tq = q.dim(1), tk = k.dim(1), rows = q.dim(0) * tq * s.heads;
+  parallel_for(rows, 4, [&](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; ++i) {
+      const int64_t b = i / (tq * s.heads), row = i / s.heads % tq, kv = i % s.heads / (s.heads / s.kv_heads),
+                    first = b * tk * s.kv_heads + kv;
+      const Query query{qs.codes.data<int8_t>().data() + i * s.head_size,
+                        ks.codes.data<int8_t>().data() + first * s.head_size,
+                        vs.codes.data<int8_t>().data() + first * s.value_size,
+                        qs.scales.data<float>()[i] * (1.0f / static_cast<float>(rotation)),
+                        ks.scales.data<float>().data() + first,
+                        vs.exponents.data<int32_t>().data() + first,
+                        s.kv_heads};
+      const AttentionState total =
+          attend(visible_keys(s, row, tq, lengths ? lengths[b] : tk), exp2p,
+                 [&](int64_t begin, int64_t end) { return block_state(s, slices == 2, query, begin, end); });
+      finish(total, vs.rotation,
+             out.mutable_data<float>().subspan(static_cast<size_t>(i * s.value_size), static_cast<size_t>(s.value_size)));
+    }
+  });
+  return Tensors{out};
+}
+
+uint64_t int8_attention_cost(const Node& node, std::span<const Tensor> inputs, std::span<const Tensor>) {
+  const Result<AttentionSettings> s = attention_settings(node, inputs);
+  if (!s.ok()) return 0;
+  const uint64_t rows = static_cast<uint64_t>(inputs[0].dim(0) * inputs[0].dim(1)) * static_cast<uint64_t>(s->heads);
+  return saturating_multiply(saturating_multiply(rows, static_cast<uint64_t>(inputs[1].dim(1))),
+                             static_cast<uint64_t>(2 * s->head_size + 2 * s->value_size + 8));
+}
+
+constexpr OpDef kOps[] = {
+    {kVerbatimDomain, "AttentionInt8", 3, 4, 1, int8_attention, int8_attention_cost},
+};
+
+}  // namespace
+
+std::span<const OpDef> int8_attention_ops() { return kOps; }
+
+}  // namespace verbatim
