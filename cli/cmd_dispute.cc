@@ -383,7 +383,7 @@ void register_dispute(CLI::App& app, Context& context) {
     c.add_option("--text", flags->texts, "A sentence to embed; may be given several times");
     c.add_option("--input", flags->inputs, "NAME=FILE, once for each input")
         ->type_name("NAME=FILE");
-    c.add_option("--precision", flags->run.precision, "fp32, s1x1 to s4x4, w8a8, w4a8, w3a8 or w2a8");
+    c.add_option("--precision", flags->run.precision, "As of `verbatim run`: fp32, bf16, fp16, fp8, s1x1 to s4x4, w8a8, ...");
     c.add_option("--commit", flags->run.commit, "full: every operator; light: per-step state")
         ->check(CLI::IsMember({"light", "full"}))
         ->capture_default_str();

@@ -37,7 +37,8 @@ Result<std::string> read_text(const std::string& path) {
   return text;
 }
 
-// The text's tokens, cut into windows that each start with the first token (the beginning of a sequence).
+// The text's tokens, cut into windows that each start with the first token (the beginning of a
+// sequence).
 Result<std::vector<Tensors>> windows(const Model& model, const std::string& text, int64_t window) {
   VB_ASSIGN(const std::vector<int64_t> all, model.prompt_tokens(text));
   const int64_t context = model.config().max_position_embeddings;
@@ -68,7 +69,8 @@ std::vector<std::string> lines_of(const std::string& text) {
   return lines;
 }
 
-Result<Measured> measured(const Model& model, const EvalFlags& flags, const std::string& text, const Precision& precision) {
+Result<Measured> measured(const Model& model, const EvalFlags& flags, const std::string& text,
+                          const Precision& precision) {
   Measured m;
   if (model.kind() == ModelKind::llama) {
     VB_ASSIGN(m.program, model.scoring_program(precision));
@@ -76,7 +78,9 @@ Result<Measured> measured(const Model& model, const EvalFlags& flags, const std:
     return m;
   }
   if (model.kind() != ModelKind::bert)
-    return usage_error(model.name() + ": eval is for language models (perplexity) and sentence embeddings (cosine)");
+    return usage_error(
+        model.name() +
+        ": eval is for language models (perplexity) and sentence embeddings (cosine)");
   VB_ASSIGN(m.program, model.embedding_program(precision));
   for (const std::string& line : lines_of(text)) {
     VB_ASSIGN(Tensors inputs, model.embedding_inputs({line}));
@@ -86,7 +90,8 @@ Result<Measured> measured(const Model& model, const EvalFlags& flags, const std:
   return m;
 }
 
-Result<Tensors> run_parts(const Measured& m, size_t count, Backend& backend, const std::string& what) {
+Result<Tensors> run_parts(const Measured& m, size_t count, Backend& backend,
+                          const std::string& what) {
   VB_ASSIGN(const Executor executor, Executor::create(m.program.graph, backend));
   Progress progress(what);
   Tensors outputs;
@@ -98,7 +103,8 @@ Result<Tensors> run_parts(const Measured& m, size_t count, Backend& backend, con
   return outputs;
 }
 
-// The sum of -log p(token) over the tokens that a window predicts, by the library's own functions: the same number everywhere.
+// The sum of -log p(token) over the tokens that a window predicts, by the library's own functions:
+// the same number everywhere.
 double negative_log_likelihood(const Tensor& logits, const Tensor& tokens) {
   const auto width = static_cast<size_t>(logits.dim(2));
   double sum = 0;
@@ -142,8 +148,8 @@ Cosines cosines(const Tensors& a, const Tensors& b) {
   return c;
 }
 
-// The first part again on every other backend of this machine and on one thread: which of them gave these bits. An error where one
-// did not: that is a bug.
+// The first part again on every other backend of this machine and on one thread: which of them gave
+// these bits. An error where one did not: that is a bug.
 Result<Json> equal_across(const Measured& m, const Tensor& first, std::string_view ran) {
   Json names = Json::array({ran});
   const Digest digest = tensor_root(first);
@@ -166,8 +172,10 @@ Result<Json> equal_across(const Measured& m, const Tensor& first, std::string_vi
 }
 
 std::string row_text(const std::string& precision, const std::string& figures, const Json& names) {
-  std::string text = precision + std::string(precision.size() < 8 ? 8 - precision.size() : 1, ' ') + figures + "  (equal bits:";
-  for (size_t i = 0; i < names.size(); ++i) text += (i == 0 ? " " : "; ") + names[i].get<std::string>();
+  std::string text = precision + std::string(precision.size() < 8 ? 8 - precision.size() : 1, ' ') +
+                     figures + "  (equal bits:";
+  for (size_t i = 0; i < names.size(); ++i)
+    text += (i == 0 ? " " : "; ") + names[i].get<std::string>();
   return text + ")\n";
 }
 
@@ -192,13 +200,16 @@ Result<int> evaluate_model(const Context& context, const EvalFlags& flags) {
       const double value = perplexity(m, outputs);
       if (name == "fp32") base_perplexity = value;
       const double change = value / base_perplexity - 1;
-      json[name] = {{"perplexity", value}, {"relative_to_fp32", change}, {"bits_equal_across", equal}};
+      json[name] = {
+          {"perplexity", value}, {"relative_to_fp32", change}, {"bits_equal_across", equal}};
       std::snprintf(figures, sizeof figures, "perplexity %.5f (%+.3f %%)", value, 100 * change);
     } else {
       if (name == "fp32") base = outputs;
       const Cosines c = cosines(base, outputs);
-      json[name] = {{"cosine_least", c.least}, {"cosine_mean", c.mean}, {"bits_equal_across", equal}};
-      std::snprintf(figures, sizeof figures, "cosine to fp32: least %.7f, mean %.7f", c.least, c.mean);
+      json[name] = {
+          {"cosine_least", c.least}, {"cosine_mean", c.mean}, {"bits_equal_across", equal}};
+      std::snprintf(figures, sizeof figures, "cosine to fp32: least %.7f, mean %.7f", c.least,
+                    c.mean);
     }
     table += row_text(name, figures, equal);
   }
@@ -210,13 +221,17 @@ Result<int> evaluate_model(const Context& context, const EvalFlags& flags) {
 
 void register_eval(CLI::App& app, Context& context) {
   auto flags = std::make_shared<EvalFlags>();
-  CLI::App& c = *app.add_subcommand(
-      "eval",
-      "Measure precisions against fp32 on a text: a language model's perplexity, or the cosine of sentence embeddings (a line each)");
+  CLI::App& c =
+      *app.add_subcommand("eval",
+                          "Measure precisions against fp32 on a text: a language model's "
+                          "perplexity, or the cosine of sentence embeddings (a line each)");
   c.add_option("model", flags->model, "A Hugging Face folder (BERT or Llama type)")->required();
   c.add_option("--text-file", flags->text_file, "UTF-8 text")->required();
-  c.add_option("--precision", flags->precisions, "Precisions, separated by commas; fp32 is always measured")->delimiter(',');
-  c.add_option("--window", flags->window, "Tokens that are predicted together at most; 0: the model's context")
+  c.add_option("--precision", flags->precisions,
+               "Precisions, separated by commas; fp32 is always measured")
+      ->delimiter(',');
+  c.add_option("--window", flags->window,
+               "Tokens that are predicted together at most; 0: the model's context")
       ->check(whole_number(0, 1 << 20));
   add_backend_flags(c, context);
   add_json_flag(c, context);

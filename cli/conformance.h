@@ -22,8 +22,9 @@ struct ConformanceReport {
 };
 
 // Runs every folder below `dir` that has a model.onnx. An output agrees where |have - want| <= 1e-7
-// + 1e-3 * |want| (floating types; NaN equals NaN) or where it is equal. Unsupported: the importer
-// or an operator says so. An error: `dir` cannot be read.
+// + 1e-3 * |want| (floating types; NaN equals NaN) or where it is equal; of a DFT, which the cases
+// computed in binary32, within half a unit in the last place of the greatest element besides.
+// Unsupported: the importer or an operator says so. An error: `dir` cannot be read.
 Result<ConformanceReport> run_conformance(const std::string& dir, Backend& backend);
 
 }  // namespace verbatim

@@ -153,9 +153,11 @@ void sliced(Group& g, Inputs& in) {
   }
 }
 
-// Rotated int8 rows, with weights of 8 bits and of 4, whose groups have scales; int8 attention past the restart.
+// Rotated int8 rows, with weights of 8 bits and of 4, whose groups have scales; int8 attention past
+// the restart.
 void quantized(Group& g, Inputs& in) {
-  const ValueId x = g.own("QuantizeRows", {g.constant(in.floats({11, 384}, true))}, {{"rotation", int64_t{128}}}, 2);
+  const ValueId x = g.own("QuantizeRows", {g.constant(in.floats({11, 384}, true))},
+                          {{"rotation", int64_t{128}}}, 2);
   for (const int bits : {8, 4}) {
     const QuantizedWeights w = *quantize_weights(in.floats({21, 384}), bits, 128);
     std::vector<ValueId> inputs = {x, x + 1, g.constant(w.codes), g.constant(w.scales)};
@@ -164,8 +166,13 @@ void quantized(Group& g, Inputs& in) {
   }
   for (int64_t slices = 1; slices <= 2; ++slices)
     g.own("AttentionInt8",
-          {g.constant(in.floats({1, 3, 48})), g.constant(in.floats({1, 2200, 24})), g.constant(in.floats({1, 2200, 24}))},
-          {{"heads", int64_t{4}}, {"kv_heads", int64_t{2}}, {"scale", 0.3f}, {"causal", int64_t{1}}, {"weight_slices", slices}});
+          {g.constant(in.floats({1, 3, 48})), g.constant(in.floats({1, 2200, 24})),
+           g.constant(in.floats({1, 2200, 24}))},
+          {{"heads", int64_t{4}},
+           {"kv_heads", int64_t{2}},
+           {"scale", 0.3f},
+           {"causal", int64_t{1}},
+           {"weight_slices", slices}});
 }
 
 // Products of every member with the types that it has, whole, split and precise.
@@ -179,7 +186,9 @@ void tensor_core(Group& g, Inputs& in) {
       if (!tensor_core::unit_of(member, dtype, dtype).ok()) continue;
       for (const int64_t split : {1, 2})
         g.own("TensorCoreLinear", {x, w}, {{"member", std::string(member)}, {"split", split}});
-      if (is_float8(dtype)) g.own("TensorCoreLinear", {x, w}, {{"member", std::string(member)}, {"precise", int64_t{1}}});
+      if (is_float8(dtype))
+        g.own("TensorCoreLinear", {x, w},
+              {{"member", std::string(member)}, {"precise", int64_t{1}}});
     }
   }
 }

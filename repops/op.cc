@@ -14,11 +14,21 @@ using Key = std::pair<std::string_view, std::string_view>;
 const std::map<Key, const OpDef*>& table() {
   static const std::map<Key, const OpDef*> ops = [] {
     std::map<Key, const OpDef*> m;
-    for (const auto& group :
-         {elementwise_ops(), activation_ops(), movement_ops(), indexing_ops(), reduction_ops(),
-          matmul_ops(), normalization_ops(), attention_ops(), sampling_ops(), sliced_ops(),
-          convolution_ops(), quantization_ops(), pooling_ops(), loss_ops(), statistics_ops(),
-          resize_ops(), einsum_ops(), quantized_ops(), int8_attention_ops(), tensor_core_ops()})
+    for (const auto& group : {elementwise_ops(),    activation_ops(),
+                              movement_ops(),       indexing_ops(),
+                              reduction_ops(),      matmul_ops(),
+                              normalization_ops(),  attention_ops(),
+                              sampling_ops(),       sliced_ops(),
+                              convolution_ops(),    quantization_ops(),
+                              pooling_ops(),        loss_ops(),
+                              statistics_ops(),     resize_ops(),
+                              einsum_ops(),         tensor_core_ops(),
+                              onnx_attention_ops(), recurrent_ops(),
+                              grid_ops(),           detection_ops(),
+                              deformable_ops(),     determinant_ops(),
+                              signal_ops(),         linear_attention_ops(),
+                              ngram_ops(),          quantized_ops(),
+                              int8_attention_ops(), tensor_core_attention_ops()})
       for (const OpDef& op : group) m.emplace(Key{op.domain, op.name}, &op);
     return m;
   }();

@@ -28,6 +28,15 @@ inline uint64_t saturating_multiply(uint64_t a, uint64_t b) {
   uint64_t product = 0;
   return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
 }
+inline uint64_t saturating_add(uint64_t a, uint64_t b) {
+  uint64_t sum = 0;
+  return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX : sum;
+}
+
+// Input i, undefined where it is absent: trailing ones may be left out.
+inline Tensor input_or_none(std::span<const Tensor> inputs, size_t i) {
+  return i < inputs.size() ? inputs[i] : Tensor();
+}
 
 struct OpDef {
   std::string_view domain;

@@ -189,8 +189,7 @@ Result<const Provider::StepDetails*> Provider::details(uint64_t step, ValueId wa
     VB_ASSIGN(const Tensors outputs, executor_->run_step(s, state, run_options(nullptr)));
     for (const Carry& carry : program_.carries) state[carry.input] = outputs[carry.output];
   }
-  auto fresh =
-      std::make_unique<StepDetails>(program_.graph, step, wanted, options_.value_bytes);
+  auto fresh = std::make_unique<StepDetails>(program_.graph, step, wanted, options_.value_bytes);
   VB_ASSIGN(const Tensors outputs, executor_->run_step(step, state, run_options(fresh.get())));
   if (task_.level == CommitLevel::light)
     for (const ValueId v : recorded_values(program_)) fresh->recorded.push_back(fresh->root(v));

@@ -57,7 +57,8 @@ Outcome run_sliced_linear(const CpuBackend& backend, const Node&, std::span<cons
 }
 
 // Low-bit weights, which have group scales, are the reference's.
-Outcome run_quantized_linear(const CpuBackend& backend, const Node&, std::span<const Tensor> inputs) {
+Outcome run_quantized_linear(const CpuBackend& backend, const Node&,
+                             std::span<const Tensor> inputs) {
   const auto given = [&](size_t i) { return inputs.size() > i && inputs[i].defined(); };
   const Result<Shape> shape = check_quantized_linear(inputs);
   if (!shape.ok() || given(4)) return not_handled();

@@ -1,6 +1,7 @@
 #include <verbatim/repops/models/layers.h>
 
 #include <verbatim/core/parallel.h>
+#include <verbatim/repops/op.h>
 #include <verbatim/repops/ops/number.h>
 #include <verbatim/repops/ops/quantized.h>
 #include <verbatim/repops/ops/sliced.h>
@@ -51,10 +52,54 @@ ValueId LayerBuilder::linear(ValueId x, const std::string& name, int64_t in, int
   }
   const Result<Tensor> w = find(weight_name, Shape{out, in});
   if (!w.ok()) return fail(w.status());
-  return precision_.weight_bits > 0 ? quantized_linear(x, name, *w, b) : sliced_linear(x, name, *w, b);
+  if (precision_.operands != DType::undefined) return tensor_core_linear(x, name, *w, b);
+  return precision_.weight_bits > 0 ? quantized_linear(x, name, *w, b)
+                                    : sliced_linear(x, name, *w, b);
 }
 
-ValueId LayerBuilder::sliced_linear(ValueId x, const std::string& name, const Tensor& w, ValueId bias) {
+ValueId LayerBuilder::attention(std::vector<ValueId> inputs, const std::string& name,
+                                Attributes attributes) {
+  if (precision_.operands != DType::undefined) {
+    const DType type = is_float8(precision_.operands) ? DType::bf16 : precision_.operands;
+    constexpr const char* kNames[] = {".query", ".key", ".value"};
+    for (size_t i = 0; i < 3; ++i) inputs[i] = cast(inputs[i], name + kNames[i], type);
+    attributes.set("output", static_cast<int64_t>(DType::f32));
+    return own("AttentionTensorCore", std::move(inputs), name, std::move(attributes));
+  }
+  return own(precision_.weight_bits > 0 ? "AttentionInt8" : "Attention", std::move(inputs), name,
+             std::move(attributes));
+}
+
+ValueId LayerBuilder::tensor_core_linear(ValueId x, const std::string& name, const Tensor& w,
+                                         ValueId bias) {
+  Attributes attributes;
+  if (!is_float8(precision_.operands)) {
+    Node node;
+    node.op = "Cast";
+    node.attributes.set("to", static_cast<int64_t>(precision_.operands));
+    node.outputs = {0};
+    const Result<Tensors> operand = evaluate_reference(node, {&w, 1});
+    if (!operand.ok()) return fail(operand.status());
+    const ValueId weights = graph.constant(
+        name + ".weight." + std::string(name_of(precision_.operands)), (*operand)[0]);
+    std::vector<ValueId> inputs = {cast(x, name + ".cast", precision_.operands), weights};
+    if (bias != kAbsent) inputs.push_back(bias);
+    return own("TensorCoreLinear", std::move(inputs), name);
+  }
+  const Result<QuantizedTensor> q = quantize_rows_float8(w);
+  if (!q.ok()) return fail(q.status());
+  const ValueId xq =
+      graph.add("QuantizeRows", kVerbatimDomain, {x}, {{"to", static_cast<int64_t>(DType::f8e4m3)}},
+                name + ".quantize", 2);
+  if (precision_.precise) attributes.set("precise", int64_t{1});
+  return own("TensorCoreLinear",
+             {xq, graph.constant(name + ".weight.codes", q->codes), bias, xq + 1,
+              graph.constant(name + ".weight.scales", q->scales)},
+             name, std::move(attributes));
+}
+
+ValueId LayerBuilder::sliced_linear(ValueId x, const std::string& name, const Tensor& w,
+                                    ValueId bias) {
   const Result<SlicedTensor> sliced = slice_tensor(w, precision_.weight_slices);
   if (!sliced.ok()) return fail(sliced.status());
   const ValueId xs =
@@ -67,11 +112,13 @@ ValueId LayerBuilder::sliced_linear(ValueId x, const std::string& name, const Te
   return own("SlicedLinear", std::move(inputs), name);
 }
 
-ValueId LayerBuilder::quantized_linear(ValueId x, const std::string& name, const Tensor& w, ValueId bias) {
+ValueId LayerBuilder::quantized_linear(ValueId x, const std::string& name, const Tensor& w,
+                                       ValueId bias) {
   const int64_t rotation = rotation_block(w.dim(1));
   const Result<QuantizedWeights> q = quantize_weights(w, precision_.weight_bits, rotation);
   if (!q.ok()) return fail(q.status());
-  const ValueId xq = graph.add("QuantizeRows", kVerbatimDomain, {x}, {{"rotation", rotation}}, name + ".quantize", 2);
+  const ValueId xq = graph.add("QuantizeRows", kVerbatimDomain, {x}, {{"rotation", rotation}},
+                               name + ".quantize", 2);
   std::vector<ValueId> inputs = {xq, xq + 1, graph.constant(name + ".weight.codes", q->codes),
                                  graph.constant(name + ".weight.scales", q->scales)};
   if (q->group_scales.defined())

@@ -24,10 +24,7 @@ class LayerBuilder {
   // slices or quantises W, it does so here, once.
   ValueId linear(ValueId x, const std::string& name, int64_t in, int64_t out, bool bias);
   // Attention of the precision's family; inputs and attributes are Attention's.
-  ValueId attention(std::vector<ValueId> inputs, const std::string& name, Attributes attributes) {
-    return own(precision_.weight_bits > 0 ? "AttentionInt8" : "Attention", std::move(inputs), name,
-               std::move(attributes));
-  }
+  ValueId attention(std::vector<ValueId> inputs, const std::string& name, Attributes attributes);
   ValueId add(std::string_view op, std::vector<ValueId> inputs, const std::string& name,
               Attributes attributes = {}) {
     return graph.add(op, "", std::move(inputs), std::move(attributes), name);
@@ -51,6 +48,10 @@ class LayerBuilder {
  private:
   ValueId sliced_linear(ValueId x, const std::string& name, const Tensor& w, ValueId bias);
   ValueId quantized_linear(ValueId x, const std::string& name, const Tensor& w, ValueId bias);
+  ValueId tensor_core_linear(ValueId x, const std::string& name, const Tensor& w, ValueId bias);
+  ValueId cast(ValueId x, const std::string& name, DType to) {
+    return add("Cast", {x}, name, {{"to", static_cast<int64_t>(to)}});
+  }
   FloatGuard guard_;  // constants are computed while a graph is built
   Result<Tensor> find(const std::string& name, const Shape& shape) const;
   const TensorMap& tensors_;

@@ -68,10 +68,10 @@ struct Llama {
     cache.push_back(values);
     const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(c.head_dim));
     const ValueId y = b.attention({q, keys, values}, name,
-                            {{"heads", c.num_attention_heads},
-                             {"kv_heads", c.num_key_value_heads},
-                             {"scale", scale},
-                             {"causal", int64_t{1}}});
+                                  {{"heads", c.num_attention_heads},
+                                   {"kv_heads", c.num_key_value_heads},
+                                   {"scale", scale},
+                                   {"causal", int64_t{1}}});
     return b.linear(y, name + ".o_proj", q_size, c.hidden_size, c.attention_bias);
   }
 
@@ -82,7 +82,8 @@ struct Llama {
   ValueId logits(ValueId x) {
     x = norm(x, "model.norm");
     if (c.tie_word_embeddings && b.is_fp32()) return b.own("Linear", {x, embedding()}, "lm_head");
-    return b.linear(x, c.tie_word_embeddings ? "model.embed_tokens" : "lm_head", c.hidden_size, c.vocab_size, false);
+    return b.linear(x, c.tie_word_embeddings ? "model.embed_tokens" : "lm_head", c.hidden_size,
+                    c.vocab_size, false);
   }
 
   // silu(gate) * up, with silu(x) = x * sigmoid(x): two roundings.
@@ -98,18 +99,20 @@ struct Llama {
   }
 };
 
-// All layers: tokens int64 [1, T] at positions int64 [T] to hidden states [1, T, hidden], not yet normalised. Each layer's keys and
-// values, longer by T than past(i, "key" or "value"), which may be absent, are appended to `cache`.
+// All layers: tokens int64 [1, T] at positions int64 [T] to hidden states [1, T, hidden], not yet
+// normalised. Each layer's keys and values, longer by T than past(i, "key" or "value"), which may
+// be absent, are appended to `cache`.
 template <class Past>
-ValueId hidden_states(Llama& llama, ValueId tokens, ValueId positions, std::vector<ValueId>& cache, Past&& past) {
+ValueId hidden_states(Llama& llama, ValueId tokens, ValueId positions, std::vector<ValueId>& cache,
+                      Past&& past) {
   LayerBuilder& b = llama.b;
   llama.rotary_tables(positions);
   ValueId x = b.add("Gather", {llama.embedding(), tokens}, "model.embed_tokens");
   for (int64_t i = 0; i < llama.c.num_hidden_layers && !b.failed(); ++i) {
     const std::string name = "model.layers." + std::to_string(i);
     const ValueId past_key = past(i, "key"), past_value = past(i, "value");
-    const ValueId a =
-        llama.attention(llama.norm(x, name + ".input_layernorm"), past_key, past_value, cache, name + ".self_attn");
+    const ValueId a = llama.attention(llama.norm(x, name + ".input_layernorm"), past_key,
+                                      past_value, cache, name + ".self_attn");
     x = b.add("Add", {x, a}, name + ".attention_residual");
     const ValueId m = llama.mlp(llama.norm(x, name + ".post_attention_layernorm"), name + ".mlp");
     x = b.add("Add", {x, m}, name + ".mlp_residual");
@@ -147,7 +150,8 @@ Result<Program> Model::generation_program(const GenerateSettings& settings) cons
                 positions = b.graph.input("positions", DType::i64, {-1});
   std::vector<ValueId> cache;
   ValueId x = hidden_states(llama, tokens, positions, cache, [&](int64_t i, const char* what) {
-    return b.graph.input("past_" + std::string(what) + "." + std::to_string(i), DType::f32, {1, -1, kv_size});
+    return b.graph.input("past_" + std::string(what) + "." + std::to_string(i), DType::f32,
+                         {1, -1, kv_size});
   });
   // Only the last row decides the next token.
   x = b.add("Gather", {x, b.constant<int64_t>("last_row", Shape{}, {-1})}, "model.last_row",
@@ -179,12 +183,15 @@ Result<Program> Model::generation_program(const GenerateSettings& settings) cons
 }
 
 Result<Program> Model::scoring_program(const Precision& precision) const {
-  if (kind_ != ModelKind::llama) return usage_error(name_ + " is not a language model (a Llama-type folder)");
+  if (kind_ != ModelKind::llama)
+    return usage_error(name_ + " is not a language model (a Llama-type folder)");
   LayerBuilder b(tensors_, precision);
   Llama llama{config_, b};
-  const ValueId tokens = b.graph.input("tokens", DType::i64, {1, -1}), positions = b.graph.input("positions", DType::i64, {-1});
+  const ValueId tokens = b.graph.input("tokens", DType::i64, {1, -1}),
+                positions = b.graph.input("positions", DType::i64, {-1});
   std::vector<ValueId> cache;
-  const ValueId x = hidden_states(llama, tokens, positions, cache, [](int64_t, const char*) { return kAbsent; });
+  const ValueId x =
+      hidden_states(llama, tokens, positions, cache, [](int64_t, const char*) { return kAbsent; });
   b.graph.output("logits", llama.logits(x));
   Program program;
   VB_ASSIGN(program.graph, b.finish());

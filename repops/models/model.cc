@@ -32,22 +32,26 @@ class ConfigFolder final : public ConfigFiles {
 
 std::string Precision::name() const {
   if (is_fp32()) return "fp32";
+  if (operands == DType::bf16) return "bf16";
+  if (operands == DType::f16) return "fp16";
+  if (operands == DType::f8e4m3) return precise ? "fp8-precise" : "fp8";
   if (weight_bits > 0) return "w" + std::to_string(weight_bits) + "a8";
   return "s" + std::to_string(activation_slices) + "x" + std::to_string(weight_slices);
 }
 
 Result<Precision> parse_precision(std::string_view name) {
-  if (name == "fp32") return Precision{};
   const auto digit = [&](size_t i) { return name[i] >= '1' && name[i] <= '4'; };
   if (name.size() == 4 && name[0] == 's' && name[2] == 'x' && digit(1) && digit(3))
-    return Precision{name[1] - '0', name[3] - '0', 0};
-  for (const int bits : {8, 4, 3, 2})
-    if (const Precision p{0, 0, bits}; name == p.name()) return p;
-  constexpr const char* kUse = "use fp32, s1x1 to s4x4, or w8a8, w4a8, w3a8, w2a8";
-  for (std::string_view later : {"bf16", "fp16", "fp8", "fp8-precise"})
-    if (name == later)
-      return unsupported("precision " + std::string(name) + " is not implemented yet: " + kUse);
-  return usage_error("unknown precision '" + printable(name) + "': " + kUse);
+    return Precision{.activation_slices = name[1] - '0', .weight_slices = name[3] - '0'};
+  for (const Precision& p :
+       {Precision{}, Precision{.operands = DType::bf16}, Precision{.operands = DType::f16},
+        Precision{.operands = DType::f8e4m3}, Precision{.operands = DType::f8e4m3, .precise = true},
+        Precision{.weight_bits = 8}, Precision{.weight_bits = 4}, Precision{.weight_bits = 3},
+        Precision{.weight_bits = 2}})
+    if (name == p.name()) return p;
+  return usage_error(
+      "unknown precision '" + printable(name) +
+      "': use fp32, bf16, fp16, fp8, fp8-precise, s1x1 to s4x4, or w8a8, w4a8, w3a8, w2a8");
 }
 
 Result<std::shared_ptr<const Model>> Model::load(const std::string& path) {

@@ -24,15 +24,21 @@
 
 namespace verbatim {
 
-// In what arithmetic a model's linear layers and attention run (docs/numerics.md): ordered binary32 (family A); exact products of
-// int8 slices, with ordered attention (B); or rotated int8 activations with weights of 8 to 2 bits and int8 attention (B).
+// In what arithmetic a model's linear layers and attention run (docs/numerics.md): ordered binary32
+// (family A); exact products of int8 slices, with ordered attention (B); rotated int8 activations
+// with weights of 8 to 2 bits and int8 attention (B); or products and attention of 16-bit or fp8
+// operands as Hopper's tensor cores compute them (C). Everything else is binary32.
 struct Precision {
   int activation_slices = 0, weight_slices = 0;  // "s2x2"
-  int weight_bits = 0;                           // "w8a8"; all three 0: "fp32"
-  bool is_fp32() const { return activation_slices == 0 && weight_bits == 0; }
+  int weight_bits = 0;                           // "w8a8"
+  DType operands = DType::undefined;  // "bf16", "fp16"; e4m3 for "fp8", whose attention is of bf16
+  bool precise = false;               // "fp8-precise"; all of them unset: "fp32"
+  bool is_fp32() const {
+    return activation_slices == 0 && weight_bits == 0 && operands == DType::undefined;
+  }
   std::string name() const;
 };
-// "fp32", "s1x1" to "s4x4", "w8a8", "w4a8", "w3a8", "w2a8"; the other names of the interface are refused as unsupported.
+// "fp32", "bf16", "fp16", "fp8", "fp8-precise", "s1x1" to "s4x4", "w8a8", "w4a8", "w3a8", "w2a8".
 Result<Precision> parse_precision(std::string_view name);
 
 enum class ModelKind : uint8_t { onnx, bert, llama };

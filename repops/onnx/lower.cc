@@ -262,6 +262,17 @@ Result<Values> lower_cross_entropy(SourceNode n, Emitter& e) {
   return values;
 }
 
+// DFT before operator set 20: the axis as an attribute, 1 by default.
+Result<Values> lower_dft(SourceNode n, Emitter& e) {
+  if (n.version < 20) {
+    VB_ASSIGN(const int64_t axis, n.attributes.get<int64_t>("axis", 1));
+    VB_ASSIGN(const Tensor t, Tensor::scalar(axis));
+    set_input(n, 2, e.constant(n.name + "/axis", t));
+    n.attributes.erase("axis");
+  }
+  return emit(std::move(n), e);
+}
+
 using LowerFn = Result<Values> (*)(SourceNode, Emitter&);
 
 const std::map<std::string_view, LowerFn>& rules() {
@@ -283,6 +294,7 @@ const std::map<std::string_view, LowerFn>& rules() {
         {"Resize", lower_resize},
         {"RoiAlign", lower_roi_align},
         {"GridSample", lower_grid_sample},
+        {"DFT", lower_dft},
         {"BatchNormalization", lower_batch_normalization},
         {"SoftmaxCrossEntropyLoss", lower_cross_entropy},
     };

@@ -1,52 +1,14 @@
 #include <verbatim/repops/ops/attention.h>
 
 #include <algorithm>
-#include <array>
+#include <tuple>
 
-#include <verbatim/repops/ops/matmul.h>
+#include <verbatim/repops/ops/attention_row.h>
 #include <verbatim/repops/ops/registry.h>
 #include <verbatim/repops/ops/strided.h>
-#include <verbatim/repops/unary.h>
 
 namespace verbatim {
 namespace {
-
-// The state of the visible keys [begin, end) of one block.
-template <class T>
-AttentionState block_state(const AttentionSettings& s, const T* q, const T* k, const T* v,
-                           int64_t begin, int64_t end) {
-  AttentionState state;
-  if (begin >= end) return state;
-  std::array<float, kKeyBlock> x{};
-  const int64_t k_stride = s.kv_heads * s.head_size, v_stride = s.kv_heads * s.value_size;
-  for (int64_t i = begin; i < end; ++i)
-    x[i - begin] = scaled_score(s, ordered_dot(q, k + i * k_stride, s.head_size));
-  state.empty = false;
-  state.m = x[0];
-  for (int64_t i = begin + 1; i < end; ++i) state.m = maximum(state.m, x[i - begin]);
-  // Weights are not negative, so a lane may start from +0: what has no visible key adds nothing.
-  std::array<float, kKeyLanes> lane{};
-  state.o.assign(static_cast<size_t>(s.value_size), 0.0f);
-  for (int64_t i = begin; i < end; ++i) {
-    const float p = exp2_f32(x[i - begin] - state.m);
-    lane[i % kKeyLanes] += p;  // blocks are multiples of 8 keys: the index in the block, modulo 8
-    for (int64_t j = 0; j < s.value_size; ++j)
-      state.o[j] = fma32(p, load(v[i * v_stride + j]), state.o[j]);
-  }
-  state.l = lane_sum(lane);
-  return state;
-}
-
-// One query's row over all its visible keys.
-template <class T>
-void attend_row(const AttentionSettings& s, const T* q, const T* k, const T* v,
-                std::pair<int64_t, int64_t> keys, T* out) {
-  const AttentionState total = attend(keys, exp2_f32, [&](int64_t begin, int64_t end) {
-    return block_state(s, q, k, v, begin, end);
-  });
-  for (int64_t j = 0; j < s.value_size; ++j)
-    out[j] = store<T>(total.empty ? 0.0f : total.o[j] / total.l);
-}
 
 template <class T>
 void attention_of(const AttentionSettings& s, std::span<const Tensor> inputs,
@@ -62,9 +24,12 @@ void attention_of(const AttentionSettings& s, std::span<const Tensor> inputs,
     for (int64_t i = from; i < to; ++i) {
       const int64_t b = i / (tq * s.heads), row = i / s.heads % tq, head = i % s.heads,
                     kv = head / group;
-      attend_row(s, q + i * s.head_size, k + (b * tk * s.kv_heads + kv) * s.head_size,
-             v + (b * tk * s.kv_heads + kv) * s.value_size,
-             visible_keys(s, row, tq, lengths ? lengths[b] : tk), y + i * s.value_size);
+      AttentionRow<T> r;
+      r.q = q + i * s.head_size;
+      r.keys = {k + (b * tk * s.kv_heads + kv) * s.head_size, s.kv_heads * s.head_size};
+      r.values = {v + (b * tk * s.kv_heads + kv) * s.value_size, s.kv_heads * s.value_size};
+      std::tie(r.begin, r.end) = visible_keys(s, row, tq, lengths ? lengths[b] : tk);
+      write_row(s, row_state(s, r), y + i * s.value_size);
     }
   });
 }
@@ -117,18 +82,9 @@ Result<Tensors> rotary_embedding(const Node& node, std::span<const Tensor> input
     else {
       const int64_t vectors = x.shape().elements(0, 2) * heads;
       for (int64_t i = 0; i < vectors; ++i) {
-        const T* in = x.data<T>().data() + i * size;
-        T* out = y.mutable_data<T>().data() + i * size;
-        std::copy(in, in + size, out);
-        const float* c = cosine.data<float>().data() + i / heads % x.dim(1) * half;
-        const float* s = sine.data<float>().data() + i / heads % x.dim(1) * half;
-        for (int64_t j = 0; j < half; ++j) {
-          const int64_t first = interleaved ? 2 * j : j,
-                        second = interleaved ? 2 * j + 1 : j + half;
-          const float a = load(in[first]), b = load(in[second]);
-          out[first] = store<T>(a * c[j] - b * s[j]);
-          out[second] = store<T>(a * s[j] + b * c[j]);
-        }
+        const int64_t at = i / heads % x.dim(1) * half;
+        rotate(x.data<T>().data() + i * size, y.mutable_data<T>().data() + i * size, size, half,
+               interleaved != 0, cosine.data<float>().data() + at, sine.data<float>().data() + at);
       }
       return Tensors{y};
     }
@@ -153,12 +109,6 @@ constexpr OpDef kOps[] = {
 };
 
 }  // namespace
-
-float scaled_score(const AttentionSettings& s, float score) {
-  if (s.softcap == 0) return score * (s.scale * float_of(kLog2E));
-  const float capped = s.softcap * tanh_f32(score * s.scale / s.softcap);
-  return capped * float_of(kLog2E);
-}
 
 AttentionState merge(AttentionState a, const AttentionState& b, float (*exp2)(float)) {
   if (a.empty) return b;

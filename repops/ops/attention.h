@@ -26,16 +26,20 @@ struct AttentionState {
 // merge(a, b) for a range of keys before those of b; `exp2` is the family's own.
 AttentionState merge(AttentionState a, const AttentionState& b, float (*exp2)(float));
 
-// The state of all keys [keys.first, keys.second): block_state(begin, end) of each block's, merged as the contract says.
+// The state of all keys [keys.first, keys.second): block_state(begin, end) of each block's, merged
+// as the contract says.
 template <class BlockState>
-AttentionState attend(std::pair<int64_t, int64_t> keys, float (*exp2)(float), BlockState&& block_state) {
+AttentionState attend(std::pair<int64_t, int64_t> keys, float (*exp2)(float),
+                      BlockState&& block_state) {
   AttentionState total;
-  for (int64_t part = keys.first / kKeyRestart * kKeyRestart; part < keys.second; part += kKeyRestart) {
+  for (int64_t part = keys.first / kKeyRestart * kKeyRestart; part < keys.second;
+       part += kKeyRestart) {
     AttentionState running;
     const int64_t part_end = std::min(part + kKeyRestart, keys.second);
     for (int64_t block = part; block < part_end; block += kKeyBlock)
-      running = merge(std::move(running),
-                      block_state(std::max(block, keys.first), std::min(block + kKeyBlock, part_end)), exp2);
+      running = merge(
+          std::move(running),
+          block_state(std::max(block, keys.first), std::min(block + kKeyBlock, part_end)), exp2);
     total = merge(std::move(total), running, exp2);
   }
   return total;
@@ -54,10 +58,6 @@ struct AttentionSettings {
   bool causal = false;
   int64_t window = 0;  // 0: none; else a query at position i sees keys above i - window
 };
-
-// A score in units of log2: x = s * c with c = scale * log2(e), or with a softcap u, (u * tanh(s *
-// scale / u)) * log2(e).
-float scaled_score(const AttentionSettings& s, float score);
 
 // The visible keys [begin, end) of query `row` of `query_count`, among `key_count` of which the
 // first `length` are real. Queries are the last positions: row r stands at position length -

@@ -1,16 +1,16 @@
-// Attention in exact integers (docs/numerics.md, Attention, family B): each query, key and value of one token and one head is
-// rotated and quantised by itself, so that no later token and no neighbour changes it; q.k and p.v are integer products.
+// Attention in exact integers (docs/numerics.md, Attention, family B): each query, key and value of
+// one token and one head is rotated and quantised by itself, so that no later token and no
+// neighbour changes it; q.k and p.v are integer products.
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <vector>
 
 #include <verbatim/core/parallel.h>
-#include <verbatim/repops/ops/attention.h>
+#include <verbatim/repops/ops/attention_row.h>
 #include <verbatim/repops/ops/quantized.h>
 #include <verbatim/repops/ops/registry.h>
 #include <verbatim/repops/ops/sliced.h>
-#include <verbatim/repops/unary.h>
 
 namespace verbatim {
 namespace {
@@ -22,7 +22,8 @@ Result<Tensor> split_heads(const Tensor& x, int64_t heads) {
 
 struct Values {
   Tensor codes;      // int8 [B, T, heads, size]
-  Tensor exponents;  // int32 [B, T, heads]: a value is code * 2^f; kFlaggedRow where one is NaN or infinite
+  Tensor exponents;  // int32 [B, T, heads]: a value is code * 2^f; kFlaggedRow where one is NaN or
+                     // infinite
   int64_t rotation;
 };
 
@@ -39,15 +40,18 @@ Result<Values> quantize_values(const Tensor& v) {
   parallel_for(q.exponents.elements(), 8, [&](int64_t from, int64_t to) {
     for (int64_t r = from; r < to; ++r) {
       const std::span<float> row(scratch + r * size, static_cast<size_t>(size));
-      std::ranges::copy(v.data<float>().subspan(static_cast<size_t>(r * size), row.size()), row.begin());
-      rotate(row, q.rotation);
+      std::ranges::copy(v.data<float>().subspan(static_cast<size_t>(r * size), row.size()),
+                        row.begin());
+      rotate_row(row, q.rotation);
       uint32_t greatest = 0;
       for (const float x : row) greatest = std::max(greatest, bits_of(x) & 0x7FFFFFFF);
       const bool finite = greatest < 0x7F800000;
       const int32_t f = finite ? std::max(-127, row_exponent(float_of(greatest)) - 7) : kFlaggedRow;
       exponents[r] = f;
-      // In binary64 the power of two is exact, and so is the product; as a binary32 it is the code before rounding.
-      const double unit = finite ? 1.0 / std::bit_cast<double>(static_cast<uint64_t>(f + 1023) << 52) : 0.0;
+      // In binary64 the power of two is exact, and so is the product; as a binary32 it is the code
+      // before rounding.
+      const double unit =
+          finite ? 1.0 / std::bit_cast<double>(static_cast<uint64_t>(f + 1023) << 52) : 0.0;
       for (size_t i = 0; i < row.size(); ++i)
         codes[r * size + static_cast<int64_t>(i)] =
             finite ? static_cast<int8_t>(round_even(static_cast<float>(row[i] * unit))) : int8_t{0};
@@ -65,10 +69,10 @@ float scaled_by(float p, int32_t f) {
 // One query of one head, and where its keys and values are.
 struct Query {
   const int8_t *q, *k, *v;
-  float q_scale;           // of the codes, with the rotation's norm in it
+  float q_scale;  // of the codes, with the rotation's norm in it
   const float* k_scales;
   const int32_t* v_exponents;
-  int64_t kv_heads;        // the distance from one key's scale to the next
+  int64_t kv_heads;  // the distance from one key's scale to the next
 };
 
 // The weights' codes of a block, and the factor that they are in.
@@ -93,17 +97,21 @@ Weights quantize_weights_of(std::span<const float> w, bool two) {
   return codes;
 }
 
-AttentionState block_state(const AttentionSettings& s, bool two, const Query& query, int64_t begin, int64_t end) {
+AttentionState block_state(const AttentionSettings& s, bool two, const Query& query, int64_t begin,
+                           int64_t end) {
   AttentionState state;
   if (begin >= end) return state;
   const int64_t k_stride = s.kv_heads * s.head_size, v_stride = s.kv_heads * s.value_size;
   std::array<float, kKeyBlock> x{}, w{};
   for (int64_t i = begin; i < end; ++i) {
     int32_t dot = 0;
-    for (int64_t j = 0; j < s.head_size; ++j) dot += int32_t{query.q[j]} * query.k[i * k_stride + j];
+    for (int64_t j = 0; j < s.head_size; ++j)
+      dot += int32_t{query.q[j]} * query.k[i * k_stride + j];
     const float key_scale = query.k_scales[i * query.kv_heads];
-    x[i - begin] = s.softcap == 0 ? static_cast<float>(dot) * (query.q_scale * (s.scale * float_of(kLog2E)) * key_scale)
-                                  : scaled_score(s, static_cast<float>(dot) * (query.q_scale * key_scale));
+    x[i - begin] =
+        s.softcap == 0
+            ? static_cast<float>(dot) * (query.q_scale * (s.scale * float_of(kLog2E)) * key_scale)
+            : scaled_score(s, static_cast<float>(dot) * (query.q_scale * key_scale));
   }
   state.empty = false;
   state.m = x[0];
@@ -115,13 +123,16 @@ AttentionState block_state(const AttentionSettings& s, bool two, const Query& qu
     w[i - begin] = scaled_by(p, query.v_exponents[i * query.kv_heads]);
   }
   state.l = lane_sum(lane);
-  const Weights codes = quantize_weights_of(std::span(w).first(static_cast<size_t>(end - begin)), two);
+  const Weights codes =
+      quantize_weights_of(std::span(w).first(static_cast<size_t>(end - begin)), two);
   state.o.resize(static_cast<size_t>(s.value_size));
   for (int64_t j = 0; j < s.value_size; ++j) {
     int32_t sum = 0;
     for (int64_t i = begin; i < end; ++i) {
       const int32_t code = query.v[i * v_stride + j];
-      sum += (two ? 128 * codes.first[i - begin] + codes.second[i - begin] : codes.first[i - begin]) * code;
+      sum +=
+          (two ? 128 * codes.first[i - begin] + codes.second[i - begin] : codes.first[i - begin]) *
+          code;
     }
     state.o[j] = static_cast<float>(sum) * (two ? codes.down * 0.0078125f : codes.down);
   }
@@ -131,18 +142,20 @@ AttentionState block_state(const AttentionSettings& s, bool two, const Query& qu
 // One query's result: o / l, turned back.
 void finish(const AttentionState& total, int64_t rotation, std::span<float> out) {
   for (size_t j = 0; j < out.size(); ++j) out[j] = total.empty ? 0.0f : total.o[j] / total.l;
-  rotate(out, rotation);
+  rotate_row(out, rotation);
   for (float& v : out) v = canonical(v * (1.0f / static_cast<float>(rotation)));
 }
 
-// AttentionInt8(q, k, v, lengths?), float32, as Attention's, with attribute weight_slices (1, the default, or 2: int8 slices of the
-// weights) -> [B, Tq, heads * value_size].
+// AttentionInt8(q, k, v, lengths?), float32, as Attention's, with attribute weight_slices (1, the
+// default, or 2: int8 slices of the weights) -> [B, Tq, heads * value_size].
 Result<Tensors> int8_attention(const Node& node, std::span<const Tensor> inputs) {
   VB_ASSIGN(const AttentionSettings s, attention_settings(node, inputs));
   VB_ASSIGN(const int64_t slices, node.attributes.get<int64_t>("weight_slices", 1));
   const Tensor &q = inputs[0], &k = inputs[1], &v = inputs[2];
-  if (q.dtype() != DType::f32) return unsupported("int8 attention of " + std::string(name_of(q.dtype())));
-  if (slices != 1 && slices != 2) return bad_input(std::to_string(slices) + " slices of the weights: 1 or 2 are possible");
+  if (q.dtype() != DType::f32)
+    return unsupported("int8 attention of " + std::string(name_of(q.dtype())));
+  if (slices != 1 && slices != 2)
+    return bad_input(std::to_string(slices) + " slices of the weights: 1 or 2 are possible");
   if (s.head_size < 1 || s.head_size > kMaxQuantizedK || s.value_size < 1)
     return bad_input("int8 attention of q " + q.describe() + ", v " + v.describe());
   const int64_t rotation = rotation_block(s.head_size);
@@ -152,13 +165,15 @@ Result<Tensors> int8_attention(const Node& node, std::span<const Tensor> inputs)
   VB_ASSIGN(const QuantizedTensor qs, quantize_rows(q_heads, rotation));
   VB_ASSIGN(const QuantizedTensor ks, quantize_rows(k_heads, rotation));
   VB_ASSIGN(const Values vs, quantize_values(v_heads));
-  VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, Shape{q.dim(0), q.dim(1), s.heads * s.value_size}));
-  const int64_t* lengths = inputs.size() > 3 && inputs[3].defined() ? inputs[3].data<int64_t>().data() : nullptr;
+  VB_ASSIGN(Tensor out,
+            Tensor::allocate(DType::f32, Shape{q.dim(0), q.dim(1), s.heads * s.value_size}));
+  const int64_t* lengths =
+      inputs.size() > 3 && inputs[3].defined() ? inputs[3].data<int64_t>().data() : nullptr;
   const int64_t tq = q.dim(1), tk = k.dim(1), rows = q.dim(0) * tq * s.heads;
   parallel_for(rows, 4, [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; ++i) {
-      const int64_t b = i / (tq * s.heads), row = i / s.heads % tq, kv = i % s.heads / (s.heads / s.kv_heads),
-                    first = b * tk * s.kv_heads + kv;
+      const int64_t b = i / (tq * s.heads), row = i / s.heads % tq,
+                    kv = i % s.heads / (s.heads / s.kv_heads), first = b * tk * s.kv_heads + kv;
       const Query query{qs.codes.data<int8_t>().data() + i * s.head_size,
                         ks.codes.data<int8_t>().data() + first * s.head_size,
                         vs.codes.data<int8_t>().data() + first * s.value_size,
@@ -166,20 +181,24 @@ Result<Tensors> int8_attention(const Node& node, std::span<const Tensor> inputs)
                         ks.scales.data<float>().data() + first,
                         vs.exponents.data<int32_t>().data() + first,
                         s.kv_heads};
-      const AttentionState total =
-          attend(visible_keys(s, row, tq, lengths ? lengths[b] : tk), exp2p,
-                 [&](int64_t begin, int64_t end) { return block_state(s, slices == 2, query, begin, end); });
+      const AttentionState total = attend(visible_keys(s, row, tq, lengths ? lengths[b] : tk),
+                                          exp2p, [&](int64_t begin, int64_t end) {
+                                            return block_state(s, slices == 2, query, begin, end);
+                                          });
       finish(total, vs.rotation,
-             out.mutable_data<float>().subspan(static_cast<size_t>(i * s.value_size), static_cast<size_t>(s.value_size)));
+             out.mutable_data<float>().subspan(static_cast<size_t>(i * s.value_size),
+                                               static_cast<size_t>(s.value_size)));
     }
   });
   return Tensors{out};
 }
 
-uint64_t int8_attention_cost(const Node& node, std::span<const Tensor> inputs, std::span<const Tensor>) {
+uint64_t int8_attention_cost(const Node& node, std::span<const Tensor> inputs,
+                             std::span<const Tensor>) {
   const Result<AttentionSettings> s = attention_settings(node, inputs);
   if (!s.ok()) return 0;
-  const uint64_t rows = static_cast<uint64_t>(inputs[0].dim(0) * inputs[0].dim(1)) * static_cast<uint64_t>(s->heads);
+  const uint64_t rows =
+      static_cast<uint64_t>(inputs[0].dim(0) * inputs[0].dim(1)) * static_cast<uint64_t>(s->heads);
   return saturating_multiply(saturating_multiply(rows, static_cast<uint64_t>(inputs[1].dim(1))),
                              static_cast<uint64_t>(2 * s->head_size + 2 * s->value_size + 8));
 }

@@ -185,7 +185,8 @@ Result<Tensors> quantize_linear(const Node& node, std::span<const Tensor> inputs
   });
 }
 
-// (x - zero point) * scale, of which x - zero point is an integer or an element of a small float.
+// (x - zero point) * scale. The difference of integers is exact, then rounded; that of floats is
+// binary32's.
 template <class Q, class S, class Y>
 Result<Tensors> dequantize_as(const Tensor& x, const Tensor& scale, const Tensor& zero,
                               const ScaleMap& map) {
@@ -200,7 +201,7 @@ Result<Tensors> dequantize_as(const Tensor& x, const Tensor& scale, const Tensor
       const auto code = load(x.data<Q>()[i]);
       C distance;
       if constexpr (is_float(dtype_of<Q>())) {
-        distance = static_cast<C>(code);
+        distance = static_cast<C>(code - (zero.defined() ? load(zero.data<Q>()[s]) : 0));
       } else {
         const int64_t z = zero.defined() ? static_cast<int64_t>(load(zero.data<Q>()[s])) : 0;
         distance = static_cast<C>(subtract_of(static_cast<int64_t>(code), z));
@@ -229,9 +230,8 @@ Result<Tensors> dequantize_linear(const Node& node, std::span<const Tensor> inpu
   if (!pairs(zero, scale) || (zero.defined() && zero.dtype() != x.dtype()))
     return bad_input("zero point " + zero.describe() + " for " + x.describe());
   VB_ASSIGN(const ScaleMap map, scale_map(node, x, scale));
-  return visit_any_code(x, [&](auto code) -> Result<Tensors> {
+  return visit_any_code(x, [&](auto code) {
     using Q = decltype(code);
-    if constexpr (is_float(dtype_of<Q>())) VB_TRY(check_zero<Q>(zero));
     return visit_scale<Tensors>(scale, [&](auto scale_type) {
       return visit_float<Tensors>(to, [&](auto out_type) {
         return dequantize_as<Q, decltype(scale_type), decltype(out_type)>(x, scale, zero, map);

@@ -26,20 +26,29 @@ float greatest_magnitude(std::span<const float> row) {
 }
 
 Status check_rotation(int64_t rotation, int64_t k) {
-  if (rotation >= 1 && std::has_single_bit(static_cast<uint64_t>(rotation)) && k % rotation == 0) return {};
+  if (rotation >= 1 && std::has_single_bit(static_cast<uint64_t>(rotation)) && k % rotation == 0)
+    return {};
   return bad_input("rotation " + std::to_string(rotation) + " of rows of " + std::to_string(k) +
                    ": a power of two that divides them is wanted");
 }
 
-// QuantizeRows(x float32 [..., K]) with attribute rotation (default 1: none) -> codes int8 [..., K], scales float32 [...].
+// QuantizeRows(x float32 [..., K]) with attributes to (ONNX's number: int8, the default, or
+// float8e4m3fn) and, for int8, rotation (default 1: none) -> codes [..., K], scales float32 [...].
 Result<Tensors> quantize(const Node& node, std::span<const Tensor> inputs) {
   VB_ASSIGN(const int64_t rotation, node.attributes.get<int64_t>("rotation", 1));
-  VB_ASSIGN(QuantizedTensor q, quantize_rows(inputs[0], rotation));
+  VB_ASSIGN(const int64_t to, node.attributes.get<int64_t>("to", static_cast<int64_t>(DType::i8)));
+  const bool float8 = dtype_from_onnx(to) == DType::f8e4m3;
+  if (!float8 && dtype_from_onnx(to) != DType::i8)
+    return unsupported("rows quantised to type " + std::to_string(to));
+  if (float8 && rotation != 1) return unsupported("fp8 rows are not rotated");
+  VB_ASSIGN(QuantizedTensor q,
+            float8 ? quantize_rows_float8(inputs[0]) : quantize_rows(inputs[0], rotation));
   return Tensors{q.codes, q.scales};
 }
 
 // The sum over groups of their scale times the dot of their codes: exact.
-int64_t weighted_dot(const int8_t* x, const int8_t* w, const uint8_t* group_scales, int64_t k_size) {
+int64_t weighted_dot(const int8_t* x, const int8_t* w, const uint8_t* group_scales,
+                     int64_t k_size) {
   int64_t sum = 0;
   const int64_t group = group_scales == nullptr ? k_size : kQuantizedGroup;
   for (int64_t k = 0, g = 0; k < k_size; k += group, ++g) {
@@ -50,14 +59,16 @@ int64_t weighted_dot(const int8_t* x, const int8_t* w, const uint8_t* group_scal
   return sum;
 }
 
-// QuantizedLinear(x codes, x scales, w codes, w scales, group scales?, bias?) -> float32 [..., N]: the integer product W, rounded to
-// binary32, times (x scale * w scale), then + bias.
+// QuantizedLinear(x codes, x scales, w codes, w scales, group scales?, bias?) -> float32 [..., N]:
+// the integer product W, rounded to binary32, times (x scale * w scale), then + bias.
 Result<Tensors> quantized_linear(const Node&, std::span<const Tensor> inputs) {
   VB_ASSIGN(const Shape shape, check_quantized_linear(inputs));
   VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, shape));
-  const int64_t n_size = inputs[2].dim(0), k_size = inputs[2].dim(1), groups = (k_size + kQuantizedGroup - 1) / kQuantizedGroup;
+  const int64_t n_size = inputs[2].dim(0), k_size = inputs[2].dim(1),
+                groups = (k_size + kQuantizedGroup - 1) / kQuantizedGroup;
   const int8_t *x = inputs[0].data<int8_t>().data(), *w = inputs[2].data<int8_t>().data();
-  const float *x_scales = inputs[1].data<float>().data(), *w_scales = inputs[3].data<float>().data();
+  const float *x_scales = inputs[1].data<float>().data(),
+              *w_scales = inputs[3].data<float>().data();
   const auto given = [&](size_t i) { return inputs.size() > i && inputs[i].defined(); };
   const uint8_t* group_scales = given(4) ? inputs[4].data<uint8_t>().data() : nullptr;
   const float* bias = given(5) ? inputs[5].data<float>().data() : nullptr;
@@ -65,8 +76,9 @@ Result<Tensors> quantized_linear(const Node&, std::span<const Tensor> inputs) {
   parallel_for(out.elements(), 64, [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; ++i) {
       const int64_t m = i / n_size, n = i % n_size;
-      const int64_t sum = weighted_dot(x + m * k_size, w + n * k_size,
-                                       group_scales == nullptr ? nullptr : group_scales + n * groups, k_size);
+      const int64_t sum =
+          weighted_dot(x + m * k_size, w + n * k_size,
+                       group_scales == nullptr ? nullptr : group_scales + n * groups, k_size);
       const float v = static_cast<float>(sum) * (x_scales[m] * w_scales[n]);
       y[i] = canonical(bias == nullptr ? v : v + bias[n]);
     }
@@ -77,8 +89,10 @@ Result<Tensors> quantized_linear(const Node&, std::span<const Tensor> inputs) {
 uint64_t quantize_cost(const Node&, std::span<const Tensor> inputs, std::span<const Tensor>) {
   return saturating_multiply(static_cast<uint64_t>(inputs[0].elements()), 20);
 }
-uint64_t quantized_linear_cost(const Node&, std::span<const Tensor> inputs, std::span<const Tensor> outputs) {
-  return saturating_multiply(static_cast<uint64_t>(outputs[0].elements()), 2 * static_cast<uint64_t>(inputs[2].dim(1)) + 3);
+uint64_t quantized_linear_cost(const Node&, std::span<const Tensor> inputs,
+                               std::span<const Tensor> outputs) {
+  return saturating_multiply(static_cast<uint64_t>(outputs[0].elements()),
+                             2 * static_cast<uint64_t>(inputs[2].dim(1)) + 3);
 }
 
 constexpr OpDef kOps[] = {
@@ -86,12 +100,16 @@ constexpr OpDef kOps[] = {
     {kVerbatimDomain, "QuantizedLinear", 4, 6, 1, quantized_linear, quantized_linear_cost},
 };
 
-bool holds(const Tensor& t, DType dtype, const Shape& shape) { return t.dtype() == dtype && t.shape() == shape; }
+bool holds(const Tensor& t, DType dtype, const Shape& shape) {
+  return t.dtype() == dtype && t.shape() == shape;
+}
 
 // One row of low-bit weights: the integer scales of its groups, its codes, and the scale of all.
-float quantize_grouped_row(std::span<const float> row, int greatest_code, int8_t* codes, uint8_t* group_scales) {
+float quantize_grouped_row(std::span<const float> row, int greatest_code, int8_t* codes,
+                           uint8_t* group_scales) {
   const float all = greatest_magnitude(row);
-  // The greatest group has scale 255, others in proportion: a step of 1/255 costs a group little until it hardly matters.
+  // The greatest group has scale 255, others in proportion: a step of 1/255 costs a group little
+  // until it hardly matters.
   const float scale = all / static_cast<float>(greatest_code) / 255.0f;
   for (size_t k = 0, g = 0; k < row.size(); k += kQuantizedGroup, ++g) {
     const auto part = row.subspan(k, std::min<size_t>(kQuantizedGroup, row.size() - k));
@@ -108,7 +126,7 @@ float quantize_grouped_row(std::span<const float> row, int greatest_code, int8_t
 
 int64_t rotation_block(int64_t n) { return n & -n; }
 
-void rotate(std::span<float> x, int64_t block) {
+void rotate_row(std::span<float> x, int64_t block) {
   for (size_t base = 0; base < x.size(); base += static_cast<size_t>(block)) {
     float* const b = x.data() + base;
     for (int64_t stride = 1; stride < block; stride *= 2) {
@@ -142,29 +160,58 @@ float quantize_row(std::span<const float> row, int greatest_code, int8_t* codes)
 }
 
 Result<QuantizedTensor> quantize_rows(const Tensor& x, int64_t rotation) {
-  if (x.dtype() != DType::f32 || x.rank() < 1) return bad_input("quantised rows of " + x.describe());
+  if (x.dtype() != DType::f32 || x.rank() < 1)
+    return bad_input("quantised rows of " + x.describe());
   const int64_t k = x.dim(x.rank() - 1);
   VB_TRY(check_rotation(rotation, k));
-  VB_ASSIGN(const Shape rows_shape, Shape::of(x.shape().dims().first(static_cast<size_t>(x.rank() - 1))));
+  VB_ASSIGN(const Shape rows_shape,
+            Shape::of(x.shape().dims().first(static_cast<size_t>(x.rank() - 1))));
   QuantizedTensor q;
   VB_ASSIGN(q.codes, Tensor::allocate(DType::i8, x.shape()));
   VB_ASSIGN(q.scales, Tensor::allocate(DType::f32, rows_shape));
   VB_ASSIGN(Tensor rotated, Tensor::allocate(DType::f32, x.shape()));
   int8_t* codes = q.codes.mutable_data<int8_t>().data();
-  float *scales = q.scales.mutable_data<float>().data(), *scratch = rotated.mutable_data<float>().data();
+  float *scales = q.scales.mutable_data<float>().data(),
+        *scratch = rotated.mutable_data<float>().data();
   parallel_for(q.scales.elements(), 8, [&](int64_t from, int64_t to) {
     for (int64_t r = from; r < to; ++r) {
       const std::span<float> row(scratch + r * k, static_cast<size_t>(k));
-      std::ranges::copy(x.data<float>().subspan(static_cast<size_t>(r * k), static_cast<size_t>(k)), row.begin());
-      rotate(row, rotation);
+      std::ranges::copy(x.data<float>().subspan(static_cast<size_t>(r * k), static_cast<size_t>(k)),
+                        row.begin());
+      rotate_row(row, rotation);
       scales[r] = quantize_row(row, kInt8Codes, codes + r * k);
     }
   });
   return q;
 }
 
+Result<QuantizedTensor> quantize_rows_float8(const Tensor& x) {
+  if (x.dtype() != DType::f32 || x.rank() < 1)
+    return bad_input("quantised rows of " + x.describe());
+  const int64_t k = x.dim(x.rank() - 1);
+  VB_ASSIGN(const Shape rows_shape,
+            Shape::of(x.shape().dims().first(static_cast<size_t>(x.rank() - 1))));
+  QuantizedTensor q;
+  VB_ASSIGN(q.codes, Tensor::allocate(DType::f8e4m3, x.shape()));
+  VB_ASSIGN(q.scales, Tensor::allocate(DType::f32, rows_shape));
+  Float8E4M3* codes = q.codes.mutable_data<Float8E4M3>().data();
+  float* scales = q.scales.mutable_data<float>().data();
+  parallel_for(q.scales.elements(), 8, [&](int64_t from, int64_t to) {
+    for (int64_t r = from; r < to; ++r) {
+      const auto row = x.data<float>().subspan(static_cast<size_t>(r * k), static_cast<size_t>(k));
+      const float scale = greatest_magnitude(row) / 448.0f;
+      scales[r] = canonical(scale);
+      for (int64_t i = 0; i < k; ++i)
+        codes[r * k + i] = Float8E4M3{
+            scale > 0 ? e4m3_from_float(row[static_cast<size_t>(i)] / scale, true) : uint8_t{0}};
+    }
+  });
+  return q;
+}
+
 Result<QuantizedWeights> quantize_weights(const Tensor& w, int bits, int64_t rotation) {
-  if (w.dtype() != DType::f32 || w.rank() != 2) return bad_input("quantised weights of " + w.describe());
+  if (w.dtype() != DType::f32 || w.rank() != 2)
+    return bad_input("quantised weights of " + w.describe());
   if (bits < 2 || bits > 8) return bad_input(std::to_string(bits) + " bits: 2 to 8 are possible");
   const int64_t n = w.dim(0), k = w.dim(1), groups = (k + kQuantizedGroup - 1) / kQuantizedGroup;
   VB_TRY(check_rotation(rotation, k));
@@ -181,9 +228,10 @@ Result<QuantizedWeights> quantize_weights(const Tensor& w, int bits, int64_t rot
   std::vector<float> row(static_cast<size_t>(k));
   for (int64_t r = 0; r < n; ++r) {
     std::ranges::copy(w.data<float>().subspan(static_cast<size_t>(r * k), row.size()), row.begin());
-    rotate(row, rotation);
+    rotate_row(row, rotation);
     const float scale = bits == 8 ? quantize_row(row, greatest_code, codes + r * k)
-                                  : quantize_grouped_row(row, greatest_code, codes + r * k, group_scales + r * groups);
+                                  : quantize_grouped_row(row, greatest_code, codes + r * k,
+                                                         group_scales + r * groups);
     scales[r] = scale * (1.0f / static_cast<float>(rotation));
   }
   return q;
@@ -192,10 +240,11 @@ Result<QuantizedWeights> quantize_weights(const Tensor& w, int bits, int64_t rot
 Result<Shape> check_quantized_linear(std::span<const Tensor> inputs) {
   const Tensor &x = inputs[0], &x_scales = inputs[1], &w = inputs[2], &w_scales = inputs[3];
   const auto fail = [&] {
-    return bad_input("codes " + x.describe() + " with scales " + x_scales.describe() + " and " + w.describe() + " with scales " +
-                     w_scales.describe() + " do not multiply");
+    return bad_input("codes " + x.describe() + " with scales " + x_scales.describe() + " and " +
+                     w.describe() + " with scales " + w_scales.describe() + " do not multiply");
   };
-  if (x.dtype() != DType::i8 || x.rank() < 1 || w.rank() != 2 || w.dtype() != DType::i8 || x.dim(x.rank() - 1) != w.dim(1))
+  if (x.dtype() != DType::i8 || x.rank() < 1 || w.rank() != 2 || w.dtype() != DType::i8 ||
+      x.dim(x.rank() - 1) != w.dim(1))
     return fail();
   VB_ASSIGN(const Shape rows, Shape::of(x.shape().dims().first(static_cast<size_t>(x.rank() - 1))));
   const int64_t n = w.dim(0), k = w.dim(1);

@@ -1,5 +1,6 @@
-// Int8 rows with binary32 scales (docs/numerics.md, Family B, quantised rows): one code for each element, outliers spread over
-// the row by a Hadamard rotation first, and integer products of such rows.
+// Int8 rows with binary32 scales (docs/numerics.md, Family B, quantised rows): one code for each
+// element, outliers spread over the row by a Hadamard rotation first, and integer products of such
+// rows.
 #pragma once
 
 #include <cstdint>
@@ -11,41 +12,46 @@
 namespace verbatim {
 
 inline constexpr int64_t kMaxQuantizedK = 131071;  // an int32 holds a dot of codes
-inline constexpr int64_t kQuantizedGroup = 32;     // elements that share an integer scale in low-bit weights
-inline constexpr int kInt8Codes = 127;             // codes are -127..127
+inline constexpr int64_t kQuantizedGroup =
+    32;                                 // elements that share an integer scale in low-bit weights
+inline constexpr int kInt8Codes = 127;  // codes are -127..127
 
 // The greatest power of two that divides n > 0: the block that a row of n elements is rotated by.
 int64_t rotation_block(int64_t n);
 
-// The Hadamard transform of each `block` consecutive elements, `block` a power of two that divides x.size(): a butterfly of strides
-// 1, 2, 4, ... that takes (u, v) to (u + v, u - v), each rounded. Where there are several blocks, m of them, the i-th elements of
-// all blocks are then reflected, so that an outlier spreads over the whole row: sum ascending, and x - sum * (2 / m) for each. A
+// The Hadamard transform of each `block` consecutive elements, `block` a power of two that divides
+// x.size(): a butterfly of strides 1, 2, 4, ... that takes (u, v) to (u + v, u - v), each rounded.
+// Where there are several blocks, m of them, the i-th elements of all blocks are then reflected, so
+// that an outlier spreads over the whole row: sum ascending, and x - sum * (2 / m) for each. A
 // block of 1 is no rotation. Unnormalised: twice is `block` times the input, but for rounding.
-void rotate(std::span<float> x, int64_t block);
+void rotate_row(std::span<float> x, int64_t block);
 
-// The codes of a row, rne(x / s) within +-greatest_code, with s = max|x| / greatest_code; returns s. A row of zeros has s = 0 and
-// zero codes; one with NaN or infinity has s = NaN and zero codes.
+// The codes of a row, rne(x / s) within +-greatest_code, with s = max|x| / greatest_code; returns
+// s. A row of zeros has s = 0 and zero codes; one with NaN or infinity has s = NaN and zero codes.
 float quantize_row(std::span<const float> row, int greatest_code, int8_t* codes);
 
 struct QuantizedTensor {
-  Tensor codes;   // int8 [..., K]
+  Tensor codes;   // int8 or float8e4m3fn [..., K]
   Tensor scales;  // float32 [...]
 };
 // The rows of x float32 [..., K], rotated by `rotation` (1: not) and quantised.
 Result<QuantizedTensor> quantize_rows(const Tensor& x, int64_t rotation);
+
+// The same in fp8: s = max|x| / 448 and codes e4m3 of x / s; not rotated.
+Result<QuantizedTensor> quantize_rows_float8(const Tensor& x);
 
 struct QuantizedWeights {
   Tensor codes;         // int8 [N, K]
   Tensor scales;        // float32 [N]; the rotation's norm, 1 / rotation, is in them
   Tensor group_scales;  // uint8 [N, K / 32, rounded up], 1..255; undefined at 8 bits
 };
-// Weights [N, K] in codes of `bits` (2 to 8), rotated as activations are. Below 8 bits each 32 codes have an integer scale, so that
-// a product is still one integer.
+// Weights [N, K] in codes of `bits` (2 to 8), rotated as activations are. Below 8 bits each 32
+// codes have an integer scale, so that a product is still one integer.
 Result<QuantizedWeights> quantize_weights(const Tensor& w, int bits, int64_t rotation);
 
-// What QuantizedLinear takes, checked: x codes int8 [..., K <= kMaxQuantizedK] with scales float32 [...], and w codes int8 [N, K],
-// scales float32 [N], group scales uint8 [N, ceil(K / 32)] or undefined, bias float32 [N] or undefined. No code is -128. Returns the
-// output's shape.
+// What QuantizedLinear takes, checked: x codes int8 [..., K <= kMaxQuantizedK] with scales float32
+// [...], and w codes int8 [N, K], scales float32 [N], group scales uint8 [N, ceil(K / 32)] or
+// undefined, bias float32 [N] or undefined. No code is -128. Returns the output's shape.
 Result<Shape> check_quantized_linear(std::span<const Tensor> inputs);
 
 }  // namespace verbatim

@@ -11,25 +11,6 @@ namespace verbatim {
 namespace tensor_core {
 namespace {
 
-template <class T>
-struct FormatOf;
-template <>
-struct FormatOf<BFloat16> {
-  using type = BFloat16Format;
-};
-template <>
-struct FormatOf<Half> {
-  using type = HalfFormat;
-};
-template <>
-struct FormatOf<Float8E4M3> {
-  using type = E4M3Format;
-};
-template <>
-struct FormatOf<Float8E5M2> {
-  using type = E5M2Format;
-};
-
 // One chain over `count` elements from +0. What is short of a group is padded with zeros, which take no part.
 template <class A, class B, class T>
 float chain(const Unit& unit, const T* a, const T* b, int64_t count) {
@@ -88,17 +69,46 @@ Result<Tensors> visit_operands(DType a, DType b, F&& f) {
   }
 }
 
-// TensorCoreLinear(x [..., K], w [N, K], bias float32 [N]?) -> [..., N]: the product as the member's tensor cores compute it, then
-// + bias in binary32, then one rounding to `output` (ONNX's number; default float32). Attributes: member, split, precise (fp8).
+bool holds_floats(const Tensor& t, const Shape& shape) { return t.dtype() == DType::f32 && t.shape() == shape; }
+
+// What may follow a product: * (x_scale * w_scale), + bias, each rounded to binary32.
+struct Epilogue {
+  const float *x_scales = nullptr, *w_scales = nullptr, *bias = nullptr;
+  float operator()(float v, int64_t m, int64_t n) const {
+    if (x_scales != nullptr) v *= x_scales[m] * w_scales[n];
+    return bias == nullptr ? v : v + bias[n];
+  }
+};
+Result<Epilogue> epilogue_of(std::span<const Tensor> inputs, const Shape& rows) {
+  const auto given = [&](size_t i) { return inputs.size() > i && inputs[i].defined(); };
+  const Tensor& w = inputs[1];
+  const Shape columns{w.dim(0)};
+  Epilogue e;
+  if (given(2)) {
+    if (!holds_floats(inputs[2], columns)) return bad_input("bias " + inputs[2].describe() + " for weight " + w.describe());
+    e.bias = inputs[2].data<float>().data();
+  }
+  if (given(3) != given(4)) return bad_input("scales of one operand only");
+  if (!given(3)) return e;
+  if (!holds_floats(inputs[3], rows) || !holds_floats(inputs[4], columns))
+    return bad_input("scales " + inputs[3].describe() + " and " + inputs[4].describe() + " for " + inputs[0].describe() + " and " +
+                     w.describe());
+  e.x_scales = inputs[3].data<float>().data();
+  e.w_scales = inputs[4].data<float>().data();
+  return e;
+}
+
+// TensorCoreLinear(x [..., K], w [N, K], bias float32 [N]?, x scales float32 [...]?, w scales float32 [N]?) -> [..., N]: the product
+// as the member's tensor cores compute it, then * (x scale * w scale), then + bias in binary32, then one rounding to `output` (ONNX's
+// number; default float32). Attributes: member, split, precise (fp8).
 Result<Tensors> linear(const Node& node, std::span<const Tensor> inputs) {
   const Tensor &x = inputs[0], &w = inputs[1];
   VB_ASSIGN(const std::string member, node.attributes.get<std::string>("member", std::string(kDefaultMember)));
   VB_ASSIGN(const Unit unit, unit_of(member, x.dtype(), w.dtype()));
   if (x.rank() < 1 || w.rank() != 2 || x.dim(x.rank() - 1) != w.dim(1))
     return bad_input("shapes " + x.describe() + " and " + w.describe());
-  const Tensor bias = inputs.size() > 2 ? inputs[2] : Tensor();
-  if (bias.defined() && (bias.dtype() != DType::f32 || !(bias.shape() == Shape{w.dim(0)})))
-    return bad_input("bias " + bias.describe() + " for weight " + w.describe());
+  VB_ASSIGN(const Shape rows, Shape::of(x.shape().dims().first(static_cast<size_t>(x.rank() - 1))));
+  VB_ASSIGN(const Epilogue epilogue, epilogue_of(inputs, rows));
   VB_ASSIGN(const int64_t output, node.attributes.get<int64_t>("output", static_cast<int64_t>(DType::f32)));
   const DType to = dtype_from_onnx(output);
   if (to != DType::f32 && to != DType::bf16 && to != DType::f16)
@@ -124,10 +134,9 @@ Result<Tensors> linear(const Node& node, std::span<const Tensor> inputs) {
         parallel_for(out.elements(), 64, [&](int64_t from, int64_t until) {
           for (int64_t i = from; i < until; ++i) {
             const int64_t m = i / n_size, n = i % n_size;
-            float v = product<typename FormatOf<A>::type, typename FormatOf<B>::type>(unit, chains, a + m * k_size,
-                                                                                      b + n * k_size, k_size);
-            if (bias.defined()) v += bias.data<float>()[n];
-            y[i] = store<T>(v);
+            const float v = product<typename FormatOf<A>::type, typename FormatOf<B>::type>(unit, chains, a + m * k_size,
+                                                                                            b + n * k_size, k_size);
+            y[i] = store<T>(epilogue(v, m, n));
           }
         });
       }
@@ -142,7 +151,7 @@ uint64_t linear_cost(const Node&, std::span<const Tensor> inputs, std::span<cons
 }
 
 constexpr OpDef kOps[] = {
-    {kVerbatimDomain, "TensorCoreLinear", 2, 3, 1, linear, linear_cost},
+    {kVerbatimDomain, "TensorCoreLinear", 2, 5, 1, linear, linear_cost},
 };
 
 }  // namespace

@@ -5,9 +5,30 @@
 
 #include <verbatim/core/dtype.h>
 #include <verbatim/core/status.h>
+#include <verbatim/core/tensor.h>
 #include <verbatim/repops/tensor_core.h>
 
 namespace verbatim::tensor_core {
+
+// The format of an operand's C++ type.
+template <class T>
+struct FormatOf;
+template <>
+struct FormatOf<BFloat16> {
+  using type = BFloat16Format;
+};
+template <>
+struct FormatOf<Half> {
+  using type = HalfFormat;
+};
+template <>
+struct FormatOf<Float8E4M3> {
+  using type = E4M3Format;
+};
+template <>
+struct FormatOf<Float8E5M2> {
+  using type = E5M2Format;
+};
 
 // How one chip's unit multiplies operands of one pair of types: the public description of a member.
 struct Unit {

@@ -110,7 +110,28 @@ Tensor operand(Choices& c, const Tensor& first, bool required) {
   }
 }
 
-constexpr const char* kIntegerNames[] = {"allowzero",
+constexpr const char* kIntegerNames[] = {"align_corners",
+                                         "center_point_box",
+                                         "inverse",
+                                         "is_causal",
+                                         "kv_num_heads",
+                                         "layout",
+                                         "left_window_size",
+                                         "linear_before_reset",
+                                         "max_skip_count",
+                                         "num_heads",
+                                         "offset_group",
+                                         "onesided",
+                                         "output_datatype",
+                                         "output_height",
+                                         "output_width",
+                                         "periodic",
+                                         "q_num_heads",
+                                         "qk_matmul_output_mode",
+                                         "right_window_size",
+                                         "rotary_embedding_dim",
+                                         "sampling_ratio",
+                                         "allowzero",
                                          "antialias",
                                          "axis",
                                          "batch_axis",
@@ -157,8 +178,10 @@ constexpr const char* kIntegerNames[] = {"allowzero",
                                          "upper",
                                          "window"};
 constexpr const char* kRealNames[] = {
-    "alpha",    "beta",  "bias",    "epsilon",     "gamma", "lambd",         "min_p",
-    "momentum", "scale", "softcap", "temperature", "top_p", "cubic_coeff_a", "extrapolation_value"};
+    "alpha",         "beta",     "bias",          "clip",
+    "epsilon",       "gamma",    "lambd",         "min_p",
+    "spatial_scale", "momentum", "scale",         "softcap",
+    "temperature",   "top_p",    "cubic_coeff_a", "extrapolation_value"};
 constexpr const char* kListNames[] = {"axes",           "kernel_shape", "perm", "dilations",
                                       "output_padding", "output_shape", "pads", "strides"};
 constexpr std::pair<const char*, const char*> kTexts[] = {
@@ -177,6 +200,16 @@ constexpr std::pair<const char*, const char*> kTexts[] = {
     {"mode", "cubic"},
     {"mode", "circular"},
     {"mode", "CRD"},
+    {"mode", "max"},
+    {"mode", "IDF"},
+    {"direction", "bidirectional"},
+    {"direction", "reverse"},
+    {"padding_mode", "border"},
+    {"padding_mode", "reflection"},
+    {"activation", "silu"},
+    {"update_rule", "linear"},
+    {"update_rule", "gated"},
+    {"coordinate_transformation_mode", "output_half_pixel"},
     {"reduction", "none"},
     {"reduction", "add"},
     {"reduction", "mul"},
@@ -243,6 +276,112 @@ void set_required_attributes(Choices& c, const OpDef& op, const Tensor& first, A
   }
 }
 
+Tensor shaped(Choices& c, DType dtype, std::vector<int64_t> dims) {
+  Tensor t = *Tensor::allocate(dtype, *Shape::of(dims));
+  fill(c, t);
+  return t;
+}
+Tensor small_integers(Choices& c, std::vector<int64_t> dims, size_t below) {
+  Tensor t = *Tensor::allocate(DType::i64, *Shape::of(dims));
+  for (int64_t& v : t.mutable_data<int64_t>())
+    v = c.one_in(16) ? integer(c) : static_cast<int64_t>(c.below(below));
+  return t;
+}
+
+// Operands that fit each other, of operators which operands by chance hardly ever do; else nothing.
+Tensors fitting_operands(Choices& c, const OpDef& op, Attributes& a) {
+  constexpr DType kReal[] = {DType::f32, DType::f32, DType::f16, DType::f64};
+  const DType real = c.of(kReal);
+  const auto size = [&] { return static_cast<int64_t>(c.one_in(16) ? 0 : 1 + c.below(4)); };
+  const auto of = [&](std::vector<int64_t> dims) { return shaped(c, real, std::move(dims)); };
+  const auto maybe = [&](Tensor t) { return c.one_in(3) ? Tensor() : t; };
+  const int64_t n = size(), m = size(), k = size(), l = size(),
+                h = 1 + static_cast<int64_t>(c.below(2));
+  const std::string_view name = op.name;
+  if (name == "RNN" || name == "GRU" || name == "LSTM") {
+    const int64_t gates = name == "RNN" ? 1 : name == "GRU" ? 3 : 4;
+    if (h == 2) a.set("direction", std::string("bidirectional"));
+    Tensors t = {of({n, m, k}),
+                 of({h, gates * l, k}),
+                 of({h, gates * l, l}),
+                 maybe(of({h, 2 * gates * l})),
+                 maybe(small_integers(c, {m}, n + 1)),
+                 maybe(of({h, m, l}))};
+    if (name == "LSTM") t.insert(t.end(), {maybe(of({h, m, l})), maybe(of({h, 3 * l}))});
+    return t;
+  }
+  if (op.domain.empty() && name == "Attention") {
+    const bool cached = c.one_in(2);
+    return {of({n, 2 * h, m, k}),
+            of({n, h, l, k}),
+            of({n, h, l, 3}),
+            maybe(c.one_in(2) ? of({m, l}) : shaped(c, DType::boolean, {n, 1, m, l})),
+            cached ? of({n, h, 2, k}) : Tensor(),
+            cached ? of({n, h, 2, 3}) : Tensor(),
+            cached ? Tensor() : maybe(small_integers(c, {n}, l + 1))};
+  }
+  if (op.domain.empty() && name == "RotaryEmbedding")
+    return {of({n, h, m, 2 * k}), of({5, k}), of({5, k}), small_integers(c, {n, m}, 5)};
+  if (name == "GridSample") return {of({n, h, m, k}), of({n, l, 2, 2})};
+  if (name == "AffineGrid") return {of({n, 2, 3}), small_integers(c, {4}, 4)};
+  if (name == "DeformConv")
+    return {of({n, h, m + 1, k + 2}), of({l, h, 2, 3}), of({n, 12, m, k}), maybe(of({l})),
+            maybe(of({n, 6, m, k}))};
+  if (name == "Col2Im")
+    return {
+        of({n, 2 * h, m}),
+        c.one_in(4) ? small_integers(c, {1}, 6) : *Tensor::from<int64_t>({1}, std::array{m + 1}),
+        c.one_in(4) ? small_integers(c, {1}, 3)
+                    : *Tensor::from<int64_t>({1}, std::array{int64_t{2}})};
+  if (name == "RoiAlign") return {of({n, h, m, k}), of({l, 4}), small_integers(c, {l}, n + 1)};
+  if (name == "NonMaxSuppression")
+    return {shaped(c, DType::f32, {n, 8, 4}), shaped(c, DType::f32, {n, h, 8}),
+            maybe(small_integers(c, {1}, 8)), maybe(shaped(c, DType::f32, {1})),
+            maybe(shaped(c, DType::f32, {}))};
+  if (name == "Det") return {of({n, m, m})};
+  if (name == "DFT")
+    return {of({n, m, k, h}), maybe(small_integers(c, {}, 12)), maybe(small_integers(c, {}, 3))};
+  if (name == "STFT")
+    return {of({n, 12, h}), small_integers(c, {}, 6), maybe(of({k})),
+            maybe(small_integers(c, {}, 6))};
+  if (name == "LinearAttention") {
+    const bool decays = c.one_in(2), corrects = c.one_in(2);
+    a.set("q_num_heads", 2 * h);
+    a.set("kv_num_heads", h);
+    a.set("update_rule", std::string(decays     ? corrects ? "gated_delta" : "gated"
+                                     : corrects ? "delta"
+                                                : "linear"));
+    return {of({n, m, 2 * h * k}),
+            of({n, m, h * k}),
+            of({n, m, h * l}),
+            maybe(of({n, h, k, l})),
+            decays ? of({n, m, c.one_in(2) ? h : h * k}) : Tensor(),
+            corrects ? of({n, m, c.one_in(2) ? h : 1}) : Tensor()};
+  }
+  if (name == "CausalConvWithState")
+    return {of({n, m, k}), of({m, 1, l + 1}), maybe(of({m})), maybe(of({n, m, l}))};
+  if (name.ends_with("Window")) return {small_integers(c, {}, 40)};
+  if (name == "MelWeightMatrix")
+    return {small_integers(c, {}, 9), small_integers(c, {}, 40), small_integers(c, {}, 9),
+            shaped(c, DType::f32, {}), shaped(c, DType::f32, {})};
+  if (name == "TfIdfVectorizer") {
+    const auto few = [&](size_t count, size_t below) {
+      std::vector<int64_t> v(count);
+      for (int64_t& x : v) x = c.one_in(32) ? integer(c) : static_cast<int64_t>(c.below(below));
+      return v;
+    };
+    a.set("mode", std::string("TFIDF"));
+    a.set("min_gram_length", 1 + static_cast<int64_t>(c.below(2)));
+    a.set("max_gram_length", c.one_in(16) ? integer(c) : 1 + static_cast<int64_t>(c.below(3)));
+    a.set("max_skip_count", few(1, 4)[0]);
+    a.set("ngram_counts", std::vector<int64_t>{0, 2});
+    a.set("ngram_indexes", few(8, 9));
+    a.set("pool_int64s", few(2 + c.below(6), 4));
+    return {small_integers(c, {n, m}, 4)};
+  }
+  return {};
+}
+
 Node node_of(Choices& c, Tensors& inputs) {
   const OpDef& op = *all_ops()[c.below(all_ops().size())];
   Node node;
@@ -254,6 +393,15 @@ Node node_of(Choices& c, Tensors& inputs) {
   for (int i = 0; i < count; ++i) {
     inputs.push_back(i == 0 ? first : operand(c, first, i < op.min_inputs));
     node.inputs.push_back(inputs.back().defined() ? i : kAbsent);
+  }
+  if (!c.one_in(4)) {
+    Tensors fitting = fitting_operands(c, op, node.attributes);
+    if (!fitting.empty()) {
+      inputs = std::move(fitting);
+      node.inputs.clear();
+      for (size_t i = 0; i < inputs.size(); ++i)
+        node.inputs.push_back(inputs[i].defined() ? static_cast<ValueId>(i) : kAbsent);
+    }
   }
   for (size_t i = c.below(4); i > 0; --i) set_random_attribute(c, node.attributes);
   if (!c.one_in(6)) set_required_attributes(c, op, first, node.attributes);

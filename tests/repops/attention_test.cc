@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <string>
 
 #include <verbatim/repops/ops/attention.h>
 #include <verbatim/repops/unary.h>
@@ -12,7 +14,17 @@ namespace {
 
 using test::node_of;
 
-Tensor run(const Attributes& a, std::vector<Tensor> inputs, const char* op = "Attention") {
+Tensor cast(const Tensor& t, DType to) {
+  return (*evaluate_reference(node_of("Cast", "", {{"to", static_cast<int64_t>(to)}}), {&t, 1}))[0];
+}
+
+// The tensor cores' takes its operands as bfloat16.
+Tensor run(Attributes a, std::vector<Tensor> inputs, const std::string& op = "Attention") {
+  if (op == "AttentionTensorCore") {
+    for (Tensor& t : inputs)
+      if (t.dtype() == DType::f32) t = cast(t, DType::bf16);
+    a.set("output", static_cast<int64_t>(DType::f32));
+  }
   Result<Tensors> out = evaluate_reference(node_of(op, kVerbatimDomain, a), inputs);
   EXPECT_TRUE(out.ok()) << out.status().message();
   return out.ok() ? (*out)[0] : Tensor();
@@ -53,7 +65,8 @@ TEST(Attention, IsCloseToBinary64PastTheRestart) {
 
 // What holds in every family.
 class AnyAttention : public ::testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(Families, AnyAttention, ::testing::Values("Attention", "AttentionInt8"),
+INSTANTIATE_TEST_SUITE_P(Families, AnyAttention,
+                         ::testing::Values("Attention", "AttentionInt8", "AttentionTensorCore"),
                          [](const auto& info) { return info.param; });
 
 // The contract's promise: prefill, chunked prefill and decode give the same bits.
@@ -88,6 +101,80 @@ TEST_P(AnyAttention, PaddingAndNeighboursChangeNothing) {
   };
   const Tensor other = run(a, {second(q), second(k), second(v)}, GetParam());
   expect_same(other.data<float>(), batch.data<float>().subspan(40 * 16));
+}
+
+// Within one block it is two products of the tensor cores, with weights rounded between them.
+TEST(TensorCoreAttention, OneBlockIsTwoProducts) {
+  test::Random random(8);
+  for (const DType type : {DType::bf16, DType::f16}) {
+    for (const int64_t keys : {1, 16, 57, 128}) {
+      const Tensor q = cast(random.floats({1, 3, 40}), type),
+                   k = cast(random.floats({1, keys, 40}), type),
+                   v = cast(random.floats({1, keys, 24}), type);
+      const Tensor y =
+          run({{"heads", int64_t{1}}, {"scale", 0.5f}}, {q, k, v}, "AttentionTensorCore");
+      const auto linear = [](const Tensor& a, const Tensor& b) {
+        const Tensor in[] = {a, b};
+        return (*evaluate_reference(node_of("TensorCoreLinear", kVerbatimDomain), in))[0];
+      };
+      Tensor p = linear(q, *k.reshaped(Shape{keys, 40}));
+      std::vector<float> l(3);
+      for (int64_t r = 0; r < 3; ++r) {
+        const auto row = p.mutable_data<float>().subspan(static_cast<size_t>(r * keys),
+                                                         static_cast<size_t>(keys));
+        for (float& x : row) x *= 0.5f * float_of(kLog2E);
+        const float m = *std::ranges::max_element(row);
+        for (float& x : row) x = exp2p(x - m);
+      }
+      const Tensor weights = cast(p, type), rounded = cast(weights, DType::f32);
+      for (int64_t r = 0; r < 3; ++r) {
+        std::array<float, kKeyLanes> lane{};
+        for (int64_t i = 0; i < keys; ++i)
+          lane[i % kKeyLanes] += rounded.data<float>()[r * keys + i];
+        l[r] = lane_sum(lane);
+      }
+      const Tensor columns =
+          (*evaluate_reference(node_of("Transpose", "", {{"perm", std::vector<int64_t>{1, 0}}}),
+                               std::vector<Tensor>{*v.reshaped(Shape{keys, 24})}))[0];
+      const Tensor o = linear(weights, columns);
+      for (int64_t i = 0; i < 3 * 24; ++i)
+        ASSERT_EQ(bits_of(y.data<float>()[i]), bits_of(o.data<float>()[i] / l[i / 24]))
+            << keys << " keys, " << i;
+    }
+  }
+}
+
+// Many blocks and a restart: as close to ordered attention of the same operands as the weights'
+// rounding lets it be.
+TEST(TensorCoreAttention, IsCloseToOrderedAttentionPastTheRestart) {
+  test::Random random(9);
+  const Tensor q = cast(random.floats({1, 3, 32}), DType::bf16),
+               k = cast(random.floats({1, 2300, 16}), DType::bf16),
+               v = cast(random.floats({1, 2300, 16}), DType::bf16);
+  const Attributes a = {
+      {"heads", int64_t{2}}, {"kv_heads", int64_t{1}}, {"scale", 3.0f}, {"causal", int64_t{1}}};
+  const Tensor have = run(a, {q, k, v}, "AttentionTensorCore"),
+               want = run(a, {cast(q, DType::f32), cast(k, DType::f32), cast(v, DType::f32)});
+  double difference = 0, size = 0;
+  for (int64_t i = 0; i < want.elements(); ++i) {
+    difference += std::abs(double{have.data<float>()[i]} - want.data<float>()[i]);
+    size += std::abs(want.data<float>()[i]);
+  }
+  EXPECT_LT(difference / size, 0.005);
+  EXPECT_GT(difference, 0);
+}
+
+// What a key that is not seen holds, NaN too, is never multiplied.
+TEST(TensorCoreAttention, HiddenKeysTakeNoPart) {
+  test::Random random(10);
+  const Attributes a = {{"heads", int64_t{1}}, {"scale", 1.0f}};
+  Tensor q = random.floats({1, 2, 16}), k = random.floats({1, 20, 16}),
+         v = random.floats({1, 20, 16});
+  const Tensor before = run(a, {q, k, v, test::ints({13})}, "AttentionTensorCore");
+  for (int64_t i = 13 * 16; i < 20 * 16; ++i)
+    k.mutable_data<float>()[i] = v.mutable_data<float>()[i] = NAN;
+  expect_same(run(a, {q, k, v, test::ints({13})}, "AttentionTensorCore").data<float>(),
+              before.data<float>());
 }
 
 TEST(Attention, AWindowHidesOlderKeys) {

@@ -102,6 +102,17 @@ TEST(Quantization, RoundsHalfToEvenAndSaturates) {
   expect_output(evaluate("DequantizeLinear", {tensor<int8_t>({2}, {-128, 127}), floats({}, {0.5f}),
                                               tensor<int8_t>({}, {1})}),
                 floats({2}, {-64.5f, 63}));
+  const auto e4m3 = [](std::vector<uint8_t> bits) {
+    Tensor t = *Tensor::allocate(DType::f8e4m3, Shape{static_cast<int64_t>(bits.size())});
+    for (size_t i = 0; i < bits.size(); ++i) t.mutable_bytes()[i] = std::byte{bits[i]};
+    return t;
+  };
+  // 448, -0.001953125, NaN, less a zero point of 1.
+  expect_output(
+      evaluate("DequantizeLinear",
+               {e4m3({0x7E, 0x81, 0x7F}), floats({3}, {2, 2, 2}), e4m3({0x38, 0x38, 0x38})},
+               {{"axis", int64_t{0}}}),
+      floats({3}, {894, -2.00390625f, float_of(kNanBits)}));
 }
 
 TEST(Quantization, IntegerProductsWiden) {

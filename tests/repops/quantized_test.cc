@@ -14,7 +14,8 @@ namespace {
 using test::node_of;
 
 Tensor evaluate(const char* op, std::vector<Tensor> inputs, Attributes attributes = {}) {
-  Result<Tensors> out = evaluate_reference(node_of(op, kVerbatimDomain, std::move(attributes)), inputs);
+  Result<Tensors> out =
+      evaluate_reference(node_of(op, kVerbatimDomain, std::move(attributes)), inputs);
   EXPECT_TRUE(out.ok()) << out.status().message();
   return out.ok() ? (*out)[0] : Tensor();
 }
@@ -54,12 +55,13 @@ TEST(Rotation, IsOrthogonalUpToItsNorm) {
       want += double{x[i]} * y[i], size += double{x[i]} * x[i];
     }
     const std::vector<float> before = x;
-    rotate(x, block), rotate(y, block);
+    rotate_row(x, block), rotate_row(y, block);
     for (int64_t i = 0; i < n; ++i) have += double{x[i]} * y[i];
     EXPECT_NEAR(have / static_cast<double>(block), want, 1e-5 * size) << n;
-    rotate(x, block);
+    rotate_row(x, block);
     for (int64_t i = 0; i < n; ++i)
-      ASSERT_NEAR(x[i], before[i] * static_cast<float>(block), 2e-6 * static_cast<double>(block)) << n;
+      ASSERT_NEAR(x[i], before[i] * static_cast<float>(block), 2e-6 * static_cast<double>(block))
+          << n;
   }
 }
 
@@ -67,7 +69,7 @@ TEST(Rotation, IsOrthogonalUpToItsNorm) {
 TEST(Rotation, SpreadsAnOutlierOverTheRow) {
   std::vector<float> x(384);
   x[5] = 1;
-  rotate(x, rotation_block(384));
+  rotate_row(x, rotation_block(384));
   for (const float v : x) ASSERT_LE(std::abs(v), 0.67f);
   EXPECT_GT(std::abs(x[383]), 0.3f);
 }
@@ -115,7 +117,8 @@ TEST(QuantizedLinear, IsTheIntegerProductScaled) {
       const QuantizedTensor x = *quantize_rows(random.floats({3, k}), 1);
       const QuantizedWeights w = *quantize_weights(random.floats({4, k}), bits, 1);
       const Tensor bias = random.floats({4});
-      const Tensor y = evaluate("QuantizedLinear", {x.codes, x.scales, w.codes, w.scales, w.group_scales, bias});
+      const Tensor y =
+          evaluate("QuantizedLinear", {x.codes, x.scales, w.codes, w.scales, w.group_scales, bias});
       const int64_t groups = (k + 31) / 32;
       for (int64_t i = 0; i < 12; ++i) {
         const int64_t m = i / 4, n = i % 4;
@@ -124,14 +127,16 @@ TEST(QuantizedLinear, IsTheIntegerProductScaled) {
           sum += __int128{x.codes.data<int8_t>()[m * k + j]} * w.codes.data<int8_t>()[n * k + j] *
                  (bits == 8 ? 1 : w.group_scales.data<uint8_t>()[n * groups + j / 32]);
         const float scale = x.scales.data<float>()[m] * w.scales.data<float>()[n];
-        const float want = static_cast<float>(static_cast<int64_t>(sum)) * scale + bias.data<float>()[n];
+        const float want =
+            static_cast<float>(static_cast<int64_t>(sum)) * scale + bias.data<float>()[n];
         ASSERT_EQ(bits_of(y.data<float>()[i]), bits_of(want)) << bits << " bits, K " << k;
       }
     }
   }
 }
 
-// Outlier channels, as activations have them, ruin a product without the rotation and hardly touch one with it.
+// Outlier channels, as activations have them, ruin a product without the rotation and hardly touch
+// one with it.
 TEST(QuantizedLinear, TheRotationTamesOutliers) {
   test::Random random(4);
   Tensor x = random.floats({16, 384});
@@ -170,11 +175,13 @@ TEST(QuantizedLinear, RefusesWhatItCannotMultiply) {
   codes.mutable_data<int8_t>()[9] = -128;
   EXPECT_EQ(with(0, codes), StatusCode::bad_input);
   for (const int64_t rotation : {-1, 0, 3, 128})
-    EXPECT_EQ(refusal("QuantizeRows", {random.floats({2, 64})}, {{"rotation", rotation}}).code(), StatusCode::bad_input);
+    EXPECT_EQ(refusal("QuantizeRows", {random.floats({2, 64})}, {{"rotation", rotation}}).code(),
+              StatusCode::bad_input);
 }
 
-// Relative L1 error of int8 attention against ordered attention: the bound of the contract's simulation (0.022 to 0.026), with
-// outlier channels in keys and values and a first key that draws most of the weight.
+// Relative L1 error of int8 attention against ordered attention: the bound of the contract's
+// simulation (0.022 to 0.026), with outlier channels in keys and values and a first key that draws
+// most of the weight.
 TEST(Int8Attention, IsCloseToOrderedAttention) {
   test::Random random(6);
   const int64_t n = 400, d = 64;

@@ -145,8 +145,10 @@ VB_INLINE void dots(const int8_t* a, const int8_t* b, int64_t k_size,
   }
 }
 
-VB_INLINE float scaled(const SlicedProduct& p, int64_t sum, int64_t row, int64_t column, int order) {
-  if (p.a_scales != nullptr) return static_cast<float>(sum) * (p.a_scales[row] * p.b_scales[column]);
+VB_INLINE float scaled(const SlicedProduct& p, int64_t sum, int64_t row, int64_t column,
+                       int order) {
+  if (p.a_scales != nullptr)
+    return static_cast<float>(sum) * (p.a_scales[row] * p.b_scales[column]);
   const int32_t e_a = p.a_exponents[row], e_b = p.b_exponents[column];
   if (e_a == kFlaggedRow || e_b == kFlaggedRow) return __builtin_nanf("");
   return sliced_result(sum, e_a, e_b, order);
