@@ -1,11 +1,14 @@
-// selftest, conformance, replay: does this machine compute what the contract says?
+// selftest, conformance, replay, prove: does this machine compute what the contract says?
 #include <algorithm>
 #include <filesystem>
 
 #include <verbatim/cli/common.h>
 #include <verbatim/cli/conformance.h>
+#include <verbatim/cli/prove.h>
 #include <verbatim/cli/selftest.h>
 #include <verbatim/core/file.h>
+#include <verbatim/core/parallel.h>
+#include <verbatim/core/tensor_root.h>
 #include <verbatim/repops/replay.h>
 #include <verbatim/repops/semantics.h>
 
@@ -85,6 +88,74 @@ Result<int> replay(const Context& context, const std::vector<std::string>& files
   return failed == 0 ? kDone : kRefuted;
 }
 
+Result<std::vector<Unary>> functions_named(const std::vector<std::string>& names) {
+  std::vector<Unary> functions;
+  std::string known;
+  for (int i = 0; i < kUnaryCount; ++i) {
+    const auto f = static_cast<Unary>(i);
+    known += (i == 0 ? "" : ", ") + std::string(name_of(f));
+    if (names.empty() || std::ranges::find(names, name_of(f)) != names.end())
+      functions.push_back(f);
+  }
+  for (const std::string& name : names)
+    if (std::ranges::find(functions, name, [](Unary f) { return name_of(f); }) == functions.end())
+      return usage_error("no function '" + name + "': there are " + known);
+  return functions;
+}
+
+Result<int> prove_functions(const Context& context, const std::vector<std::string>& names,
+                            const std::string& range_text) {
+  VB_ASSIGN(const std::vector<Unary> functions, functions_named(names));
+  InputRange range;
+  if (!range_text.empty()) {
+    VB_ASSIGN(range, parse_input_range(range_text));
+  }
+  if (context.threads > 0) set_thread_count(context.threads);
+  Json json = Json::object();
+  std::string text;
+  bool right = true;
+  for (const Unary f : functions) {
+    const std::string name(name_of(f));
+    Progress progress(name);
+    const Stopwatch watch;
+    const UnaryProof proof = prove_unary(f, range, proven, [&](uint64_t done) {
+      const double left =
+          watch.seconds() / static_cast<double>(done) * static_cast<double>(range.count - done);
+      progress.update(std::to_string(100 * done / range.count) + " %, " +
+                      std::to_string(static_cast<int64_t>(left)) + " s left");
+    });
+    json[name] = {{"inputs", proof.inputs}, {"wrong", proof.wrong}, {"digest", proof.digest.hex()}};
+    text += proof.digest.hex() + "  " + name + ": " + std::to_string(proof.inputs) + " inputs, " +
+            std::to_string(proof.wrong) + " wrong";
+    if (proof.first_wrong) {
+      const std::string bits = element_hex(DType::f32, *proof.first_wrong);
+      json[name]["first_wrong"] = bits;
+      text += ", the first of bits " + bits;
+    }
+    text += "\n";
+    right = right && proof.wrong == 0;
+  }
+  print_result(context, json, text);
+  return right ? kDone : kRefuted;
+}
+
+void register_prove(CLI::App& app, Context& context) {
+  CLI::App& prove = *app.add_subcommand("prove", "Check functions on every input there is");
+  prove.require_subcommand(1);
+  auto names = std::make_shared<std::vector<std::string>>();
+  auto range = std::make_shared<std::string>();
+  CLI::App& c = *prove.add_subcommand(
+      "unary",
+      "All 2^32 inputs of the unary functions, each result against a double-double value that must "
+      "be clear of every boundary of rounding");
+  c.add_option("--function", *names, "Only this function (again for more)");
+  c.add_option("--range", *range, "FIRST:COUNT: only the inputs of these bits; 0x for hexadecimal");
+  c.add_option("--threads", context.threads, "Threads to use. Default: all")
+      ->check(CLI::Range(1, 1024));
+  add_json_flag(c, context);
+  on_run(c, context, [=, &context] { return prove_functions(context, *names, *range); });
+}
+
 }  // namespace
 
 void register_check(CLI::App& app, Context& context) {
@@ -118,6 +189,7 @@ void register_check(CLI::App& app, Context& context) {
     add_json_flag(c, context);
     on_run(c, context, [=, &context] { return replay(context, *files); });
   }
+  register_prove(app, context);
 }
 
 }  // namespace verbatim::cli

@@ -46,6 +46,28 @@ Digest sha256(ByteView a, ByteView b, ByteView c) {
   return digest;
 }
 
+namespace {
+EVP_MD_CTX* evp(const std::shared_ptr<void>& context) {
+  return static_cast<EVP_MD_CTX*>(context.get());
+}
+}  // namespace
+
+Sha256::Sha256()
+    : context_(EVP_MD_CTX_new(), [](void* c) { EVP_MD_CTX_free(static_cast<EVP_MD_CTX*>(c)); }) {
+  require(context_ != nullptr && EVP_DigestInit_ex2(evp(context_), algorithm(), nullptr) == 1);
+}
+
+void Sha256::update(ByteView piece) {
+  require(piece.empty() || EVP_DigestUpdate(evp(context_), piece.data(), piece.size()) == 1);
+}
+
+Digest Sha256::finish() {
+  Digest digest;
+  require(EVP_DigestFinal_ex(evp(context_), reinterpret_cast<unsigned char*>(digest.bytes.data()),
+                             nullptr) == 1);
+  return digest;
+}
+
 Result<Digest> digest_from_hex(std::string_view hex) {
   VB_ASSIGN(const Bytes bytes, from_hex(hex));
   Digest digest;

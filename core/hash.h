@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -26,6 +27,17 @@ Result<Digest> digest_from_hex(std::string_view hex);
 Result<Digest> read_digest(Reader& reader);
 
 Digest sha256(ByteView a, ByteView b = {}, ByteView c = {});
+
+// The same over bytes that come piece by piece.
+class Sha256 {
+ public:
+  Sha256();
+  void update(ByteView piece);
+  Digest finish();  // once, at the end
+
+ private:
+  std::shared_ptr<void> context_;
+};
 
 // H(len(tag) as one byte, tag, body): no two kinds of object share a preimage.
 Digest tagged_hash(std::string_view tag, ByteView body);

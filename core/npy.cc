@@ -121,7 +121,7 @@ Result<Bytes> encode_npy(const Tensor& tensor) {
   w.u8(static_cast<uint8_t>(header.size()));
   w.u8(static_cast<uint8_t>(header.size() >> 8));
   w.raw(as_bytes(header));
-  w.raw(little_endian_bytes(tensor, 0, tensor.elements()));
+  w.raw(little_endian_bytes(tensor));
   return w.take();
 }
 

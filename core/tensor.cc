@@ -55,6 +55,7 @@ Result<Tensor> Tensor::borrow(DType dtype, const Shape& shape, std::span<const s
   if (static_cast<int64_t>(bytes.size()) != need)
     return bad_input(std::to_string(bytes.size()) + " bytes for " + std::string(name_of(dtype)) +
                      " " + shape.to_string());
+  if (is_sub_byte(dtype)) return internal_error("borrowed elements of less than a byte");
   if (reinterpret_cast<uintptr_t>(bytes.data()) % size_of(dtype) != 0)
     return internal_error("borrowed tensor is not aligned");
   Tensor t;

@@ -22,6 +22,7 @@ class Tensor {
   static Result<Tensor> allocate(DType dtype, const Shape& shape);
   static Result<Tensor> zeros(DType dtype, const Shape& shape);
   // Borrows `bytes` (in host byte order), kept valid by `owner`: a mapped file, a caller's array.
+  // Not for sub-byte types, whose elements lie packed where they come from: those are copied.
   static Result<Tensor> borrow(DType dtype, const Shape& shape, std::span<const std::byte> bytes,
                                std::shared_ptr<const void> owner);
   // A copy of `values`, whose count must be the shape's.

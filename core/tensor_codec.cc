@@ -40,7 +40,7 @@ Result<Shape> read_shape(Reader& r) {
 void write_tensor(Writer& w, const Tensor& t) {
   write_dtype(w, t.dtype());
   write_shape(w, t.shape());
-  w.blob(little_endian_bytes(t, 0, t.elements()));
+  w.blob(little_endian_bytes(t));
 }
 
 Result<Tensor> read_tensor(Reader& r, size_t max_bytes) {

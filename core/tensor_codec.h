@@ -21,7 +21,8 @@ Result<std::vector<int64_t>> read_dims(Reader& r);
 void write_shape(Writer& w, const Shape& shape);
 Result<Shape> read_shape(Reader& r);
 
-// dtype, shape, blob of little-endian bytes, of which there may be at most `max_bytes`.
+// dtype, shape, blob of canonical bytes (tensor_root.h), of which there may be at most `max_bytes`;
+// elements of less than a byte take up to four times that in memory.
 void write_tensor(Writer& w, const Tensor& tensor);
 Result<Tensor> read_tensor(Reader& r, size_t max_bytes);
 

@@ -189,4 +189,76 @@ VB_HOST_DEVICE inline uint8_t e5m2_from_float(float x, bool saturate) {
   return static_cast<uint8_t>(sign | (magnitude <= 0x7B ? magnitude : saturate ? 0x7B : 0x7C));
 }
 
+// The fnuz forms have one NaN, code 80, in -0's place: no -0, no infinity, and a bias greater by
+// one.
+inline constexpr uint8_t kFnuzNanBits = 0x80;
+
+// The value of a magnitude without infinities or NaN; exact.
+VB_HOST_DEVICE inline float float_from_magnitude(uint32_t magnitude, int fraction, int bias) {
+  if (magnitude >> fraction != 0)
+    return float_of((magnitude << (23 - fraction)) + (static_cast<uint32_t>(127 - bias) << 23));
+  return static_cast<float>(magnitude) *
+         float_of(static_cast<uint32_t>(127 + 1 - bias - fraction) << 23);
+}
+VB_HOST_DEVICE inline float float_from_fnuz(uint8_t code, int fraction, int bias) {
+  if (code == kFnuzNanBits) return float_of(kNanBits);
+  const float magnitude = float_from_magnitude(code & 0x7F, fraction, bias);
+  return code & 0x80 ? -magnitude : magnitude;
+}
+VB_HOST_DEVICE inline uint8_t fnuz_from_float(float x, bool saturate, int fraction, int bias) {
+  if (is_nan(x)) return kFnuzNanBits;
+  const uint32_t sign = (bits_of(x) >> 24) & 0x80,
+                 magnitude = small_float_magnitude(x, fraction, bias);
+  if (magnitude == 0) return 0;
+  if (magnitude > 0x7F && !saturate) return kFnuzNanBits;
+  return static_cast<uint8_t>(sign | (magnitude > 0x7F ? 0x7F : magnitude));
+}
+VB_HOST_DEVICE inline float float_from_e4m3fnuz(uint8_t code) {
+  return float_from_fnuz(code, 3, 8);
+}
+VB_HOST_DEVICE inline float float_from_e5m2fnuz(uint8_t code) {
+  return float_from_fnuz(code, 2, 16);
+}
+VB_HOST_DEVICE inline uint8_t e4m3fnuz_from_float(float x, bool saturate) {
+  return fnuz_from_float(x, saturate, 3, 8);
+}
+VB_HOST_DEVICE inline uint8_t e5m2fnuz_from_float(float x, bool saturate) {
+  return fnuz_from_float(x, saturate, 2, 16);
+}
+
+// --- OCP Microscaling Formats (MX) Specification, revision 1.0
+
+// e2m1: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives. What is greater saturates; NaN becomes -0.
+VB_HOST_DEVICE inline float float_from_e2m1(uint8_t code) {
+  const float magnitude = float_from_magnitude(code & 7, 1, 1);
+  return code & 8 ? -magnitude : magnitude;
+}
+VB_HOST_DEVICE inline uint8_t e2m1_from_float(float x) {
+  if (is_nan(x)) return 8;
+  const uint32_t magnitude = small_float_magnitude(x, 1, 1);
+  return static_cast<uint8_t>((bits_of(x) >> 28 & 8) | (magnitude > 7 ? 7 : magnitude));
+}
+
+// e8m0: code e is 2^(e - 127). `up` rounds to the power above, `down` to the one below, `nearest`
+// takes 1.5 * 2^e up. What rounds beyond the least or the greatest (0 too) saturates or becomes
+// NaN; less than 0 is NaN.
+enum class ScaleRounding { up, down, nearest };
+inline constexpr uint8_t kE8M0NanBits = 0xFF;
+
+VB_HOST_DEVICE inline float float_from_e8m0(uint8_t code) {
+  if (code == kE8M0NanBits) return float_of(kNanBits);
+  return float_of(code == 0 ? 0x00400000 : static_cast<uint32_t>(code) << 23);
+}
+VB_HOST_DEVICE inline uint8_t e8m0_from_double(double x, bool saturate, ScaleRounding rounding) {
+  if (is_nan(x) || x < 0) return kE8M0NanBits;
+  const uint64_t bits = std::bit_cast<uint64_t>(x) & ~(uint64_t{1} << 63);
+  const uint64_t fraction = bits & ((uint64_t{1} << 52) - 1);
+  int code = static_cast<int>(bits >> 52) - 1023 + 127;
+  if (rounding == ScaleRounding::up) code += fraction != 0;
+  if (rounding == ScaleRounding::nearest) code += fraction >= uint64_t{1} << 51;
+  if (code < 0) return saturate ? 0 : kE8M0NanBits;
+  if (code > 0xFE) return saturate ? 0xFE : kE8M0NanBits;
+  return static_cast<uint8_t>(code);
+}
+
 }  // namespace verbatim

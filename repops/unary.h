@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 namespace verbatim {
@@ -98,5 +99,13 @@ double evaluate(Unary f, double x);
 
 // "exp", "exp2", ...: the enumerator's name.
 std::string_view name_of(Unary f);
+
+// What evaluate(f, x) has to be, by another way that takes no rounding on trust; nullopt where it
+// cannot tell. From the binary64 function of double-double; where that lies too near to a boundary
+// of rounding, from the double-double value, which must be clear of the boundary by more than the
+// error that unary_core.h bounds, or be the one result that is exactly on one, exp2(-150). It has
+// the formulas' tables in common with the function, so it finds wrong fast paths, bounds, ranges
+// and roundings, and not a wrong constant: for those, tests compare both with MPFR.
+std::optional<float> proven(Unary f, float x);
 
 }  // namespace verbatim

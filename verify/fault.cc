@@ -27,14 +27,17 @@ Result<Fault> parse_fault(std::string_view text) {
 }
 
 Result<Tensor> flip_bit(const Tensor& tensor, int64_t element, int bit) {
-  const size_t size = size_of(tensor.dtype());
-  if (element < 0 || element >= tensor.elements() || bit < 0 || bit >= static_cast<int>(8 * size))
+  const int width = bit_width(tensor.dtype());
+  if (element < 0 || element >= tensor.elements() || bit < 0 || bit >= width)
     return usage_error("the fault's element or bit does not exist in " + tensor.describe());
-  // Through little-endian bytes, so that a bit has the same meaning on every machine.
-  Bytes bytes = little_endian_bytes(tensor, 0, tensor.elements());
-  bytes[static_cast<size_t>(element) * size + static_cast<size_t>(bit) / 8] ^= std::byte{1}
-                                                                               << (bit % 8);
-  return tensor_from_little_endian(tensor.dtype(), tensor.shape(), bytes);
+  // Through one row's little-endian bytes, so that a bit has the same meaning on every machine.
+  VB_ASSIGN(const Tensor row, tensor.reshaped(Shape{tensor.elements()}));
+  Bytes bytes = little_endian_bytes(row);
+  const uint64_t at =
+      static_cast<uint64_t>(element) * static_cast<uint64_t>(width) + static_cast<uint64_t>(bit);
+  bytes[at / 8] ^= std::byte{1} << (at % 8);
+  VB_ASSIGN(const Tensor flipped, tensor_from_little_endian(row.dtype(), row.shape(), bytes));
+  return flipped.reshaped(tensor.shape());
 }
 
 }  // namespace verbatim

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include <verbatim/core/tensor_codec.h>
+#include <verbatim/core/tensor_root.h>
 
 namespace verbatim {
 namespace {
@@ -185,8 +186,7 @@ Result<Reply> read_tensor_part(Reader& r) {
   TensorPart reply;
   VB_ASSIGN(reply.dtype, read_dtype(r));
   VB_ASSIGN(reply.shape, read_shape(r));
-  if (!checked_multiply(reply.shape.elements(), static_cast<int64_t>(size_of(reply.dtype))).ok())
-    return r.fail("a tensor of too many bytes");
+  if (!canonical_size(reply.dtype, reply.shape).ok()) return r.fail("a tensor of too many bytes");
   VB_ASSIGN(reply.leaves_root, read_digest(r));
   VB_ASSIGN(const ByteView bytes, r.blob(kMaxTensorPart));
   reply.bytes.assign(bytes.begin(), bytes.end());

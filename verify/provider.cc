@@ -279,14 +279,15 @@ Result<Reply> Provider::reply_to(const Session&, const AskRecorded& q) {
 
 Result<Reply> Provider::reply_to(const Session&, const AskTensor& q) {
   VB_ASSIGN(const Tensor t, value(q.step, q.value));
+  VB_ASSIGN(const int64_t canonical, canonical_size(t.dtype(), t.shape()));
+  const auto total = static_cast<uint64_t>(canonical);
   const size_t size = size_of(t.dtype());
-  if (q.offset % size != 0 || q.length % size != 0 || q.offset > t.byte_size() ||
-      q.length > t.byte_size() - q.offset)
+  if (q.offset % size != 0 || q.length % size != 0 || q.offset > total ||
+      q.length > total - q.offset)
     return usage_error("the bytes asked for do not exist");
-  const auto begin = static_cast<int64_t>(q.offset / size);
-  return Reply(
-      TensorPart{t.dtype(), t.shape(), details_->leaves_root(static_cast<ValueId>(q.value)),
-                 little_endian_bytes(t, begin, begin + q.length / static_cast<int64_t>(size))});
+  return Reply(TensorPart{t.dtype(), t.shape(),
+                          details_->leaves_root(static_cast<ValueId>(q.value)),
+                          little_endian_bytes(t, {q.offset, q.offset + q.length})});
 }
 
 Result<Provider::Session*> Provider::session(const Request& request) {

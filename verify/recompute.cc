@@ -10,7 +10,8 @@
 namespace verbatim {
 namespace {
 
-uint64_t byte_count(const TensorPart& header) {
+// What it takes in memory, which is what limits count.
+uint64_t memory_bytes(const TensorPart& header) {
   return static_cast<uint64_t>(header.shape.elements()) * size_of(header.dtype);
 }
 
@@ -25,11 +26,6 @@ std::optional<TensorPart> fetch_part(Conversation& talk, uint64_t step, ValueId 
   if (header_root(*part) == root && part->bytes.size() == length) return part;
   talk.fail("the tensor that it sends has not the root that it must have");
   return std::nullopt;
-}
-
-std::string element_hex(ByteView little_endian) {
-  Bytes bytes(little_endian.rbegin(), little_endian.rend());
-  return to_hex(bytes);
 }
 
 struct WrongLeaf {
@@ -68,11 +64,12 @@ std::optional<Tensor> fetch_tensor(Conversation& talk, uint64_t step, ValueId va
                                    const Digest& root, uint64_t max_bytes, bool& too_large) {
   const auto header = fetch_header(talk, step, value, root);
   if (!header) return std::nullopt;
-  const uint64_t total = byte_count(*header);
-  if (total > max_bytes) {
+  const Result<int64_t> canonical = canonical_size(header->dtype, header->shape);
+  if (!canonical.ok() || memory_bytes(*header) > max_bytes) {
     too_large = true;
     return std::nullopt;
   }
+  const auto total = static_cast<uint64_t>(*canonical);
   const uint32_t part_bytes = kMaxTensorPart;
   Bytes bytes;
   while (bytes.size() < total) {
@@ -154,22 +151,19 @@ void locate_difference(Conversation& talk, uint64_t step, ValueId value, const D
   if (!wrong) return;
   where.tile = wrong->index;
 
-  const auto [begin, end] = leaf_layout(truth.dtype(), truth.shape()).elements(wrong->index);
-  const size_t size = size_of(truth.dtype());
-  if (static_cast<size_t>(end - begin) * size > kMaxTensorPart) return;
-  const auto part = fetch_part(talk, step, value, claimed, static_cast<uint64_t>(begin) * size,
-                               static_cast<uint32_t>(static_cast<size_t>(end - begin) * size));
+  const LeafLayout layout = leaf_layout(truth.dtype(), truth.shape());
+  const ByteRange range = layout.bytes(wrong->index);
+  if (range.size() > kMaxTensorPart) return;
+  const auto part =
+      fetch_part(talk, step, value, claimed, range.begin, static_cast<uint32_t>(range.size()));
   if (!part || merkle_leaf(part->bytes) != wrong->claimed) return;
-  const Bytes mine = little_endian_bytes(truth, begin, end);
-  for (int64_t i = 0; i < end - begin; ++i) {
-    const ByteView a = ByteView(part->bytes).subspan(static_cast<size_t>(i) * size, size);
-    const ByteView b = ByteView(mine).subspan(static_cast<size_t>(i) * size, size);
-    if (std::ranges::equal(a, b)) continue;
-    where.element = begin + i;
-    where.claimed_bits = element_hex(a);
-    where.true_bits = element_hex(b);
-    return;
-  }
+  const auto theirs = layout.element_bits(wrong->index, part->bytes),
+             mine = layout.element_bits(wrong->index, little_endian_bytes(truth, range));
+  const auto [t, m] = std::ranges::mismatch(theirs, mine);
+  if (t == theirs.end()) return;  // the bits after a row's last element differ
+  where.element = layout.elements(wrong->index).first + (t - theirs.begin());
+  where.claimed_bits = element_hex(truth.dtype(), *t);
+  where.true_bits = element_hex(truth.dtype(), *m);
 }
 
 }  // namespace verbatim

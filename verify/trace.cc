@@ -12,14 +12,14 @@
 
 #include <verbatim/core/tensor_codec.h>
 #include <verbatim/core/tensor_root.h>
-#include <verbatim/repops/semantics.h>
+#include <verbatim/repops/ops/number.h>
 
 namespace verbatim {
 namespace {
 
 constexpr std::string_view kMagic = "VBTRACE1";
 constexpr size_t kMaxGraphBytes = size_t{256} << 20;
-constexpr int64_t kChunkElements = int64_t{1} << 18;
+constexpr uint64_t kChunkBytes = uint64_t{1} << 20;
 
 struct FileCloser {
   void operator()(std::FILE* f) const { std::fclose(f); }
@@ -71,55 +71,28 @@ Result<TraceRecord> decode_record(Reader& r) {
 
 // Position on a line on which neighbouring floats of the type are neighbours; both zeros are 0.
 int64_t ordered(DType dtype, uint64_t bits) {
-  const int width = 8 * static_cast<int>(size_of(dtype));
-  const uint64_t sign = uint64_t{1} << (width - 1);
+  if (dtype == DType::f8e8m0) return static_cast<int64_t>(bits);  // it has no sign
+  const uint64_t sign = uint64_t{1} << (bit_width(dtype) - 1);
   const auto magnitude = static_cast<int64_t>(bits & (sign - 1));
   return bits & sign ? -magnitude : magnitude;
 }
 
-bool is_nan_bits(DType dtype, uint64_t bits) {
-  switch (dtype) {
-    case DType::f64:
-      return (bits & 0x7FFFFFFFFFFFFFFF) > 0x7FF0000000000000;
-    case DType::f32:
-      return (bits & 0x7FFFFFFF) > 0x7F800000;
-    case DType::f16:
-      return (bits & 0x7FFF) > 0x7C00;
-    case DType::f8e4m3:
-      return (bits & 0x7F) == 0x7F;
-    case DType::f8e5m2:
-      return (bits & 0x7F) > 0x7C;
-    default:
-      return (bits & 0x7FFF) > 0x7F80;
-  }
+double value_of(DType dtype, uint64_t bits) {
+  return visit_dtype<double>(dtype, 0, [bits](auto type) {
+    using T = decltype(type);
+    if constexpr (std::is_same_v<T, bool>) {
+      return static_cast<double>(bits);
+    } else {
+      using Code = std::conditional_t<
+          sizeof(T) == 1, uint8_t,
+          std::conditional_t<sizeof(T) == 2, uint16_t,
+                             std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>>>;
+      return static_cast<double>(load(std::bit_cast<T>(static_cast<Code>(bits))));
+    }
+  });
 }
 
-double value_of(DType dtype, uint64_t bits) {
-  switch (dtype) {
-    case DType::f64:
-      return std::bit_cast<double>(bits);
-    case DType::f32:
-      return std::bit_cast<float>(static_cast<uint32_t>(bits));
-    case DType::bf16:
-      return std::bit_cast<float>(static_cast<uint32_t>(bits << 16));
-    case DType::f16:
-      return float_from_half(static_cast<uint16_t>(bits));
-    case DType::f8e4m3:
-      return float_from_e4m3(static_cast<uint8_t>(bits));
-    case DType::f8e5m2:
-      return float_from_e5m2(static_cast<uint8_t>(bits));
-    case DType::i8:
-      return static_cast<int8_t>(bits);
-    case DType::i16:
-      return static_cast<int16_t>(bits);
-    case DType::i32:
-      return static_cast<int32_t>(bits);
-    case DType::i64:
-      return static_cast<double>(static_cast<int64_t>(bits));
-    default:
-      return static_cast<double>(bits);
-  }
-}
+bool is_nan_bits(DType dtype, uint64_t bits) { return is_nan(value_of(dtype, bits)); }
 
 bool is_infinite(DType dtype, uint64_t bits) {
   return value_of(dtype, bits) - value_of(dtype, bits) != 0;
@@ -142,35 +115,22 @@ uint64_t ulp_distance(DType dtype, uint64_t a, uint64_t b) {
                : static_cast<uint64_t>(y) - static_cast<uint64_t>(x);
 }
 
-std::string hex_bits(DType dtype, uint64_t bits) {
-  std::byte big_endian[8];
-  for (int i = 0; i < 8; ++i) big_endian[i] = static_cast<std::byte>(bits >> (56 - 8 * i));
-  return to_hex(ByteView(big_endian).last(size_of(dtype)));
-}
-
-uint64_t element_bits(const Bytes& bytes, size_t size, int64_t i) {
-  uint64_t bits = 0;
-  for (size_t j = 0; j < size; ++j)
-    bits |= static_cast<uint64_t>(bytes[static_cast<size_t>(i) * size + j]) << (8 * j);
-  return bits;
-}
-
 // Fills the place of the first element that differs; false where there is none.
 bool diff_elements(const Tensor& a, const Tensor& b, double tolerance, TraceDiff& diff) {
   const DType dtype = a.dtype();
-  const size_t size = size_of(dtype);
-  for (int64_t begin = 0; begin < a.elements(); begin += kChunkElements) {
-    const int64_t end = std::min(begin + kChunkElements, a.elements());
-    const Bytes x = little_endian_bytes(a, begin, end), y = little_endian_bytes(b, begin, end);
+  const LeafLayout layout = leaf_layout(dtype, a.shape());
+  for (int64_t leaf = 0; leaf < layout.leaf_count(); ++leaf) {
+    const ByteRange range = layout.bytes(leaf);
+    const Bytes x = little_endian_bytes(a, range), y = little_endian_bytes(b, range);
     if (x == y) continue;
-    for (int64_t i = 0; i < end - begin; ++i) {
-      const uint64_t p = element_bits(x, size, i), q = element_bits(y, size, i);
-      if (within(dtype, p, q, tolerance)) continue;
-      diff.element = begin + i;
-      diff.tile = leaf_layout(dtype, a.shape()).leaf_of(diff.element);
-      diff.a_bits = hex_bits(dtype, p);
-      diff.b_bits = hex_bits(dtype, q);
-      diff.ulp = ulp_distance(dtype, p, q);
+    const auto p = layout.element_bits(leaf, x), q = layout.element_bits(leaf, y);
+    for (size_t i = 0; i < p.size(); ++i) {
+      if (within(dtype, p[i], q[i], tolerance)) continue;
+      diff.element = layout.elements(leaf).first + static_cast<int64_t>(i);
+      diff.tile = leaf;
+      diff.a_bits = element_hex(dtype, p[i]);
+      diff.b_bits = element_hex(dtype, q[i]);
+      diff.ulp = ulp_distance(dtype, p[i], q[i]);
       return true;
     }
   }
@@ -243,13 +203,14 @@ Status TraceWriter::on_node(uint64_t step, int32_t node, std::span<const Tensor>
         step,           static_cast<uint32_t>(node), static_cast<uint32_t>(i), t.dtype(), t.shape(),
         tensor_root(t), files_->data_offset};
     VB_TRY(write_all(files_->index.get(), encode_record(record), files_->index_path));
-    for (int64_t begin = 0; begin < t.elements(); begin += kChunkElements)
-      VB_TRY(
-          write_all(files_->data.get(),
-                    little_endian_bytes(t, begin, std::min(begin + kChunkElements, t.elements())),
-                    files_->data_path));
-    files_->data_offset += t.byte_size();
-    stats_.bytes += t.byte_size() + TraceReader::kRecordBytes;
+    VB_ASSIGN(const int64_t canonical, canonical_size(t.dtype(), t.shape()));
+    const auto bytes = static_cast<uint64_t>(canonical);
+    for (uint64_t begin = 0; begin < bytes; begin += kChunkBytes)
+      VB_TRY(write_all(files_->data.get(),
+                       little_endian_bytes(t, {begin, std::min(begin + kChunkBytes, bytes)}),
+                       files_->data_path));
+    files_->data_offset += bytes;
+    stats_.bytes += bytes + TraceReader::kRecordBytes;
     ++stats_.values;
   }
   stats_.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -302,15 +263,16 @@ Result<TraceRecord> TraceReader::record(size_t i) const {
   if (record->node >= graph_.nodes.size() ||
       record->output >= graph_.nodes[record->node].outputs.size())
     return bad_input_at(source_, offset, "record of a node or output that the graph lacks");
-  const uint64_t bytes = static_cast<uint64_t>(record->shape.elements()) * size_of(record->dtype);
-  if (bytes / size_of(record->dtype) != static_cast<uint64_t>(record->shape.elements()) ||
-      record->offset > data_.size() || bytes > data_.size() - record->offset)
+  const Result<int64_t> bytes = canonical_size(record->dtype, record->shape);
+  if (!bytes.ok() || record->offset > data_.size() ||
+      static_cast<uint64_t>(*bytes) > data_.size() - record->offset)
     return bad_input_at(source_, offset, "record points beyond the data");
   return record;
 }
 
 Result<Tensor> TraceReader::tensor(const TraceRecord& record) const {
-  const size_t bytes = static_cast<size_t>(record.shape.elements()) * size_of(record.dtype);
+  VB_ASSIGN(const int64_t canonical, canonical_size(record.dtype, record.shape));
+  const auto bytes = static_cast<size_t>(canonical);
   if (record.offset > data_.size() || bytes > data_.size() - record.offset)
     return bad_input(source_ + ": record points beyond the data");
   VB_ASSIGN(Tensor t, tensor_from_little_endian(record.dtype, record.shape,

@@ -41,6 +41,24 @@ Result<Tensor> from_field(const Shape& shape, const Field& field) {
   return t;
 }
 
+// ONNX packs sub-byte elements without regard to rows: as those of one row.
+Result<Tensor> from_one_row(DType dtype, const Shape& shape, ByteView bytes) {
+  VB_ASSIGN(const Tensor row, tensor_from_little_endian(dtype, Shape{shape.elements()}, bytes));
+  return row.reshaped(shape);
+}
+
+// A byte of packed elements in each value.
+Result<Tensor> from_packed_field(const TensorProto& p, DType dtype, const Shape& shape) {
+  Bytes bytes;
+  for (const int32_t value : p.int32_data()) {
+    if (value < 0 || value > 255)
+      return bad_input("value " + std::to_string(value) + " is no byte of packed " +
+                       std::string(name_of(dtype)));
+    bytes.push_back(static_cast<std::byte>(value));
+  }
+  return from_one_row(dtype, shape, bytes);
+}
+
 Result<Tensor> from_typed_field(const TensorProto& p, DType dtype, const Shape& shape) {
   switch (dtype) {
     case DType::f32:
@@ -73,6 +91,18 @@ Result<Tensor> from_typed_field(const TensorProto& p, DType dtype, const Shape& 
       return from_field<Float8E4M3>(shape, p.int32_data());
     case DType::f8e5m2:
       return from_field<Float8E5M2>(shape, p.int32_data());
+    case DType::f8e4m3fnuz:
+      return from_field<Float8E4M3FNUZ>(shape, p.int32_data());
+    case DType::f8e5m2fnuz:
+      return from_field<Float8E5M2FNUZ>(shape, p.int32_data());
+    case DType::f8e8m0:
+      return from_field<Float8E8M0>(shape, p.int32_data());
+    case DType::f4e2m1:
+    case DType::u4:
+    case DType::i4:
+    case DType::u2:
+    case DType::i2:
+      return from_packed_field(p, dtype, shape);
     case DType::undefined:
       break;
   }
@@ -122,8 +152,7 @@ Result<Tensor> from_external(const TensorProto& p, DType dtype, const Shape& sha
   }
   VB_ASSIGN(const std::string path, external_path(folder, location));
   VB_ASSIGN(const auto file, MappedFile::open(path));
-  VB_ASSIGN(const int64_t need,
-            checked_multiply(shape.elements(), static_cast<int64_t>(size_of(dtype))));
+  VB_ASSIGN(const int64_t need, canonical_size(dtype, Shape{shape.elements()}));
   const ByteView all = file->bytes();
   if (length != std::numeric_limits<uint64_t>::max() && length != static_cast<uint64_t>(need))
     return bad_input("external length " + std::to_string(length) + " where the shape needs " +
@@ -135,9 +164,10 @@ Result<Tensor> from_external(const TensorProto& p, DType dtype, const Shape& sha
   const ByteView bytes = all.subspan(offset, static_cast<size_t>(need));
   // Weights are used where they are mapped, if this machine reads them as they lie.
   const bool aligned = reinterpret_cast<uintptr_t>(bytes.data()) % size_of(dtype) == 0;
-  if (std::endian::native == std::endian::little && aligned && dtype != DType::boolean)
+  if (std::endian::native == std::endian::little && aligned && dtype != DType::boolean &&
+      !is_sub_byte(dtype))
     return Tensor::borrow(dtype, shape, bytes, file);
-  return tensor_from_little_endian(dtype, shape, bytes);
+  return from_one_row(dtype, shape, bytes);
 }
 
 }  // namespace
@@ -164,7 +194,7 @@ Result<Tensor> convert_tensor(const TensorProto& p, const std::string* folder) {
     if (folder == nullptr) return bad_input("external data is not allowed here");
     return from_external(p, dtype, shape, *folder);
   }
-  if (p.has_raw_data()) return tensor_from_little_endian(dtype, shape, as_bytes(p.raw_data()));
+  if (p.has_raw_data()) return from_one_row(dtype, shape, as_bytes(p.raw_data()));
   return from_typed_field(p, dtype, shape);
 }
 

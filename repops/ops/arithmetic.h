@@ -13,18 +13,19 @@
 
 namespace verbatim {
 
-// Calls f with a value of the tensor's C++ type if one computes in it (not bool, not fp8); an error otherwise.
+// Calls f with a value of the tensor's C++ type if one computes in it (not bool, no
+// storage-only type); an error otherwise.
 template <class R, class F>
 Result<R> visit_number(const Tensor& t, F&& f) {
-  if (t.dtype() == DType::boolean || is_float8(t.dtype()) || !t.defined())
+  if (t.dtype() == DType::boolean || is_storage_only(t.dtype()) || !t.defined())
     return unsupported("element type " + std::string(name_of(t.dtype())));
-  return visit_dtype<Result<R>>(t.dtype(), internal_error("undefined tensor"),
-                                [&](auto type) -> Result<R> {
-                                  if constexpr (std::is_same_v<decltype(type), bool> || kIsFloat8<decltype(type)>)
-                                    return internal_error("no number");
-                                  else
-                                    return f(type);
-                                });
+  return visit_dtype<Result<R>>(
+      t.dtype(), internal_error("undefined tensor"), [&](auto type) -> Result<R> {
+        if constexpr (std::is_same_v<decltype(type), bool> || kStorageOnly<decltype(type)>)
+          return internal_error("no number");
+        else
+          return f(type);
+      });
 }
 
 // The same for integers.

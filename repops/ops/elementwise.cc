@@ -395,16 +395,6 @@ Result<Tensors> clip(const Node&, std::span<const Tensor> inputs) {
 // --- conversion
 // -------------------------------------------------------------------------------------------------------------
 
-// x rounded to binary32 to odd: a further rounding to a 16-bit type then gives what one rounding
-// would.
-float round_to_odd(double x) {
-  const auto nearest = static_cast<float>(x);
-  if (is_nan(x) || static_cast<double>(nearest) == x) return nearest;
-  uint32_t bits = bits_of(nearest);
-  if (absolute_of(static_cast<double>(nearest)) > absolute_of(x)) --bits;  // towards zero
-  return float_of(bits | 1);
-}
-
 // An integer as a binary64 that rounds to binary32 and below as the integer itself would: bits
 // below 2^-40 of its magnitude are gathered in the last one kept.
 template <class I>
@@ -418,41 +408,55 @@ double sticky_double(I value) {
   return negative ? -d : d;
 }
 
-template <class To, class From>
-To convert(From raw, bool saturate_float8) {
-  using C = std::conditional_t<std::is_same_v<From, bool>, uint8_t, Compute<From>>;
-  const C x = load(raw);
+template <class To, class C>
+To convert_value(C x, StoreMode mode) {
+  constexpr bool kFromFloat = std::is_floating_point_v<C>;
   if constexpr (std::is_same_v<To, bool>)
     return x != 0;
-  else if constexpr (kIsFloat8<To>) {
-    float y;
-    if constexpr (std::is_same_v<C, float>)
-      y = x;
-    else if constexpr (std::is_same_v<C, double>)
-      y = round_to_odd(x);
+  else if constexpr (kStorageOnly<To> && !kSmallInteger<To>) {
+    if constexpr (kFromFloat)
+      return to_small_float<To>(x, mode);
     else
-      y = round_to_odd(sticky_double(x));
-    if constexpr (std::is_same_v<To, Float8E4M3>)
-      return {e4m3_from_float(y, saturate_float8)};
-    else
-      return {e5m2_from_float(y, saturate_float8)};
+      return to_small_float<To>(sticky_double(x), mode);
   } else if constexpr (std::is_same_v<To, Half> || std::is_same_v<To, BFloat16>) {
     if constexpr (std::is_same_v<C, float>)
       return store<To>(x);
-    else if constexpr (std::is_same_v<C, double>)
+    else if constexpr (kFromFloat)
       return store<To>(round_to_odd(x));
     else
       return store<To>(round_to_odd(sticky_double(x)));
   } else if constexpr (std::is_floating_point_v<To>)
     return store<To>(static_cast<To>(x));
-  else if constexpr (std::is_floating_point_v<C>)
+  else if constexpr (kSmallInteger<To> && kFromFloat)
+    return store<To>(static_cast<Compute<To>>(saturate<int64_t>(static_cast<double>(x))));
+  else if constexpr (kFromFloat)
     return saturate<To>(static_cast<double>(x));
   else
-    return static_cast<To>(x);
+    return store<To>(static_cast<Compute<To>>(x));
+}
+
+template <class To, class From>
+To convert(From raw, StoreMode mode) {
+  using C = std::conditional_t<std::is_same_v<From, bool>, uint8_t, Compute<From>>;
+  return convert_value<To, C>(load(raw), mode);
+}
+
+Result<StoreMode> store_mode(const Node& node) {
+  StoreMode mode;
+  VB_ASSIGN(const int64_t saturate, node.attributes.get<int64_t>("saturate", 1));
+  VB_ASSIGN(const std::string rounding, node.attributes.get<std::string>("round_mode", "up"));
+  mode.saturate = saturate != 0;
+  if (rounding == "down")
+    mode.rounding = ScaleRounding::down;
+  else if (rounding == "nearest")
+    mode.rounding = ScaleRounding::nearest;
+  else if (rounding != "up")
+    return bad_input("round_mode '" + printable(rounding) + "'");
+  return mode;
 }
 
 Result<Tensors> cast_to(const Node& node, const Tensor& x, DType to) {
-  VB_ASSIGN(const int64_t saturate, node.attributes.get<int64_t>("saturate", 1));
+  VB_ASSIGN(const StoreMode mode, store_mode(node));
   if (!x.defined()) return bad_input("an operand is missing");
   VB_ASSIGN(Tensor out, Tensor::allocate(to, x.shape()));
   visit_dtype<bool>(x.dtype(), false, [&](auto from_type) {
@@ -461,15 +465,17 @@ Result<Tensors> cast_to(const Node& node, const Tensor& x, DType to) {
       using To = decltype(to_type);
       const From* px = x.data<From>().data();
       To* y = out.mutable_data<To>().data();
-      for (int64_t i = 0; i < x.elements(); ++i) y[i] = convert<To>(px[i], saturate != 0);
+      for (int64_t i = 0; i < x.elements(); ++i) y[i] = convert<To>(px[i], mode);
       return true;
     });
   });
   return Tensors{out};
 }
 
-// Cast: floating to integer truncates, saturates, and takes NaN to 0; integers wrap; to bool is x
-// != 0; to floating rounds once. What is too great for fp8 becomes its greatest number, or with saturate = 0 its infinity or NaN.
+// Cast: floating to integer truncates, saturates, and takes NaN to 0 (to int4, uint4, int2 and
+// uint2 by way of int64, which wraps); integers wrap; to bool is x != 0; to floating rounds once.
+// What is too great for fp8 becomes its greatest number, or with saturate = 0 its infinity or NaN.
+// round_mode says how e8m0 rounds.
 Result<Tensors> cast(const Node& node, std::span<const Tensor> inputs) {
   VB_ASSIGN(const int64_t to, node.attributes.require<int64_t>("to"));
   const DType dtype = dtype_from_onnx(to);

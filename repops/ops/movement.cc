@@ -97,7 +97,7 @@ Result<Tensors> identity(const Node&, std::span<const Tensor> inputs) { return T
 Result<Tensors> bit_cast(const Node& node, std::span<const Tensor> inputs) {
   VB_ASSIGN(const int64_t to, node.attributes.require<int64_t>("to"));
   const DType dtype = dtype_from_onnx(to);
-  if (dtype == DType::undefined || size_of(dtype) != size_of(inputs[0].dtype()))
+  if (dtype == DType::undefined || bit_width(dtype) != bit_width(inputs[0].dtype()))
     return unsupported("BitCast of " + inputs[0].describe() + " to element type " +
                        std::to_string(to));
   VB_ASSIGN(Tensor out, Tensor::allocate(dtype, inputs[0].shape()));

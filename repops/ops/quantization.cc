@@ -1,5 +1,6 @@
-// Quantised tensors. A code is rne(x / scale) + zero point, saturated; a NaN quotient counts as 0.
-// Products of codes are exact in int32, which wraps.
+// Quantised tensors. An integer code is rne(x / scale) + zero point, saturated; a NaN quotient
+// counts as 0. A floating code is x / scale, converted; its zero point is 0. Products of codes are
+// exact in int32, which wraps.
 #include <vector>
 
 #include <verbatim/repops/ops/arithmetic.h>
@@ -46,17 +47,34 @@ Result<ScaleMap> scale_map(const Node& node, const Tensor& x, const Tensor& scal
   return map;
 }
 
+template <class Q>
+inline constexpr int64_t kLeastCode = std::numeric_limits<Compute<Q>>::min();
+template <class Q>
+inline constexpr int64_t kGreatestCode = std::numeric_limits<Compute<Q>>::max();
+template <>
+inline constexpr int64_t kGreatestCode<UInt4> = 15;
+template <>
+inline constexpr int64_t kLeastCode<Int4> = -8;
+template <>
+inline constexpr int64_t kGreatestCode<Int4> = 7;
+template <>
+inline constexpr int64_t kGreatestCode<UInt2> = 3;
+template <>
+inline constexpr int64_t kLeastCode<Int2> = -2;
+template <>
+inline constexpr int64_t kGreatestCode<Int2> = 1;
+
 template <class Q, class C>
 Q quantize(C x, C scale, int64_t zero) {
   const int64_t code =
       std::clamp<int64_t>(saturate<int64_t>(static_cast<double>(round_even_of(x / scale))),
                           -kMaxSize, kMaxSize) +
       zero;
-  return static_cast<Q>(
-      std::clamp<int64_t>(code, std::numeric_limits<Q>::min(), std::numeric_limits<Q>::max()));
+  return store<Q>(
+      static_cast<Compute<Q>>(std::clamp<int64_t>(code, kLeastCode<Q>, kGreatestCode<Q>)));
 }
 
-// Calls f with the C++ type of an 8- or 16-bit code.
+// Calls f with the C++ type of an integer code of up to 16 bits.
 template <class R, class F>
 Result<R> visit_code(DType dtype, F&& f) {
   switch (dtype) {
@@ -68,86 +86,156 @@ Result<R> visit_code(DType dtype, F&& f) {
       return f(uint16_t{});
     case DType::i16:
       return f(int16_t{});
+    case DType::u4:
+      return f(UInt4{});
+    case DType::i4:
+      return f(Int4{});
+    case DType::u2:
+      return f(UInt2{});
+    case DType::i2:
+      return f(Int2{});
     default:
       return unsupported("codes of type " + std::string(name_of(dtype)));
   }
 }
 
+// The same for a floating code.
+template <class R, class F>
+Result<R> visit_float_code(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::f8e4m3:
+      return f(Float8E4M3{});
+    case DType::f8e5m2:
+      return f(Float8E5M2{});
+    case DType::f8e4m3fnuz:
+      return f(Float8E4M3FNUZ{});
+    case DType::f8e5m2fnuz:
+      return f(Float8E5M2FNUZ{});
+    case DType::f4e2m1:
+      return f(Float4E2M1{});
+    default:
+      return unsupported("codes of type " + std::string(name_of(dtype)));
+  }
+}
+
+// Calls f with the C++ type of a scale: a floating type, or e8m0.
+template <class R, class F>
+Result<R> visit_scale(const Tensor& scale, F&& f) {
+  return scale.dtype() == DType::f8e8m0 ? f(Float8E8M0{}) : visit_float<R>(scale, f);
+}
+
+// A floating code has no zero point but 0.
+template <class Q>
+Status check_zero(const Tensor& zero) {
+  if (zero.defined() && std::ranges::any_of(zero.data<Q>(), [](Q z) { return load(z) != 0; }))
+    return bad_input("a zero point other than 0 for floating codes");
+  return {};
+}
+
 template <class Q, class X, class S>
 Result<Tensors> quantize_as(const Tensor& x, const Tensor& scale, const Tensor& zero,
-                            const ScaleMap& map) {
+                            const ScaleMap& map, bool saturate) {
   if constexpr (!std::is_same_v<Compute<X>, Compute<S>>) {
     return bad_input("scale " + scale.describe() + " for " + x.describe());
   } else {
     VB_ASSIGN(Tensor y, Tensor::allocate(dtype_of<Q>(), x.shape()));
+    Q* codes = y.mutable_data<Q>().data();
     for (int64_t i = 0; i < x.elements(); ++i) {
-      const int64_t s = map(i), z = zero.defined() ? int64_t{zero.data<Q>()[s]} : 0;
-      y.mutable_data<Q>()[i] = quantize<Q>(load(x.data<X>()[i]), load(scale.data<S>()[s]), z);
+      const int64_t s = map(i);
+      const Compute<X> v = load(x.data<X>()[i]), by = load(scale.data<S>()[s]);
+      if constexpr (is_float(dtype_of<Q>()))
+        codes[i] = to_small_float<Q>(v / by, {saturate});
+      else
+        codes[i] = quantize<Q>(v, by, zero.defined() ? int64_t{load(zero.data<Q>()[s])} : 0);
     }
     return Tensors{y};
   }
 }
 
-// QuantizeLinear(x, scale, zero_point?; axis, block_size, output_dtype).
+// A zero point, where there is one, for each scale. ONNX's own cases give one in a vector, too.
+bool pairs(const Tensor& zero, const Tensor& scale) {
+  return !zero.defined() || zero.shape() == scale.shape() ||
+         (zero.elements() == 1 && scale.elements() == 1);
+}
+
+// QuantizeLinear(x, scale, zero_point?; axis, block_size, output_dtype, saturate).
 Result<Tensors> quantize_linear(const Node& node, std::span<const Tensor> inputs) {
   const Tensor &x = inputs[0], &scale = inputs[1], zero = inputs.size() > 2 ? inputs[2] : Tensor();
   VB_ASSIGN(const int64_t wanted, node.attributes.get<int64_t>("output_dtype", 0));
+  VB_ASSIGN(const int64_t saturate, node.attributes.get<int64_t>("saturate", 1));
   const DType dtype = zero.defined() ? zero.dtype()
                       : wanted != 0  ? dtype_from_onnx(wanted)
                                      : DType::u8;
-  if (zero.defined() && !(zero.shape() == scale.shape()))
+  if (!pairs(zero, scale))
     return bad_input("zero point " + zero.describe() + " for scale " + scale.describe());
   VB_ASSIGN(const ScaleMap map, scale_map(node, x, scale));
-  return visit_code<Tensors>(dtype, [&](auto code) {
+  const auto quantized = [&](auto code) {
     using Q = decltype(code);
     return visit_float<Tensors>(x, [&](auto x_type) {
       using X = decltype(x_type);
-      return visit_float<Tensors>(
-          scale, [&](auto s) { return quantize_as<Q, X, decltype(s)>(x, scale, zero, map); });
+      return visit_scale<Tensors>(scale, [&](auto s) {
+        return quantize_as<Q, X, decltype(s)>(x, scale, zero, map, saturate != 0);
+      });
     });
+  };
+  if (!is_float(dtype)) return visit_code<Tensors>(dtype, quantized);
+  return visit_float_code<Tensors>(dtype, [&](auto code) -> Result<Tensors> {
+    VB_TRY(check_zero<decltype(code)>(zero));
+    return quantized(code);
   });
 }
 
-// Calls f with a value of x's type if that is an integer or fp8.
-template <class R, class F>
-Result<R> visit_integer_or_float8(const Tensor& x, F&& f) {
-  if (x.dtype() == DType::f8e4m3) return f(Float8E4M3{});
-  if (x.dtype() == DType::f8e5m2) return f(Float8E5M2{});
-  return visit_integer<R>(x, f);
+// (x - zero point) * scale. The difference of integers is exact, then rounded; that of floats is
+// binary32's.
+template <class Q, class S, class Y>
+Result<Tensors> dequantize_as(const Tensor& x, const Tensor& scale, const Tensor& zero,
+                              const ScaleMap& map) {
+  using C = Compute<Y>;
+  if constexpr (!std::is_same_v<C, Compute<S>>) {
+    return unsupported("scale " + scale.describe() + " for " + std::string(name_of(dtype_of<Y>())));
+  } else {
+    VB_ASSIGN(Tensor y, Tensor::allocate(dtype_of<Y>(), x.shape()));
+    Y* out = y.mutable_data<Y>().data();
+    for (int64_t i = 0; i < x.elements(); ++i) {
+      const int64_t s = map(i);
+      const auto code = load(x.data<Q>()[i]);
+      C distance;
+      if constexpr (is_float(dtype_of<Q>())) {
+        distance = static_cast<C>(code - (zero.defined() ? load(zero.data<Q>()[s]) : 0));
+      } else {
+        const int64_t z = zero.defined() ? static_cast<int64_t>(load(zero.data<Q>()[s])) : 0;
+        distance = static_cast<C>(subtract_of(static_cast<int64_t>(code), z));
+      }
+      out[i] = store<Y>(distance * load(scale.data<S>()[s]));
+    }
+    return Tensors{y};
+  }
 }
 
-// x - zero point as a value of the computing type C: of integers exact, then rounded; of fp8 the
-// difference, rounded in binary32.
-template <class C, class Q>
-C distance_of(Q x, Q zero) {
-  if constexpr (kIsFloat8<Q>)
-    return load(x) - load(zero);
-  else
-    return static_cast<C>(subtract_of(static_cast<int64_t>(x), static_cast<int64_t>(zero)));
+// Calls f with the C++ type of a code that DequantizeLinear takes: floating, or any integer.
+template <class F>
+Result<Tensors> visit_any_code(const Tensor& x, F&& f) {
+  if (is_float(x.dtype())) return visit_float_code<Tensors>(x.dtype(), f);
+  if (is_sub_byte(x.dtype())) return visit_code<Tensors>(x.dtype(), f);
+  return visit_integer<Tensors>(x, f);
 }
 
 // DequantizeLinear(x, scale, zero_point?; axis, block_size, output_dtype): float(x - zero_point) *
-// scale, in scale's type.
+// scale, computed in the scale's computing type and rounded to the output's: the scale's by
+// default.
 Result<Tensors> dequantize_linear(const Node& node, std::span<const Tensor> inputs) {
   const Tensor &x = inputs[0], &scale = inputs[1], zero = inputs.size() > 2 ? inputs[2] : Tensor();
   VB_ASSIGN(const int64_t wanted, node.attributes.get<int64_t>("output_dtype", 0));
-  if (wanted != 0 && dtype_from_onnx(wanted) != scale.dtype())
-    return unsupported("another output type than the scale's");
-  if (zero.defined() && (!(zero.shape() == scale.shape()) || zero.dtype() != x.dtype()))
+  const DType to = wanted != 0 ? dtype_from_onnx(wanted) : scale.dtype();
+  if (!pairs(zero, scale) || (zero.defined() && zero.dtype() != x.dtype()))
     return bad_input("zero point " + zero.describe() + " for " + x.describe());
   VB_ASSIGN(const ScaleMap map, scale_map(node, x, scale));
-  return visit_integer_or_float8<Tensors>(x, [&](auto code) {
-    return visit_float<Tensors>(scale, [&](auto scale_type) -> Result<Tensors> {
-      using Q = decltype(code);
-      using S = decltype(scale_type);
-      VB_ASSIGN(Tensor y, Tensor::allocate(scale.dtype(), x.shape()));
-      for (int64_t i = 0; i < x.elements(); ++i) {
-        const int64_t s = map(i);
-        const Q z = zero.defined() ? zero.data<Q>()[s] : Q{};
-        y.mutable_data<S>()[i] =
-            store<S>(distance_of<Compute<S>>(x.data<Q>()[i], z) * load(scale.data<S>()[s]));
-      }
-      return Tensors{y};
+  return visit_any_code(x, [&](auto code) {
+    using Q = decltype(code);
+    return visit_scale<Tensors>(scale, [&](auto scale_type) {
+      return visit_float<Tensors>(to, [&](auto out_type) {
+        return dequantize_as<Q, decltype(scale_type), decltype(out_type)>(x, scale, zero, map);
+      });
     });
   });
 }
@@ -193,7 +281,7 @@ Result<Tensor> centred(const Tensor& codes, const Tensor& zero) {
     using Q = decltype(type);
     int32_t* y = out.mutable_data<int32_t>().data();
     for_each_element<1>(codes.shape(), {strides}, [&](int64_t i, const std::array<int64_t, 1>& at) {
-      y[i] = codes.data<Q>()[i] - (zero.defined() ? zero.data<Q>()[at[0]] : Q{0});
+      y[i] = load(codes.data<Q>()[i]) - (zero.defined() ? load(zero.data<Q>()[at[0]]) : 0);
     });
     return out;
   });
@@ -265,7 +353,7 @@ Result<Tensors> requantize(const Tensor& sums, const Tensor& a_scale, const Tens
   VB_ASSIGN(Tensor y, Tensor::allocate(y_zero.dtype(), sums.shape()));
   return visit_code<Tensors>(y_zero.dtype(), [&](auto type) -> Result<Tensors> {
     using Q = decltype(type);
-    const int64_t zero = y_zero.data<Q>()[0];
+    const int64_t zero = load(y_zero.data<Q>()[0]);
     for (int64_t i = 0; i < sums.elements(); ++i) {
       const float sa = a[count(a) == 1 ? 0 : i / columns % rows],
                   sb = b[count(b) == 1 ? 0 : i / inner % columns];

@@ -7,7 +7,9 @@
 #include <cstdlib>
 #include <string>
 
+#include <verbatim/cli/prove.h>
 #include <verbatim/core/file.h>
+#include <verbatim/repops/semantics.h>
 
 #include "../verify/support.h"
 #include "support/paths.h"
@@ -102,6 +104,47 @@ TEST(CommandsWithModels, AReceiptOfAnotherKindOfModelGetsNoVerdict) {
   EXPECT_EQ(verified.code, 2);
   EXPECT_NE(verified.text.find("NO_VERDICT"), std::string::npos) << verified.text;
   ::unlink(receipt.c_str());
+}
+
+// The digest of a part is that of its results in order, on any number of threads.
+TEST(Prove, APartOfAFunctionIsProvedAndDigested) {
+  const Called one =
+                   call("verbatim prove unary --function exp --range 0x3f800000:5000000 --json --threads 1",
+                        "2>/dev/null"),
+               two = call("verbatim prove unary --function exp --range 1065353216:5000000 --json",
+                          "2>/dev/null");
+  EXPECT_EQ(one.code, 0);
+  EXPECT_EQ(one.text, two.text);
+  Bytes results(4 * 5000000);
+  for (uint32_t i = 0; i < 5000000; ++i)
+    store_le(results.data() + 4 * size_t{i}, bits_of(exp_f32(float_of(0x3F800000 + i))));
+  EXPECT_EQ(one.text, "{\"exp\":{\"inputs\":5000000,\"wrong\":0,\"digest\":\"" +
+                          sha256(results).hex() + "\"}}\n");
+}
+
+TEST(Prove, RefusesInputsAndFunctionsThatAreNot) {
+  for (const char* range : {"5", "5:", ":5", "5:0", "4294967296:1", "1:4294967296", "-1:5", "0x:1",
+                            "1:18446744073709551615", "1:2:3"})
+    EXPECT_EQ(call(std::string("verbatim prove unary --function exp --range ") + range).code, 64) << range;
+  const Called none = call("verbatim prove unary --function gelu --range 0:1");
+  EXPECT_EQ(none.code, 64);
+  EXPECT_NE(none.text.find("no function 'gelu': there are exp, exp2"), std::string::npos);
+}
+
+// What is wrong, and what the oracle cannot tell, is counted and the first named.
+TEST(Prove, CountsWhatIsWrong) {
+  const auto never = [](uint64_t) {};
+  const UnaryProof proof = prove_unary(
+      Unary::exp, {1 << 24, 3000000},
+      [](Unary f, float x) {
+        const uint32_t bits = bits_of(x);
+        if (bits % 1000000 == 7) return std::optional<float>();
+        return std::optional(bits == 19000000 ? 0.0f : evaluate(f, x));
+      },
+      never);
+  EXPECT_EQ(proof.inputs, 3000000u);
+  EXPECT_EQ(proof.wrong, 4u);
+  EXPECT_EQ(proof.first_wrong, 17000007u);
 }
 
 }  // namespace

@@ -64,15 +64,18 @@ void fill(Choices& c, Tensor& t) {
   } else if (t.dtype() == DType::i32) {
     for (int32_t& v : t.mutable_data<int32_t>()) v = static_cast<int32_t>(integer(c));
   } else {
-    const unsigned range = t.dtype() == DType::boolean ? 2 : c.one_in(2) ? 256 : 3;
+    const unsigned codes =
+        t.dtype() == DType::boolean ? 2 : 1u << std::min(bit_width(t.dtype()), 8);
+    const unsigned range = c.one_in(2) ? codes : std::min(codes, 3u);
     for (std::byte& b : t.mutable_bytes()) b = static_cast<std::byte>(c.byte() % range);
   }
 }
 
-constexpr DType kTypes[] = {DType::f32,     DType::f32,  DType::f32, DType::i64,
-                            DType::i64,     DType::i32,  DType::u8,  DType::i8,
-                            DType::f16,     DType::bf16, DType::f64, DType::u64,
-                            DType::boolean, DType::u32,  DType::i16, DType::u16};
+constexpr DType kTypes[] = {
+    DType::f32,     DType::f32,        DType::f32,   DType::i64,  DType::i64, DType::i32,
+    DType::u8,      DType::i8,         DType::f16,   DType::bf16, DType::f64, DType::u64,
+    DType::boolean, DType::u32,        DType::i16,   DType::u16,  DType::i4,  DType::u2,
+    DType::f4e2m1,  DType::f8e4m3fnuz, DType::f8e8m0};
 
 Tensor tensor(Choices& c, DType dtype, int rank) {
   std::vector<int64_t> dims;
@@ -422,6 +425,10 @@ void check_outputs(const Node& node, const Tensors& inputs, const Tensors& outpu
     if (t.dtype() == DType::boolean &&
         std::ranges::any_of(t.bytes(), [](std::byte b) { return b > std::byte{1}; }))
       fail(node, inputs, "a bool is neither 0 nor 1");
+    if (is_sub_byte(t.dtype()) && std::ranges::any_of(t.bytes(), [&](std::byte b) {
+          return std::to_integer<int>(b) >> bit_width(t.dtype()) != 0;
+        }))
+      fail(node, inputs, "an element has bits that its type lacks");
   }
 }
 

@@ -181,6 +181,33 @@ TEST(Onnx, TensorsHaveTheBytesTheirShapeWants) {
   EXPECT_EQ(half->data<Half>()[0].bits, 0x3C00);
 }
 
+// Elements of less than a byte are packed over all rows, the first in the lowest bits.
+TEST(Onnx, SubByteTensorsArePackedWithoutRegardToRows) {
+  const auto parse = [](const Message& m) {
+    return parse_onnx_tensor(as_bytes(m.bytes()), "t.pb");
+  };
+  const auto shape = [](int type) { return Message().number(1, 3).number(1, 1).number(2, type); };
+  const auto codes = [](const Result<Tensor>& t) {
+    EXPECT_TRUE(t.ok()) << t.status().message();
+    std::string text;
+    if (t.ok())
+      for (const std::byte b : t->bytes()) text += std::to_string(std::to_integer<int>(b)) + " ";
+    return text;
+  };
+  for (const int type : {21, 22, 23})
+    EXPECT_EQ(codes(parse(shape(type).text(9, "\x21\x0F"))), "1 2 15 ");
+  EXPECT_EQ(codes(parse(shape(22).number(5, 0x21).number(5, 0x0F))), "1 2 15 ");
+  for (const int type : {25, 26}) {
+    EXPECT_EQ(codes(parse(shape(type).text(9, "\x1B"))), "3 2 1 ");
+    EXPECT_EQ(codes(parse(shape(type).number(5, 0x1B))), "3 2 1 ");
+    EXPECT_FALSE(parse(shape(type).text(9, "\x5B")).ok());  // a fourth element
+  }
+  EXPECT_FALSE(parse(shape(22).text(9, "\x21\x1F")).ok());  // a fourth element
+  EXPECT_FALSE(parse(shape(22).text(9, "\x21\x03\x04")).ok());
+  EXPECT_FALSE(parse(shape(22).number(5, 0x121).number(5, 3)).ok());
+  EXPECT_FALSE(parse(shape(22).number(5, -1).number(5, 3)).ok());
+}
+
 Message external(const std::string& location, int64_t offset) {
   const auto entry = [](const std::string& k, const std::string& v) {
     return Message().text(1, k).text(2, v);
@@ -198,7 +225,7 @@ TEST(Onnx, ExternalDataStaysBelowTheFolder) {
   namespace fs = std::filesystem;
   const fs::path folder = fs::temp_directory_path() / "verbatim_onnx_test";
   fs::create_directories(folder / "inside");
-  const Bytes data = little_endian_bytes(floats({3}, {5, 6, 7}), 0, 3);
+  const Bytes data = little_endian_bytes(floats({3}, {5, 6, 7}));
   ASSERT_TRUE(write_file((folder / "inside" / "w.bin").string(), data).ok());
   ASSERT_TRUE(write_file((folder / "outside.bin").string(), data).ok());
   fs::remove(folder / "inside" / "link");

@@ -47,7 +47,7 @@ inline Message tensor_message(const Tensor& t, const std::string& name = "") {
   for (int64_t d : t.shape().dims()) m.number(1, d);
   m.number(2, static_cast<int64_t>(t.dtype()));
   if (!name.empty()) m.text(8, name);
-  return m.text(9, std::string(as_chars(little_endian_bytes(t, 0, t.elements()))));
+  return m.text(9, std::string(as_chars(little_endian_bytes(*t.reshaped(Shape{t.elements()})))));
 }
 
 inline Message attribute(const std::string& name, int64_t v) {

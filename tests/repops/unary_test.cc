@@ -172,6 +172,13 @@ class UnaryTest : public ::testing::TestWithParam<int> {
     if (wrong_ >= 10) return;
     const float ours = evaluate(function(), x);
     const float right = oracle(function(), x);
+    const std::optional<float> by_proof = proven(function(), x);
+    if (!by_proof || to_bits(*by_proof) != to_bits(right)) {
+      ++wrong_;
+      ADD_FAILURE() << "the proof of " << name_of(function()) << " of bits " << std::hex
+                    << to_bits(x) << " gives " << (by_proof ? to_bits(*by_proof) : 0)
+                    << ", right is " << to_bits(right);
+    }
     if (to_bits(ours) == to_bits(right)) return;
     ++wrong_;
     ADD_FAILURE() << name_of(function()) << " of bits " << std::hex << to_bits(x) << " gives "

@@ -119,6 +119,9 @@ TEST(Fault, FlipsOneBitOfTheValueOnEveryMachine) {
   EXPECT_EQ(t.data<float>()[1], 2.0f);  // the original is left alone
   EXPECT_FALSE(flip_bit(t, 2, 0).ok());
   EXPECT_FALSE(flip_bit(t, 0, 32).ok());
+  const Tensor codes = ok(Tensor::from<Int4>(Shape{1, 3}, std::vector<Int4>{{1}, {2}, {3}}));
+  EXPECT_EQ(ok(flip_bit(codes, 1, 3)).data<Int4>()[1].bits, 10);
+  EXPECT_FALSE(flip_bit(codes, 1, 4).ok());
   const Fault fault = ok(parse_fault("0:87:3:22"));
   EXPECT_EQ(fault.node, 87);
   EXPECT_EQ(fault.bit, 22);

@@ -46,7 +46,8 @@ Fault random_fault(Random& random, const Task& task, const Commitment& truth) {
   ok(run_program(task.program, *backend, task.inputs, options).status());
   fault.element =
       static_cast<int64_t>(random.below(static_cast<uint64_t>(sizes.output.elements())));
-  fault.bit = static_cast<int>(random.below(8 * size_of(sizes.output.dtype())));
+  fault.bit =
+      static_cast<int>(random.below(static_cast<uint64_t>(bit_width(sizes.output.dtype()))));
   return fault;
 }
 

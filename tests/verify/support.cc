@@ -33,7 +33,7 @@ struct Builder {
   }
   ValueId layer(ValueId x, ValueId other) {
     const int64_t c = size.columns;
-    switch (random.below(5)) {
+    switch (random.below(6)) {
       case 0:
         return add("Linear", kVerbatimDomain, {x, weight({c, c}), weight({c})});
       case 1:
@@ -42,6 +42,12 @@ struct Builder {
         return add("Add", "", {x, other});
       case 3:
         return add("Mul", "", {x, weight({c})});
+      case 4: {  // through a type whose elements are packed where they travel
+        constexpr DType kPacked[] = {DType::i4, DType::u2, DType::f4e2m1};
+        const auto to = [](DType d) { return Attributes{{"to", static_cast<int64_t>(d)}}; };
+        return add("Cast", "", {add("Cast", "", {x}, to(kPacked[random.below(3)]))},
+                   to(DType::f32));
+      }
       default:
         return add("Tanh", "", {x});
     }
