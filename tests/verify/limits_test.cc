@@ -39,7 +39,8 @@ Task expanding_task() {
                        ok(Tensor::from<int64_t>(Shape{1}, std::vector<int64_t>{750'000'000})));
 }
 
-// 2^36 operations, which the scalar reference takes minutes for.
+// 2^36 operations, which the scalar reference takes minutes for: half a minute, under emulation and
+// load too, tells it from none.
 Task multiplying_task() { return one_node_task("MatMul", {2048, 2048}); }
 
 std::unique_ptr<Provider> provider_with(const Task& task, const NodeLimits& limits,
@@ -54,7 +55,7 @@ void expect_refused_at_once(const Task& task, const NodeLimits& own, const std::
   const auto provider = provider_with(task, own);
   const auto start = Clock::now();
   const Status status = provider->run();
-  EXPECT_LT(Clock::now() - start, 2s);
+  EXPECT_LT(Clock::now() - start, 30s);
   EXPECT_EQ(status.code(), StatusCode::limit);
   EXPECT_NE(status.message().find(reason), std::string::npos) << status.message();
 }
@@ -166,7 +167,7 @@ TEST(Limits, LiarsCannotMakeARefereeOrAJudgeCompute) {
   EXPECT_NE(v.reason.find("this party allows 1073741824"), std::string::npos) << v.reason;
   EXPECT_EQ(v.cost.operations, 0u);
   EXPECT_EQ(encode_verdict(ok(judge(ok(Transcript::open(path)), options))), encode_verdict(v));
-  EXPECT_LT(Clock::now() - start, 5s);
+  EXPECT_LT(Clock::now() - start, 30s);
   ::unlink(path.c_str());
 }
 
