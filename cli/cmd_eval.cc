@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <functional>
 
 #include <verbatim/cli/common.h>
 #include <verbatim/core/codec.h>
@@ -43,6 +44,7 @@ Result<std::vector<Tensors>> windows(const Model& model, const std::string& text
   VB_ASSIGN(const std::vector<int64_t> all, model.prompt_tokens(text));
   const int64_t context = model.config().max_position_embeddings;
   const auto size = static_cast<size_t>(window == 0 ? context : std::min(window, context));
+  if (size < 2) return usage_error("a window of one token predicts none: give --window 2 or more");
   std::vector<Tensors> parts;
   for (size_t begin = 1; begin < all.size(); begin += size - 1) {
     std::vector<int64_t> tokens = {all[0]}, positions;
@@ -90,17 +92,18 @@ Result<Measured> measured(const Model& model, const EvalFlags& flags, const std:
   return m;
 }
 
-Result<Tensors> run_parts(const Measured& m, size_t count, Backend& backend,
-                          const std::string& what) {
+using OnOutput = std::function<void(size_t part, const Tensor& output)>;
+
+Status run_parts(const Measured& m, size_t count, Backend& backend, const std::string& what,
+                 const OnOutput& on_output) {
   VB_ASSIGN(const Executor executor, Executor::create(m.program.graph, backend));
   Progress progress(what);
-  Tensors outputs;
   for (size_t i = 0; i < count; ++i) {
     progress.update(std::to_string(i + 1) + " of " + std::to_string(count));
     VB_ASSIGN(const Tensors out, executor.run_step(0, m.parts[i]));
-    outputs.push_back(out[0]);
+    on_output(i, out[0]);
   }
-  return outputs;
+  return {};
 }
 
 // The sum of -log p(token) over the tokens that a window predicts, by the library's own functions:
@@ -118,45 +121,35 @@ double negative_log_likelihood(const Tensor& logits, const Tensor& tokens) {
   return sum;
 }
 
-double perplexity(const Measured& m, const Tensors& logits) {
-  double sum = 0;
-  int64_t count = 0;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    sum += negative_log_likelihood(logits[i], m.parts[i][0]);
-    count += m.parts[i][0].elements() - 1;
+double cosine(const Tensor& a, const Tensor& b) {
+  const auto x = a.data<float>(), y = b.data<float>();
+  double xy = 0, xx = 0, yy = 0;
+  for (size_t j = 0; j < x.size(); ++j) {
+    xy += double{x[j]} * y[j];
+    xx += double{x[j]} * x[j];
+    yy += double{y[j]} * y[j];
   }
-  return exp_f64(sum / static_cast<double>(count));
+  return xy / (std::sqrt(xx) * std::sqrt(yy));
 }
 
-struct Cosines {
-  double least = 1, mean = 0;
+// What is kept of a precision's outputs: sums, and for fp32 the embeddings that others are compared
+// with. Logits of a whole text would be too large.
+struct Figures {
+  double loss = 0, least = 1, total = 0;
+  int64_t tokens = 0;
+  Digest first;  // the root of the first output
 };
-Cosines cosines(const Tensors& a, const Tensors& b) {
-  Cosines c;
-  for (size_t i = 0; i < a.size(); ++i) {
-    const auto x = a[i].data<float>(), y = b[i].data<float>();
-    double xy = 0, xx = 0, yy = 0;
-    for (size_t j = 0; j < x.size(); ++j) {
-      xy += double{x[j]} * y[j];
-      xx += double{x[j]} * x[j];
-      yy += double{y[j]} * y[j];
-    }
-    const double cosine = xy / (std::sqrt(xx) * std::sqrt(yy));
-    c.least = std::min(c.least, cosine);
-    c.mean += cosine / static_cast<double>(a.size());
-  }
-  return c;
-}
 
 // The first part again on every other backend of this machine and on one thread: which of them gave
 // these bits. An error where one did not: that is a bug.
-Result<Json> equal_across(const Measured& m, const Tensor& first, std::string_view ran) {
+Result<Json> equal_across(const Measured& m, const Digest& first, std::string_view ran) {
   Json names = Json::array({ran});
-  const Digest digest = tensor_root(first);
   const auto same = [&](const std::string& backend_name, const std::string& title) -> Status {
     VB_ASSIGN(const auto backend, make_backend(backend_name));
-    VB_ASSIGN(const Tensors again, run_parts(m, 1, *backend, title));
-    if (tensor_root(again[0]) != digest)
+    Digest again;
+    VB_TRY(run_parts(m, 1, *backend, title,
+                     [&](size_t, const Tensor& out) { again = tensor_root(out); }));
+    if (again != first)
       return internal_error("the bits on " + title + " differ from those on " + std::string(ran));
     names.push_back(title);
     return {};
@@ -183,6 +176,7 @@ Result<int> evaluate_model(const Context& context, const EvalFlags& flags) {
   VB_ASSIGN(const auto model, Model::load(flags.model));
   VB_ASSIGN(const std::string text, read_text(flags.text_file));
   VB_ASSIGN(const auto backend, context.make_backend());
+  const bool scores = model->kind() == ModelKind::llama;
   Tensors base;
   double base_perplexity = 0;
   std::vector<std::string> names = {"fp32"};  // what the others are measured against
@@ -193,23 +187,33 @@ Result<int> evaluate_model(const Context& context, const EvalFlags& flags) {
   for (const std::string& name : names) {
     VB_ASSIGN(const Precision precision, parse_precision(name));
     VB_ASSIGN(const Measured m, measured(*model, flags, text, precision));
-    VB_ASSIGN(const Tensors outputs, run_parts(m, m.parts.size(), *backend, name));
-    VB_ASSIGN(const Json equal, equal_across(m, outputs[0], backend->name()));
+    Figures f;
+    VB_TRY(run_parts(m, m.parts.size(), *backend, name, [&](size_t i, const Tensor& out) {
+      if (i == 0) f.first = tensor_root(out);
+      if (scores) {
+        f.loss += negative_log_likelihood(out, m.parts[i][0]);
+        f.tokens += m.parts[i][0].elements() - 1;
+        return;
+      }
+      if (name == "fp32") base.push_back(out);
+      const double c = cosine(base[i], out);
+      if (!(c >= f.least)) f.least = c;  // NaN too
+      f.total += c;
+    }));
+    VB_ASSIGN(const Json equal, equal_across(m, f.first, backend->name()));
     char figures[96];
-    if (model->kind() == ModelKind::llama) {
-      const double value = perplexity(m, outputs);
+    if (scores) {
+      const double value = exp_f64(f.loss / static_cast<double>(f.tokens));
       if (name == "fp32") base_perplexity = value;
       const double change = value / base_perplexity - 1;
       json[name] = {
           {"perplexity", value}, {"relative_to_fp32", change}, {"bits_equal_across", equal}};
       std::snprintf(figures, sizeof figures, "perplexity %.5f (%+.3f %%)", value, 100 * change);
     } else {
-      if (name == "fp32") base = outputs;
-      const Cosines c = cosines(base, outputs);
-      json[name] = {
-          {"cosine_least", c.least}, {"cosine_mean", c.mean}, {"bits_equal_across", equal}};
-      std::snprintf(figures, sizeof figures, "cosine to fp32: least %.7f, mean %.7f", c.least,
-                    c.mean);
+      const double mean = f.total / static_cast<double>(m.parts.size());
+      json[name] = {{"cosine_least", f.least}, {"cosine_mean", mean}, {"bits_equal_across", equal}};
+      std::snprintf(figures, sizeof figures, "cosine to fp32: least %.7f, mean %.7f", f.least,
+                    mean);
     }
     table += row_text(name, figures, equal);
   }

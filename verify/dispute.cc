@@ -106,6 +106,10 @@ Result<Verdict> run_dispute(const Task& task, std::span<const Disputant> disputa
 
 Result<Verdict> resume_dispute(const std::string& transcript_path, const Connect& connect,
                                const RefereeOptions& options) {
+  {  // a finished one is only read
+    VB_ASSIGN(const Transcript finished, Transcript::open(transcript_path));
+    if (finished.verdict()) return judge(finished, options);
+  }
   VB_ASSIGN(TranscriptWriter writer, TranscriptWriter::reopen(transcript_path));
   VB_ASSIGN(const Transcript t, Transcript::open(transcript_path));
   if (t.verdict()) return judge(t, options);

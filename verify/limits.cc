@@ -52,11 +52,12 @@ std::shared_ptr<MemoryBudget> MemoryBudget::create(uint64_t bytes) {
 }
 
 Result<std::shared_ptr<const void>> MemoryBudget::take(uint64_t bytes) {
+  const uint64_t total = total_;
   uint64_t used = used_.load();
   do {
-    if (bytes > total_ - used)
+    if (bytes > total - used)
       return over_limit("the run needs " + std::to_string(bytes) + " bytes more, " +
-                        std::to_string(used) + " of the " + std::to_string(total_) +
+                        std::to_string(used) + " of the " + std::to_string(total) +
                         " that this party allows are in use");
   } while (!used_.compare_exchange_weak(used, used + bytes));
   const auto give_back = [self = shared_from_this(), bytes](const void*) { self->used_ -= bytes; };

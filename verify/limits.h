@@ -37,10 +37,12 @@ class MemoryBudget : public std::enable_shared_from_this<MemoryBudget> {
   // Takes so many bytes until the result is released. An error of code limit: there is no room.
   Result<std::shared_ptr<const void>> take(uint64_t bytes);
   uint64_t used() const { return used_; }
+  // From now on everything is granted.
+  void lift() { total_ = UINT64_MAX; }
 
  private:
   explicit MemoryBudget(uint64_t bytes) : total_(bytes) {}
-  const uint64_t total_;
+  std::atomic<uint64_t> total_;
   std::atomic<uint64_t> used_ = 0;
 };
 

@@ -43,11 +43,13 @@ struct Provider::StepDetails final : TraceSink {
         step(at),
         roots(graph),
         values(static_cast<size_t>(graph.value_count)),
+        present(values.size()),
         wanted(wanted),
         room(room) {
     for (const Initializer& init : graph.initializers) values[init.value] = init.tensor;
   }
   void keep(ValueId v, const Tensor& tensor) {
+    if (v != kAbsent) present[v] = tensor.defined();
     if (v == kAbsent || (v != wanted && tensor.byte_size() > room)) return;
     if (v != wanted) room -= tensor.byte_size();
     values[v] = tensor;
@@ -79,6 +81,7 @@ struct Provider::StepDetails final : TraceSink {
   uint64_t step;
   ValueRoots roots;
   Tensors values;
+  std::vector<bool> present;  // whether the step has the value, kept or not
   const ValueId wanted;
   uint64_t room;  // bytes
   std::vector<Digest> node_hashes;
@@ -107,10 +110,11 @@ Result<std::unique_ptr<Provider>> Provider::create(Task task, Program program,
     return unavailable("the task's program is not the program of this provider's model");
   for (const Initializer& init : program.graph.initializers)
     if (!init.tensor.defined()) return unavailable("weight '" + init.name + "' is not loaded");
-  backend = limited(std::move(backend), {task.limits, options.limits},
-                    MemoryBudget::create(options.live_bytes));
+  auto memory = MemoryBudget::create(options.live_bytes);
+  backend = limited(std::move(backend), {task.limits, options.limits}, memory);
   std::unique_ptr<Provider> provider(new Provider(
       std::move(task), std::move(program), std::move(backend), std::move(key), std::move(options)));
+  provider->memory_ = std::move(memory);
   VB_ASSIGN(provider->executor_, Executor::create(provider->program_.graph, *provider->backend_));
   return provider;
 }
@@ -170,6 +174,7 @@ Status Provider::run_locked() {
   run_status_ = no_throw([&]() -> Status {
     VB_TRY(run());
     commitment_ = sink.finish();
+    memory_->lift();
     return {};
   });
   if (!run_status_.ok()) states_.clear();
@@ -180,7 +185,7 @@ Status Provider::run_locked() {
 Result<const Provider::StepDetails*> Provider::details(uint64_t step, ValueId wanted) {
   if (step >= commitment_->steps) return usage_error("there is no step " + std::to_string(step));
   if (details_ && details_->step == step &&
-      (wanted == kAbsent || details_->values[wanted].defined() || details_->wanted == wanted))
+      (wanted == kAbsent || details_->values[wanted].defined() || !details_->present[wanted]))
     return details_.get();
   details_.reset();
   auto it = std::prev(states_.upper_bound(step));  // step 0 is always kept

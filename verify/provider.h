@@ -39,7 +39,9 @@ struct ProviderOptions {
   std::function<bool()> stop;  // asked before each node, in any thread: true gives the run up
   uint64_t state_bytes = uint64_t{512} << 20;  // kept states; beyond it they get sparser
   uint64_t value_bytes = uint64_t{512} << 20;  // kept values of one step; others are computed anew
-  uint64_t live_bytes = uint64_t{8} << 30;     // all tensors of a run at once; more is refused
+  // All tensors of the run at once; more is refused. Answering for a run that was committed to takes
+  // no more than that and value_bytes and one value: who could commit can defend it.
+  uint64_t live_bytes = uint64_t{8} << 30;
   // How long a dispute may be silent and is still kept, whoever else asks.
   std::chrono::milliseconds lease = std::chrono::minutes(10);
 };
@@ -108,6 +110,7 @@ class Provider {
   Task task_;
   Digest task_id_;
   Program program_;
+  std::shared_ptr<MemoryBudget> memory_;
   std::unique_ptr<Backend> backend_;
   SigningKey key_;
   ProviderOptions options_;

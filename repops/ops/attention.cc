@@ -41,8 +41,7 @@ Result<Tensors> attention(const Node& node, std::span<const Tensor> inputs) {
   const Tensor& q = inputs[0];
   const int64_t* lengths =
       inputs.size() > 3 && inputs[3].defined() ? inputs[3].data<int64_t>().data() : nullptr;
-  VB_ASSIGN(Tensor out,
-            Tensor::allocate(q.dtype(), Shape{q.dim(0), q.dim(1), s.heads * s.value_size}));
+  VB_ASSIGN(Tensor out, Tensor::allocate(q.dtype(), s.output));
   switch (q.dtype()) {
     case DType::f32:
       attention_of<float>(s, inputs, lengths, out);
@@ -117,7 +116,9 @@ std::pair<int64_t, int64_t> visible_keys(const AttentionSettings& s, int64_t row
                                          int64_t query_count, int64_t length) {
   const int64_t position = length - query_count + row;
   const int64_t end = s.causal ? std::clamp<int64_t>(position + 1, 0, length) : length;
-  const int64_t begin = s.window > 0 ? std::clamp<int64_t>(position - s.window + 1, 0, end) : 0;
+  // Nothing is hidden where the window reaches past the first key; the difference cannot overflow.
+  const bool hides = s.window > 0 && s.window <= position;
+  const int64_t begin = hides ? std::clamp<int64_t>(position - s.window + 1, 0, end) : 0;
   return {begin, end};
 }
 
@@ -144,7 +145,12 @@ Result<AttentionSettings> attention_settings(const Node& node, std::span<const T
   if (q.dim(2) % s.heads != 0 || v.dim(2) % s.kv_heads != 0) return fail();
   s.head_size = q.dim(2) / s.heads;
   s.value_size = v.dim(2) / s.kv_heads;
-  if (k.dim(2) != s.kv_heads * s.head_size) return fail();
+  if (s.head_size < 1 || s.value_size < 1 || k.dim(2) % s.kv_heads != 0 ||
+      k.dim(2) / s.kv_heads != s.head_size)
+    return fail();
+  VB_ASSIGN(const int64_t width, checked_multiply(s.heads, s.value_size));
+  const int64_t dims[] = {q.dim(0), q.dim(1), width};
+  VB_ASSIGN(s.output, Shape::of(dims));
   if (inputs.size() > 3 && inputs[3].defined()) {
     const Tensor& lengths = inputs[3];
     if (lengths.dtype() != DType::i64 || !(lengths.shape() == Shape{q.dim(0)}))
@@ -159,9 +165,10 @@ Result<AttentionSettings> attention_settings(const Node& node, std::span<const T
 uint64_t attention_cost(const Node& node, std::span<const Tensor> inputs, std::span<const Tensor>) {
   const Result<AttentionSettings> s = attention_settings(node, inputs);
   if (!s.ok()) return 0;
-  const uint64_t rows =
-      static_cast<uint64_t>(inputs[0].dim(0) * inputs[0].dim(1)) * static_cast<uint64_t>(s->heads);
-  return saturating_multiply(saturating_multiply(rows, static_cast<uint64_t>(inputs[1].dim(1))),
+  const uint64_t rows = saturating_multiply(
+      static_cast<uint64_t>(inputs[0].dim(0) * inputs[0].dim(1)), static_cast<uint64_t>(s->heads));
+  // A row costs something even where it has no key.
+  return saturating_multiply(saturating_multiply(rows, static_cast<uint64_t>(inputs[1].dim(1)) + 1),
                              static_cast<uint64_t>(2 * s->head_size + 2 * s->value_size + 4));
 }
 

@@ -52,7 +52,8 @@ inline float lane_sum(const std::array<float, kKeyLanes>& lane) {
 
 struct AttentionSettings {
   int64_t heads = 0, kv_heads = 0;
-  int64_t head_size = 0, value_size = 0;
+  int64_t head_size = 0, value_size = 0;  // at least 1
+  Shape output;                           // [B, Tq, heads * value_size]
   float scale = 0;    // of q.k, before the softmax
   float softcap = 0;  // 0: none; else s becomes softcap * tanh(s * scale / softcap)
   bool causal = false;

@@ -27,7 +27,11 @@ struct Values {
   int64_t rotation;
 };
 
-// f: the least integer, not below -127, with max|v| <= 127 * 2^f.
+// The key that draws most has weight 1, so that a block's greatest w is 2^f of its value at least,
+// and 127 / w finite.
+constexpr int32_t kLeastValueExponent = -100;
+
+// f: the least integer, not below that, with max|v| <= 127 * 2^f.
 Result<Values> quantize_values(const Tensor& v) {
   const int64_t size = v.dim(3);
   Values q{{}, {}, rotation_block(size)};
@@ -46,7 +50,8 @@ Result<Values> quantize_values(const Tensor& v) {
       uint32_t greatest = 0;
       for (const float x : row) greatest = std::max(greatest, bits_of(x) & 0x7FFFFFFF);
       const bool finite = greatest < 0x7F800000;
-      const int32_t f = finite ? std::max(-127, row_exponent(float_of(greatest)) - 7) : kFlaggedRow;
+      const int32_t f = finite ? std::max(kLeastValueExponent, row_exponent(float_of(greatest)) - 7)
+                               : kFlaggedRow;
       exponents[r] = f;
       // In binary64 the power of two is exact, and so is the product; as a binary32 it is the code
       // before rounding.
@@ -89,10 +94,10 @@ Weights quantize_weights_of(std::span<const float> w, bool two) {
   codes.down = greatest / 127.0f;
   for (size_t i = 0; i < w.size(); ++i) {
     const float t = w[i] * up;
-    if (is_nan(t)) continue;  // 0 times infinity, or `down` is NaN anyhow
+    if (is_nan(t)) continue;  // `down` is NaN, and so is the output
     const float first = minimum(127.0f, round_even(t));
     codes.first[i] = static_cast<int32_t>(first);
-    if (two) codes.second[i] = static_cast<int32_t>(round_even(minimum(t - first, 0.5f) * 128.0f));
+    if (two) codes.second[i] = static_cast<int32_t>(round_even((t - first) * 128.0f));
   }
   return codes;
 }
@@ -165,8 +170,7 @@ Result<Tensors> int8_attention(const Node& node, std::span<const Tensor> inputs)
   VB_ASSIGN(const QuantizedTensor qs, quantize_rows(q_heads, rotation));
   VB_ASSIGN(const QuantizedTensor ks, quantize_rows(k_heads, rotation));
   VB_ASSIGN(const Values vs, quantize_values(v_heads));
-  VB_ASSIGN(Tensor out,
-            Tensor::allocate(DType::f32, Shape{q.dim(0), q.dim(1), s.heads * s.value_size}));
+  VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, s.output));
   const int64_t* lengths =
       inputs.size() > 3 && inputs[3].defined() ? inputs[3].data<int64_t>().data() : nullptr;
   const int64_t tq = q.dim(1), tk = k.dim(1), rows = q.dim(0) * tq * s.heads;

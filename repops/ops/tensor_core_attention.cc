@@ -131,8 +131,7 @@ Result<Tensors> tensor_core_attention(const Node& node, std::span<const Tensor> 
   if ((type != DType::bf16 && type != DType::f16) || (to != DType::f32 && to != type))
     return unsupported("tensor-core attention of " + std::string(name_of(type)) + " to type " +
                        std::to_string(output));
-  VB_ASSIGN(Tensor out, Tensor::allocate(
-                            to, Shape{inputs[0].dim(0), inputs[0].dim(1), s.heads * s.value_size}));
+  VB_ASSIGN(Tensor out, Tensor::allocate(to, s.output));
   const auto run = [&](auto operand) {
     using T = decltype(operand);
     if (to == DType::f32)

@@ -177,6 +177,14 @@ TEST(TensorCoreAttention, HiddenKeysTakeNoPart) {
               before.data<float>());
 }
 
+TEST(Attention, AnEndlessWindowHidesNothing) {
+  AttentionSettings s;
+  s.window = INT64_MAX;
+  EXPECT_EQ(visible_keys(s, 0, 6, 1), (std::pair<int64_t, int64_t>{0, 1}));
+  s.window = 3;
+  EXPECT_EQ(visible_keys(s, 5, 6, 6), (std::pair<int64_t, int64_t>{3, 6}));
+}
+
 TEST(Attention, AWindowHidesOlderKeys) {
   test::Random random(4);
   const Tensor q = random.floats({1, 1, 8}), k = random.floats({1, 300, 8}),

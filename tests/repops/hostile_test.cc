@@ -89,7 +89,8 @@ TEST(Hostile, BrokenJsonIsNamedByItsOffsetInTheFile) {
   ASSERT_TRUE(write_file(folder + "/config.json", as_bytes(R"({"model_type": llama})")).ok());
   const Status config = Model::load(folder).status();
   EXPECT_EQ(config.code(), StatusCode::bad_input);
-  EXPECT_NE(config.message().find("config.json: byte 16: malformed JSON"), std::string::npos) << config.message();
+  EXPECT_NE(config.message().find("config.json: byte 16: malformed JSON"), std::string::npos)
+      << config.message();
 
   const std::string header = R"({"a": ?})";
   Writer w;
@@ -97,7 +98,8 @@ TEST(Hostile, BrokenJsonIsNamedByItsOffsetInTheFile) {
   w.raw(as_bytes(header));
   const Status tensors = parse_safetensors(w.bytes(), "w.safetensors", nullptr).status();
   EXPECT_EQ(tensors.code(), StatusCode::bad_input);
-  EXPECT_NE(tensors.message().find("w.safetensors: byte 15: malformed JSON"), std::string::npos) << tensors.message();
+  EXPECT_NE(tensors.message().find("w.safetensors: byte 15: malformed JSON"), std::string::npos)
+      << tensors.message();
 }
 
 // The weights' first dimension was written where there was none.
@@ -135,6 +137,27 @@ TEST(Hostile, ProgramsWithoutOutputsOrOfTooManyStepsAreRefused) {
   program.graph.outputs.clear();
   const Status status = decode_program(encode_program(program), "p").status();
   EXPECT_NE(status.message().find("without an output"), std::string::npos) << status.message();
+}
+
+// Heads and sizes whose product no shape can have, and rows without an element, of which there
+// could be 2^60: refused, in every family.
+TEST(Hostile, AttentionOfImpossibleShapes) {
+  const auto refused = [](const char* op, DType dtype, const Shape& q, const Shape& k,
+                          const Shape& v, int64_t heads, int64_t kv_heads) {
+    const Tensor inputs[] = {*Tensor::zeros(dtype, q), *Tensor::zeros(dtype, k),
+                             *Tensor::zeros(dtype, v)};
+    const Node node =
+        node_of(op, kVerbatimDomain, {{"heads", heads}, {"kv_heads", kv_heads}, {"scale", 1.0f}});
+    return !evaluate_reference(node, inputs).ok();
+  };
+  for (const char* op : {"Attention", "AttentionInt8", "AttentionTensorCore"}) {
+    const DType dtype = std::string_view(op) == "AttentionTensorCore" ? DType::bf16 : DType::f32;
+    EXPECT_TRUE(refused(op, dtype, {1, 0, 1024}, {1, 1, 1}, {1, 1, 2048}, 1024, 1)) << op;
+    EXPECT_TRUE(refused(op, dtype, {1, 1, 0}, {1, 1, 0}, {1, 1, 8}, int64_t{1} << 60, 1)) << op;
+    EXPECT_TRUE(
+        refused(op, dtype, {1, 1, 0}, {1, 0, 0}, {1, 0, 0}, int64_t{1} << 60, int64_t{1} << 60))
+        << op;
+  }
 }
 
 }  // namespace

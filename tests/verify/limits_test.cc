@@ -109,6 +109,23 @@ TEST(Limits, ARunThatNeedsMoreMemoryAtOnceIsRefusedAndKeepsNone) {
   EXPECT_NE(v.forfeited[0].reason.find("this party allows"), std::string::npos);
 }
 
+// The least memory with which it can commit suffices to answer for every node, though it keeps what a
+// run lets go.
+TEST(Limits, WhoeverCouldCommitCanDefendIt) {
+  const Task task = wide_task(8);
+  ProviderOptions least;
+  least.live_bytes = 9 * 262144;
+  const auto honest =
+      ok(Provider::create(task, task.program, make_reference_backend(), test_key(1), least));
+  ok(honest->run());
+  for (int32_t node = 0; node < static_cast<int32_t>(task.program.graph.nodes.size()); ++node) {
+    const auto liar = make_provider(task, 2, Fault{0, node, 1000, 3});
+    LocalParty a(*honest), b(*liar);
+    const Verdict v = ok(settle(task, std::vector<Party*>{&a, &b}, new_session()));
+    EXPECT_EQ(v.winners, std::vector<uint32_t>{0}) << "node " << node << ": " << v.reason;
+  }
+}
+
 // A provider without room for the values of a step computes those that are asked for anew.
 TEST(Limits, AnswersDoNotDependOnHowManyValuesAreKept) {
   const Task task = wide_task(8);

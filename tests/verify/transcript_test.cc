@@ -130,9 +130,13 @@ TEST_F(TranscriptTest, TheFuzzersSeedIsOfThisFormat) {
 TEST_F(TranscriptTest, HasOneWriterAtATime) {
   const Bytes verdict = encode_verdict(run());
   Bytes whole = contents();
+  LocalParty a(*honest), b(*liar);
+  {  // a finished one is only read
+    const TranscriptWriter other = ok(TranscriptWriter::reopen(path));
+    EXPECT_EQ(encode_verdict(ok(resume_dispute(path, connected(a, b)))), verdict);
+  }
   whole.pop_back();
   ok(write_file(path, whole));
-  LocalParty a(*honest), b(*liar);
   {
     const TranscriptWriter other = ok(TranscriptWriter::reopen(path));
     const Status refused = resume_dispute(path, connected(a, b)).status();
