@@ -3,8 +3,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include <verbatim/cli/prove.h>
@@ -104,6 +106,36 @@ TEST(CommandsWithModels, AReceiptOfAnotherKindOfModelGetsNoVerdict) {
   EXPECT_EQ(verified.code, 2);
   EXPECT_NE(verified.text.find("NO_VERDICT"), std::string::npos) << verified.text;
   ::unlink(receipt.c_str());
+}
+
+// Within what the contract's precisions promise, and with equal bits on every backend.
+TEST(CommandsWithModels, EvalMeasuresPrecisionsAgainstFp32) {
+  const char *minilm = std::getenv("VERBATIM_MINILM"), *stories = std::getenv("VERBATIM_STORIES");
+  if (minilm == nullptr || stories == nullptr)
+    GTEST_SKIP() << "VERBATIM_MINILM or VERBATIM_STORIES names no folder";
+  const std::string file = ::testing::TempDir() + "/eval" + std::to_string(::getpid());
+  const std::string text =
+      "Once upon a time, there was a little dog who lived near a big forest.\n"
+      "One day he saw a red ball in the grass and wanted to play with it.\n"
+      "A girl came and said: you can have my ball, if you are my friend.\n";
+  ok(write_file(file, as_bytes(text)));
+  const auto evaluate = [&](const char* model) {
+    const Called c = call(std::string("verbatim eval ") + model + " --text-file " + file +
+                              " --precision s2x2,w8a8,bf16 --json",
+                          "2>/dev/null");
+    EXPECT_EQ(c.code, 0);
+    return nlohmann::json::parse(c.text);
+  };
+  const auto scores = evaluate(stories), cosines = evaluate(minilm);
+  EXPECT_LT(std::abs(scores["s2x2"]["relative_to_fp32"].get<double>()), 0.001);
+  EXPECT_LT(std::abs(scores["w8a8"]["relative_to_fp32"].get<double>()), 0.01);
+  EXPECT_GT(scores["fp32"]["perplexity"].get<double>(), 1.0);
+  EXPECT_GT(cosines["s2x2"]["cosine_least"].get<double>(), 0.9999);
+  EXPECT_GT(cosines["w8a8"]["cosine_mean"].get<double>(), 0.999);
+  EXPECT_LT(cosines["w8a8"]["cosine_least"].get<double>(), 0.99999);  // they do differ
+  EXPECT_GE(cosines["bf16"]["bits_equal_across"].size(), 2u);
+  EXPECT_EQ(call(std::string("verbatim eval ") + stories + " --window 1 --text-file " + file).code, 64);
+  ::unlink(file.c_str());
 }
 
 // The digest of a part is that of its results in order, on any number of threads.
