@@ -233,7 +233,8 @@ constexpr SmallInteger kIntegers[] = {
 // The value that is congruent to v, from the definition of wrapping.
 int64_t wrapped(const SmallInteger& t, int64_t v) {
   const int64_t count = t.greatest - t.least + 1;
-  return ((v - t.least) % count + count) % count + t.least;
+  // In parts: v - least may be beyond int64.
+  return ((v % count - t.least) % count + count) % count + t.least;
 }
 
 TEST(SmallIntegers, EveryCodeIsItsValueInTwosComplement) {
