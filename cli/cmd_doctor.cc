@@ -7,10 +7,33 @@
 #include <verbatim/core/fp_guard.h>
 #include <verbatim/core/parallel.h>
 #include <verbatim/kernels/backend.h>
+#include <verbatim/kernels/cuda/device.h>
 #include <verbatim/repops/semantics.h>
 
 namespace verbatim::cli {
 namespace {
+
+std::pair<Json, std::string> describe_gpu() {
+#if defined(VERBATIM_KERNELS_CUDA)
+  const auto version = [](int v) {
+    return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10);
+  };
+  const Result<cuda::Device> device = cuda::find_device();
+  if (!device.ok()) return {nullptr, "none (" + device.status().message() + ")"};
+  const std::string capability =
+      std::to_string(device->major) + "." + std::to_string(device->minor);
+  return {{{"name", device->name},
+           {"compute_capability", capability},
+           {"memory_bytes", device->memory},
+           {"cuda_driver", version(device->driver)},
+           {"cuda_runtime", version(device->runtime)}},
+          device->name + ", compute capability " + capability + ", " +
+              std::to_string(device->memory >> 20) + " MiB, CUDA driver " +
+              version(device->driver) + ", runtime " + version(device->runtime)};
+#else
+  return {nullptr, "none (this program is built without CUDA: preset cuda)"};
+#endif
+}
 
 Result<int> doctor(const Context& context) {
   Json backends = Json::object();
@@ -31,7 +54,8 @@ Result<int> doctor(const Context& context) {
   Json json;
   json["cpu"] = {
       {"model", cpu_model_name()}, {"features", cpu_feature_names()}, {"threads", thread_count()}};
-  json["gpu"] = nullptr;  // this build has no CUDA backend
+  const auto [gpu, gpu_text] = describe_gpu();
+  json["gpu"] = gpu;
   json["backends"] = backends;
   json["backend"] = would_run;
   json["float_environment"] = {{"ok", environment.ok()}, {"control", describe_float_environment()}};
@@ -42,8 +66,7 @@ Result<int> doctor(const Context& context) {
   print_result(context, json,
                "cpu: " + cpu_model_name() + "," +
                    (features.empty() ? " no vector features" : features) + ", " +
-                   std::to_string(thread_count()) +
-                   " threads\ngpu: none (this build has no CUDA backend)\nbackends:\n" +
+                   std::to_string(thread_count()) + " threads\ngpu: " + gpu_text + "\nbackends:\n" +
                    backend_text + "would run: " + would_run + "\nfloating point: " + floats +
                    "\nsemantics version: " + std::to_string(kSemanticsVersion) + "\nlibraries: " +
                    OpenSSL_version(OPENSSL_VERSION) + ", oneTBB " + TBB_VERSION_STRING + "\n");

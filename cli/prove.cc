@@ -2,15 +2,9 @@
 
 #include <algorithm>
 #include <charconv>
-#include <vector>
-
-#include <verbatim/core/parallel.h>
-#include <verbatim/repops/semantics.h>
 
 namespace verbatim {
 namespace {
-
-constexpr int64_t kPart = int64_t{1} << 21, kGrain = int64_t{1} << 14;
 
 std::optional<uint64_t> parse_number(std::string_view text) {
   const bool hex = text.starts_with("0x");
@@ -21,12 +15,6 @@ std::optional<uint64_t> parse_number(std::string_view text) {
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return value;
 }
-
-// What one task found among its inputs.
-struct Found {
-  uint64_t wrong = 0;
-  std::optional<uint32_t> first;
-};
 
 }  // namespace
 
@@ -41,36 +29,23 @@ Result<InputRange> parse_input_range(std::string_view text) {
   return InputRange{*first, *count};
 }
 
-UnaryProof prove_unary(Unary f, InputRange range, UnaryOracle oracle,
-                       const std::function<void(uint64_t)>& progress) {
+Result<UnaryProof> prove_unary(UnaryProver& prover, Unary f, InputRange range,
+                               const std::function<void(uint64_t)>& progress) {
   UnaryProof proof;
+  UnaryFaults faults;
   Sha256 hash;
-  Bytes results(static_cast<size_t>(4 * kPart));
-  std::vector<Found> found(static_cast<size_t>(kPart / kGrain));
+  const auto part = static_cast<uint64_t>(prover.part());
+  Bytes results(static_cast<size_t>(4 * std::min(part, range.count)));
   while (proof.inputs < range.count) {
-    const uint64_t begin = range.first + proof.inputs;
-    const auto n = static_cast<int64_t>(
-        std::min<uint64_t>(static_cast<uint64_t>(kPart), range.count - proof.inputs));
-    std::ranges::fill(found, Found{});
-    parallel_for(n, kGrain, [&](int64_t from, int64_t to) {
-      Found& mine = found[static_cast<size_t>(from / kGrain)];
-      for (int64_t i = from; i < to; ++i) {
-        const auto input = static_cast<uint32_t>(begin + static_cast<uint64_t>(i));
-        const uint32_t have = bits_of(evaluate(f, float_of(input)));
-        store_le(results.data() + 4 * i, have);
-        const std::optional<float> right = oracle(f, float_of(input));
-        if (right && bits_of(*right) == have) continue;
-        if (mine.wrong++ == 0) mine.first = input;
-      }
-    });
-    for (const Found& part : found) {
-      proof.wrong += part.wrong;
-      if (!proof.first_wrong) proof.first_wrong = part.first;
-    }
+    const uint64_t n = std::min(part, range.count - proof.inputs);
+    VB_TRY(prover.run(f, static_cast<uint32_t>(range.first + proof.inputs), static_cast<int64_t>(n),
+                      results.data(), faults));
     hash.update(ByteView(results).first(static_cast<size_t>(4 * n)));
-    proof.inputs += static_cast<uint64_t>(n);
+    proof.inputs += n;
     progress(proof.inputs);
   }
+  proof.wrong = faults.wrong;
+  proof.first_wrong = faults.first;
   proof.digest = hash.finish();
   return proof;
 }

@@ -5,7 +5,7 @@
 #include <optional>
 
 #include <verbatim/core/hash.h>
-#include <verbatim/repops/unary.h>
+#include <verbatim/kernels/unary_prover.h>
 
 namespace verbatim {
 
@@ -25,9 +25,8 @@ struct UnaryProof {
   Digest digest;  // SHA-256 over the results in the inputs' order, each four bytes, little-endian
 };
 
-using UnaryOracle = std::optional<float> (*)(Unary, float);
-// progress(done) is called now and then on the caller's thread. Uses all threads of parallel_for.
-UnaryProof prove_unary(Unary f, InputRange range, UnaryOracle oracle,
-                       const std::function<void(uint64_t)>& progress);
+// progress(done) is called now and then on the caller's thread.
+Result<UnaryProof> prove_unary(UnaryProver& prover, Unary f, InputRange range,
+                               const std::function<void(uint64_t)>& progress);
 
 }  // namespace verbatim

@@ -9,6 +9,8 @@
 
 #include <cmath>
 
+#include <verbatim/repops/device.h>
+
 namespace verbatim {
 
 struct DoubleDouble {
@@ -70,7 +72,7 @@ constexpr DoubleDouble operator/(DoubleDouble a, DoubleDouble b) {  // 15u^2 + 5
   return fast_two_sum(q, rest / b.hi);
 }
 
-inline DoubleDouble sqrt(DoubleDouble a) {  // 25/8 u^2
+VB_HOST_DEVICE inline DoubleDouble sqrt(DoubleDouble a) {  // 25/8 u^2
   if (a.hi == 0) return a;
   const double s = std::sqrt(a.hi);
   const DoubleDouble square = two_product(s, s);

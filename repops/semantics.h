@@ -8,11 +8,7 @@
 #include <bit>
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define VB_HOST_DEVICE __host__ __device__
-#else
-#define VB_HOST_DEVICE
-#endif
+#include <verbatim/repops/device.h>
 
 namespace verbatim {
 

@@ -87,14 +87,6 @@ struct Adder {
   }
 };
 
-VB_HOST_DEVICE inline int top_bit(uint64_t x) {
-#if defined(__CUDA_ARCH__)
-  return 63 - __clzll(static_cast<long long>(x));
-#else
-  return 63 - std::countl_zero(x);
-#endif
-}
-
 // sum * 2^unit, truncated toward zero to `kept` significant bits, and to multiples of 2^-149; beyond binary32's range infinity.
 VB_HOST_DEVICE inline float truncated(int64_t sum, int unit, int kept) {
   if (sum == 0) return 0.0f;

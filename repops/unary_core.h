@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include <verbatim/repops/device.h>
 #include <verbatim/repops/double_double.h>
 #include <verbatim/repops/unary_tables.h>
 
@@ -29,13 +30,13 @@ inline constexpr double kFastError = 0x1p-45;
 
 // True where every real number within a relative `error` of y rounds to the same binary32,
 // (float)y. Holds in the subnormal range and beyond the largest binary32 too.
-inline bool rounds_safely(double y, double error) {
+VB_HOST_DEVICE inline bool rounds_safely(double y, double error) {
   return static_cast<float>(y - y * error) == static_cast<float>(y + y * error);
 }
 
 // v rounded once to binary32: v.hi is first rounded to odd, so that the low part is not forgotten
 // where v.hi is a midpoint.
-inline float round_once(DoubleDouble v) {
+VB_HOST_DEVICE inline float round_once(DoubleDouble v) {
   uint64_t bits = std::bit_cast<uint64_t>(v.hi);
   if (v.lo != 0 && (bits & 1) == 0) {
     const bool away_from_zero = (v.lo < 0) == (v.hi < 0);
@@ -189,10 +190,84 @@ struct Angle {
   DoubleDouble fraction;  // of a quarter turn, in [-1/2, 1/2]
 };
 
+inline constexpr uint64_t kLow32 = 0xFFFFFFFF;
+
+// x * 2 / pi modulo 4 in 256 bits, most significant word first; the last bit has weight 2^-254.
+struct QuarterTurns {
+  uint64_t words[4];
+};
+
+VB_HOST_DEVICE inline QuarterTurns quarter_turns(double x) {
+  const uint64_t bits = std::bit_cast<uint64_t>(x);
+  uint64_t m = (bits & 0xFFFFFFFFFFFFF) | 0x10000000000000;
+  int e = static_cast<int>(bits >> 52) - 1075;  // x = m * 2^e
+  if ((m & 0x1FFFFFFF) == 0) {                  // a binary32: its 24 bits fill one word
+    m >>= 29;
+    e += 29;
+  }
+
+  // The window of 2 / pi from the bit whose product with 2^e has weight 2 (the bits before it give
+  // multiples of 4), as 8 words, least significant first.
+  const int start = e + 62;
+  const int skip = start & 31;
+  const int first = start >> 5;
+  uint64_t window[8];
+  for (int i = 0; i < 8; ++i) {
+    const uint64_t two = (uint64_t{kTwoOverPi[first + 7 - i]} << 32) | kTwoOverPi[first + 8 - i];
+    window[i] = ((two << skip) >> 32) & kLow32;
+  }
+
+  uint64_t product[8] = {};
+  for (int shift = 0; shift < 2; ++shift) {
+    const uint64_t factor = shift == 0 ? m & kLow32 : m >> 32;
+    if (factor == 0) continue;
+    uint64_t carry = 0;
+    for (int i = shift; i < 8; ++i) {
+      carry += factor * window[i - shift] + product[i];
+      product[i] = carry & kLow32;
+      carry >>= 32;
+    }
+  }
+  QuarterTurns turns;
+  for (int i = 0; i < 4; ++i) {
+    turns.words[i] = (product[7 - 2 * i] << 32) | product[6 - 2 * i];
+  }
+  return turns;
+}
+
+// The 106 leading bits of the fraction 0.f[0] f[1] f[2] f[3].
+VB_HOST_DEVICE inline DoubleDouble leading_bits(const uint64_t (&f)[4]) {
+  int first = 0;
+  while (first < 3 && f[first] == 0) ++first;
+  const auto word = [&](int i) { return i < 4 ? f[i] : 0; };
+  const int zeros = 63 - top_bit(f[first]);
+  uint64_t top = f[first];
+  uint64_t next = word(first + 1);
+  if (zeros > 0) {
+    top = (top << zeros) | (next >> (64 - zeros));
+    next = (next << zeros) | (word(first + 2) >> (64 - zeros));
+  }
+  const double hi = static_cast<double>(top >> 11) * 0x1p-53;
+  const double lo = static_cast<double>(((top & 0x7FF) << 42) | (next >> 22)) * 0x1p-106;
+  return scale(fast_two_sum(hi, lo), power_of_two(-64 * first - zeros));
+}
+
 // x = (quadrant + fraction) * pi / 2 modulo 2 pi, for any finite x >= 1/2, the fraction to about
 // 2^-200 (Payne and Hanek, "Radian reduction for trigonometric functions", 1983). The nearest that
 // a binary64 comes to a multiple of pi / 2 is about 2^-62.
-Angle reduce(double x);
+VB_HOST_DEVICE inline Angle reduce(double x) {
+  auto [f] = quarter_turns(x);
+  // 2 bits of quadrant, 254 of fraction; a fraction above 1/2 counts down from the next quadrant.
+  int quadrant = static_cast<int>(f[0] >> 62);
+  const bool counts_down = ((f[0] >> 61) & 1) != 0;
+  if (counts_down) {
+    ++quadrant;
+    for (uint64_t& word : f) word = ~word;  // negated but for the last bit
+  }
+  f[0] &= 0x3FFFFFFFFFFFFFFF;
+  const DoubleDouble fraction = scale(leading_bits(f), 4);
+  return {quadrant & 3, counts_down ? -fraction : fraction};
+}
 
 // sin r for |r| <= pi / 4, to r^15 (left out: r^16 / 17! < 2^-53) or r^29 (2^-118).
 template <class Real>
@@ -224,7 +299,7 @@ struct Reduced {
 };
 
 template <class Real>
-Reduced<Real> reduce_as(Real x) {
+VB_HOST_DEVICE Reduced<Real> reduce_as(Real x) {
   if (head(x) < 0.75) return {0, x};
   if (kIsFast<Real> && head(x) < 0x1p20) {
     // Cody and Waite: k and the head of pi / 2 have 53 bits together, x - k * head is exact, and
@@ -245,19 +320,19 @@ constexpr Real sin_in_quadrant(int quadrant, Real r) {
 }
 
 template <class Real>
-Real sin_value(Real x) {
+VB_HOST_DEVICE Real sin_value(Real x) {
   const Reduced<Real> a = reduce_as(x);
   return sin_in_quadrant(a.quadrant, a.r);
 }
 
 template <class Real>
-Real cos_value(Real x) {
+VB_HOST_DEVICE Real cos_value(Real x) {
   const Reduced<Real> a = reduce_as(x);
   return sin_in_quadrant(a.quadrant + 1, a.r);
 }
 
 template <class Real>
-Real tan_value(Real x) {
+VB_HOST_DEVICE Real tan_value(Real x) {
   const Reduced<Real> a = reduce_as(x);
   const Real s = sin_series(a.r);
   const Real c = cos_series(a.r);
@@ -380,14 +455,14 @@ constexpr Real softplus_value(Real x) {
 }
 
 template <class Real>
-Real asinh_positive(Real x) {
+VB_HOST_DEVICE Real asinh_positive(Real x) {
   using std::sqrt;
   const Real square = x * x;
   return log1p_value(x + square / (Real(1) + sqrt(square + Real(1))));
 }
 
 template <class Real>
-Real acosh_value(Real x) {
+VB_HOST_DEVICE Real acosh_value(Real x) {
   using std::sqrt;
   const Real d = x - Real(1);
   return log1p_value(d + sqrt(d * (x + Real(1))));
@@ -400,7 +475,7 @@ constexpr Real atanh_positive(Real x) {
 
 // sqrt(1 - x^2), |x| <= 1.
 template <class Real>
-Real cofunction(Real x) {
+VB_HOST_DEVICE Real cofunction(Real x) {
   using std::sqrt;
   return sqrt((Real(1) - x) * (Real(1) + x));
 }

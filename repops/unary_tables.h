@@ -9,22 +9,22 @@
 namespace verbatim::unary {
 
 // clang-format off
-inline constexpr DoubleDouble kLn2 = {0x1.62e42fefa39efp-1, 0x1.abc9e3b39803fp-56};  // ln 2
-inline constexpr DoubleDouble kInverseLn2 = {0x1.71547652b82fep+0, 0x1.777d0ffda0d24p-56};  // 1 / ln 2
-inline constexpr DoubleDouble kInverseLn10 = {0x1.bcb7b1526e50ep-2, 0x1.95355baaafad3p-57};  // 1 / ln 10
-inline constexpr DoubleDouble kHalfPi = {0x1.921fb54442d18p+0, 0x1.1a62633145c07p-54};  // pi / 2
-inline constexpr DoubleDouble kPi = {0x1.921fb54442d18p+1, 0x1.1a62633145c07p-53};  // pi
-inline constexpr DoubleDouble kTwoOverSqrtPi = {0x1.20dd750429b6dp+0, 0x1.1ae3a914fed80p-56};  // 2 / sqrt(pi)
-inline constexpr double kExpPerStep = 0x1.71547652b82fep+4;  // 16 / ln 2
-inline constexpr double kExpStepHead = 0x1.62e42fefa0000p-5;  // ln 2 / 16 cut after 2^-41: 37 bits
-inline constexpr DoubleDouble kExpStepTail = {0x1.cf79abc9e3b3ap-44, -0x1.ff0342542fc33p-98};  // ln 2 / 16 - kExpStepHead
-inline constexpr double kQuarterTurnsPerRadian = 0x1.45f306dc9c883p-1;  // 2 / pi
-inline constexpr double kHalfPiHead = 0x1.921fb54400000p+0;  // pi / 2 cut after 2^-31: 32 bits
-inline constexpr double kHalfPiMiddle = 0x1.0b4611a000000p-34;  // the rest cut after 2^-63: at most 32 bits
-inline constexpr double kHalfPiTail = 0x1.898cc51701b84p-64;  // the rest
+VB_CONSTANT DoubleDouble kLn2 = {0x1.62e42fefa39efp-1, 0x1.abc9e3b39803fp-56};  // ln 2
+VB_CONSTANT DoubleDouble kInverseLn2 = {0x1.71547652b82fep+0, 0x1.777d0ffda0d24p-56};  // 1 / ln 2
+VB_CONSTANT DoubleDouble kInverseLn10 = {0x1.bcb7b1526e50ep-2, 0x1.95355baaafad3p-57};  // 1 / ln 10
+VB_CONSTANT DoubleDouble kHalfPi = {0x1.921fb54442d18p+0, 0x1.1a62633145c07p-54};  // pi / 2
+VB_CONSTANT DoubleDouble kPi = {0x1.921fb54442d18p+1, 0x1.1a62633145c07p-53};  // pi
+VB_CONSTANT DoubleDouble kTwoOverSqrtPi = {0x1.20dd750429b6dp+0, 0x1.1ae3a914fed80p-56};  // 2 / sqrt(pi)
+VB_CONSTANT double kExpPerStep = 0x1.71547652b82fep+4;  // 16 / ln 2
+VB_CONSTANT double kExpStepHead = 0x1.62e42fefa0000p-5;  // ln 2 / 16 cut after 2^-41: 37 bits
+VB_CONSTANT DoubleDouble kExpStepTail = {0x1.cf79abc9e3b3ap-44, -0x1.ff0342542fc33p-98};  // ln 2 / 16 - kExpStepHead
+VB_CONSTANT double kQuarterTurnsPerRadian = 0x1.45f306dc9c883p-1;  // 2 / pi
+VB_CONSTANT double kHalfPiHead = 0x1.921fb54400000p+0;  // pi / 2 cut after 2^-31: 32 bits
+VB_CONSTANT double kHalfPiMiddle = 0x1.0b4611a000000p-34;  // the rest cut after 2^-63: at most 32 bits
+VB_CONSTANT double kHalfPiTail = 0x1.898cc51701b84p-64;  // the rest
 
 // 2^(j / 16)
-inline constexpr DoubleDouble kExp2Table[16] = {
+VB_CONSTANT DoubleDouble kExp2Table[16] = {
     {0x1.0000000000000p+0, 0x0.0p+0},
     {0x1.0b5586cf9890fp+0, 0x1.8a62e4adc610bp-54},
     {0x1.172b83c7d517bp+0, -0x1.19041b9d78a76p-55},
@@ -48,7 +48,7 @@ struct LogEntry {
   DoubleDouble log;
 };
 // For i = 44..88: inverse = 64 / i rounded to a multiple of 2^-10; log = -ln(inverse).
-inline constexpr LogEntry kLogTable[45] = {
+VB_CONSTANT LogEntry kLogTable[45] = {
     {0x1.7440000000000p+0, {-0x1.7f5fa09d57a4ap-2, -0x1.865952b91da0ap-57}},
     {0x1.6c00000000000p+0, {-0x1.686c81e9b14afp-2, 0x1.ddea0f7f58e3dp-57}},
     {0x1.6440000000000p+0, {-0x1.5262deeb98879p-2, -0x1.823ddad7fcfa1p-58}},
@@ -97,7 +97,7 @@ inline constexpr LogEntry kLogTable[45] = {
 };
 
 // atan(i / 16)
-inline constexpr DoubleDouble kAtanTable[17] = {
+VB_CONSTANT DoubleDouble kAtanTable[17] = {
     {0x0.0p+0, 0x0.0p+0},
     {0x1.ff55bb72cfdeap-5, -0x1.c934d86d23f1dp-60},
     {0x1.fd5ba9aac2f6ep-4, -0x1.cd37686760c17p-59},
@@ -122,7 +122,7 @@ struct ErfEntry {
   double slope;
 };
 // erf(i / 64) and its derivative 2 / sqrt(pi) exp(-(i / 64)^2)
-inline constexpr ErfEntry kErfTable[257] = {
+VB_CONSTANT ErfEntry kErfTable[257] = {
     {0x0.0p+0, 0x1.20dd750429b6dp+0},
     {0x1.20d77083f17a0p-6, 0x1.20cb67bd452c7p+0},
     {0x1.20c5645dd2538p-5, 0x1.209546ad13ccfp+0},
@@ -383,7 +383,7 @@ inline constexpr ErfEntry kErfTable[257] = {
 };
 
 // 1 / n!
-inline constexpr DoubleDouble kInverseFactorial[30] = {
+VB_CONSTANT DoubleDouble kInverseFactorial[30] = {
     {0x1.0000000000000p+0, 0x0.0p+0},
     {0x1.0000000000000p+0, 0x0.0p+0},
     {0x1.0000000000000p-1, 0x0.0p+0},
@@ -417,7 +417,7 @@ inline constexpr DoubleDouble kInverseFactorial[30] = {
 };
 
 // 1 / n; entry 0 is unused
-inline constexpr DoubleDouble kInverseInteger[26] = {
+VB_CONSTANT DoubleDouble kInverseInteger[26] = {
     {0, 0},
     {0x1.0000000000000p+0, 0x0.0p+0},
     {0x1.0000000000000p-1, 0x0.0p+0},
@@ -447,7 +447,7 @@ inline constexpr DoubleDouble kInverseInteger[26] = {
 };
 
 // Two zero words, then the binary fraction of 2 / pi, most significant word first.
-inline constexpr uint32_t kTwoOverPi[44] = {
+VB_CONSTANT uint32_t kTwoOverPi[44] = {
     0x00000000, 0x00000000, 0xA2F9836E, 0x4E441529, 0xFC2757D1, 0xF534DDC0, 0xDB629599, 0x3C439041,
     0xFE5163AB, 0xDEBBC561, 0xB7246E3A, 0x424DD2E0, 0x06492EEA, 0x09D1921C, 0xFE1DEB1C, 0xB129A73E,
     0xE88235F5, 0x2EBB4484, 0xE99C7026, 0xB45F7E41, 0x3991D639, 0x835339F4, 0x9C845F8B, 0xBDF9283B,

@@ -20,16 +20,16 @@ def pair(v):
 
 
 def scalar(name, v, note):
-    print(f"inline constexpr double {name} = {f64(v).hex()};  // {note}")
+    print(f"VB_CONSTANT double {name} = {f64(v).hex()};  // {note}")
 
 
 def constant(name, v, note):
-    print(f"inline constexpr DoubleDouble {name} = {pair(v)};  // {note}")
+    print(f"VB_CONSTANT DoubleDouble {name} = {pair(v)};  // {note}")
 
 
 def table(kind, name, rows, note, count=None):
     print(f"\n// {note}")
-    print(f"inline constexpr {kind} {name}[{count or len(rows)}] = {{")
+    print(f"VB_CONSTANT {kind} {name}[{count or len(rows)}] = {{")
     for row in rows:
         print(f"    {row},")
     print("};")

@@ -93,7 +93,7 @@ if ! command -v nvcc >/dev/null; then
   echo "CUDA is absent (no nvcc): its kernels are not built"
   echo "skipped build.cuda: no nvcc" >>"$results"
 elif compgen -G 'kernels/cuda/*.cu' >/dev/null; then
-  build cuda || true
+  build cuda verbatim_cuda || true  # the kernels; running them takes a GPU
 else
   echo "nvcc is there; the tree has no CUDA kernels yet"
 fi

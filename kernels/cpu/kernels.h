@@ -62,7 +62,7 @@ struct SlicedProduct {
   float* out = nullptr;
 };
 
-enum class UnaryKernel { exp, erf, tanh, sigmoid, swish, gelu, gelu_tanh };
+enum class UnaryKernel { exp, exp2, erf, tanh, sigmoid, swish, gelu, gelu_tanh };
 enum class BinaryKernel { add, subtract, multiply, divide };
 
 struct CpuKernels {

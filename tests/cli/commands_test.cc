@@ -11,6 +11,7 @@
 
 #include <verbatim/cli/prove.h>
 #include <verbatim/core/file.h>
+#include <verbatim/kernels/backend.h>
 #include <verbatim/repops/semantics.h>
 
 #include "../verify/support.h"
@@ -26,10 +27,12 @@ struct Called {
 
 Called call(const std::string& command, const std::string& redirection = "2>&1") {
   Called called;
-  std::FILE* pipe = ::popen((std::string(kBinDir) + "/" + command + " " + redirection).c_str(), "r");
+  std::FILE* pipe =
+      ::popen((std::string(kBinDir) + "/" + command + " " + redirection).c_str(), "r");
   if (pipe == nullptr) throw std::runtime_error("popen");
   char buffer[4096];
-  for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;) called.text.append(buffer, n);
+  for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;)
+    called.text.append(buffer, n);
   const int status = ::pclose(pipe);
   if (WIFEXITED(status)) called.code = WEXITSTATUS(status);
   return called;
@@ -44,7 +47,8 @@ class Commands : public ::testing::Test {
     LocalParty a(*honest), b(*liar);
     ::unlink(path.c_str());
     ::unlink(forged.c_str());
-    const Verdict verdict = ok(run_dispute(task, std::vector<Disputant>{{"a", &a}, {"b", &b}}, path));
+    const Verdict verdict =
+        ok(run_dispute(task, std::vector<Disputant>{{"a", &a}, {"b", &b}}, path));
     ASSERT_EQ(verdict.outcome, DisputeOutcome::settled);
     const Transcript true_one = ok(Transcript::open(path));
     Verdict lie = verdict;
@@ -63,11 +67,12 @@ class Commands : public ::testing::Test {
 };
 
 TEST_F(Commands, AVerdictIsShownOnceItWasJudged) {
-  for (const char* command : {"verbatim dispute explain ", "verbatim dispute watch ", "verbatim referee judge ",
-                              "verbatim-verify transcript "}) {
+  for (const char* command : {"verbatim dispute explain ", "verbatim dispute watch ",
+                              "verbatim referee judge ", "verbatim-verify transcript "}) {
     const Called good = call(command + path), bad = call(command + forged);
     EXPECT_EQ(good.code, 0) << command << good.text;
-    EXPECT_NE(good.text.find("Provider 2 (b) is refuted"), std::string::npos) << command << good.text;
+    EXPECT_NE(good.text.find("Provider 2 (b) is refuted"), std::string::npos)
+        << command << good.text;
     EXPECT_EQ(bad.code, 65) << command << bad.text;
     EXPECT_EQ(bad.text.find("is refuted: in step"), std::string::npos) << command << bad.text;
   }
@@ -92,17 +97,20 @@ TEST_F(Commands, AResultThatCannotBeWrittenIsNoSuccess) {
 TEST_F(Commands, NumbersOutOfTheirRangeAreWrongUsage) {
   for (const char* budget : {"nan", "inf", "1e300", "0", "-1", "x"})
     EXPECT_EQ(call("verbatim dispute resume " + path + " --budget " + budget).code, 64) << budget;
-  for (const char* flag : {"--top-k 99999999999999999999", "--top-k -1", "--max-tokens 0", "--max-tokens 4294967296",
-                           "--seed -1", "--seed 18446744073709551616"})
+  for (const char* flag : {"--top-k 99999999999999999999", "--top-k -1", "--max-tokens 0",
+                           "--max-tokens 4294967296", "--seed -1", "--seed 18446744073709551616"})
     EXPECT_EQ(call(std::string("verbatim generate /nonexistent ") + flag).code, 64) << flag;
 }
 
 TEST(CommandsWithModels, AReceiptOfAnotherKindOfModelGetsNoVerdict) {
   const char *minilm = std::getenv("VERBATIM_MINILM"), *stories = std::getenv("VERBATIM_STORIES");
-  if (minilm == nullptr || stories == nullptr) GTEST_SKIP() << "VERBATIM_MINILM or VERBATIM_STORIES names no folder";
+  if (minilm == nullptr || stories == nullptr)
+    GTEST_SKIP() << "VERBATIM_MINILM or VERBATIM_STORIES names no folder";
   const std::string receipt = ::testing::TempDir() + "/kind" + std::to_string(::getpid());
-  ASSERT_EQ(call(std::string("verbatim embed ") + minilm + " --text x --receipt " + receipt).code, 0);
-  const Called verified = call("verbatim receipt verify " + receipt + " --json --model " + stories, "2>/dev/null");
+  ASSERT_EQ(call(std::string("verbatim embed ") + minilm + " --text x --receipt " + receipt).code,
+            0);
+  const Called verified =
+      call("verbatim receipt verify " + receipt + " --json --model " + stories, "2>/dev/null");
   EXPECT_EQ(verified.code, 2);
   EXPECT_NE(verified.text.find("NO_VERDICT"), std::string::npos) << verified.text;
   ::unlink(receipt.c_str());
@@ -134,30 +142,42 @@ TEST(CommandsWithModels, EvalMeasuresPrecisionsAgainstFp32) {
   EXPECT_GT(cosines["w8a8"]["cosine_mean"].get<double>(), 0.999);
   EXPECT_LT(cosines["w8a8"]["cosine_least"].get<double>(), 0.99999);  // they do differ
   EXPECT_GE(cosines["bf16"]["bits_equal_across"].size(), 2u);
-  EXPECT_EQ(call(std::string("verbatim eval ") + stories + " --window 1 --text-file " + file).code, 64);
+  EXPECT_EQ(call(std::string("verbatim eval ") + stories + " --window 1 --text-file " + file).code,
+            64);
   ::unlink(file.c_str());
 }
 
-// The digest of a part is that of its results in order, on any number of threads.
+// The digest of a part is that of its results in order, on any number of threads and backend.
 TEST(Prove, APartOfAFunctionIsProvedAndDigested) {
-  const Called one =
-                   call("verbatim prove unary --function exp --range 0x3f800000:5000000 --json --threads 1",
-                        "2>/dev/null"),
-               two = call("verbatim prove unary --function exp --range 1065353216:5000000 --json",
-                          "2>/dev/null");
-  EXPECT_EQ(one.code, 0);
-  EXPECT_EQ(one.text, two.text);
   Bytes results(4 * 5000000);
   for (uint32_t i = 0; i < 5000000; ++i)
     store_le(results.data() + 4 * size_t{i}, bits_of(exp_f32(float_of(0x3F800000 + i))));
-  EXPECT_EQ(one.text, "{\"exp\":{\"inputs\":5000000,\"wrong\":0,\"digest\":\"" +
-                          sha256(results).hex() + "\"}}\n");
+  const std::string first = "0x3f800000", second = "1065353216";
+  int ran = 0;
+  for (const BackendInfo& backend : list_backends()) {
+    if (!backend.missing.empty()) continue;
+    const Called c = call("verbatim prove unary --function exp --range " +
+                              (ran == 0 ? first : second) + ":5000000 --json --threads " +
+                              std::to_string(1 + ran % 2) + " --backend " + backend.name,
+                          "2>/dev/null");
+    EXPECT_EQ(c.code, 0);
+    EXPECT_EQ(c.text, "{\"exp\":{\"inputs\":5000000,\"wrong\":0,\"digest\":\"" +
+                          sha256(results).hex() + "\",\"backend\":\"" + backend.name + "\"}}\n");
+    ++ran;
+  }
+  EXPECT_GE(ran, 1);
+  const Called fast =
+      call("verbatim prove unary --function exp --range 0x3f800000:5000000 --json --no-oracle",
+           "2>/dev/null");
+  EXPECT_NE(fast.text.find("\"wrong\":null,\"digest\":\"" + sha256(results).hex()),
+            std::string::npos);
 }
 
 TEST(Prove, RefusesInputsAndFunctionsThatAreNot) {
   for (const char* range : {"5", "5:", ":5", "5:0", "4294967296:1", "1:4294967296", "-1:5", "0x:1",
                             "1:18446744073709551615", "1:2:3"})
-    EXPECT_EQ(call(std::string("verbatim prove unary --function exp --range ") + range).code, 64) << range;
+    EXPECT_EQ(call(std::string("verbatim prove unary --function exp --range ") + range).code, 64)
+        << range;
   const Called none = call("verbatim prove unary --function gelu --range 0:1");
   EXPECT_EQ(none.code, 64);
   EXPECT_NE(none.text.find("no function 'gelu': there are exp, exp2"), std::string::npos);
@@ -166,17 +186,16 @@ TEST(Prove, RefusesInputsAndFunctionsThatAreNot) {
 // What is wrong, and what the oracle cannot tell, is counted and the first named.
 TEST(Prove, CountsWhatIsWrong) {
   const auto never = [](uint64_t) {};
-  const UnaryProof proof = prove_unary(
-      Unary::exp, {1 << 24, 3000000},
-      [](Unary f, float x) {
-        const uint32_t bits = bits_of(x);
-        if (bits % 1000000 == 7) return std::optional<float>();
-        return std::optional(bits == 19000000 ? 0.0f : evaluate(f, x));
-      },
-      never);
-  EXPECT_EQ(proof.inputs, 3000000u);
-  EXPECT_EQ(proof.wrong, 4u);
-  EXPECT_EQ(proof.first_wrong, 17000007u);
+  const auto prover = make_unary_prover("reference", [](Unary f, float x) {
+    const uint32_t bits = bits_of(x);
+    if (bits % 1000000 == 7) return std::optional<float>();
+    return std::optional(bits == 19000000 ? 0.0f : evaluate(f, x));
+  });
+  const auto proof = prove_unary(**prover, Unary::exp, {1 << 24, 3000000}, never);
+  ASSERT_TRUE(proof.ok());
+  EXPECT_EQ(proof->inputs, 3000000u);
+  EXPECT_EQ(proof->wrong, 4u);
+  EXPECT_EQ(proof->first_wrong, 17000007u);
 }
 
 }  // namespace

@@ -41,6 +41,8 @@ void map_unary(UnaryKernel f, float parameter, const float* x, float* y, int64_t
   switch (f) {
     case UnaryKernel::exp:
       return map_each(x, y, n, [](F32 v) { return exp(v); });
+    case UnaryKernel::exp2:
+      return map_each(x, y, n, [](F32 v) { return exp2(v); });
     case UnaryKernel::erf:
       return map_each(x, y, n, [](F32 v) { return erf(v); });
     case UnaryKernel::tanh:

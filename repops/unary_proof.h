@@ -1,24 +1,19 @@
-// The oracle of `prove unary`: double-double throughout, and no rounding that its error could
-// change.
-#include <algorithm>
-#include <bit>
-#include <cmath>
+// The oracle of `prove unary`, for the host and the GPU (proven() in unary.h): double-double
+// throughout, and no rounding that its error could change.
+#pragma once
 
-#include <verbatim/repops/semantics.h>
-#include <verbatim/repops/unary.h>
-#include <verbatim/repops/unary_core.h>
+#include <optional>
 
-namespace verbatim {
-namespace {
+#include <verbatim/repops/unary_f64.h>
 
-using namespace unary;
+namespace verbatim::unary {
 
 // The binary64 functions are right to 1 ulp, 2^-52; double-double to 2^-95 (unary_core.h).
-constexpr double kDoubleError = 0x1p-50;
-constexpr double kDoubleDoubleError = 0x1p-92;
+inline constexpr double kDoubleError = 0x1p-50;
+inline constexpr double kDoubleDoubleError = 0x1p-92;
 
 // f(x) in double-double, for x where f is finite, not saturated, and near no pole.
-DoubleDouble value_of(Unary f, double x) {
+VB_HOST_DEVICE inline DoubleDouble value_of(Unary f, double x) {
   const DoubleDouble v(x), size(std::abs(x));
   const auto odd = [x](DoubleDouble y) { return x < 0 ? -y : y; };
   switch (f) {
@@ -72,10 +67,8 @@ DoubleDouble value_of(Unary f, double x) {
   return {};
 }
 
-}  // namespace
-
-std::optional<float> proven(Unary f, float x) {
-  const double y = evaluate(f, static_cast<double>(x));
+VB_HOST_DEVICE inline std::optional<float> proven(Unary f, float x) {
+  const double y = f64::evaluate(f, static_cast<double>(x));
   if (is_nan(y)) return float_of(kNanBits);
   if (y == 0 || std::abs(y) > 0x1p200 || rounds_safely(y, kDoubleError))
     return static_cast<float>(y);
@@ -88,4 +81,4 @@ std::optional<float> proven(Unary f, float x) {
   return low;
 }
 
-}  // namespace verbatim
+}  // namespace verbatim::unary
