@@ -193,6 +193,23 @@ void tensor_core(Group& g, Inputs& in) {
   }
 }
 
+// Q16.16: everything from floats of any bits, and codes of any bits in products that saturate.
+void fixed_point(Group& g, Inputs& in) {
+  const ValueId a = g.own("ToFixed", {g.constant(in.floats({11, 70}, true))}, {}, 2),
+                b = g.own("ToFixed", {g.constant(in.floats({11, 70}))}, {}, 2);
+  for (const char* op : {"FixedAdd", "FixedSub", "FixedMul", "FixedDiv"}) g.own(op, {a, b}, {}, 2);
+  g.own("FixedReciprocalSqrt", {b}, {}, 2);
+  g.own("FromFixed", {g.own("FixedNormalize", {a}, {}, 2)});
+  const ValueId any = g.onnx("Cast", {g.constant(in.integers({19, 70}, int64_t{1} << 32))},
+                             {{"to", static_cast<int64_t>(DType::i32)}});
+  for (const char* op : {"FixedDot", "FixedSquaredDistance"}) {
+    for (const int64_t fraction : {16, 32}) {
+      g.own(op, {a, b}, {{"fraction", fraction}}, 2);
+      g.own(op, {b, any}, {{"fraction", fraction}}, 2);
+    }
+  }
+}
+
 void sampling(Group& g, Inputs& in) {
   for (int64_t i = 0; i < 16; ++i) {
     const ValueId logits = g.constant(in.floats({1, 257})),
@@ -218,7 +235,8 @@ constexpr NamedGroup kGroups[] = {{"unary", unary},
                                   {"sliced", sliced},
                                   {"sampling", sampling},
                                   {"quantized", quantized},
-                                  {"tensor_core", tensor_core}};
+                                  {"tensor_core", tensor_core},
+                                  {"fixed_point", fixed_point}};
 
 }  // namespace
 

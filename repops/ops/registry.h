@@ -47,5 +47,6 @@ std::span<const OpDef> int8_attention_ops();  // int8_attention.cc: AttentionInt
 std::span<const OpDef>
 tensor_core_attention_ops();  // tensor_core_attention.cc: AttentionTensorCore (family C)
 std::span<const OpDef> tensor_core_ops();  // tensor_core.cc: TensorCoreLinear (family C)
+std::span<const OpDef> fixed_point_ops();  // fixed_point.cc: ToFixed, FixedDot, ... (Q16.16)
 
 }  // namespace verbatim
