@@ -149,6 +149,21 @@ RC_GTEST_PROP(FixedPoint, SumsProductsAndQuotients, ()) {
                                                          Integer(std::abs(int64_t{b}))));
 }
 
+// Halves of the last step: 0.5 and 2.5 go down, 1.5 up, of either sign.
+TEST(FixedPoint, TiesGoToEven) {
+  for (const int sign : {-1, 1}) {
+    for (const auto& [code, want] : {std::pair{1, 0}, {3, 2}, {5, 2}, {7, 4}}) {
+      EXPECT_EQ(binary("FixedMul", sign * code, 32768).code, sign * want) << code;
+      EXPECT_EQ(binary("FixedDiv", sign * code, 131072).code, sign * want) << code;
+      EXPECT_EQ(binary("FixedDiv", code, sign * 131072).code, sign * want) << code;
+      EXPECT_EQ(fixed_from_float(static_cast<float>(sign * code) * 0x1p-17f).code, sign * want);
+      const Tensors dot =
+          *evaluate("FixedDot", {tensor({1, 2}, {sign * code, 5}), tensor({1, 2}, {32768, 0})});
+      EXPECT_EQ(dot[0].data<int32_t>()[0], sign * want) << code;
+    }
+  }
+}
+
 // r is nearest to 2^24 / sqrt(x): (2 r - 1)^2 x < 2^50 < (2 r + 1)^2 x.
 RC_GTEST_PROP(FixedPoint, ReciprocalSquareRootIsTheNearest, ()) {
   const int32_t x = *any_code();
@@ -194,9 +209,8 @@ RC_GTEST_PROP(FixedPoint, NormalisedElementsAreTheNearest, ()) {
   if (!zero) expect_normalized(x, out[0].data<int32_t>().data());
 }
 
-// Lengths that are powers of two give halves: 0.5 and 2.5 go down, 1.5 and 3.5 up.
+// Squares that sum to 2^34: the length is 2^17, an element x becomes x / 2.
 TEST(FixedPoint, NormalisedTiesGoToEven) {
-  // Squares that sum to 2^34: the length is 2^17, an element x becomes x / 2.
   const std::vector<int32_t> x = {1, -3, 131071, 487, 158};
   const Tensors out = *evaluate("FixedNormalize", {tensor({1, 5}, x)});
   EXPECT_EQ(fixed_dot(x.data(), x.data(), 5), int128{1} << 34);
