@@ -14,3 +14,5 @@ echo "stories260K, $(wc -w <"$stories") words"
 $verbatim eval "$VERBATIM_STORIES" --text-file "$stories" --precision $precisions
 echo "all-MiniLM-L6-v2, $(wc -l <tests/accuracy/sentences.txt) sentences"
 $verbatim eval "$VERBATIM_MINILM" --text-file tests/accuracy/sentences.txt --precision $precisions
+echo "single operators against binary64"
+$verbatim eval "$VERBATIM_MINILM" --text-file tests/accuracy/sentences.txt --tensors
