@@ -158,7 +158,7 @@ constexpr NamedFormat kFormats[] = {{"mxint8", kMxInt8},
 Attributes attributes_of(const GroupFormat& f) {
   return {{"bits", int64_t{f.bits}},
           {"group", f.group},
-          {"scale", static_cast<int64_t>(f.scale)},
+          {"scale_type", static_cast<int64_t>(f.scale)},
           {"rotation", f.rotation}};
 }
 

@@ -201,7 +201,7 @@ void grouped(Group& g, Inputs& in) {
     const bool rows = f.scale == DType::f8e4m3;
     const Attributes a = {{"bits", int64_t{f.bits}},
                           {"group", f.group},
-                          {"scale", static_cast<int64_t>(f.scale)},
+                          {"scale_type", static_cast<int64_t>(f.scale)},
                           {"rotation", f.rotation}};
     const ValueId xq = g.own("QuantizeGroups", {x}, a, rows ? 3 : 2),
                   wq = g.own("QuantizeGroups", {w}, a, rows ? 3 : 2);

@@ -14,7 +14,7 @@
 namespace verbatim {
 namespace {
 
-constexpr int64_t kMaxChannels = 1 << 24;  // of all heads
+constexpr int64_t kMaxChannels = 1 << 20;  // of all heads
 
 int64_t groups_of(int64_t k, int64_t group) { return (k + group - 1) / group; }
 
@@ -87,18 +87,20 @@ Result<GroupFormat> format_of(const Node& node) {
   VB_ASSIGN(f.group, node.attributes.get<int64_t>("group", f.group));
   VB_ASSIGN(f.rotation, node.attributes.get<int64_t>("rotation", f.rotation));
   VB_ASSIGN(const int64_t scale,
-            node.attributes.get<int64_t>("scale", static_cast<int64_t>(f.scale)));
+            node.attributes.get<int64_t>("scale_type", static_cast<int64_t>(f.scale)));
   f.bits = static_cast<int>(std::clamp<int64_t>(bits, 0, 9));
   f.scale = dtype_from_onnx(scale);
   return f;
 }
 
-// QuantizeGroups(x float32 [..., K]) with attributes bits (8), group (32), scale (ONNX's number:
-// float8e8m0, the default, or float8e4m3fn), rotation (1: none), whole (0) -> codes int8 [..., K],
-// scales [..., ceil(K / group)], and with e4m3 row scales float32 [...].
+// QuantizeGroups(x float32 [..., K]) with attributes bits (8), group (32), scale_type (ONNX's
+// number: float8e8m0, the default, or float8e4m3fn), rotation (1: none), whole (0) -> codes int8
+// [..., K], scales [..., ceil(K / group)], and with e4m3 row scales float32 [...].
 Result<Tensors> quantize(const Node& node, std::span<const Tensor> inputs) {
   VB_ASSIGN(const GroupFormat f, format_of(node));
   VB_ASSIGN(const int64_t whole, node.attributes.get<int64_t>("whole", 0));
+  if (f.scale == DType::f8e8m0 && node.outputs.size() > 2)
+    return bad_input("row scales are an output with e4m3 scales only");
   VB_ASSIGN(GroupedTensor q, quantize_groups(inputs[0], f, whole != 0));
   if (f.scale == DType::f8e8m0) return Tensors{q.codes, q.scales};
   return Tensors{q.codes, q.scales, q.row_scales};
