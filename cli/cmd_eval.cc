@@ -5,6 +5,7 @@
 #include <functional>
 
 #include <verbatim/cli/common.h>
+#include <verbatim/cli/eval_tensors.h>
 #include <verbatim/core/codec.h>
 #include <verbatim/core/file.h>
 #include <verbatim/core/parallel.h>
@@ -22,6 +23,7 @@ struct EvalFlags {
   std::string model, text_file;
   std::vector<std::string> precisions;
   int64_t window = 0;  // tokens; 0: the model's context
+  bool tensors = false;
 };
 
 // What a precision is measured on: one program, and inputs for each part of the text.
@@ -221,6 +223,18 @@ Result<int> evaluate_model(const Context& context, const EvalFlags& flags) {
   return kDone;
 }
 
+Result<int> evaluate(const Context& context, const EvalFlags& flags) {
+  const bool given = !flags.model.empty() && !flags.text_file.empty();
+  if (!flags.tensors && !given) return usage_error("a model and --text-file are needed");
+  if (!flags.tensors) return evaluate_model(context, flags);
+  if (!given && !(flags.model.empty() && flags.text_file.empty()))
+    return usage_error(
+        "tensors are recorded from a model with a --text-file: give both or neither");
+  if (!given) return evaluate_tensors(context, "", "");
+  VB_ASSIGN(const std::string text, read_text(flags.text_file));
+  return evaluate_tensors(context, flags.model, text);
+}
+
 }  // namespace
 
 void register_eval(CLI::App& app, Context& context) {
@@ -229,8 +243,11 @@ void register_eval(CLI::App& app, Context& context) {
       *app.add_subcommand("eval",
                           "Measure precisions against fp32 on a text: a language model's "
                           "perplexity, or the cosine of sentence embeddings (a line each)");
-  c.add_option("model", flags->model, "A Hugging Face folder (BERT or Llama type)")->required();
-  c.add_option("--text-file", flags->text_file, "UTF-8 text")->required();
+  c.add_option("model", flags->model, "A Hugging Face folder (BERT or Llama type)");
+  c.add_option("--text-file", flags->text_file, "UTF-8 text");
+  c.add_flag("--tensors", flags->tensors,
+             "Measure single operators against binary64 instead, in every precision and format: on "
+             "generated tensors, and on those of a BERT model where it and a text are given");
   c.add_option("--precision", flags->precisions,
                "Precisions, separated by commas; fp32 is always measured")
       ->delimiter(',');
@@ -239,7 +256,7 @@ void register_eval(CLI::App& app, Context& context) {
       ->check(whole_number(0, 1 << 20));
   add_backend_flags(c, context);
   add_json_flag(c, context);
-  on_run(c, context, [=, &context] { return evaluate_model(context, *flags); });
+  on_run(c, context, [=, &context] { return evaluate(context, *flags); });
 }
 
 }  // namespace verbatim::cli

@@ -22,7 +22,7 @@ void add_run_flags(CLI::App& command, Context& context, RunFlags& flags) {
   command.add_option(
       "--precision", flags.precision,
       "fp32; bf16, fp16, fp8, fp8-precise: as Hopper's tensor cores compute; s1x1 to s4x4: exact products of "
-      "that many int8 slices (activations x weights); w8a8, w4a8, w3a8, w2a8: int8 activations and attention, "
+      "that many int8 slices (activations x weights); w8a8, w4a8, w3a8, w2a8, w1a8: int8 activations and attention, "
       "weights of so many bits");
   command.add_option("--receipt", flags.receipt, "Write a receipt of this run to FILE")
       ->type_name("FILE");

@@ -6,6 +6,7 @@
 #include <verbatim/core/philox.h>
 #include <verbatim/core/tensor_root.h>
 #include <verbatim/repops/executor.h>
+#include <verbatim/repops/ops/grouped.h>
 #include <verbatim/repops/ops/quantized.h>
 #include <verbatim/repops/ops/tensor_core.h>
 #include <verbatim/repops/semantics.h>
@@ -193,6 +194,52 @@ void tensor_core(Group& g, Inputs& in) {
   }
 }
 
+// Groups with floating scales, weights of one bit, and caches of keys and values.
+void grouped(Group& g, Inputs& in) {
+  const ValueId x = g.constant(in.floats({11, 160}, true)), w = g.constant(in.floats({7, 160}));
+  for (const GroupFormat& f : {kMxInt8, kNvInt4, kNvInt4Rotated, GroupFormat{4, 64}}) {
+    const bool rows = f.scale == DType::f8e4m3;
+    const Attributes a = {{"bits", int64_t{f.bits}},
+                          {"group", f.group},
+                          {"scale_type", static_cast<int64_t>(f.scale)},
+                          {"rotation", f.rotation}};
+    const ValueId xq = g.own("QuantizeGroups", {x}, a, rows ? 3 : 2),
+                  wq = g.own("QuantizeGroups", {w}, a, rows ? 3 : 2);
+    std::vector<ValueId> product = {xq, xq + 1, wq, wq + 1}, values = {xq, xq + 1};
+    if (rows) product.insert(product.end(), {xq + 2, wq + 2}), values.push_back(xq + 2);
+    g.own("GroupedLinear", product, {{"group", f.group}});
+    g.own("DequantizeGroups", values, {{"group", f.group}});
+  }
+  g.own("ChannelOrder", {x}, {{"heads", int64_t{1}}});
+  const ValueId rows = g.own("QuantizeRows", {x}, {{"rotation", int64_t{32}}}, 2);
+  const QuantizedWeights signs = *quantize_weights(in.floats({5, 160}), 1, 32);
+  g.own("QuantizedLinear", {rows, rows + 1, g.constant(signs.codes), g.constant(signs.scales),
+                            g.constant(signs.group_scales)});
+  const ValueId k = g.own("QuantizeKeys", {g.constant(in.floats({1, 200, 24}))},
+                          {{"heads", int64_t{2}}}, 2),
+                v = g.own("QuantizeValues", {g.constant(in.floats({1, 200, 24}))},
+                          {{"heads", int64_t{2}}}, 2);
+  g.own("AttentionInt8Cached", {g.constant(in.floats({1, 3, 48})), k, v, k + 1, v + 1},
+        {{"heads", int64_t{4}}, {"kv_heads", int64_t{2}}, {"scale", 0.3f}});
+}
+
+// Q16.16: everything from floats of any bits, and codes of any bits in products that saturate.
+void fixed_point(Group& g, Inputs& in) {
+  const ValueId a = g.own("ToFixed", {g.constant(in.floats({11, 70}, true))}, {}, 2),
+                b = g.own("ToFixed", {g.constant(in.floats({11, 70}))}, {}, 2);
+  for (const char* op : {"FixedAdd", "FixedSub", "FixedMul", "FixedDiv"}) g.own(op, {a, b}, {}, 2);
+  g.own("FixedReciprocalSqrt", {b}, {}, 2);
+  g.own("FromFixed", {g.own("FixedNormalize", {a}, {}, 2)});
+  const ValueId any = g.onnx("Cast", {g.constant(in.integers({19, 70}, int64_t{1} << 32))},
+                             {{"to", static_cast<int64_t>(DType::i32)}});
+  for (const char* op : {"FixedDot", "FixedSquaredDistance"}) {
+    for (const int64_t fraction : {16, 32}) {
+      g.own(op, {a, b}, {{"fraction", fraction}}, 2);
+      g.own(op, {b, any}, {{"fraction", fraction}}, 2);
+    }
+  }
+}
+
 void sampling(Group& g, Inputs& in) {
   for (int64_t i = 0; i < 16; ++i) {
     const ValueId logits = g.constant(in.floats({1, 257})),
@@ -218,7 +265,9 @@ constexpr NamedGroup kGroups[] = {{"unary", unary},
                                   {"sliced", sliced},
                                   {"sampling", sampling},
                                   {"quantized", quantized},
-                                  {"tensor_core", tensor_core}};
+                                  {"tensor_core", tensor_core},
+                                  {"fixed_point", fixed_point},
+                                  {"grouped", grouped}};
 
 }  // namespace
 

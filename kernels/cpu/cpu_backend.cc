@@ -21,6 +21,8 @@ constexpr Entry kEntries[] = {
     {kVerbatimDomain, "Attention", run_attention},
     {kVerbatimDomain, "SlicedLinear", run_sliced_linear},
     {kVerbatimDomain, "QuantizedLinear", run_quantized_linear},
+    {kVerbatimDomain, "FixedDot", run_fixed_product},
+    {kVerbatimDomain, "FixedSquaredDistance", run_fixed_product},
     {"", "Exp", run_unary},
     {"", "Erf", run_unary},
     {"", "Tanh", run_unary},

@@ -75,6 +75,8 @@ Outcome run_quantized_linear(const CpuBackend& backend, const Node& node,
                              std::span<const Tensor> inputs);
 Outcome run_sliced_linear(const CpuBackend& backend, const Node& node,
                           std::span<const Tensor> inputs);
+Outcome run_fixed_product(const CpuBackend& backend, const Node& node,
+                          std::span<const Tensor> inputs);
 Outcome run_unary(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_binary(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_rotary(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);

@@ -51,8 +51,9 @@ struct KeyRange {  // the keys that a query sees; ends do not decrease from quer
   int64_t begin, end;
 };
 
-// out [m, n] = the product of sliced rows (repops/ops/sliced.h), or of quantised ones (repops/ops/quantized.h), which have scales
-// instead of exponents and one slice; + bias [n] where given.
+// out [m, n] = the product of sliced rows (repops/ops/sliced.h), or of quantised ones
+// (repops/ops/quantized.h), which have scales instead of exponents and one slice; + bias [n] where
+// given.
 struct SlicedProduct {
   const int8_t *a = nullptr, *b = nullptr;  // [a_count, m, k] and [b_count, n, k]
   const int32_t *a_exponents = nullptr, *b_exponents = nullptr;
@@ -61,6 +62,10 @@ struct SlicedProduct {
   const float* bias = nullptr;
   float* out = nullptr;
 };
+
+// A row of Q16.16 codes (repops/ops/fixed_point.h) whose sum of squares is this or more may have
+// products beyond an int64.
+inline constexpr uint64_t kWideFixedNorm = uint64_t{1} << 61;
 
 enum class UnaryKernel { exp, exp2, erf, tanh, sigmoid, swish, gelu, gelu_tanh };
 enum class BinaryKernel { add, subtract, multiply, divide };
@@ -95,6 +100,13 @@ struct CpuKernels {
   // Rows [row, row_end) of columns [from, to).
   void (*sliced_product)(const SlicedProduct& p, int64_t row, int64_t row_end, int64_t from,
                          int64_t to);
+
+  // The sum of squares of a row of Q16.16 codes, or kWideFixedNorm where it is that or more.
+  uint64_t (*fixed_norm)(const int32_t* row, int64_t k);
+  // sums[r * stride + c] = the dot of rows a[r, k] and b[c, k], modulo 2^64: exact where both norms
+  // are below kWideFixedNorm (Cauchy and Schwarz).
+  void (*fixed_dots)(const int32_t* a, int64_t rows, const int32_t* b, int64_t columns, int64_t k,
+                     int64_t* sums, int64_t stride);
 
   // `parameter`: swish's alpha.
   void (*map_unary)(UnaryKernel f, float parameter, const float* x, float* y, int64_t n);

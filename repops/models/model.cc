@@ -47,11 +47,11 @@ Result<Precision> parse_precision(std::string_view name) {
        {Precision{}, Precision{.operands = DType::bf16}, Precision{.operands = DType::f16},
         Precision{.operands = DType::f8e4m3}, Precision{.operands = DType::f8e4m3, .precise = true},
         Precision{.weight_bits = 8}, Precision{.weight_bits = 4}, Precision{.weight_bits = 3},
-        Precision{.weight_bits = 2}})
+        Precision{.weight_bits = 2}, Precision{.weight_bits = 1}})
     if (name == p.name()) return p;
   return usage_error(
       "unknown precision '" + printable(name) +
-      "': use fp32, bf16, fp16, fp8, fp8-precise, s1x1 to s4x4, or w8a8, w4a8, w3a8, w2a8");
+      "': use fp32, bf16, fp16, fp8, fp8-precise, s1x1 to s4x4, or w8a8, w4a8, w3a8, w2a8, w1a8");
 }
 
 Result<std::shared_ptr<const Model>> Model::load(const std::string& path) {

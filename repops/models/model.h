@@ -38,7 +38,8 @@ struct Precision {
   }
   std::string name() const;
 };
-// "fp32", "bf16", "fp16", "fp8", "fp8-precise", "s1x1" to "s4x4", "w8a8", "w4a8", "w3a8", "w2a8".
+// "fp32", "bf16", "fp16", "fp8", "fp8-precise", "s1x1" to "s4x4", "w8a8", "w4a8", "w3a8", "w2a8",
+// "w1a8".
 Result<Precision> parse_precision(std::string_view name);
 
 enum class ModelKind : uint8_t { onnx, bert, llama };

@@ -124,6 +124,14 @@ std::pair<int64_t, int64_t> visible_keys(const AttentionSettings& s, int64_t row
 
 Result<AttentionSettings> attention_settings(const Node& node, std::span<const Tensor> inputs) {
   const Tensor &q = inputs[0], &k = inputs[1], &v = inputs[2];
+  if (q.dtype() != k.dtype() || q.dtype() != v.dtype())
+    return bad_input("attention of q " + q.describe() + ", k " + k.describe() + ", v " +
+                     v.describe());
+  return attention_shapes(node, inputs);
+}
+
+Result<AttentionSettings> attention_shapes(const Node& node, std::span<const Tensor> inputs) {
+  const Tensor &q = inputs[0], &k = inputs[1], &v = inputs[2];
   AttentionSettings s;
   VB_ASSIGN(s.heads, node.attributes.require<int64_t>("heads"));
   VB_ASSIGN(s.kv_heads, node.attributes.get<int64_t>("kv_heads", s.heads));
@@ -139,9 +147,7 @@ Result<AttentionSettings> attention_settings(const Node& node, std::span<const T
   if (q.rank() != 3 || k.rank() != 3 || v.rank() != 3 || s.heads < 1 || s.kv_heads < 1 ||
       s.heads % s.kv_heads != 0)
     return fail();
-  if (q.dtype() != k.dtype() || q.dtype() != v.dtype() || q.dim(0) != k.dim(0) ||
-      q.dim(0) != v.dim(0) || k.dim(1) != v.dim(1))
-    return fail();
+  if (q.dim(0) != k.dim(0) || q.dim(0) != v.dim(0) || k.dim(1) != v.dim(1)) return fail();
   if (q.dim(2) % s.heads != 0 || v.dim(2) % s.kv_heads != 0) return fail();
   s.head_size = q.dim(2) / s.heads;
   s.value_size = v.dim(2) / s.kv_heads;
@@ -163,7 +169,7 @@ Result<AttentionSettings> attention_settings(const Node& node, std::span<const T
 }
 
 uint64_t attention_cost(const Node& node, std::span<const Tensor> inputs, std::span<const Tensor>) {
-  const Result<AttentionSettings> s = attention_settings(node, inputs);
+  const Result<AttentionSettings> s = attention_shapes(node, inputs);
   if (!s.ok()) return 0;
   const uint64_t rows = saturating_multiply(
       static_cast<uint64_t>(inputs[0].dim(0) * inputs[0].dim(1)), static_cast<uint64_t>(s->heads));

@@ -54,7 +54,7 @@ struct AttentionSettings {
   int64_t heads = 0, kv_heads = 0;
   int64_t head_size = 0, value_size = 0;  // at least 1
   Shape output;                           // [B, Tq, heads * value_size]
-  float scale = 0;    // of q.k, before the softmax
+  float scale = 0;                        // of q.k, before the softmax
   float softcap = 0;  // 0: none; else s becomes softcap * tanh(s * scale / softcap)
   bool causal = false;
   int64_t window = 0;  // 0: none; else a query at position i sees keys above i - window
@@ -70,6 +70,8 @@ std::pair<int64_t, int64_t> visible_keys(const AttentionSettings& s, int64_t row
 // Tk, kv_heads * value_size], lengths int64 [B] or undefined.
 struct Node;
 Result<AttentionSettings> attention_settings(const Node& node, std::span<const Tensor> inputs);
+// The same where keys and values are codes: of any types.
+Result<AttentionSettings> attention_shapes(const Node& node, std::span<const Tensor> inputs);
 
 // What attention of any family costs.
 uint64_t attention_cost(const Node& node, std::span<const Tensor> inputs,

@@ -30,6 +30,7 @@ struct Values {
 // The key that draws most has weight 1, so that a block's greatest w is 2^f of its value at least,
 // and 127 / w finite.
 constexpr int32_t kLeastValueExponent = -100;
+constexpr int32_t kGreatestValueExponent = 122;  // that of the greatest binary32
 
 // f: the least integer, not below that, with max|v| <= 127 * 2^f.
 Result<Values> quantize_values(const Tensor& v) {
@@ -151,29 +152,25 @@ void finish(const AttentionState& total, int64_t rotation, std::span<float> out)
   for (float& v : out) v = canonical(v * (1.0f / static_cast<float>(rotation)));
 }
 
-// AttentionInt8(q, k, v, lengths?), float32, as Attention's, with attribute weight_slices (1, the
-// default, or 2: int8 slices of the weights) -> [B, Tq, heads * value_size].
-Result<Tensors> int8_attention(const Node& node, std::span<const Tensor> inputs) {
-  VB_ASSIGN(const AttentionSettings s, attention_settings(node, inputs));
-  VB_ASSIGN(const int64_t slices, node.attributes.get<int64_t>("weight_slices", 1));
-  const Tensor &q = inputs[0], &k = inputs[1], &v = inputs[2];
+struct Keys {
+  Tensor codes;   // int8 [B, T, heads, size]
+  Tensor scales;  // float32 [B, T, heads]
+};
+
+// q float32 [B, Tq, heads * head_size] to keys and values in codes.
+Result<Tensors> attend_codes(const AttentionSettings& s, int64_t slices, const Tensor& q,
+                             const Keys& ks, const Values& vs, const Tensor& lengths_tensor) {
   if (q.dtype() != DType::f32)
     return unsupported("int8 attention of " + std::string(name_of(q.dtype())));
   if (slices != 1 && slices != 2)
     return bad_input(std::to_string(slices) + " slices of the weights: 1 or 2 are possible");
-  if (s.head_size < 1 || s.head_size > kMaxQuantizedK || s.value_size < 1)
-    return bad_input("int8 attention of q " + q.describe() + ", v " + v.describe());
   const int64_t rotation = rotation_block(s.head_size);
   VB_ASSIGN(const Tensor q_heads, split_heads(q, s.heads));
-  VB_ASSIGN(const Tensor k_heads, split_heads(k, s.kv_heads));
-  VB_ASSIGN(const Tensor v_heads, split_heads(v, s.kv_heads));
   VB_ASSIGN(const QuantizedTensor qs, quantize_rows(q_heads, rotation));
-  VB_ASSIGN(const QuantizedTensor ks, quantize_rows(k_heads, rotation));
-  VB_ASSIGN(const Values vs, quantize_values(v_heads));
   VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, s.output));
   const int64_t* lengths =
-      inputs.size() > 3 && inputs[3].defined() ? inputs[3].data<int64_t>().data() : nullptr;
-  const int64_t tq = q.dim(1), tk = k.dim(1), rows = q.dim(0) * tq * s.heads;
+      lengths_tensor.defined() ? lengths_tensor.data<int64_t>().data() : nullptr;
+  const int64_t tq = q.dim(1), tk = ks.codes.dim(1), rows = q.dim(0) * tq * s.heads;
   parallel_for(rows, 4, [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; ++i) {
       const int64_t b = i / (tq * s.heads), row = i / s.heads % tq,
@@ -197,8 +194,94 @@ Result<Tensors> int8_attention(const Node& node, std::span<const Tensor> inputs)
   return Tensors{out};
 }
 
+Status check_sizes(const AttentionSettings& s, const Tensor& q, const Tensor& v) {
+  if (s.head_size >= 1 && s.head_size <= kMaxQuantizedK && s.value_size >= 1) return {};
+  return bad_input("int8 attention of q " + q.describe() + ", v " + v.describe());
+}
+
+// AttentionInt8(q, k, v, lengths?), float32, as Attention's, with attribute weight_slices (1, the
+// default, or 2: int8 slices of the weights) -> [B, Tq, heads * value_size].
+Result<Tensors> int8_attention(const Node& node, std::span<const Tensor> inputs) {
+  VB_ASSIGN(const AttentionSettings s, attention_settings(node, inputs));
+  VB_ASSIGN(const int64_t slices, node.attributes.get<int64_t>("weight_slices", 1));
+  const Tensor &q = inputs[0], &k = inputs[1], &v = inputs[2];
+  if (q.dtype() != DType::f32)
+    return unsupported("int8 attention of " + std::string(name_of(q.dtype())));
+  VB_TRY(check_sizes(s, q, v));
+  VB_ASSIGN(const Tensor k_heads, split_heads(k, s.kv_heads));
+  VB_ASSIGN(const Tensor v_heads, split_heads(v, s.kv_heads));
+  VB_ASSIGN(const QuantizedTensor ks, quantize_rows(k_heads, rotation_block(s.head_size)));
+  VB_ASSIGN(const Values vs, quantize_values(v_heads));
+  return attend_codes(s, slices, q, {ks.codes, ks.scales}, vs, input_or_none(inputs, 3));
+}
+
+// QuantizeKeys(k float32 [B, T, heads * size]) with attribute heads -> codes int8 [B, T, heads *
+// size], scales float32 [B, T, heads]; QuantizeValues(v) alike, with exponents int32 [B, T, heads].
+// What a key-value cache holds of each token and head: nothing of one depends on another.
+Result<Tensor> cache_rows(const Node& node, const Tensor& x) {
+  VB_ASSIGN(const int64_t heads, node.attributes.require<int64_t>("heads"));
+  if (x.dtype() != DType::f32 || x.rank() != 3 || heads < 1 || x.dim(2) % heads != 0 ||
+      x.dim(2) == 0)
+    return bad_input("a cache of " + x.describe() + " with " + std::to_string(heads) + " heads");
+  return split_heads(x, heads);
+}
+Result<Tensors> quantize_keys(const Node& node, std::span<const Tensor> inputs) {
+  VB_ASSIGN(const Tensor heads, cache_rows(node, inputs[0]));
+  VB_ASSIGN(const QuantizedTensor q, quantize_rows(heads, rotation_block(heads.dim(3))));
+  VB_ASSIGN(const Tensor codes, q.codes.reshaped(inputs[0].shape()));
+  return Tensors{codes, q.scales};
+}
+Result<Tensors> quantize_cache_values(const Node& node, std::span<const Tensor> inputs) {
+  VB_ASSIGN(const Tensor heads, cache_rows(node, inputs[0]));
+  VB_ASSIGN(const Values q, quantize_values(heads));
+  VB_ASSIGN(const Tensor codes, q.codes.reshaped(inputs[0].shape()));
+  return Tensors{codes, q.exponents};
+}
+
+// What a cache from outside holds, checked: no code is -128, exponents are those of
+// quantize_values.
+Status check_cache(const AttentionSettings& s, std::span<const Tensor> inputs) {
+  const Tensor &k = inputs[1], &v = inputs[2], &scales = inputs[3], &exponents = inputs[4];
+  const Shape rows{k.dim(0), k.dim(1), s.kv_heads};
+  if (k.dtype() != DType::i8 || v.dtype() != DType::i8 || scales.dtype() != DType::f32 ||
+      exponents.dtype() != DType::i32 || !(scales.shape() == rows) || !(exponents.shape() == rows))
+    return bad_input("cache of keys " + k.describe() + " with scales " + scales.describe() +
+                     ", values " + v.describe() + " with exponents " + exponents.describe());
+  for (const Tensor* codes : {&k, &v})
+    if (std::ranges::any_of(codes->data<int8_t>(), [](int8_t c) { return c == -128; }))
+      return bad_input("a code of -128: codes are -127 to 127");
+  for (const int32_t f : exponents.data<int32_t>())
+    if (f != kFlaggedRow && (f < kLeastValueExponent || f > kGreatestValueExponent))
+      return bad_input("value exponent " + std::to_string(f));
+  return {};
+}
+
+// AttentionInt8Cached(q float32, k codes, v codes, k scales, v exponents, lengths?) with
+// AttentionInt8's attributes: its bits, where codes are those of QuantizeKeys and QuantizeValues.
+Result<Tensors> cached_attention(const Node& node, std::span<const Tensor> inputs) {
+  const Tensor lengths = input_or_none(inputs, 5);
+  const Tensor shapes[] = {inputs[0], inputs[1], inputs[2], lengths};
+  VB_ASSIGN(const AttentionSettings s, attention_shapes(node, shapes));
+  VB_ASSIGN(const int64_t slices, node.attributes.get<int64_t>("weight_slices", 1));
+  VB_TRY(check_sizes(s, inputs[0], inputs[2]));
+  VB_TRY(check_cache(s, inputs));
+  return attend_codes(s, slices, inputs[0], {inputs[1], inputs[3]},
+                      {inputs[2], inputs[4], rotation_block(s.value_size)}, lengths);
+}
+
+uint64_t cached_cost(const Node& node, std::span<const Tensor> inputs,
+                     std::span<const Tensor> outputs) {
+  return attention_cost(node, inputs.first(3), outputs);
+}
+uint64_t cache_cost(const Node&, std::span<const Tensor> inputs, std::span<const Tensor>) {
+  return saturating_multiply(static_cast<uint64_t>(inputs[0].elements()), 20);
+}
+
 constexpr OpDef kOps[] = {
     {kVerbatimDomain, "AttentionInt8", 3, 4, 1, int8_attention, attention_cost},
+    {kVerbatimDomain, "QuantizeKeys", 1, 1, 2, quantize_keys, cache_cost},
+    {kVerbatimDomain, "QuantizeValues", 1, 1, 2, quantize_cache_values, cache_cost},
+    {kVerbatimDomain, "AttentionInt8Cached", 5, 6, 1, cached_attention, cached_cost},
 };
 
 }  // namespace

@@ -11,20 +11,6 @@
 namespace verbatim {
 namespace {
 
-// rne(x) within +-greatest; NaN is 0.
-int8_t code_of(float x, int greatest) {
-  if (is_nan(x)) return 0;
-  const auto limit = static_cast<float>(greatest);
-  return static_cast<int8_t>(round_even(std::clamp(x, -limit, limit)));
-}
-
-// The greatest magnitude, or NaN where one is NaN or infinite.
-float greatest_magnitude(std::span<const float> row) {
-  uint32_t greatest = 0;
-  for (const float v : row) greatest = std::max(greatest, bits_of(v) & 0x7FFFFFFF);
-  return greatest < 0x7F800000 ? float_of(greatest) : float_of(kNanBits);
-}
-
 Status check_rotation(int64_t rotation, int64_t k) {
   if (rotation >= 1 && std::has_single_bit(static_cast<uint64_t>(rotation)) && k % rotation == 0)
     return {};
@@ -122,9 +108,48 @@ float quantize_grouped_row(std::span<const float> row, int greatest_code, int8_t
   return scale;
 }
 
+// The sum of |v| / n, ascending, each operation rounded: so the greatest numbers do not overflow.
+float mean_magnitude(std::span<const float> group) {
+  const auto count = static_cast<float>(group.size());
+  float sum = 0;
+  for (const float v : group) sum += float_of(bits_of(v) & 0x7FFFFFFF) / count;
+  return sum;
+}
+
+// One row of one-bit weights: the scale that is best for signs is the mean magnitude (Rastegari et
+// al., XNOR-Net, 2016, section 3.1). The greatest group has 255 steps; one of none is zero.
+float quantize_sign_row(std::span<const float> row, int8_t* codes, uint8_t* group_scales) {
+  const auto group = [&](size_t k) {
+    return row.subspan(k, std::min<size_t>(kQuantizedGroup, row.size() - k));
+  };
+  const bool finite = !is_nan(greatest_magnitude(row));
+  float greatest = 0;
+  for (size_t k = 0; k < row.size(); k += kQuantizedGroup)
+    greatest = maximum(greatest, mean_magnitude(group(k)));
+  const float scale = finite ? greatest / 255.0f : float_of(kNanBits);
+  for (size_t k = 0; k < row.size(); ++k)
+    codes[k] = static_cast<int8_t>(!(scale > 0) ? 0 : row[k] < 0 ? -1 : 1);
+  for (size_t k = 0, g = 0; k < row.size(); k += kQuantizedGroup, ++g)
+    group_scales[g] = static_cast<uint8_t>(
+        scale > 0 ? std::min(255.0f, round_even(mean_magnitude(group(k)) / scale)) : 0);
+  return scale;
+}
+
 }  // namespace
 
 int64_t rotation_block(int64_t n) { return n & -n; }
+
+int8_t code_of(float x, int greatest) {
+  if (is_nan(x)) return 0;
+  const auto limit = static_cast<float>(greatest);
+  return static_cast<int8_t>(round_even(std::clamp(x, -limit, limit)));
+}
+
+float greatest_magnitude(std::span<const float> row) {
+  uint32_t greatest = 0;
+  for (const float v : row) greatest = std::max(greatest, bits_of(v) & 0x7FFFFFFF);
+  return greatest < 0x7F800000 ? float_of(greatest) : float_of(kNanBits);
+}
 
 void rotate_row(std::span<float> x, int64_t block) {
   for (size_t base = 0; base < x.size(); base += static_cast<size_t>(block)) {
@@ -212,7 +237,7 @@ Result<QuantizedTensor> quantize_rows_float8(const Tensor& x) {
 Result<QuantizedWeights> quantize_weights(const Tensor& w, int bits, int64_t rotation) {
   if (w.dtype() != DType::f32 || w.rank() != 2)
     return bad_input("quantised weights of " + w.describe());
-  if (bits < 2 || bits > 8) return bad_input(std::to_string(bits) + " bits: 2 to 8 are possible");
+  if (bits < 1 || bits > 8) return bad_input(std::to_string(bits) + " bits: 1 to 8 are possible");
   const int64_t n = w.dim(0), k = w.dim(1), groups = (k + kQuantizedGroup - 1) / kQuantizedGroup;
   VB_TRY(check_rotation(rotation, k));
   QuantizedWeights q;
@@ -229,9 +254,11 @@ Result<QuantizedWeights> quantize_weights(const Tensor& w, int bits, int64_t rot
   for (int64_t r = 0; r < n; ++r) {
     std::ranges::copy(w.data<float>().subspan(static_cast<size_t>(r * k), row.size()), row.begin());
     rotate_row(row, rotation);
-    const float scale = bits == 8 ? quantize_row(row, greatest_code, codes + r * k)
-                                  : quantize_grouped_row(row, greatest_code, codes + r * k,
-                                                         group_scales + r * groups);
+    int8_t* const row_codes = codes + r * k;
+    const float scale = bits == 8   ? quantize_row(row, greatest_code, row_codes)
+                        : bits == 1 ? quantize_sign_row(row, row_codes, group_scales + r * groups)
+                                    : quantize_grouped_row(row, greatest_code, row_codes,
+                                                           group_scales + r * groups);
     scales[r] = scale * (1.0f / static_cast<float>(rotation));
   }
   return q;

@@ -30,6 +30,12 @@ void rotate_row(std::span<float> x, int64_t block);
 // s. A row of zeros has s = 0 and zero codes; one with NaN or infinity has s = NaN and zero codes.
 float quantize_row(std::span<const float> row, int greatest_code, int8_t* codes);
 
+// The greatest magnitude of a row, or NaN where one is NaN or infinite.
+float greatest_magnitude(std::span<const float> row);
+
+// rne(x) within +-greatest; NaN is 0.
+int8_t code_of(float x, int greatest);
+
 struct QuantizedTensor {
   Tensor codes;   // int8 or float8e4m3fn [..., K]
   Tensor scales;  // float32 [...]
@@ -43,10 +49,11 @@ Result<QuantizedTensor> quantize_rows_float8(const Tensor& x);
 struct QuantizedWeights {
   Tensor codes;         // int8 [N, K]
   Tensor scales;        // float32 [N]; the rotation's norm, 1 / rotation, is in them
-  Tensor group_scales;  // uint8 [N, K / 32, rounded up], 1..255; undefined at 8 bits
+  Tensor group_scales;  // uint8 [N, K / 32, rounded up]; undefined at 8 bits
 };
-// Weights [N, K] in codes of `bits` (2 to 8), rotated as activations are. Below 8 bits each 32
-// codes have an integer scale, so that a product is still one integer.
+// Weights [N, K] in codes of `bits` (1 to 8), rotated as activations are. Below 8 bits each 32
+// codes have an integer scale, so that a product is still one integer. One bit is a sign: codes are
+// -1 and 1, and a scale is a group's mean magnitude.
 Result<QuantizedWeights> quantize_weights(const Tensor& w, int bits, int64_t rotation);
 
 // What QuantizedLinear takes, checked: x codes int8 [..., K <= kMaxQuantizedK] with scales float32

@@ -43,9 +43,12 @@ linear_attention_ops();               // linear_attention.cc: LinearAttention, C
 std::span<const OpDef> ngram_ops();   // ngrams.cc: TfIdfVectorizer
 std::span<const OpDef> signal_ops();  // signal.cc: DFT, STFT, HannWindow, ..., MelWeightMatrix
 std::span<const OpDef> quantized_ops();  // quantized.cc: QuantizeRows, QuantizedLinear (family B)
-std::span<const OpDef> int8_attention_ops();  // int8_attention.cc: AttentionInt8 (family B)
+std::span<const OpDef>
+int8_attention_ops();  // int8_attention.cc: AttentionInt8, its cache (family B)
 std::span<const OpDef>
 tensor_core_attention_ops();  // tensor_core_attention.cc: AttentionTensorCore (family C)
 std::span<const OpDef> tensor_core_ops();  // tensor_core.cc: TensorCoreLinear (family C)
+std::span<const OpDef> grouped_ops();  // grouped.cc: QuantizeGroups, GroupedLinear, ... (family B)
+std::span<const OpDef> fixed_point_ops();  // fixed_point.cc: ToFixed, FixedDot, ... (Q16.16)
 
 }  // namespace verbatim

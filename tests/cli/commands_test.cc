@@ -147,6 +147,25 @@ TEST(CommandsWithModels, EvalMeasuresPrecisionsAgainstFp32) {
   ::unlink(file.c_str());
 }
 
+// Errors of the sizes that the contract states, on numbers that are the same everywhere.
+TEST(Eval, MeasuresOperatorsAgainstBinary64) {
+  const Called c = call("verbatim eval --tensors --json", "2>/dev/null");
+  ASSERT_EQ(c.code, 0);
+  const auto json = nlohmann::json::parse(c.text);
+  const auto mean = [&](const char* set, const char* name) {
+    return json["products"][set][name]["mean"].get<double>();
+  };
+  EXPECT_NEAR(mean("gaussian", "fp32"), 7.7e-9, 0.5e-9);
+  EXPECT_LT(mean("gaussian", "s4x4"), 1e-9);
+  EXPECT_LT(mean("gaussian", "w8a8"), mean("gaussian", "w4a8"));
+  EXPECT_LT(mean("gaussian", "mxint8"), mean("gaussian", "nvint4"));
+  EXPECT_LT(mean("outlier channels", "w8a8"), mean("outlier channels", "s1x1"));
+  EXPECT_LT(json["attention"]["gaussian"]["int8 cache"].get<double>(), 0.03);
+  EXPECT_EQ(call("verbatim eval --tensors --text-file x").code, 64);
+  EXPECT_EQ(call("verbatim eval --text-file x").code, 64);
+  EXPECT_EQ(call("verbatim eval").code, 64);
+}
+
 // The digest of a part is that of its results in order, on any number of threads and backend.
 TEST(Prove, APartOfAFunctionIsProvedAndDigested) {
   Bytes results(4 * 5000000);

@@ -112,7 +112,7 @@ TEST(QuantizedRows, ZeroSubnormalAndNotFinite) {
 // Against 128-bit integers and one rounding at each step, written anew.
 TEST(QuantizedLinear, IsTheIntegerProductScaled) {
   test::Random random(3);
-  for (const int bits : {8, 4, 3, 2}) {
+  for (const int bits : {8, 4, 3, 2, 1}) {
     for (const int64_t k : {0, 1, 31, 32, 33, 200}) {
       const QuantizedTensor x = *quantize_rows(random.floats({3, k}), 1);
       const QuantizedWeights w = *quantize_weights(random.floats({4, k}), bits, 1);
@@ -133,6 +133,33 @@ TEST(QuantizedLinear, IsTheIntegerProductScaled) {
       }
     }
   }
+}
+
+// One bit: signs, and for each group its mean magnitude in steps of 1/255 of the greatest.
+TEST(SignWeights, HaveTheMeanMagnitudeOfEachGroup) {
+  test::Random random(8);
+  Tensor w = random.floats({2, 65});
+  for (int64_t i = 0; i < 32; ++i) w.mutable_data<float>()[i] = i % 2 == 0 ? -0.0f : 0.0f;
+  w.mutable_data<float>()[65 + 3] = NAN;
+  const QuantizedWeights q = *quantize_weights(w, 1, 1);
+  const float scale = q.scales.data<float>()[0];
+  for (int64_t g = 0; g < 3; ++g) {
+    double sum = 0;
+    const int64_t end = std::min<int64_t>(65, 32 * g + 32);
+    for (int64_t i = 32 * g; i < end; ++i) {
+      const float v = w.data<float>()[i];
+      sum += std::abs(double{v});
+      ASSERT_EQ(q.codes.data<int8_t>()[i], v < 0 ? -1 : 1) << i;
+    }
+    ASSERT_NEAR(q.group_scales.data<uint8_t>()[g] * double{scale},
+                sum / static_cast<double>(end - 32 * g), 0.501 * scale);
+  }
+  EXPECT_EQ(q.group_scales.data<uint8_t>()[0], 0);
+  EXPECT_TRUE(std::isnan(q.scales.data<float>()[1]));
+  EXPECT_EQ(q.codes.data<int8_t>()[65], 0);
+  // The greatest numbers have a mean that is one too.
+  for (float& v : w.mutable_data<float>()) v = FLT_MAX;
+  EXPECT_NEAR(quantize_weights(w, 1, 1)->scales.data<float>()[0], FLT_MAX / 255, FLT_MAX / 1e6);
 }
 
 // Outlier channels, as activations have them, ruin a product without the rotation and hardly touch

@@ -25,6 +25,11 @@ size_t attention_scratch(int64_t rows, int64_t value_size);
 // sliced.cc
 void sliced_product(const SlicedProduct& p, int64_t row, int64_t row_end, int64_t from, int64_t to);
 
+// fixed_point.cc
+uint64_t fixed_norm(const int32_t* row, int64_t k_size);
+void fixed_dots(const int32_t* a, int64_t rows, const int32_t* b, int64_t columns, int64_t k_size,
+                int64_t* sums, int64_t stride);
+
 // elementwise.cc
 void map_unary(UnaryKernel f, float parameter, const float* x, float* y, int64_t n);
 void map_binary(BinaryKernel f, const float* a, int a_step, const float* b, int b_step, float* y,

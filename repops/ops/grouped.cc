@@ -1,0 +1,340 @@
+#include <verbatim/repops/ops/grouped.h>
+
+#include <algorithm>
+#include <bit>
+#include <numeric>
+
+#include <verbatim/core/parallel.h>
+#include <verbatim/repops/ops/number.h>
+#include <verbatim/repops/ops/quantized.h>
+#include <verbatim/repops/ops/registry.h>
+#include <verbatim/repops/ops/sliced.h>
+#include <verbatim/repops/ops/sum.h>
+
+namespace verbatim {
+namespace {
+
+constexpr int64_t kMaxChannels = 1 << 20;  // of all heads
+
+int64_t groups_of(int64_t k, int64_t group) { return (k + group - 1) / group; }
+
+Status check_format(const GroupFormat& f, int64_t k) {
+  if (f.bits < 2 || f.bits > 8 || f.group < 1 || f.group > kMaxGroup)
+    return bad_input("groups of " + std::to_string(f.group) + " elements of " +
+                     std::to_string(f.bits) + " bits: 1 to 256 of 2 to 8 are possible");
+  if (f.scale != DType::f8e8m0 && f.scale != DType::f8e4m3)
+    return unsupported("group scales of type " + std::string(name_of(f.scale)));
+  if (f.rotation < 1 || !std::has_single_bit(static_cast<uint64_t>(f.rotation)) ||
+      k % f.rotation != 0)
+    return bad_input("rotation " + std::to_string(f.rotation) + " of rows of " + std::to_string(k) +
+                     ": a power of two that divides them is wanted");
+  return {};
+}
+
+// x * 2^-e, rounded once, for |e| <= 127.
+float scaled_down(float x, int e) {
+  return static_cast<float>(x * std::bit_cast<double>(static_cast<uint64_t>(1023 - e) << 52));
+}
+
+// One group under a power of two: the least e in [-127, 127] with max|x| <= greatest * 2^e, found
+// from bits; code = rne(x * 2^-e) within +-greatest.
+Float8E8M0 quantize_power_group(std::span<const float> x, int greatest, int8_t* codes) {
+  const float all = greatest_magnitude(x);
+  std::fill_n(codes, x.size(), int8_t{0});
+  if (is_nan(all)) return {kE8M0NanBits};
+  if (all == 0) return {0};
+  int e =
+      static_cast<int>(bits_of(all) >> 23) - 127 - std::bit_width(static_cast<unsigned>(greatest));
+  e = std::clamp(e, -127, 127);
+  while (e < 127 && scaled_down(all, e) > static_cast<float>(greatest)) ++e;
+  for (size_t i = 0; i < x.size(); ++i) codes[i] = code_of(scaled_down(x[i], e), greatest);
+  return {static_cast<uint8_t>(e + 127)};
+}
+
+// One group of a row whose scale is t: s = e4m3 of (max|x| / greatest) / t, saturated; code = rne(x
+// / (s * t)) within +-greatest. A scale that is 0 has zero codes.
+Float8E4M3 quantize_small_float_group(std::span<const float> x, float t, int greatest,
+                                      int8_t* codes) {
+  std::fill_n(codes, x.size(), int8_t{0});
+  if (!(t > 0)) return {0};
+  const float own = greatest_magnitude(x) / static_cast<float>(greatest);
+  const Float8E4M3 s = {e4m3_from_float(own / t, true)};
+  const float step = load(s) * t;
+  for (size_t i = 0; step > 0 && i < x.size(); ++i) codes[i] = code_of(x[i] / step, greatest);
+  return s;
+}
+
+void quantize_row_groups(std::span<const float> row, const GroupFormat& f, float t, int8_t* codes,
+                         std::byte* scales) {
+  const int greatest = (1 << (f.bits - 1)) - 1;
+  for (size_t k = 0, g = 0; k < row.size(); k += static_cast<size_t>(f.group), ++g) {
+    const auto part =
+        row.subspan(k, std::min<size_t>(static_cast<size_t>(f.group), row.size() - k));
+    scales[g] = std::byte{f.scale == DType::f8e8m0
+                              ? quantize_power_group(part, greatest, codes + k).bits
+                              : quantize_small_float_group(part, t, greatest, codes + k).bits};
+  }
+}
+
+// t = max|x| / (448 * greatest code): the greatest group then has the greatest e4m3.
+float row_scale(std::span<const float> x, int bits) {
+  return canonical(greatest_magnitude(x) / (448.0f * static_cast<float>((1 << (bits - 1)) - 1)));
+}
+
+Result<GroupFormat> format_of(const Node& node) {
+  GroupFormat f;
+  VB_ASSIGN(const int64_t bits, node.attributes.get<int64_t>("bits", f.bits));
+  VB_ASSIGN(f.group, node.attributes.get<int64_t>("group", f.group));
+  VB_ASSIGN(f.rotation, node.attributes.get<int64_t>("rotation", f.rotation));
+  VB_ASSIGN(const int64_t scale,
+            node.attributes.get<int64_t>("scale_type", static_cast<int64_t>(f.scale)));
+  f.bits = static_cast<int>(std::clamp<int64_t>(bits, 0, 9));
+  f.scale = dtype_from_onnx(scale);
+  return f;
+}
+
+// QuantizeGroups(x float32 [..., K]) with attributes bits (8), group (32), scale_type (ONNX's
+// number: float8e8m0, the default, or float8e4m3fn), rotation (1: none), whole (0) -> codes int8
+// [..., K], scales [..., ceil(K / group)], and with e4m3 row scales float32 [...].
+Result<Tensors> quantize(const Node& node, std::span<const Tensor> inputs) {
+  VB_ASSIGN(const GroupFormat f, format_of(node));
+  VB_ASSIGN(const int64_t whole, node.attributes.get<int64_t>("whole", 0));
+  if (f.scale == DType::f8e8m0 && node.outputs.size() > 2)
+    return bad_input("row scales are an output with e4m3 scales only");
+  VB_ASSIGN(GroupedTensor q, quantize_groups(inputs[0], f, whole != 0));
+  if (f.scale == DType::f8e8m0) return Tensors{q.codes, q.scales};
+  return Tensors{q.codes, q.scales, q.row_scales};
+}
+
+// Rows in groups, from outside, checked.
+struct GroupedRows {
+  const int8_t* codes = nullptr;
+  std::vector<float> scales;  // [rows, groups]
+  const float* row_scales = nullptr;
+  bool one_scale = false;  // for all rows
+  Shape shape;             // of the rows
+  int64_t rows = 0, k = 0, group = 0, groups = 0;
+
+  float row_scale(int64_t r) const {
+    return row_scales == nullptr ? 1.0f : row_scales[one_scale ? 0 : r];
+  }
+};
+
+Result<std::vector<float>> loaded_scales(const Tensor& scales) {
+  std::vector<float> values;
+  values.reserve(static_cast<size_t>(scales.elements()));
+  if (scales.dtype() == DType::f8e8m0)
+    for (const Float8E8M0 s : scales.data<Float8E8M0>()) values.push_back(load(s));
+  else if (scales.dtype() == DType::f8e4m3)
+    for (const Float8E4M3 s : scales.data<Float8E4M3>()) values.push_back(load(s));
+  else
+    return unsupported("group scales " + scales.describe());
+  return values;
+}
+
+Result<GroupedRows> grouped_rows(const Node& node, const Tensor& codes, const Tensor& scales,
+                                 const Tensor& row_scales) {
+  VB_ASSIGN(const GroupFormat f, format_of(node));
+  const auto fail = [&](const Tensor& t) {
+    return bad_input("scales " + t.describe() + " for codes " + codes.describe() +
+                     " in groups of " + std::to_string(f.group));
+  };
+  if (codes.dtype() != DType::i8 || codes.rank() < 1 || f.group < 1 || f.group > kMaxGroup)
+    return fail(scales);
+  GroupedRows r;
+  r.k = codes.dim(codes.rank() - 1);
+  r.group = f.group;
+  r.groups = groups_of(r.k, f.group);
+  const auto leading = codes.shape().dims().first(static_cast<size_t>(codes.rank() - 1));
+  VB_ASSIGN(r.shape, Shape::of(leading));
+  r.rows = r.shape.elements();
+  std::vector<int64_t> dims(leading.begin(), leading.end());
+  dims.push_back(r.groups);
+  VB_ASSIGN(const Shape wanted, Shape::of(dims));
+  if (!(scales.shape() == wanted)) return fail(scales);
+  VB_ASSIGN(r.scales, loaded_scales(scales));
+  r.codes = codes.data<int8_t>().data();
+  if (!row_scales.defined()) return r;
+  r.one_scale = row_scales.rank() == 0;
+  if (row_scales.dtype() != DType::f32 || !(r.one_scale || row_scales.shape() == r.shape))
+    return fail(row_scales);
+  r.row_scales = row_scales.data<float>().data();
+  return r;
+}
+
+// DequantizeGroups(codes, scales, row scales?) with attribute group (32) -> float32 [..., K]: (code
+// * scale) * row scale, each product rounded (the first is exact but below 2^-126).
+Result<Tensors> dequantize(const Node& node, std::span<const Tensor> inputs) {
+  VB_ASSIGN(const GroupedRows r,
+            grouped_rows(node, inputs[0], inputs[1], input_or_none(inputs, 2)));
+  VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, inputs[0].shape()));
+  float* y = out.mutable_data<float>().data();
+  parallel_for(r.rows, 8, [&](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; ++i) {
+      for (int64_t k = 0; k < r.k; ++k) {
+        const float v = static_cast<float>(r.codes[i * r.k + k]) *
+                        r.scales[static_cast<size_t>(i * r.groups + k / r.group)];
+        y[i * r.k + k] = canonical(r.row_scales == nullptr ? v : v * r.row_scale(i));
+      }
+    }
+  });
+  return Tensors{out};
+}
+
+// acc = +0; for each group, ascending: acc = fma(the dot of its codes, scale of x * scale of w,
+// acc).
+float folded_dot(const GroupedRows& x, int64_t m, const GroupedRows& w, int64_t n) {
+  const int8_t *a = x.codes + m * x.k, *b = w.codes + n * w.k;
+  float acc = 0;
+  for (int64_t g = 0; g < x.groups; ++g) {
+    int32_t dot = 0;
+    for (int64_t k = g * x.group; k < std::min((g + 1) * x.group, x.k); ++k)
+      dot += int32_t{a[k]} * b[k];
+    const float scale = x.scales[static_cast<size_t>(m * x.groups + g)] *
+                        w.scales[static_cast<size_t>(n * w.groups + g)];
+    acc = fma32(static_cast<float>(dot), scale, acc);
+  }
+  return acc;
+}
+
+// GroupedLinear(x codes [..., K], x scales, w codes [N, K], w scales, x row scales?, w row scales
+// [N] or []?, bias [N]?) with attributes group (32) and exponent (0) -> float32 [..., N]. The
+// folded dot; where row scales are given, * (x's * w's), two roundings; where exponent is not 0, *
+// 2^exponent (-5 undoes a rotation by 32; -12 is OCP's implied 2^-6 in both operands); + bias.
+Result<Tensors> grouped_linear(const Node& node, std::span<const Tensor> inputs) {
+  VB_ASSIGN(const GroupedRows x,
+            grouped_rows(node, inputs[0], inputs[1], input_or_none(inputs, 4)));
+  VB_ASSIGN(const GroupedRows w,
+            grouped_rows(node, inputs[2], inputs[3], input_or_none(inputs, 5)));
+  VB_ASSIGN(const int64_t exponent, node.attributes.get<int64_t>("exponent", 0));
+  const Tensor bias = input_or_none(inputs, 6);
+  if (inputs[2].rank() != 2 || x.k != w.k)
+    return bad_input("codes " + inputs[0].describe() + " and " + inputs[2].describe() +
+                     " do not multiply");
+  if (bias.defined() && (bias.dtype() != DType::f32 || !(bias.shape() == Shape{w.rows})))
+    return bad_input("bias " + bias.describe() + " for " + inputs[2].describe());
+  if (exponent < -126 || exponent > 127)
+    return bad_input("exponent " + std::to_string(exponent) + ": -126 to 127 are possible");
+  std::vector<int64_t> dims(x.shape.dims().begin(), x.shape.dims().end());
+  dims.push_back(w.rows);
+  VB_ASSIGN(const Shape shape, Shape::of(dims));
+  VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, shape));
+  const float power = float_of(static_cast<uint32_t>(exponent + 127) << 23);
+  const bool scaled = x.row_scales != nullptr || w.row_scales != nullptr;
+  float* y = out.mutable_data<float>().data();
+  parallel_for(out.elements(), 64, [&](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; ++i) {
+      const int64_t m = i / w.rows, n = i % w.rows;
+      float v = folded_dot(x, m, w, n);
+      if (scaled) v = v * (x.row_scale(m) * w.row_scale(n));
+      if (exponent != 0) v = v * power;
+      y[i] = canonical(bias.defined() ? v + bias.data<float>()[n] : v);
+    }
+  });
+  return Tensors{out};
+}
+
+// ChannelOrder(w float32 [heads * size, K]) with attributes heads, pairs (0), repeat (1) -> int64
+// [heads * repeat * size]: rows for Gather.
+Result<Tensors> order(const Node& node, std::span<const Tensor> inputs) {
+  VB_ASSIGN(const int64_t heads, node.attributes.require<int64_t>("heads"));
+  VB_ASSIGN(const int64_t pairs, node.attributes.get<int64_t>("pairs", 0));
+  VB_ASSIGN(const int64_t repeat, node.attributes.get<int64_t>("repeat", 1));
+  VB_ASSIGN(const std::vector<int64_t> rows, channel_order(inputs[0], heads, pairs != 0, repeat));
+  VB_ASSIGN(Tensor out,
+            Tensor::from<int64_t>(Shape{static_cast<int64_t>(rows.size())}, std::span(rows)));
+  return Tensors{out};
+}
+
+uint64_t element_cost(const Node&, std::span<const Tensor> inputs, std::span<const Tensor>) {
+  return saturating_multiply(static_cast<uint64_t>(inputs[0].elements()), 20);
+}
+uint64_t linear_cost(const Node&, std::span<const Tensor> inputs, std::span<const Tensor> outputs) {
+  return saturating_multiply(static_cast<uint64_t>(outputs[0].elements()),
+                             4 * static_cast<uint64_t>(inputs[2].dim(1)) + 8);
+}
+
+constexpr OpDef kOps[] = {
+    {kVerbatimDomain, "QuantizeGroups", 1, 1, 3, quantize, element_cost},
+    {kVerbatimDomain, "DequantizeGroups", 2, 3, 1, dequantize, element_cost},
+    {kVerbatimDomain, "GroupedLinear", 4, 7, 1, grouped_linear, linear_cost},
+    {kVerbatimDomain, "ChannelOrder", 1, 1, 1, order, element_cost},
+};
+
+// The indices in one head of `size` channels, by falling value of norm(i), NaN last, ties by index.
+template <class Norm>
+std::vector<int64_t> falling(int64_t size, Norm&& norm) {
+  std::vector<int64_t> index(static_cast<size_t>(size));
+  std::iota(index.begin(), index.end(), int64_t{0});
+  std::ranges::stable_sort(index, [&](int64_t a, int64_t b) {
+    const float x = norm(a), y = norm(b);
+    return is_nan(y) ? !is_nan(x) : x > y;
+  });
+  return index;
+}
+
+}  // namespace
+
+Result<GroupedTensor> quantize_groups(const Tensor& x, const GroupFormat& f, bool whole) {
+  if (x.dtype() != DType::f32 || x.rank() < 1) return bad_input("groups of " + x.describe());
+  const int64_t k = x.dim(x.rank() - 1);
+  VB_TRY(check_format(f, k));
+  const int64_t groups = groups_of(k, f.group);
+  const auto leading = x.shape().dims().first(static_cast<size_t>(x.rank() - 1));
+  VB_ASSIGN(const Shape rows_shape, Shape::of(leading));
+  std::vector<int64_t> dims(leading.begin(), leading.end());
+  dims.push_back(groups);
+  VB_ASSIGN(const Shape scales_shape, Shape::of(dims));
+  GroupedTensor q;
+  VB_ASSIGN(q.codes, Tensor::allocate(DType::i8, x.shape()));
+  VB_ASSIGN(q.scales, Tensor::allocate(f.scale, scales_shape));
+  VB_ASSIGN(q.row_scales, Tensor::allocate(DType::f32, rows_shape));
+  VB_ASSIGN(Tensor rotated, Tensor::allocate(DType::f32, x.shape()));
+  std::ranges::copy(x.data<float>(), rotated.mutable_data<float>().begin());
+  const auto values = rotated.mutable_data<float>();
+  for (size_t i = 0; f.rotation > 1 && i < values.size(); i += static_cast<size_t>(f.rotation))
+    rotate_row(values.subspan(i, static_cast<size_t>(f.rotation)), f.rotation);
+  int8_t* codes = q.codes.mutable_data<int8_t>().data();
+  float* row_scales = q.row_scales.mutable_data<float>().data();
+  std::byte* scales = q.scales.mutable_bytes().data();
+  const float common = whole ? row_scale(values, f.bits) : 0.0f;
+  parallel_for(q.row_scales.elements(), 8, [&](int64_t from, int64_t to) {
+    for (int64_t r = from; r < to; ++r) {
+      const auto row = values.subspan(static_cast<size_t>(r * k), static_cast<size_t>(k));
+      row_scales[r] = whole ? common : row_scale(row, f.bits);
+      quantize_row_groups(row, f, row_scales[r], codes + r * k, scales + r * groups);
+    }
+  });
+  return q;
+}
+
+Result<std::vector<int64_t>> channel_order(const Tensor& w, int64_t heads, bool pairs,
+                                           int64_t repeat) {
+  if (w.dtype() != DType::f32 || w.rank() != 2 || heads < 1 || w.dim(0) % heads != 0 ||
+      (pairs && w.dim(0) / heads % 2 != 0) || repeat < 1 || repeat > kMaxGroup)
+    return bad_input("channels of " + w.describe() + " in " + std::to_string(heads) + " heads, " +
+                     std::to_string(repeat) + " times");
+  if (w.dim(0) * repeat > kMaxChannels)
+    return over_limit(std::to_string(w.dim(0) * repeat) + " channels to order");
+  const int64_t k = w.dim(1), size = w.dim(0) / heads, half = size / 2;
+  std::vector<float> norms(static_cast<size_t>(w.dim(0)));
+  for (int64_t r = 0; r < w.dim(0); ++r)
+    norms[static_cast<size_t>(r)] = ordered_sum_of_squares<float>(
+        k, [&](int64_t i) { return w.data<float>()[static_cast<size_t>(r * k + i)]; });
+  std::vector<int64_t> order;
+  for (int64_t h = 0; h < heads; ++h) {
+    const float* norm = norms.data() + h * size;
+    std::vector<int64_t> head;
+    if (!pairs) head = falling(size, [&](int64_t i) { return norm[i]; });
+    if (pairs)
+      for (const int64_t i : falling(half, [&](int64_t j) { return norm[j] + norm[j + half]; }))
+        head.insert(head.end(), {i, i + half});
+    for (int64_t r = 0; r < repeat; ++r)
+      for (const int64_t i : head) order.push_back((h * repeat + r) * size + i);
+  }
+  return order;
+}
+
+std::span<const OpDef> grouped_ops() { return kOps; }
+
+}  // namespace verbatim
