@@ -47,5 +47,10 @@ std::span<const OpDef> int8_attention_ops();  // int8_attention.cc: AttentionInt
 std::span<const OpDef>
 tensor_core_attention_ops();  // tensor_core_attention.cc: AttentionTensorCore (family C)
 std::span<const OpDef> tensor_core_ops();  // tensor_core.cc: TensorCoreLinear (family C)
+std::span<const OpDef> gradient_ops();     // gradient.cc: SumTo, GatherGrad, GeluGrad, ...
+std::span<const OpDef>
+normalization_gradient_ops();  // normalization_gradient.cc: LayerNormalizationGrad, ...
+std::span<const OpDef> attention_gradient_ops();  // attention_gradient.cc: AttentionGrad
+std::span<const OpDef> optimizer_ops();           // optimizer.cc: SgdUpdate, AdamWUpdate
 
 }  // namespace verbatim
