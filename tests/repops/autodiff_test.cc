@@ -368,6 +368,17 @@ TEST(Gradient, AddsUsesFromTheFirstToTheLast) {
   EXPECT_EQ(run(graph, {*Tensor::from<float>({1}, {{2.0f}})})[1].data<float>()[0], 1.0f);
 }
 
+TEST(Gradient, ElementsThatEqualTheExtremeShareIt) {
+  GraphBuilder b;
+  const ValueId x = b.input("x", DType::f32, {4});
+  const ValueId y = b.add("ReduceMax", "", {x}, {{"keepdims", int64_t{0}}});
+  b.output("y", y);
+  const ValueId wrt[] = {x};
+  const Graph graph = *differentiate(*b.finish(), y, wrt);
+  const Tensor g = run(graph, {*Tensor::from<float>({4}, {{3, 1, 3, 2}})})[1];
+  EXPECT_TRUE(identical(g, *Tensor::from<float>({4}, {{0.5f, 0, 0.5f, 0}})));
+}
+
 TEST(Gradient, NamesTheNodeThatHasNoRule) {
   GraphBuilder b;
   const ValueId x = b.input("x", DType::f32, {3});
