@@ -33,9 +33,16 @@ int print_verdict(const Context& context, const Verdict& verdict,
 struct TaskFlags {
   RunFlags run;
   GenerateFlags generate;
+  TrainFlags train;
   std::vector<std::string> texts, inputs;
   std::string output;
 };
+
+Result<Job> training_task_job(const Model& model, const TrainFlags& flags) {
+  VB_ASSIGN(const std::string text, read_text(flags.text_file));
+  VB_ASSIGN(TrainingJob training, training_job(model, flags, text));
+  return std::move(training.job);
+}
 
 Result<int> create_task(const Context& context, TaskFlags flags) {
   VB_ASSIGN(const auto model, Model::load(flags.run.model));
@@ -47,6 +54,7 @@ Result<int> create_task(const Context& context, TaskFlags flags) {
   VB_ASSIGN(const CommitLevel level, commit_level(flags.run.commit));
   Result<Job> job =
       !flags.inputs.empty()               ? model_job(*model, flags.run, flags.inputs)
+      : !flags.train.text_file.empty()    ? training_task_job(*model, flags.train)
       : model->kind() == ModelKind::llama ? generation_job(*model, flags.run, flags.generate)
       : model->kind() == ModelKind::bert  ? embedding_job(*model, flags.run, flags.texts)
                                           : model_job(*model, flags.run, {});
@@ -121,10 +129,10 @@ Result<int> dispute_status(const Context& context, const JudgeFlags& flags) {
                {"torn", t.torn()},
                {"outcome", state},
                {"judged", false}};
-  std::string text = "task " + task_id(t.header().task).hex() + ", " +
-                     std::to_string(names.size()) + " parties, " +
-                     std::to_string(t.exchanges().size()) + " exchanges: " + state +
-                     (t.verdict() ? " by the transcript's own word (`verbatim referee judge` checks it)\n" : "\n");
+  std::string text =
+      "task " + task_id(t.header().task).hex() + ", " + std::to_string(names.size()) +
+      " parties, " + std::to_string(t.exchanges().size()) + " exchanges: " + state +
+      (t.verdict() ? " by the transcript's own word (`verbatim referee judge` checks it)\n" : "\n");
   if (t.torn())
     text += "the last entry is cut short; `verbatim dispute resume` goes on before it\n";
   print_result(context, json, text);
@@ -185,6 +193,11 @@ Result<Graph> weights_of(const Model& model, const Task& task) {
   for (const Shown& s : task.shown)
     if (s.name == "precision") precision_name = s.text;
   VB_ASSIGN(const Precision precision, parse_precision(precision_name));
+  VB_ASSIGN(std::optional<TrainingJob> training, training_job_of(model, task.shown));
+  if (training) {
+    training->job.program.graph.compute_roots();
+    return std::move(training->job.program.graph);
+  }
   GenerateSettings settings;
   settings.precision = precision;
   Result<Program> program = model.kind() == ModelKind::llama ? model.generation_program(settings)
@@ -314,9 +327,10 @@ void register_network(CLI::App& app, CLI::App& dispute, Context& context) {
         "--inject-fault", flags->fault,
         "STEP:NODE:ELEMENT:BIT: flip a bit of one operator's output, to see a dispute find it");
     add_limit_flags(c, flags->limits);
-    c.add_option("--max-run-memory", flags->live_bytes,
-                 "Bytes that all tensors of one task's run may take at once, weights aside; more is "
-                 "refused")
+    c.add_option(
+         "--max-run-memory", flags->live_bytes,
+         "Bytes that all tensors of one task's run may take at once, weights aside; more is "
+         "refused")
         ->check(whole_number(1, uint64_t{1} << 50))
         ->capture_default_str();
     add_backend_flags(c, context);
@@ -383,12 +397,14 @@ void register_dispute(CLI::App& app, Context& context) {
     c.add_option("--text", flags->texts, "A sentence to embed; may be given several times");
     c.add_option("--input", flags->inputs, "NAME=FILE, once for each input")
         ->type_name("NAME=FILE");
-    c.add_option("--precision", flags->run.precision, "As of `verbatim run`: fp32, bf16, fp16, fp8, s1x1 to s4x4, w8a8, ...");
+    c.add_option("--precision", flags->run.precision,
+                 "As of `verbatim run`: fp32, bf16, fp16, fp8, s1x1 to s4x4, w8a8, ...");
     c.add_option("--commit", flags->run.commit, "full: every operator; light: per-step state")
         ->check(CLI::IsMember({"light", "full"}))
         ->capture_default_str();
     c.add_option("-o,--output", flags->output, "Task file to write")->required();
     add_generate_flags(c, flags->generate);
+    add_train_flags(c, flags->train);
     add_json_flag(c, context);
     on_run(c, context, [=, &context] { return create_task(context, *flags); });
     CLI::App& show =

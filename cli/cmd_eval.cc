@@ -6,6 +6,7 @@
 
 #include <verbatim/cli/common.h>
 #include <verbatim/cli/eval_tensors.h>
+#include <verbatim/cli/runs.h>
 #include <verbatim/core/codec.h>
 #include <verbatim/core/file.h>
 #include <verbatim/core/parallel.h>
@@ -16,8 +17,6 @@
 
 namespace verbatim::cli {
 namespace {
-
-constexpr size_t kMaxTextBytes = size_t{64} << 20;
 
 struct EvalFlags {
   std::string model, text_file;
@@ -31,14 +30,6 @@ struct Measured {
   Program program;
   std::vector<Tensors> parts;
 };
-
-Result<std::string> read_text(const std::string& path) {
-  VB_ASSIGN(const Bytes bytes, read_file(path, kMaxTextBytes));
-  const std::string text(as_chars(bytes));
-  const size_t valid = valid_utf8_prefix(text);
-  if (valid != text.size()) return bad_input_at(path, valid, "not UTF-8");
-  return text;
-}
 
 // The text's tokens, cut into windows that each start with the first token (the beginning of a
 // sequence).

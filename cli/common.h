@@ -72,6 +72,7 @@ std::string format_bytes(double n);  // "4.56 MB"
 void register_run(CLI::App& app, Context& context);         // run, embed, generate
 void register_model(CLI::App& app, Context& context);       // model digest
 void register_eval(CLI::App& app, Context& context);        // eval
+void register_train(CLI::App& app, Context& context);       // train
 void register_check(CLI::App& app, Context& context);       // selftest, conformance, replay, prove
 void register_receipt(CLI::App& app, Context& context);     // receipt, trace
 void register_dispute(CLI::App& app, Context& context);     // task, provider, dispute, referee

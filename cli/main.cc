@@ -41,6 +41,7 @@ int main(int argc, char** argv) {
   verbatim::cli::register_run(app, context);
   verbatim::cli::register_model(app, context);
   verbatim::cli::register_eval(app, context);
+  verbatim::cli::register_train(app, context);
   verbatim::cli::register_check(app, context);
   verbatim::cli::register_receipt(app, context);
   verbatim::cli::register_dispute(app, context);

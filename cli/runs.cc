@@ -8,6 +8,7 @@
 #include <verbatim/core/file.h>
 #include <verbatim/core/npy.h>
 #include <verbatim/core/signature.h>
+#include <verbatim/repops/models/lm_training.h>
 #include <verbatim/repops/onnx/import.h>
 #include <verbatim/verify/receipt.h>
 #include <verbatim/verify/trace.h>
@@ -146,6 +147,94 @@ Result<Job> generation_job(const Model& model, const RunFlags& flags, const Gene
   return job;
 }
 
+void add_train_flags(CLI::App& command, TrainFlags& flags) {
+  command.add_option("--text-file", flags.text_file, "UTF-8 text to learn")->type_name("FILE");
+  command.add_option("--steps", flags.steps, "Steps, each on the next batch of the text")
+      ->check(whole_number(1, kMaxSteps))
+      ->capture_default_str();
+  command.add_option("--learning-rate", flags.learning_rate, "The same for every step")
+      ->check(CLI::Range(0.0, 1e9))
+      ->capture_default_str();
+  command.add_option("--optimizer", flags.optimizer, "sgd or adamw")
+      ->check(CLI::IsMember({"sgd", "adamw"}))
+      ->capture_default_str();
+  command.add_option("--batch", flags.batch, "Pieces of the text that a step learns together")
+      ->check(whole_number(1, 1 << 16))
+      ->capture_default_str();
+  command.add_option("--window", flags.window, "Tokens of a piece")
+      ->check(whole_number(1, 1 << 20))
+      ->capture_default_str();
+  command.add_option("--weight-decay", flags.weight_decay, "Decoupled (adamw) or added (sgd)")
+      ->check(CLI::Range(0.0, 1e9));
+  command.add_option("--momentum", flags.momentum, "Of sgd, below 1")->check(CLI::Range(0.0, 1.0));
+  command.add_option("--clip", flags.clip, "Greatest norm of all gradients together; 0: any")
+      ->check(CLI::Range(0.0, 1e9))
+      ->capture_default_str();
+}
+
+Result<std::string> read_text(const std::string& path) {
+  constexpr size_t kMaxTextBytes = size_t{64} << 20;
+  VB_ASSIGN(const Bytes bytes, read_file(path, kMaxTextBytes));
+  const std::string text(as_chars(bytes));
+  const size_t valid = valid_utf8_prefix(text);
+  if (valid != text.size()) return bad_input_at(path, valid, "not UTF-8");
+  return text;
+}
+
+Result<TrainingJob> training_job(const Model& model, const TrainFlags& f, const std::string& text) {
+  if (model.kind() != ModelKind::llama)
+    return usage_error(model.name() + " is not a language model (a Llama-type folder)");
+  TrainingSettings s;
+  s.optimizer = f.optimizer == "sgd" ? Optimizer::sgd : Optimizer::adamw;
+  s.learning_rate = f.learning_rate;
+  s.weight_decay = f.weight_decay;
+  s.momentum = f.momentum;
+  s.max_norm = f.clip;
+  s.steps = f.steps;
+  VB_ASSIGN(Training training, language_model_training(model, s));
+  VB_ASSIGN(const std::vector<int64_t> tokens, model.prompt_tokens(text));
+  VB_ASSIGN(
+      TextBatches b,
+      text_batches(tokens, f.batch, std::min(f.window, model.config().max_position_embeddings)));
+  TrainingJob t;
+  t.first_parameter = training.first_parameter;
+  t.parameters = std::move(training.parameters);
+  t.job.program = std::move(training.program);
+  t.job.inputs = {b.tokens, b.positions, b.labels};
+  t.job.inputs.insert(t.job.inputs.end(), training.state.begin(), training.state.end());
+  t.job.model_name = model.name();
+  t.job.shown = {{"batch", std::to_string(f.batch)},
+                 {"clip", Json(f.clip).dump()},
+                 {"learning_rate", Json(f.learning_rate).dump()},
+                 {"momentum", Json(f.momentum).dump()},
+                 {"optimizer", f.optimizer},
+                 {"steps", std::to_string(f.steps)},
+                 {"training_text", text},
+                 {"weight_decay", Json(f.weight_decay).dump()},
+                 {"window", std::to_string(f.window)}};
+  return t;
+}
+
+Result<std::optional<TrainingJob>> training_job_of(const Model& model,
+                                                   const std::vector<Shown>& shown) {
+  std::map<std::string, std::string> said;
+  for (const Shown& s : shown) said.emplace(s.name, s.text);
+  if (!said.contains("training_text")) return std::optional<TrainingJob>();
+  TrainFlags f;
+  f.optimizer = said["optimizer"];
+  if (f.optimizer != "sgd" && f.optimizer != "adamw")
+    return bad_input("the receipt's optimizer '" + shortened(f.optimizer) + "' is not known");
+  VB_ASSIGN(f.steps, number<uint32_t>(said, "steps"));
+  VB_ASSIGN(f.batch, number<int64_t>(said, "batch"));
+  VB_ASSIGN(f.window, number<int64_t>(said, "window"));
+  VB_ASSIGN(f.learning_rate, number<float>(said, "learning_rate"));
+  VB_ASSIGN(f.weight_decay, number<float>(said, "weight_decay"));
+  VB_ASSIGN(f.momentum, number<float>(said, "momentum"));
+  VB_ASSIGN(f.clip, number<float>(said, "clip"));
+  VB_ASSIGN(TrainingJob job, training_job(model, f, said["training_text"]));
+  return std::optional(std::move(job));
+}
+
 Result<Job> job_of_receipt(const Model& model, const std::vector<Shown>& shown,
                            const std::vector<std::string>& input_flags) {
   std::map<std::string, std::string> said;
@@ -162,6 +251,8 @@ Result<Job> job_of_receipt(const Model& model, const std::vector<Shown>& shown,
     return embedding_job(model, flags, texts);
   }
   if (model.kind() == ModelKind::llama) {
+    VB_ASSIGN(std::optional<TrainingJob> training, training_job_of(model, shown));
+    if (training) return std::move(training->job);
     GenerateFlags g;
     g.prompt = said["prompt"];
     VB_ASSIGN(g.max_tokens, number<int64_t>(said, "max_tokens"));

@@ -28,6 +28,14 @@ struct GenerateFlags {
 };
 void add_generate_flags(CLI::App& command, GenerateFlags& flags);
 
+struct TrainFlags {
+  std::string text_file, optimizer = "adamw";
+  uint32_t steps = 10;
+  int64_t batch = 4, window = 128;
+  float learning_rate = 1e-3f, weight_decay = 0, momentum = 0, clip = 1;
+};
+void add_train_flags(CLI::App& command, TrainFlags& flags);
+
 struct Job {
   Program program;
   Tensors inputs;
@@ -42,6 +50,21 @@ Result<Job> embedding_job(const Model& model, const RunFlags& flags,
                           const std::vector<std::string>& texts);
 Result<Job> generation_job(const Model& model, const RunFlags& flags,
                            const GenerateFlags& generate);
+
+// A language model trained on a text: all of its tensors, a step for each batch of it.
+struct TrainingJob {
+  Job job;
+  std::vector<std::string> parameters;  // the outputs from first_parameter on
+  size_t first_parameter = 0;
+};
+Result<TrainingJob> training_job(const Model& model, const TrainFlags& flags,
+                                 const std::string& text);
+// The program of a training that a receipt or task describes by what it shows; nothing where it
+// describes something else.
+Result<std::optional<TrainingJob>> training_job_of(const Model& model,
+                                                   const std::vector<Shown>& shown);
+// A text of at most 64 MiB, all of it UTF-8.
+Result<std::string> read_text(const std::string& path);
 
 // The job that a receipt or task describes by what it shows; tensors that it does not show come
 // from --input flags.

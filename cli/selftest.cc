@@ -252,6 +252,57 @@ void sampling(Group& g, Inputs& in) {
   }
 }
 
+ValueId integers_of(Group& g, const std::vector<int64_t>& values) {
+  const Shape shape{static_cast<int64_t>(values.size())};
+  return g.constant(*Tensor::from<int64_t>(shape, values));
+}
+
+// Gradients of what has operators of its own.
+void gradients(Group& g, Inputs& in) {
+  const ValueId dy = g.constant(in.floats({3, 40, 48})), x = g.constant(in.floats({3, 40, 48})),
+                gamma = g.constant(in.floats({48})), shape = integers_of(g, {3, 40, 48});
+  g.own("SumTo", {dy, integers_of(g, {48})});
+  g.own("SumTo", {dy, integers_of(g, {40, 1})});
+  g.own("GatherGrad", {dy, g.constant(in.integers({3, 40}, 11)), integers_of(g, {11, 48})});
+  g.own("GeluGrad", {dy, x});
+  g.own("GeluGrad", {dy, x}, {{"approximate", std::string("tanh")}});
+  g.own("SwishGrad", {dy, x});
+  g.own("LayerNormalizationGrad", {dy, x, gamma}, {}, 2);
+  g.own("RMSNormalizationGrad", {dy, x, gamma}, {}, 2);
+  g.own("L2NormalizeGrad", {dy, x});
+  g.own("MeanPoolGrad", {g.constant(in.floats({3, 48})), g.constant(in.integers({3}, 41)), shape});
+  g.own("NegativeLogLikelihoodLossGrad",
+        {g.constant(in.floats({})), integers_of(g, {40, 13}), g.constant(in.integers({40}, 13))},
+        {{"ignore_index", int64_t{5}}});
+}
+
+// Several blocks of keys and queries, grouped heads.
+void attention_gradient(Group& g, Inputs& in) {
+  const Tensor q = in.floats({1, 150, 32}), k = in.floats({1, 170, 16}),
+               v = in.floats({1, 170, 16}), dy = in.floats({1, 150, 32});
+  for (const float softcap : {0.0f, 20.0f})
+    g.own("AttentionGrad", {g.constant(dy), g.constant(q), g.constant(k), g.constant(v)},
+          {{"heads", int64_t{4}},
+           {"kv_heads", int64_t{2}},
+           {"scale", 0.35355338f},
+           {"softcap", softcap},
+           {"causal", int64_t{1}}},
+          3);
+}
+
+void training(Group& g, Inputs& in) {
+  gradients(g, in);
+  attention_gradient(g, in);
+  const ValueId w = g.constant(in.floats({70, 9})), dw = g.constant(in.floats({70, 9})),
+                rate = g.constant(*Tensor::scalar(0.125f)), m = g.constant(in.floats({70, 9}));
+  const double betas[] = {0.9, 0.999}, powers[] = {0.9 * 0.9, 0.999 * 0.999};
+  g.own("SgdUpdate", {w, dw, rate, m}, {{"momentum", 0.9f}, {"weight_decay", 0.01f}}, 2);
+  g.own("AdamWUpdate",
+        {w, dw, m, g.onnx("Mul", {m, m}), rate, g.constant(*Tensor::from<double>({2}, betas)),
+         g.constant(*Tensor::from<double>({2}, powers))},
+        {{"weight_decay", 0.01f}}, 3);
+}
+
 struct NamedGroup {
   const char* name;
   void (*build)(Group&, Inputs&);
@@ -267,7 +318,8 @@ constexpr NamedGroup kGroups[] = {{"unary", unary},
                                   {"quantized", quantized},
                                   {"tensor_core", tensor_core},
                                   {"fixed_point", fixed_point},
-                                  {"grouped", grouped}};
+                                  {"grouped", grouped},
+                                  {"training", training}};
 
 }  // namespace
 

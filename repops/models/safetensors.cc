@@ -16,14 +16,17 @@ namespace {
 constexpr uint64_t kMaxHeader = 100 << 20;  // the format's own limit
 constexpr size_t kMaxTensors = 1 << 16;
 
+constexpr std::pair<const char*, DType> kCodes[] = {
+    {"F32", DType::f32},      {"F16", DType::f16},        {"BF16", DType::bf16},
+    {"F64", DType::f64},      {"I8", DType::i8},          {"U8", DType::u8},
+    {"I16", DType::i16},      {"U16", DType::u16},        {"I32", DType::i32},
+    {"U32", DType::u32},      {"I64", DType::i64},        {"U64", DType::u64},
+    {"BOOL", DType::boolean}, {"F8_E4M3", DType::f8e4m3}, {"F8_E5M2", DType::f8e5m2}};
+
 DType dtype_of_code(const std::string& code) {
-  static const std::map<std::string, DType> kCodes = {
-      {"F32", DType::f32},     {"F16", DType::f16}, {"BF16", DType::bf16}, {"F64", DType::f64},
-      {"I8", DType::i8},       {"U8", DType::u8},   {"I16", DType::i16},   {"U16", DType::u16},
-      {"I32", DType::i32},     {"U32", DType::u32}, {"I64", DType::i64},   {"U64", DType::u64},
-      {"BOOL", DType::boolean}, {"F8_E4M3", DType::f8e4m3}, {"F8_E5M2", DType::f8e5m2}};
-  const auto it = kCodes.find(code);
-  return it == kCodes.end() ? DType::undefined : it->second;
+  for (const auto& [name, dtype] : kCodes)
+    if (code == name) return dtype;
+  return DType::undefined;
 }
 
 struct Entry {
@@ -146,6 +149,29 @@ Result<TensorMap> load_safetensors(const std::string& folder) {
         return bad_input(folder + ": tensor '" + printable(name) + "' stands in two shards");
   }
   return all;
+}
+
+Result<Bytes> encode_safetensors(const TensorMap& tensors) {
+  Json header = Json::object();
+  uint64_t offset = 0;
+  for (const auto& [name, t] : tensors) {
+    const auto code = std::ranges::find(kCodes, t.dtype(), [](const auto& c) { return c.second; });
+    if (code == std::end(kCodes))
+      return unsupported("tensor '" + printable(name) + "' is " + t.describe());
+    const auto dims = t.shape().dims();
+    const uint64_t end = offset + t.byte_size();
+    header[name] = {{"dtype", code->first},
+                    {"shape", std::vector<int64_t>(dims.begin(), dims.end())},
+                    {"data_offsets", {offset, end}}};
+    offset = end;
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // so that data starts aligned, as the format asks
+  Writer w;
+  w.u64(text.size());
+  w.raw(as_bytes(text));
+  for (const auto& [name, t] : tensors) w.raw(little_endian_bytes(t));
+  return w.take();
 }
 
 }  // namespace verbatim

@@ -20,4 +20,8 @@ Result<TensorMap> parse_safetensors(ByteView bytes, const std::string& source,
 // One file, or the shards that model.safetensors.index.json of the same folder names.
 Result<TensorMap> load_safetensors(const std::string& folder);
 
+// A file of these tensors in the order of their names. Errors: an element type that the format does
+// not have.
+Result<Bytes> encode_safetensors(const TensorMap& tensors);
+
 }  // namespace verbatim

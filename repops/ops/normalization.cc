@@ -2,11 +2,9 @@
 // rounded; sums are ordered sums.
 #include <vector>
 
-#include <verbatim/repops/ops/arithmetic.h>
-#include <verbatim/repops/ops/number.h>
+#include <verbatim/repops/ops/normalization.h>
 #include <verbatim/repops/ops/registry.h>
 #include <verbatim/repops/ops/strided.h>
-#include <verbatim/repops/ops/sum.h>
 #include <verbatim/repops/unary.h>
 
 namespace verbatim {
@@ -16,12 +14,6 @@ float exp_of(float x) { return exp_f32(x); }
 double exp_of(double x) { return exp_f64(x); }
 float log_of(float x) { return log_f32(x); }
 double log_of(double x) { return log_f64(x); }
-
-// 1 / sqrt(x): a division of a square root, two roundings.
-template <class C>
-C rsqrt_of(C x) {
-  return C{1} / sqrt_of(x);
-}
 
 // The same row function over every vector of `x` along `axis`. It gets the vector's length, a
 // reader and a writer.
@@ -41,12 +33,6 @@ void for_each_vector(const Tensor& x, Tensor& y, int axis, Row row) {
               [&](int64_t i, Compute<T> value) { out[base + i * inner] = store<T>(value); });
         }
       });
-}
-
-Result<int> vector_axis(const Node& node, const Tensor& x) {
-  VB_ASSIGN(const int64_t axis, node.attributes.get<int64_t>("axis", -1));
-  if (x.rank() == 0) return bad_input("a scalar has no axis");
-  return x.shape().axis(axis);
 }
 
 // Softmax along axis: m = maximum; e = exp(x - m); y = e / sum(e).
@@ -71,23 +57,6 @@ Result<Tensors> softmax(const Node& node, std::span<const Tensor> inputs) {
     });
     return Tensors{y};
   });
-}
-
-Status check_affine(const Tensor& t, const Tensor& x, int axis, const char* name) {
-  if (!t.defined()) return {};
-  // Broadcasts over the normalised dimensions from the right.
-  const int64_t size = x.shape().elements(axis, x.rank());
-  if (t.dtype() != x.dtype() || (t.elements() != size && t.elements() != 1))
-    return bad_input(std::string(name) + " " + t.describe() + " for " + x.describe());
-  return {};
-}
-
-// The normalised dimensions of x flattened: [rows, size].
-struct Rows {
-  int64_t count, size;
-};
-Rows rows_of(const Tensor& x, int axis) {
-  return {x.shape().elements(0, axis), x.shape().elements(axis, x.rank())};
 }
 
 Result<Shape> statistics_shape(const Tensor& x, int axis) {
@@ -124,11 +93,9 @@ Result<Tensors> layer_normalization(const Node& node, std::span<const Tensor> in
       std::vector<C> d(static_cast<size_t>(rows.size));
       for (int64_t r = from; r < to; ++r) {
         const T* row = px + r * rows.size;
-        const C n = static_cast<C>(rows.size);
-        const C mean = ordered_sum<C>(rows.size, [&](int64_t i) { return load(row[i]); }) / n;
+        const auto [mean, inverse] =
+            layer_statistics<C>(rows.size, epsilon, [&](int64_t i) { return load(row[i]); });
         for (int64_t i = 0; i < rows.size; ++i) d[i] = load(row[i]) - mean;
-        const C var = ordered_sum_of_squares<C>(rows.size, [&](int64_t i) { return d[i]; }) / n;
-        const C inverse = rsqrt_of(static_cast<C>(var + static_cast<C>(epsilon)));
         for (int64_t i = 0; i < rows.size; ++i) {
           C v = d[i] * inverse;
           if (pg) v = v * load(pg[i * g_step]);
@@ -160,10 +127,8 @@ Result<Tensors> rms_normalization(const Node& node, std::span<const Tensor> inpu
     parallel_for(rows.count, 16, [&](int64_t from, int64_t to) {
       for (int64_t r = from; r < to; ++r) {
         const T* row = px + r * rows.size;
-        const C mean_square =
-            ordered_sum_of_squares<C>(rows.size, [&](int64_t i) { return load(row[i]); }) /
-            static_cast<C>(rows.size);
-        const C inverse = rsqrt_of(static_cast<C>(mean_square + static_cast<C>(epsilon)));
+        const C inverse =
+            rms_inverse<C>(rows.size, epsilon, [&](int64_t i) { return load(row[i]); });
         for (int64_t i = 0; i < rows.size; ++i)
           py[r * rows.size + i] =
               store<T>(static_cast<C>(load(row[i]) * inverse) * load(pg[i * g_step]));

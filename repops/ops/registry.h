@@ -50,5 +50,10 @@ tensor_core_attention_ops();  // tensor_core_attention.cc: AttentionTensorCore (
 std::span<const OpDef> tensor_core_ops();  // tensor_core.cc: TensorCoreLinear (family C)
 std::span<const OpDef> grouped_ops();  // grouped.cc: QuantizeGroups, GroupedLinear, ... (family B)
 std::span<const OpDef> fixed_point_ops();  // fixed_point.cc: ToFixed, FixedDot, ... (Q16.16)
+std::span<const OpDef> gradient_ops();     // gradient.cc: SumTo, GatherGrad, GeluGrad, ...
+std::span<const OpDef>
+normalization_gradient_ops();  // normalization_gradient.cc: LayerNormalizationGrad, ...
+std::span<const OpDef> attention_gradient_ops();  // attention_gradient.cc: AttentionGrad
+std::span<const OpDef> optimizer_ops();           // optimizer.cc: SgdUpdate, AdamWUpdate
 
 }  // namespace verbatim

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -145,6 +146,42 @@ TEST(CommandsWithModels, EvalMeasuresPrecisionsAgainstFp32) {
   EXPECT_EQ(call(std::string("verbatim eval ") + stories + " --window 1 --text-file " + file).code,
             64);
   ::unlink(file.c_str());
+}
+
+// Training has one digest on every backend, a receipt that verifies, and leaves a model behind.
+TEST(CommandsWithModels, TrainHasOneDigestAndAReceipt) {
+  const char *minilm = std::getenv("VERBATIM_MINILM"), *stories = std::getenv("VERBATIM_STORIES");
+  if (minilm == nullptr || stories == nullptr)
+    GTEST_SKIP() << "VERBATIM_MINILM or VERBATIM_STORIES names no folder";
+  const std::string base = ::testing::TempDir() + "/train" + std::to_string(::getpid());
+  std::string text;
+  for (int i = 0; i < 6; ++i) text += "The owl read a book about a boat. The boat read nothing. ";
+  ok(write_file(base + ".txt", as_bytes(text)));
+  const auto train = [&](const std::string& model, const std::string& flags) {
+    const Called c = call("verbatim train " + model + " --text-file " + base +
+                              ".txt --steps 3 --batch 2 --window 24 --json " + flags,
+                          "2>/dev/null");
+    return std::pair(c.code, c.code == 0 ? nlohmann::json::parse(c.text) : nlohmann::json());
+  };
+  const auto [code, first] =
+      train(stories, "--receipt " + base + ".receipt --output " + base + ".model");
+  ASSERT_EQ(code, 0);
+  ASSERT_EQ(first["losses"].size(), 3u);
+  const auto second = train(stories, "--backend reference --threads 1").second;
+  EXPECT_EQ(first["digest"], second["digest"]);
+  EXPECT_EQ(first["losses"], second["losses"]);
+  EXPECT_NE(train(stories, "--learning-rate 0.002").second["digest"], first["digest"]);
+  EXPECT_NE(train(stories, "--optimizer sgd").second["digest"], first["digest"]);
+  const Called verified =
+      call("verbatim receipt verify " + base + ".receipt --json --model " + stories, "2>/dev/null");
+  EXPECT_EQ(verified.code, 0) << verified.text;
+  // What was trained goes on from there: its first loss is below the untrained model's.
+  const auto later = train(base + ".model", "").second;
+  EXPECT_LT(later["losses"][0].get<double>(), first["losses"][0].get<double>());
+  EXPECT_EQ(train(minilm, "").first, 64);
+  EXPECT_EQ(train(stories, "--optimizer adam").first, 64);
+  std::filesystem::remove_all(base + ".model");
+  for (const char* suffix : {".txt", ".receipt"}) ::unlink((base + suffix).c_str());
 }
 
 // Errors of the sizes that the contract states, on numbers that are the same everywhere.

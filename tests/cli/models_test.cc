@@ -11,9 +11,11 @@
 #include <verbatim/core/parallel.h>
 #include <verbatim/core/tensor_root.h>
 #include <verbatim/kernels/backend.h>
+#include <verbatim/repops/autodiff.h>
 #include <verbatim/repops/executor.h>
 #include <verbatim/repops/models/model.h>
 #include <verbatim/repops/semantics.h>
+#include <verbatim/repops/training.h>
 #include <verbatim/verify/provider.h>
 #include <verbatim/verify/referee.h>
 
@@ -65,6 +67,54 @@ TEST(MiniLm, OneDigestInEveryBackendThreadCountAndBatch) {
       }
     }
   set_thread_count(2);
+}
+
+// All 101 tensors that the encoder uses have gradients, and along them the loss changes by their
+// squared norm.
+TEST(MiniLm, GradientsSayHowTheLossChanges) {
+  const auto model = model_in("VERBATIM_MINILM");
+  if (!model) GTEST_SKIP() << "VERBATIM_MINILM names no folder";
+  const Program program = *model->embedding_program({});
+  const Tensors inputs = *model->embedding_inputs({kTexts[0], kTexts[2]});
+  GraphEditor e(program.graph);
+  Tensor target = *Tensor::zeros(DType::f32, Shape{2, 384});
+  for (int i = 0; i < 2 * 384; ++i) target.mutable_data<float>()[i] = i % 7 == 0 ? 0.1f : -0.02f;
+  const ValueId loss =
+      mean_squared_error(e, program.graph.outputs[0].value, e.constant("target", target));
+  const Graph graph = *e.finish();
+  std::vector<ValueId> wrt;
+  for (const Initializer& init : graph.initializers)
+    if (model->tensors().contains(init.name)) wrt.push_back(init.value);
+  EXPECT_EQ(wrt.size(), 101u);
+  const Result<Graph> differentiated = differentiate(graph, loss, wrt);
+  ASSERT_TRUE(differentiated.ok()) << differentiated.status().message();
+  const auto evaluate = [&](const Graph& g) {
+    const auto backend = *make_backend("auto");
+    return *Executor::create(g, *backend)->run_step(0, inputs);
+  };
+  const Tensors gradients = evaluate(*differentiated);
+  double square = 0;
+  for (size_t i = 1; i < gradients.size(); ++i)
+    for (const float v : gradients[i].data<float>()) square += double{v} * v;
+  // Steps of 2 % of the loss either way: rounding is a thousand times less.
+  const double start = gradients[0].data<float>()[0], step = 0.02 * start / square;
+  double side[2];
+  for (int s = 0; s < 2; ++s) {
+    Graph moved = *differentiated;
+    moved.outputs.resize(1);
+    for (size_t i = 0; i < wrt.size(); ++i)
+      for (Initializer& init : moved.initializers) {
+        if (init.value != wrt[i]) continue;
+        Tensor t = *Tensor::allocate(DType::f32, init.shape);
+        for (int64_t k = 0; k < t.elements(); ++k)
+          t.mutable_data<float>()[k] =
+              static_cast<float>(init.tensor.data<float>()[k] +
+                                 (s == 0 ? -step : step) * gradients[i + 1].data<float>()[k]);
+        init.tensor = t;
+      }
+    side[s] = evaluate(moved)[0].data<float>()[0];
+  }
+  EXPECT_NEAR((side[1] - side[0]) / (2 * step) / square, 1.0, 0.01);
 }
 
 TEST(MiniLm, SlicedPrecisionIsOneDigestAndCloseToFp32) {

@@ -266,7 +266,7 @@ void set_required_attributes(Choices& c, const OpDef& op, const Tensor& first, A
     a.set("kernel_shape", kernel);
   }
   if (name == "Cast" || name == "BitCast") a.set("to", static_cast<int64_t>(c.of(kTypes)));
-  if (name == "Attention" || name == "RotaryEmbedding") {
+  if (name == "Attention" || name == "RotaryEmbedding" || name == "AttentionGrad") {
     a.set("heads", small());
     a.set("kv_heads", int64_t{1});
     a.set("scale", real(c));
@@ -307,6 +307,37 @@ Tensors fitting_operands(Choices& c, const OpDef& op, Attributes& a) {
   const int64_t n = size(), m = size(), k = size(), l = size(),
                 h = 1 + static_cast<int64_t>(c.below(2));
   const std::string_view name = op.name;
+  const auto dims = [&](std::vector<int64_t> d) {
+    return *Tensor::from<int64_t>({static_cast<int64_t>(d.size())}, d);
+  };
+  if (name == "SumTo") return {of({n, m, k}), c.one_in(2) ? dims({m, 1}) : dims({n, 1, k})};
+  if (name == "GatherGrad") return {of({n, m, k}), small_integers(c, {n, m}, l + 1), dims({l, k})};
+  if (name == "GeluGrad" || name == "SwishGrad" || name == "L2NormalizeGrad")
+    return {of({n, m}), of({n, m})};
+  if (name == "LayerNormalizationGrad" || name == "RMSNormalizationGrad")
+    return {of({n, m, k}), of({n, m, k}), of({c.one_in(4) ? 1 : k})};
+  if (name == "MeanPoolGrad") return {of({n, k}), small_integers(c, {n}, m + 1), dims({n, m, k})};
+  if (name == "NegativeLogLikelihoodLossGrad")
+    return {of({}), dims({n, k}), small_integers(c, {n}, k + 1), maybe(of({k}))};
+  if (name == "AttentionGrad") {
+    const int64_t heads = 2, kv = 1 + static_cast<int64_t>(c.below(2));
+    a.set("heads", heads);
+    a.set("kv_heads", kv);
+    return {of({n, m, heads * 3}), of({n, m, heads * k}), of({n, l, kv * k}), of({n, l, kv * 3}),
+            maybe(small_integers(c, {n}, l + 1))};
+  }
+  if (name == "SgdUpdate" || name == "AdamWUpdate") {
+    const auto single = [&] { return shaped(c, DType::f32, {n, m}); };
+    const Tensor rate = shaped(c, DType::f32, {});
+    if (name == "SgdUpdate") return {single(), single(), rate, single()};
+    return {single(),
+            single(),
+            single(),
+            single(),
+            rate,
+            shaped(c, DType::f64, {2}),
+            shaped(c, DType::f64, {2})};
+  }
   if (name == "RNN" || name == "GRU" || name == "LSTM") {
     const int64_t gates = name == "RNN" ? 1 : name == "GRU" ? 3 : 4;
     if (h == 2) a.set("direction", std::string("bidirectional"));
