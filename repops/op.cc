@@ -28,7 +28,8 @@ const std::map<Key, const OpDef*>& table() {
                               deformable_ops(),     determinant_ops(),
                               signal_ops(),         linear_attention_ops(),
                               ngram_ops(),          quantized_ops(),
-                              int8_attention_ops(), tensor_core_attention_ops()})
+                              int8_attention_ops(), tensor_core_attention_ops(),
+                              control_flow_ops()})
       for (const OpDef& op : group) m.emplace(Key{op.domain, op.name}, &op);
     return m;
   }();
