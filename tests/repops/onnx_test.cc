@@ -122,8 +122,8 @@ TEST(Onnx, UnsupportedModelsSayWhat) {
   expect_refused(import(p), StatusCode::unsupported, "FancyOp");
   expect_refused(import(one_node(28, "Neg", {}, {}, {1})), StatusCode::unsupported,
                  "operator set 28");
-  expect_refused(import(one_node(18, "Loop", {}, {}, {1})), StatusCode::unsupported,
-                 "control flow");
+  expect_refused(import(one_node(18, "Neg", {}, {attribute("body", p)}, {1})),
+                 StatusCode::unsupported, "attribute 'body': it is a graph");
   p = one_node(18, "Neg", {}, {}, {1});
   p.nodes[0].text(7, "com.example");
   expect_refused(import(p), StatusCode::unsupported, "com.example");
