@@ -136,6 +136,17 @@ Result<Values> lower_softmax(SourceNode n, Emitter& e) {
 
 Result<Values> lower_identity(SourceNode n, Emitter&) { return Values{n.input(0)}; }
 
+// Whether an optional holds something is known here: values are tensors, and so there.
+Result<Values> lower_optional(SourceNode n, Emitter& e) {
+  const bool given = n.input(0) != kAbsent;
+  if (n.op == "OptionalHasElement") {
+    VB_ASSIGN(const Tensor t, Tensor::scalar(given));
+    return Values{e.constant(n.name, t)};
+  }
+  if (!given) return unsupported("an optional without an element");
+  return Values{n.input(0)};
+}
+
 // In inference Dropout is the identity, its mask all true. Training draws at random unless the
 // ratio is 0.
 Result<Values> lower_dropout(SourceNode n, Emitter& e) {
@@ -299,6 +310,8 @@ const std::map<std::string_view, LowerFn>& rules() {
         {"SoftmaxCrossEntropyLoss", lower_cross_entropy},
     };
     for (const char* op : {"Softmax", "LogSoftmax", "Hardmax"}) t[op] = lower_softmax;
+    for (const char* op : {"Optional", "OptionalHasElement", "OptionalGetElement"})
+      t[op] = lower_optional;
     for (const char* op :
          {"Squeeze", "Unsqueeze", "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd",
           "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"})

@@ -447,7 +447,28 @@ TEST(ControlFlow, BodiesAreBoundedInDepth) {
   EXPECT_NE(more.validate().message().find("bodies more than 8 deep"), std::string::npos)
       << more.validate().message();
   const Status read = decode_graph(encode_graph(more), "g").status();
+  EXPECT_NE(read.message().find("byte "), std::string::npos) << read.message();
   EXPECT_NE(read.message().find("bodies more than 8 deep"), std::string::npos) << read.message();
+}
+
+// The decoder goes no deeper than that, whatever else is wrong.
+TEST(ControlFlow, BytesOfAMillionBodiesAreRefused) {
+  Writer w;
+  for (int depth = 0; depth < 1'000'000; ++depth) {
+    w.u32(1);                  // values
+    w.u32(0);                  // inputs
+    if (depth == 0) w.u32(0);  // initializers
+    w.u32(1);                  // nodes
+    w.text("");
+    w.text("If");
+    w.text("");
+    w.u32(1);
+    w.text("then_branch");
+    w.u8(8);
+  }
+  const Status status = decode_graph(w.bytes(), "g").status();
+  EXPECT_NE(status.message().find("bodies more than 8 deep"), std::string::npos)
+      << status.message();
 }
 
 TEST(ControlFlow, BodiesHaveNoWeightsTypesOrValuesThatNothingMakes) {

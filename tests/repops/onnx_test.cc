@@ -133,6 +133,21 @@ TEST(Onnx, UnsupportedModelsSayWhat) {
   expect_refused(import(p), StatusCode::unsupported, "element type 8");
 }
 
+TEST(Onnx, OptionalsOfTensorsAreTensors) {
+  const Tensor x = floats({2}, {1, 2});
+  ModelParts p = one_node(18, "OptionalHasElement", {}, {}, {2});
+  p.nodes = {node("Optional", {"x"}, {"o"}), node("OptionalHasElement", {"o"}, {"h"}),
+             node("OptionalHasElement", {""}, {"n"}), node("OptionalGetElement", {"o"}, {"y"})};
+  p.outputs.push_back(value_info("h", DType::boolean, {}));
+  p.outputs.push_back(value_info("n", DType::boolean, {}));
+  const auto have = run(p, {x});
+  expect_output(have, x);
+  expect_output(have, *Tensor::scalar(true), 1);
+  expect_output(have, *Tensor::scalar(false), 2);
+  p.nodes[0] = node("Optional", {}, {"o"});
+  expect_refused(import(p), StatusCode::unsupported, "an optional without an element");
+}
+
 TEST(Onnx, ErrorsNameTheByte) {
   ModelParts p = one_node(18, "Neg", {}, {}, {1});
   p.nodes.push_back(node("Bad\x1b[31m", {"y"}, {"z"}));
