@@ -1,6 +1,7 @@
 // How an operator is computed. Backends differ in speed, never in bits.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -12,6 +13,10 @@
 
 namespace verbatim {
 
+// Asked before each node and before each trip through a control-flow node's body: an error ends the
+// run with it. May be empty.
+using Checkpoint = std::function<Status()>;
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -21,6 +26,10 @@ class Backend {
   virtual Status prepare(const Graph& graph) = 0;
   // Safe to call from several threads at once.
   virtual Result<Tensors> run(const Node& node, std::span<const Tensor> inputs) = 0;
+  // A control-flow node (ops/control_flow.h): the nodes of its bodies run on this backend. run()
+  // gives the same bits, but need not be as fast, and nothing ends it.
+  virtual Result<Tensors> run_bodies(const Node& node, std::span<const Tensor> inputs,
+                                     const Checkpoint& checkpoint);
 };
 
 // The scalar reference of every operator: the definition, and slow.

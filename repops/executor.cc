@@ -25,14 +25,7 @@ Status check_input(const GraphInput& want, const Tensor& have) {
 
 }  // namespace
 
-Executor::Executor(const Graph& graph, Backend& backend)
-    : graph_(&graph), backend_(&backend), last_use_(static_cast<size_t>(graph.value_count), -1) {
-  const auto node_count = static_cast<int32_t>(graph.nodes.size());
-  for (int32_t i = 0; i < node_count; ++i)
-    for (ValueId v : graph.nodes[i].inputs)
-      if (v != kAbsent) last_use_[v] = i;
-  for (const GraphOutput& out : graph.outputs) last_use_[out.value] = node_count;
-}
+Executor::Executor(const Graph& graph, Backend& backend) : evaluation_(graph), backend_(&backend) {}
 
 Result<Executor> Executor::create(const Graph& graph, Backend& backend) {
   VB_TRY(graph.validate());
@@ -43,45 +36,25 @@ Result<Executor> Executor::create(const Graph& graph, Backend& backend) {
 Result<Tensors> Executor::run_step(uint64_t step, std::span<const Tensor> inputs,
                                    const RunOptions& options) const {
   const FloatGuard guard;
-  const Graph& g = *graph_;
+  const Graph& g = evaluation_.graph();
   if (inputs.size() != g.inputs.size())
     return bad_input(std::to_string(inputs.size()) + " inputs given, the model has " +
                      std::to_string(g.inputs.size()));
-  Tensors values(static_cast<size_t>(g.value_count));
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    VB_TRY(check_input(g.inputs[i], inputs[i]));
-    values[g.inputs[i].value] = inputs[i];
-  }
-  for (const Initializer& init : g.initializers) {
-    if (!init.tensor.defined()) return unavailable("weight '" + init.name + "' is not loaded");
-    values[init.value] = init.tensor;
-  }
+  for (size_t i = 0; i < inputs.size(); ++i) VB_TRY(check_input(g.inputs[i], inputs[i]));
 
-  Tensors node_inputs;
-  for (int32_t i = 0; i < static_cast<int32_t>(g.nodes.size()); ++i) {
-    const Node& node = g.nodes[i];
-    if (options.stop && options.stop())
-      return Status(StatusCode::deadline, "stopped before node " + std::to_string(i) + " of step " +
-                                              std::to_string(step));
-    node_inputs.clear();
-    for (ValueId v : node.inputs) node_inputs.push_back(v == kAbsent ? Tensor() : values[v]);
-    Result<Tensors> outputs = backend_->run(node, node_inputs);
-    if (!outputs.ok()) return outputs.status().with_context("node " + std::to_string(i));
-    if (outputs->size() < node.outputs.size())
-      return internal_error("node " + std::to_string(i) + " (" + node.title() +
-                            ") left out an output");
-    outputs->resize(node.outputs.size());
-    if (options.tamper) options.tamper(step, i, *outputs);
-    if (options.sink) VB_TRY(options.sink->on_node(step, i, node_inputs, *outputs));
-    for (size_t j = 0; j < node.outputs.size(); ++j)
-      if (node.outputs[j] != kAbsent && last_use_[node.outputs[j]] > i)
-        values[node.outputs[j]] = std::move((*outputs)[j]);
-    for (ValueId v : node.inputs)
-      if (v != kAbsent && last_use_[v] == i) values[v] = Tensor();
-  }
-
-  Tensors results;
-  for (const GraphOutput& out : g.outputs) results.push_back(values[out.value]);
+  Checkpoint checkpoint;
+  if (options.stop)
+    checkpoint = [&]() -> Status {
+      if (!options.stop()) return {};
+      return Status(StatusCode::deadline, "stopped in step " + std::to_string(step));
+    };
+  Evaluation::OnNode on_node;
+  if (options.tamper || options.sink)
+    on_node = [&](int32_t node, std::span<const Tensor> node_inputs, Tensors& outputs) -> Status {
+      if (options.tamper) options.tamper(step, node, outputs);
+      return options.sink ? options.sink->on_node(step, node, node_inputs, outputs) : Status();
+    };
+  VB_ASSIGN(Tensors results, evaluation_.run(*backend_, inputs, checkpoint, on_node));
   if (options.sink) VB_TRY(options.sink->on_step_end(step, inputs, results));
   return results;
 }

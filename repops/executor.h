@@ -11,7 +11,7 @@
 #include <vector>
 
 #include <verbatim/core/tensor.h>
-#include <verbatim/repops/backend.h>
+#include <verbatim/repops/evaluation.h>
 #include <verbatim/repops/program.h>
 
 namespace verbatim {
@@ -28,8 +28,8 @@ class TraceSink {
 
 struct RunOptions {
   TraceSink* sink = nullptr;
-  // Asked before each node; true ends the run with an error of code deadline (out of time, nobody
-  // wants it any more).
+  // Asked before each node, and each trip through a body; true ends the run with an error of code
+  // deadline (out of time, nobody wants it any more).
   std::function<bool()> stop;
   // Fault injection: may change a node's outputs before anybody sees them.
   std::function<void(uint64_t step, int32_t node, Tensors& outputs)> tamper;
@@ -48,10 +48,8 @@ class Executor {
 
  private:
   Executor(const Graph& graph, Backend& backend);
-  const Graph* graph_;
+  Evaluation evaluation_;
   Backend* backend_;
-  std::vector<int32_t> last_use_;  // for each value: the node after which it may be freed;
-                                   // nodes.size() for graph outputs
 };
 
 struct RunResult {

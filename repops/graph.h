@@ -13,6 +13,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -30,8 +31,14 @@ using ValueId = int32_t;
 inline constexpr ValueId kAbsent =
     -1;  // an optional input that is not given, an output that nobody wants
 
+struct Graph;
+// What a control-flow node runs (ops/control_flow.h): a graph without initializers, whose inputs
+// state no type. Whatever it takes from around it is an input, of the node and of the body.
+using Body = std::shared_ptr<const Graph>;
+inline constexpr int kMaxBodyDepth = 8;  // bodies within bodies
+
 using Attribute = std::variant<int64_t, float, std::string, std::vector<int64_t>,
-                               std::vector<float>, std::vector<std::string>, Tensor>;
+                               std::vector<float>, std::vector<std::string>, Tensor, Body>;
 
 class Attributes {
  public:
@@ -69,8 +76,8 @@ struct Node {
 struct GraphInput {
   std::string name;
   ValueId value;
-  DType dtype;
-  std::vector<int64_t> dims;  // -1: any size
+  DType dtype;                // undefined for a body's
+  std::vector<int64_t> dims;  // -1: any size; empty for a body's
 };
 
 struct GraphOutput {
@@ -103,7 +110,8 @@ struct Graph {
   std::vector<Producer> producers() const;
 
   // Structure: ids in range, each value produced once and before its uses, known operators with
-  // allowed arity, output names distinct. Everything that reads a graph from outside calls it.
+  // allowed arity, output names distinct; the same of bodies, at most kMaxBodyDepth deep.
+  // Everything that reads a graph from outside calls it.
   Status validate() const;
 
   void compute_roots();  // fills every initializer's root; hashes all weights, in parallel
@@ -121,6 +129,7 @@ void encode_operator(Writer& w, const Node& node);
 class GraphBuilder {
  public:
   ValueId input(std::string name, DType dtype, std::vector<int64_t> dims);
+  ValueId body_input(std::string name) { return input(std::move(name), DType::undefined, {}); }
   ValueId constant(std::string name, Tensor tensor);
   // Adds a node of `output_count` outputs, which get consecutive ids; returns the first. Node names
   // get `scope` in front.
@@ -129,6 +138,7 @@ class GraphBuilder {
   void output(std::string name, ValueId value);
   void set_scope(std::string scope) { scope_ = std::move(scope); }
   Result<Graph> finish();  // validates
+  Result<Body> finish_body();
 
  private:
   Graph graph_;

@@ -49,7 +49,8 @@ const std::map<Key, const OpDef*>& table() {
                               gradient_ops(),
                               normalization_gradient_ops(),
                               attention_gradient_ops(),
-                              optimizer_ops()})
+                              optimizer_ops(),
+                              control_flow_ops()})
       for (const OpDef& op : group) m.emplace(Key{op.domain, op.name}, &op);
     return m;
   }();

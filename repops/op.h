@@ -38,6 +38,10 @@ inline Tensor input_or_none(std::span<const Tensor> inputs, size_t i) {
   return i < inputs.size() ? inputs[i] : Tensor();
 }
 
+// Whether the node's form (its attributes, and how many inputs and outputs it has) is right, as far
+// as nothing need be run to tell.
+using CheckFn = Status (*)(const Node& node);
+
 struct OpDef {
   std::string_view domain;
   std::string_view name;
@@ -45,7 +49,8 @@ struct OpDef {
   int max_inputs;  // kVariadic: any number
   int max_outputs;
   EvaluateFn evaluate;
-  CostFn cost = nullptr;  // nullptr: one operation for each output element
+  CostFn cost = nullptr;    // nullptr: one operation for each output element
+  CheckFn check = nullptr;  // asked by Graph::validate()
 };
 inline constexpr int kVariadic = 1 << 20;
 

@@ -3,16 +3,81 @@
 #include <algorithm>
 #include <string>
 
+#include <verbatim/repops/ops/control_flow.h>
+
 namespace verbatim {
 namespace {
 
 // "... which needs 7 bytes, the task allows 5"
-Status check(const Node& node, const char* what, uint64_t need, const char* unit, uint64_t task,
-             uint64_t own) {
+Status check(const char* what, uint64_t need, const char* unit, uint64_t task, uint64_t own) {
   if (need <= std::min(task, own)) return {};
-  return over_limit(node.title() + ": " + what + std::to_string(need) + unit +
+  return over_limit(what + std::to_string(need) + unit +
                     (own < task ? ", this party allows " : ", the task allows ") +
                     std::to_string(std::min(task, own)));
+}
+
+uint64_t cost_of(const Node& node, std::span<const Tensor> inputs, Tensors outputs) {
+  outputs.resize(node.outputs.size());
+  return operation_count(node, inputs, outputs);
+}
+
+// What the bodies of one control-flow node may take together, those within them included.
+class BodyBackend final : public Backend, private AllocationGuard {
+ public:
+  BodyBackend(Backend& inner, const EffectiveLimits& limits, const Node& node,
+              std::shared_ptr<MemoryBudget> live)
+      : inner_(inner), limits_(limits), node_(node), live_(std::move(live)) {}
+  std::string_view name() const override { return inner_.name(); }
+  Status prepare(const Graph&) override { return {}; }  // that was done for the whole graph
+
+  Result<Tensors> run(const Node& node, std::span<const Tensor> inputs) override {
+    NodeBudget budget(limits_, node, inputs, live_.get(), spent_);
+    VB_TRY(budget.admit_inputs());
+    VB_ASSIGN(Tensors outputs, inner_.run(node, inputs));
+    VB_TRY(spend(cost_of(node, inputs, outputs)));
+    return outputs;
+  }
+
+  Status spend(uint64_t operations) {
+    spent_ = saturating_add(spent_, operations);
+    return check("", spent_, " operations", limits_.task.operations, limits_.own.operations);
+  }
+  uint64_t spent() const { return spent_; }
+
+ private:
+  // What the control-flow node itself allocates.
+  Result<std::shared_ptr<const void>> admit(const Tensor& tensor) override {
+    VB_TRY(check("a tensor of ", tensor.byte_size(), " bytes", limits_.task.tensor_bytes,
+                 limits_.own.tensor_bytes));
+    VB_TRY(spend(static_cast<uint64_t>(tensor.elements())));
+    return live_->take(tensor.byte_size());
+  }
+
+  Backend& inner_;
+  const EffectiveLimits& limits_;
+  const Node& node_;
+  const std::shared_ptr<MemoryBudget> live_;
+  uint64_t spent_ = 0;
+};
+
+Result<Tensors> run_bodies_limited(Backend& backend, const EffectiveLimits& limits,
+                                   const Node& node, std::span<const Tensor> inputs,
+                                   const Checkpoint& checkpoint,
+                                   const std::shared_ptr<MemoryBudget>& memory,
+                                   uint64_t* operations) {
+  uint64_t bytes = 0;
+  for (const Tensor& t : inputs) bytes = saturating_add(bytes, t.byte_size());
+  const bool own = limits.own.node_bytes < limits.task.node_bytes;
+  auto live = MemoryBudget::create(limits.node_bytes() - std::min(limits.node_bytes(), bytes),
+                                   memory, {node.title(), own ? "this party" : "the task"});
+  BodyBackend body(backend, limits, node, std::move(live));
+  const Checkpoint charged = [&]() -> Status {
+    if (checkpoint) VB_TRY(checkpoint());
+    return body.spend(kTripOperations);
+  };
+  VB_ASSIGN(Tensors outputs, run_control_flow(node, inputs, body, charged));
+  if (operations != nullptr) *operations = saturating_add(*operations, body.spent());
+  return outputs;
 }
 
 class LimitedBackend final : public Backend {
@@ -23,9 +88,11 @@ class LimitedBackend final : public Backend {
   std::string_view name() const override { return inner_->name(); }
   Status prepare(const Graph& graph) override { return inner_->prepare(graph); }
   Result<Tensors> run(const Node& node, std::span<const Tensor> inputs) override {
-    NodeBudget budget(limits_, node, inputs, memory_.get());
-    VB_TRY(budget.admit_inputs());
-    return inner_->run(node, inputs);
+    return run_limited(*inner_, limits_, node, inputs, {}, memory_);
+  }
+  Result<Tensors> run_bodies(const Node& node, std::span<const Tensor> inputs,
+                             const Checkpoint& checkpoint) override {
+    return run_limited(*inner_, limits_, node, inputs, checkpoint, memory_);
   }
 
  private:
@@ -47,48 +114,71 @@ bool EffectiveLimits::own_are_lower() const {
          own.node_bytes < task.node_bytes;
 }
 
-std::shared_ptr<MemoryBudget> MemoryBudget::create(uint64_t bytes) {
-  return std::shared_ptr<MemoryBudget>(new MemoryBudget(bytes));
+std::shared_ptr<MemoryBudget> MemoryBudget::create(uint64_t bytes,
+                                                   std::shared_ptr<MemoryBudget> around,
+                                                   BudgetWords words) {
+  return std::shared_ptr<MemoryBudget>(
+      new MemoryBudget(bytes, std::move(around), std::move(words)));
 }
 
 Result<std::shared_ptr<const void>> MemoryBudget::take(uint64_t bytes) {
+  std::shared_ptr<const void> outer;
+  if (around_ != nullptr) {
+    VB_ASSIGN(outer, around_->take(bytes));
+  }
   const uint64_t total = total_;
   uint64_t used = used_.load();
   do {
     if (bytes > total - used)
-      return over_limit("the run needs " + std::to_string(bytes) + " bytes more, " +
-                        std::to_string(used) + " of the " + std::to_string(total) +
-                        " that this party allows are in use");
+      return over_limit(words_.who + " needs " + std::to_string(bytes) + " bytes more, " +
+                        std::to_string(used) + " of the " + std::to_string(total) + " that " +
+                        words_.allows + " allows are in use");
   } while (!used_.compare_exchange_weak(used, used + bytes));
-  const auto give_back = [self = shared_from_this(), bytes](const void*) { self->used_ -= bytes; };
+  const auto give_back = [self = shared_from_this(), outer = std::move(outer), bytes](const void*) {
+    self->used_ -= bytes;
+  };
   return std::shared_ptr<const void>(this, give_back);
 }
 
 NodeBudget::NodeBudget(const EffectiveLimits& limits, const Node& node,
-                       std::span<const Tensor> inputs, MemoryBudget* memory)
-    : limits_(limits), node_(node), inputs_(inputs), memory_(memory) {}
+                       std::span<const Tensor> inputs, MemoryBudget* memory, uint64_t spent)
+    : limits_(limits), node_(node), inputs_(inputs), memory_(memory), spent_(spent) {}
 
 Status NodeBudget::take(const Tensor& tensor) {
   const uint64_t bytes = tensor.byte_size();
-  VB_TRY(check(node_, "a tensor of ", bytes, " bytes", limits_.task.tensor_bytes,
-               limits_.own.tensor_bytes));
+  VB_TRY(
+      check("a tensor of ", bytes, " bytes", limits_.task.tensor_bytes, limits_.own.tensor_bytes));
   bytes_ += bytes;
-  return check(node_, "computing it needs ", bytes_, " bytes", limits_.task.node_bytes,
+  return check("computing it needs ", bytes_, " bytes", limits_.task.node_bytes,
                limits_.own.node_bytes);
 }
 
 Status NodeBudget::admit_inputs() {
   for (const Tensor& t : inputs_)
-    if (t.defined()) VB_TRY(take(t));
+    if (t.defined()) VB_TRY(take(t).with_context(node_.title()));
   return {};
 }
 
 Result<std::shared_ptr<const void>> NodeBudget::admit(const Tensor& tensor) {
   VB_TRY(take(tensor));
-  VB_TRY(check(node_, "", operation_count(node_, inputs_, {&tensor, 1}), " operations",
+  VB_TRY(check("", saturating_add(spent_, operation_count(node_, inputs_, {&tensor, 1})),
+               spent_ > 0 ? " operations, those of the trips so far included" : " operations",
                limits_.task.operations, limits_.own.operations));
   if (memory_ == nullptr) return std::shared_ptr<const void>();
   return memory_->take(tensor.byte_size());
+}
+
+Result<Tensors> run_limited(Backend& backend, const EffectiveLimits& limits, const Node& node,
+                            std::span<const Tensor> inputs, const Checkpoint& checkpoint,
+                            const std::shared_ptr<MemoryBudget>& memory, uint64_t* operations) {
+  NodeBudget budget(limits, node, inputs, memory.get());
+  VB_TRY(budget.admit_inputs());
+  if (is_control_flow(node.domain, node.op))
+    return run_bodies_limited(backend, limits, node, inputs, checkpoint, memory, operations);
+  VB_ASSIGN(Tensors outputs, backend.run(node, inputs));
+  if (operations != nullptr)
+    *operations = saturating_add(*operations, cost_of(node, inputs, outputs));
+  return outputs;
 }
 
 std::unique_ptr<Backend> limited(std::unique_ptr<Backend> inner, const EffectiveLimits& limits,

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <memory>
 #include <span>
+#include <string>
 
 #include <verbatim/core/tensor.h>
 #include <verbatim/repops/backend.h>
@@ -30,10 +31,19 @@ struct EffectiveLimits {
   bool own_are_lower() const;
 };
 
-// Bytes of all tensors that live at once, of one party's run of one task. Shared by threads.
+// For messages: who needs the bytes, and who allows no more.
+struct BudgetWords {
+  std::string who = "the run", allows = "this party";
+};
+
+// Bytes of all tensors that live at once, of one party's run of one task, or of a part of it.
+// Shared by threads.
 class MemoryBudget : public std::enable_shared_from_this<MemoryBudget> {
  public:
-  static std::shared_ptr<MemoryBudget> create(uint64_t bytes);
+  // What is taken is taken from `around` too, if given.
+  static std::shared_ptr<MemoryBudget> create(uint64_t bytes,
+                                              std::shared_ptr<MemoryBudget> around = nullptr,
+                                              BudgetWords words = {});
   // Takes so many bytes until the result is released. An error of code limit: there is no room.
   Result<std::shared_ptr<const void>> take(uint64_t bytes);
   uint64_t used() const { return used_; }
@@ -41,9 +51,12 @@ class MemoryBudget : public std::enable_shared_from_this<MemoryBudget> {
   void lift() { total_ = UINT64_MAX; }
 
  private:
-  explicit MemoryBudget(uint64_t bytes) : total_(bytes) {}
+  MemoryBudget(uint64_t bytes, std::shared_ptr<MemoryBudget> around, BudgetWords words)
+      : total_(bytes), around_(std::move(around)), words_(std::move(words)) {}
   std::atomic<uint64_t> total_;
   std::atomic<uint64_t> used_ = 0;
+  const std::shared_ptr<MemoryBudget> around_;
+  const BudgetWords words_;
 };
 
 // While it lives, each tensor that this thread allocates is taken for an output of the node: it
@@ -53,9 +66,10 @@ class MemoryBudget : public std::enable_shared_from_this<MemoryBudget> {
 // does: what an honest provider was allowed, a referee of the same limits is.
 class NodeBudget final : public AllocationGuard {
  public:
-  // `memory`, if any, must outlive it: what is allocated is taken from there.
+  // `memory`, if any, must outlive it: what is allocated is taken from there. `spent`: operations
+  // that count besides, of a control-flow node's trips so far.
   NodeBudget(const EffectiveLimits& limits, const Node& node, std::span<const Tensor> inputs,
-             MemoryBudget* memory = nullptr);
+             MemoryBudget* memory = nullptr, uint64_t spent = 0);
 
   // The inputs by themselves. To be asked first; errors of both are of code limit.
   Status admit_inputs();
@@ -67,8 +81,25 @@ class NodeBudget final : public AllocationGuard {
   const Node& node_;
   std::span<const Tensor> inputs_;
   MemoryBudget* memory_;
+  const uint64_t spent_;
   uint64_t bytes_ = 0;  // inputs and allocations so far
 };
+
+// What a trip through a body, and a node of a body, count as operations besides what the node
+// costs: so that trips that compute nothing come to an end.
+inline constexpr uint64_t kTripOperations = 1024;
+
+// One node on `backend`, within the limits; `operations`, if given, grows by what it cost.
+//
+// A control-flow node costs what the nodes of its bodies cost, as they ran, with kTripOperations
+// for each of them and each trip, and an operation for each element of a slice or a scan output. It
+// is refused where that passes the limit while it runs, where one of these nodes by itself passes a
+// limit, or where its inputs and the tensors that live at once while it runs are more than
+// node_bytes.
+Result<Tensors> run_limited(Backend& backend, const EffectiveLimits& limits, const Node& node,
+                            std::span<const Tensor> inputs, const Checkpoint& checkpoint = {},
+                            const std::shared_ptr<MemoryBudget>& memory = nullptr,
+                            uint64_t* operations = nullptr);
 
 // `inner`, each of whose nodes runs under a budget, and all of them under `memory`, if given.
 std::unique_ptr<Backend> limited(std::unique_ptr<Backend> inner, const EffectiveLimits& limits,

@@ -114,10 +114,11 @@ Result<std::optional<Tensors>> Recomputation::fetch_inputs(uint64_t step, const 
 
 // The truth from agreed inputs, within the limits: whatever the parties claim, no more is computed.
 Result<Tensors> Recomputation::evaluate(const Node& node, const Tensors& inputs) const {
-  NodeBudget budget(limits_, node, inputs);
-  VB_TRY(budget.admit_inputs());
   const FloatGuard guard;
-  return no_throw([&] { return evaluate_reference(node, inputs); });
+  return no_throw([&] {
+    return run_limited(*make_reference_backend(), limits_, node, inputs, {}, nullptr,
+                       &cost_.operations);
+  });
 }
 
 Result<const Tensors*> Recomputation::outputs(uint64_t step, uint32_t index,
@@ -132,7 +133,6 @@ Result<const Tensors*> Recomputation::outputs(uint64_t step, uint32_t index,
   if (!inputs) return nullptr;
   VB_ASSIGN(Tensors outputs, evaluate(node, *inputs));
   outputs.resize(node.outputs.size());
-  cost_.operations += operation_count(node, *inputs, outputs);
   ++cost_.nodes_recomputed;
   last_ = Done{step, index, {input_roots.begin(), input_roots.end()}, std::move(outputs)};
   return &last_->outputs;

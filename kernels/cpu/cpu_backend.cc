@@ -3,6 +3,8 @@
 #include <mutex>
 #include <vector>
 
+#include <verbatim/repops/ops/control_flow.h>
+
 namespace verbatim {
 namespace {
 
@@ -68,12 +70,23 @@ bool all_float32(std::span<const Tensor> inputs) {
 }
 
 Status CpuBackend::prepare(const Graph& graph) {
-  const std::vector<Graph::Producer> producers = graph.producers();
+  std::vector<Tensor> weights(static_cast<size_t>(graph.value_count));
+  for (const Initializer& init : graph.initializers) weights[init.value] = init.tensor;
+  return prepare(graph, weights);
+}
+
+Status CpuBackend::prepare(const Graph& graph, const std::vector<Tensor>& weights) {
   for (const Node& node : graph.nodes) {
+    for (const BodyCaptures& captures : body_captures(node)) {
+      const Graph& body = *captures.body;
+      std::vector<Tensor> inner(static_cast<size_t>(body.value_count));
+      for (size_t i = captures.first_capture; i < body.inputs.size(); ++i)
+        if (const ValueId v = node.inputs[i + captures.offset]; v != kAbsent)
+          inner[body.inputs[i].value] = weights[v];
+      VB_TRY(prepare(body, inner));
+    }
     if (node.inputs.size() < 2 || node.inputs[1] == kAbsent) continue;
-    const Graph::Producer& producer = producers[static_cast<size_t>(node.inputs[1])];
-    if (producer.kind != Graph::Producer::Kind::initializer) continue;
-    const Tensor& weight = graph.initializers[static_cast<size_t>(producer.index)].tensor;
+    const Tensor& weight = weights[node.inputs[1]];
     MatrixView view;
     if (!weight_view(node, weight, view)) continue;
     const std::unique_lock lock(mutex_);

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include <verbatim/kernels/cpu/kernels.h>
 #include <verbatim/repops/backend.h>
@@ -49,6 +50,8 @@ class CpuBackend final : public Backend {
     Tensor source;  // kept, so that no other tensor can come to lie where it does
     Tensor panels;
   };
+  // `weights`: for each value of the graph its tensor, if that is the same in every run.
+  Status prepare(const Graph& graph, const std::vector<Tensor>& weights);
   static Key key_of(const MatrixView& b) { return {b.data, b.k, b.n, b.n_stride}; }
 
   const CpuKernels& kernels_;

@@ -1,10 +1,6 @@
 #include <verbatim/repops/onnx/import.h>
 
-#include <algorithm>
-#include <map>
-#include <queue>
-
-#include <verbatim/repops/onnx/lower.h>
+#include <verbatim/repops/onnx/graph_reader.h>
 #include <verbatim/repops/onnx/tensor_proto.h>
 
 #include "model_proto.pb.h"
@@ -12,24 +8,8 @@
 namespace verbatim {
 namespace {
 
-using onnx::Emitter;
-
-constexpr int kMaxNodes = 1 << 18;
-constexpr int kMaxValues = 1 << 20;
-constexpr int kMaxEdges = 1 << 12;  // inputs or outputs of one node
-constexpr int kMaxAttributes = 64;
-constexpr size_t kMaxName = 512;
-constexpr int kMaxList = 1 << 20;  // elements of an attribute
-
-// Text of the file as it may be shown and hashed.
-std::string text_of(const std::string& s) {
-  return printable(std::string_view(s).substr(0, kMaxName));
-}
-
-// --- where things are in the file: protobuf's parser does not tell
-// ----------------------------------------------------------
-
-constexpr uint32_t kGraphField = 7, kNodeField = 1, kInitializerField = 5, kInputField = 11;
+// Where things are in the file: protobuf's parser does not tell.
+constexpr uint32_t kGraphField = 7;
 
 // Steps through the fields of one message; stops at malformed bytes.
 class FieldWalk {
@@ -92,244 +72,35 @@ uint64_t offset_of(ByteView model, uint32_t wanted, int index) {
   return 0;
 }
 
-// --- pieces
-// -----------------------------------------------------------------------------------------------------------------
-
-Result<Attribute> convert_attribute(const onnx::AttributeProto& a, const std::string& folder) {
-  enum Kind { kUnknown, kFloat, kInt, kString, kTensor, kGraph, kFloats, kInts, kStrings };
-  if (a.has_ref_attr_name() && !a.ref_attr_name().empty())
-    return unsupported("it refers to a function's attribute");
-  int kind = a.type();
-  if (kind == kUnknown)  // files older than the field
-    kind = a.has_f()              ? kFloat
-           : a.has_i()            ? kInt
-           : a.has_s()            ? kString
-           : a.has_t()            ? kTensor
-           : a.has_g()            ? kGraph
-           : a.floats_size() > 0  ? kFloats
-           : a.ints_size() > 0    ? kInts
-           : a.strings_size() > 0 ? kStrings
-                                  : kUnknown;
-  if (a.floats_size() > kMaxList || a.ints_size() > kMaxList || a.strings_size() > kMaxList)
-    return over_limit("a list of more than " + std::to_string(kMaxList));
-  switch (kind) {
-    case kFloat:
-      return Attribute(a.f());
-    case kInt:
-      return Attribute(a.i());
-    case kString:
-      return Attribute(a.s());
-    case kTensor: {
-      VB_ASSIGN(Tensor t, onnx::convert_tensor(a.t(), &folder));
-      return Attribute(std::move(t));
-    }
-    case kGraph:
-      return unsupported("it is a graph: control flow is not supported");
-    case kFloats:
-      return Attribute(std::vector<float>(a.floats().begin(), a.floats().end()));
-    case kInts:
-      return Attribute(std::vector<int64_t>(a.ints().begin(), a.ints().end()));
-    case kStrings:
-      return Attribute(std::vector<std::string>(a.strings().begin(), a.strings().end()));
-    default:
-      return unsupported("its type " + std::to_string(kind) + " is not supported");
-  }
+// Of ONNX's own operators.
+Result<int64_t> read_version(const onnx::ModelProto& model) {
+  int64_t version = 0;
+  for (const onnx::OperatorSetProto& set : model.opset_import())
+    if (set.domain().empty() || set.domain() == "ai.onnx") version = set.version();
+  if (version == 0 && model.opset_import_size() == 0) version = 1;
+  if (version < 1 || version > kMaxOnnxOpset)
+    return unsupported("operator set " + std::to_string(version) + " (1 to " +
+                       std::to_string(kMaxOnnxOpset) + " are supported)");
+  return version;
 }
-
-// The order in which nodes are read: the file's where it is topological, else always the least
-// index that is ready.
-Result<std::vector<int>> node_order(const onnx::GraphProto& graph,
-                                    const std::map<std::string, ValueId>& given) {
-  std::map<std::string, int> producer;
-  for (int i = 0; i < graph.node_size(); ++i)
-    for (const std::string& name : graph.node(i).output())
-      if (!name.empty() && (given.contains(name) || !producer.emplace(name, i).second))
-        return bad_input("value '" + text_of(name) + "' is produced twice");
-  std::vector<int> missing(static_cast<size_t>(graph.node_size()), 0), order;
-  std::vector<std::vector<int>> users(missing.size());
-  for (int i = 0; i < graph.node_size(); ++i)
-    for (const std::string& name : graph.node(i).input()) {
-      if (name.empty() || given.contains(name)) continue;
-      const auto it = producer.find(name);
-      if (it == producer.end())
-        return bad_input("node " + std::to_string(i) + " reads '" + text_of(name) +
-                         "', which nothing produces");
-      users[it->second].push_back(i);
-      ++missing[i];
-    }
-  std::priority_queue<int, std::vector<int>, std::greater<>> ready;
-  for (int i = 0; i < graph.node_size(); ++i)
-    if (missing[i] == 0) ready.push(i);
-  while (!ready.empty()) {
-    const int i = ready.top();
-    ready.pop();
-    order.push_back(i);
-    for (int user : users[i])
-      if (--missing[user] == 0) ready.push(user);
-  }
-  if (order.size() != missing.size()) return bad_input("the graph has a cycle");
-  return order;
-}
-
-class Importer {
- public:
-  Importer(ByteView bytes, std::string source, std::string folder)
-      : bytes_(bytes), source_(std::move(source)), folder_(std::move(folder)) {}
-
-  Result<Graph> run() {
-    VB_TRY(onnx::parse_message(bytes_, source_, model_));
-    if (!model_.has_graph()) return bad_input_at(source_, 0, "no graph: not an ONNX model");
-    const Status status = read();
-    if (!status.ok()) return status;
-    Result<Graph> graph = emitter_.finish();
-    if (!graph.ok()) return graph.status().with_context(source_);
-    return graph;
-  }
-
- private:
-  Status read() {
-    const onnx::GraphProto& g = model_.graph();
-    VB_TRY(read_versions().with_context(source_));
-    if (model_.functions_size() > 0)
-      return unsupported(source_ + ": functions defined by the model");
-    if (g.sparse_initializer_size() > 0) return unsupported(source_ + ": sparse initializers");
-    if (g.node_size() > kMaxNodes || g.initializer_size() > kMaxValues ||
-        g.input_size() > kMaxValues || g.output_size() > kMaxValues)
-      return over_limit(source_ + ": more than " + std::to_string(kMaxNodes) + " nodes");
-    for (int i = 0; i < g.initializer_size(); ++i)
-      VB_TRY(at(kInitializerField, i, "initializer", g.initializer(i).name(),
-                read_initializer(g.initializer(i))));
-    for (int i = 0; i < g.input_size(); ++i)
-      VB_TRY(at(kInputField, i, "input", g.input(i).name(), read_input(g.input(i))));
-    VB_TRY(read_known_ranks());
-    Result<std::vector<int>> order = node_order(g, values_);
-    if (!order.ok()) return order.status().with_context(source_);
-    for (int i : *order)
-      VB_TRY(at(kNodeField, i, "node", g.node(i).op_type() + " " + g.node(i).name(),
-                read_node(g.node(i))));
-    for (const onnx::ValueInfoProto& out : g.output()) {
-      const auto it = values_.find(out.name());
-      if (it == values_.end())
-        return bad_input(source_ + ": output '" + text_of(out.name()) + "' is not produced");
-      emitter_.output(text_of(out.name()), it->second);
-    }
-    return {};
-  }
-
-  // An item's error, with the item's place in front.
-  Status at(uint32_t field, int index, const char* what, const std::string& name,
-            Status status) const {
-    if (status.ok()) return status;
-    const std::string where = source_ + ": byte " + std::to_string(offset_of(bytes_, field, index));
-    return status.with_context(where + ": " + what + " " + std::to_string(index) + " (" +
-                               text_of(name) + ")");
-  }
-
-  Status read_versions() {
-    for (const onnx::OperatorSetProto& set : model_.opset_import()) {
-      if (!set.domain().empty() && set.domain() != "ai.onnx") continue;
-      version_ = set.version();
-    }
-    if (version_ == 0 && model_.opset_import_size() == 0) version_ = 1;
-    if (version_ < 1 || version_ > kMaxOnnxOpset)
-      return unsupported("operator set " + std::to_string(version_) + " (1 to " +
-                         std::to_string(kMaxOnnxOpset) + " are supported)");
-    return {};
-  }
-
-  Status define(const std::string& name, ValueId value) {
-    if (name.empty()) return bad_input("it has no name");
-    if (!values_.emplace(name, value).second)
-      return bad_input("value '" + text_of(name) + "' is produced twice");
-    return {};
-  }
-
-  Status read_initializer(const onnx::TensorProto& proto) {
-    VB_ASSIGN(Tensor t, onnx::convert_tensor(proto, &folder_));
-    return define(proto.name(), emitter_.constant(text_of(proto.name()), std::move(t)));
-  }
-
-  Status read_input(const onnx::ValueInfoProto& info) {
-    if (values_.contains(info.name()) && emitter_.constant_of(values_[info.name()]) != nullptr)
-      return {};  // its default
-    if (!info.type().has_tensor_type()) return unsupported("inputs other than tensors");
-    const onnx::TensorTypeProto& type = info.type().tensor_type();
-    const DType dtype = dtype_from_onnx(type.elem_type());
-    if (dtype == DType::undefined)
-      return unsupported("tensors of ONNX element type " + std::to_string(type.elem_type()));
-    if (!type.has_shape()) return unsupported("a tensor of unknown rank");
-    if (type.shape().dim_size() > kMaxRank)
-      return over_limit("rank " + std::to_string(type.shape().dim_size()));
-    std::vector<int64_t> dims;
-    for (const onnx::DimensionProto& d : type.shape().dim())
-      dims.push_back(d.has_dim_value() && d.dim_value() >= 0 ? d.dim_value() : -1);
-    return define(info.name(), emitter_.input(text_of(info.name()), dtype, std::move(dims)));
-  }
-
-  // Ranks that the file states for inner values: only the rewriting of old forms looks at them.
-  Status read_known_ranks() {
-    for (const onnx::ValueInfoProto& info : model_.graph().value_info())
-      if (info.type().tensor_type().has_shape())
-        stated_ranks_.emplace(info.name(), info.type().tensor_type().shape().dim_size());
-    return {};
-  }
-
-  Status read_node(const onnx::NodeProto& proto) {
-    const std::string domain = proto.domain() == "ai.onnx" ? "" : proto.domain();
-    if (!domain.empty())
-      return unsupported("operator '" + text_of(proto.op_type()) + "' of domain '" +
-                         text_of(domain) + "'");
-    if (proto.input_size() > kMaxEdges || proto.output_size() > kMaxEdges ||
-        proto.attribute_size() > kMaxAttributes)
-      return over_limit("too many inputs, outputs or attributes");
-    onnx::SourceNode node;
-    node.op = proto.op_type();
-    node.version = version_;
-    node.name =
-        text_of(!proto.name().empty() || proto.output_size() == 0 ? proto.name() : proto.output(0));
-    if (node.op == "Constant" && proto.output_size() > 0) node.name = text_of(proto.output(0));
-    for (const std::string& name : proto.input()) {
-      const auto it = values_.find(name);
-      node.inputs.push_back(name.empty() ? kAbsent
-                                         : it->second);  // node_order() made sure that it is there
-    }
-    while (!node.inputs.empty() && node.inputs.back() == kAbsent) node.inputs.pop_back();
-    node.outputs = proto.output_size();
-    while (node.outputs > 0 && proto.output(node.outputs - 1).empty()) --node.outputs;
-    if (node.outputs == 0) return bad_input("it has no output");
-    for (const onnx::AttributeProto& a : proto.attribute()) {
-      const std::string name = text_of(a.name());
-      Result<Attribute> value = convert_attribute(a, folder_);
-      if (!value.ok()) return value.status().with_context("attribute '" + name + "'");
-      if (node.attributes.has(name)) return bad_input("attribute '" + name + "' is given twice");
-      node.attributes.set(name, *std::move(value));
-    }
-    VB_ASSIGN(const std::vector<ValueId> values, onnx::lower(std::move(node), emitter_));
-    for (int i = 0; i < proto.output_size(); ++i) {
-      if (proto.output(i).empty()) continue;
-      if (i >= static_cast<int>(values.size()))
-        return bad_input("output " + std::to_string(i) + " does not exist");
-      if (values[i] == kAbsent) return bad_input("its input is missing");
-      VB_TRY(define(proto.output(i), values[i]));
-      const auto rank = stated_ranks_.find(proto.output(i));
-      if (rank != stated_ranks_.end()) emitter_.set_rank(values[i], rank->second);
-    }
-    return {};
-  }
-
-  ByteView bytes_;
-  std::string source_, folder_;
-  onnx::ModelProto model_;
-  int64_t version_ = 0;
-  Emitter emitter_;
-  std::map<std::string, ValueId> values_;
-  std::map<std::string, int> stated_ranks_;
-};
 
 }  // namespace
 
 Result<Graph> import_onnx(ByteView bytes, const std::string& source, const std::string& folder) {
-  return Importer(bytes, source, folder).run();
+  onnx::ModelProto model;
+  VB_TRY(onnx::parse_message(bytes, source, model));
+  if (!model.has_graph()) return bad_input_at(source, 0, "no graph: not an ONNX model");
+  const Result<int64_t> version = read_version(model);
+  if (!version.ok()) return version.status().with_context(source);
+  if (model.functions_size() > 0) return unsupported(source + ": functions defined by the model");
+  const auto place = [&](uint32_t field, int index) {
+    return source + ": byte " + std::to_string(offset_of(bytes, field, index));
+  };
+  onnx::Emitter emitter;
+  VB_TRY(onnx::GraphReader(source, *version, folder, place).read(model.graph(), emitter));
+  Result<Graph> graph = emitter.finish();
+  if (!graph.ok()) return graph.status().with_context(source);
+  return graph;
 }
 
 Result<Tensor> parse_onnx_tensor(ByteView bytes, const std::string& source) {
@@ -343,7 +114,7 @@ Result<Tensor> parse_onnx_tensor(ByteView bytes, const std::string& source) {
 Result<std::string> parse_onnx_tensor_name(ByteView bytes, const std::string& source) {
   onnx::TensorProto proto;
   VB_TRY(onnx::parse_message(bytes, source, proto));
-  return text_of(proto.name());
+  return onnx::text_of(proto.name());
 }
 
 }  // namespace verbatim

@@ -16,7 +16,7 @@ inline constexpr int64_t kMaxOnnxOpset = 27;
 // outside it are read from below `folder` and nowhere else. Initializers that are also inputs are
 // constants. Nodes may come in any order: where the file's is not topological, the least index that
 // is ready comes next. Errors: bad_input (with the byte offset of the item at fault), unsupported
-// (operators, types, control flow), limit.
+// (operators, types), limit.
 Result<Graph> import_onnx(ByteView bytes, const std::string& source, const std::string& folder);
 
 // A serialised TensorProto whose elements it holds itself.

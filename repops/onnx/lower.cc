@@ -136,6 +136,17 @@ Result<Values> lower_softmax(SourceNode n, Emitter& e) {
 
 Result<Values> lower_identity(SourceNode n, Emitter&) { return Values{n.input(0)}; }
 
+// Whether an optional holds something is known here: values are tensors, and so there.
+Result<Values> lower_optional(SourceNode n, Emitter& e) {
+  const bool given = n.input(0) != kAbsent;
+  if (n.op == "OptionalHasElement") {
+    VB_ASSIGN(const Tensor t, Tensor::scalar(given));
+    return Values{e.constant(n.name, t)};
+  }
+  if (!given) return unsupported("an optional without an element");
+  return Values{n.input(0)};
+}
+
 // In inference Dropout is the identity, its mask all true. Training draws at random unless the
 // ratio is 0.
 Result<Values> lower_dropout(SourceNode n, Emitter& e) {
@@ -299,6 +310,8 @@ const std::map<std::string_view, LowerFn>& rules() {
         {"SoftmaxCrossEntropyLoss", lower_cross_entropy},
     };
     for (const char* op : {"Softmax", "LogSoftmax", "Hardmax"}) t[op] = lower_softmax;
+    for (const char* op : {"Optional", "OptionalHasElement", "OptionalGetElement"})
+      t[op] = lower_optional;
     for (const char* op :
          {"Squeeze", "Unsqueeze", "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd",
           "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"})
@@ -314,6 +327,7 @@ const std::map<std::string_view, LowerFn>& rules() {
 }  // namespace
 
 ValueId Emitter::constant(const std::string& name, Tensor tensor) {
+  if (outer_ != nullptr) return reach(root(), root().constant(name, std::move(tensor)), name);
   std::string distinct = name;
   for (int i = 2; !constant_names_.insert(distinct).second; ++i)
     distinct = name + "#" + std::to_string(i);
@@ -328,6 +342,18 @@ ValueId Emitter::input(const std::string& name, DType dtype, std::vector<int64_t
   const ValueId value = builder_.input(name, dtype, std::move(dims));
   set_rank(value, rank);
   return value;
+}
+
+ValueId Emitter::reach(const Emitter& owner, ValueId value, const std::string& name) {
+  if (&owner == this) return value;
+  const ValueId outside = outer_->reach(owner, value, name);
+  const auto [it, fresh] = captured_.try_emplace(outside, kAbsent);
+  if (!fresh) return it->second;
+  it->second = builder_.body_input(name);
+  captures_.push_back({outside, name});
+  if (const Tensor* t = outer_->constant_of(outside)) constants_.emplace(it->second, *t);
+  set_rank(it->second, outer_->rank_of(outside));
+  return it->second;
 }
 
 ValueId Emitter::emit(std::string_view op, std::vector<ValueId> inputs, Attributes attributes,
@@ -347,9 +373,6 @@ int Emitter::rank_of(ValueId value) const {
 
 Result<Values> lower(SourceNode node, Emitter& emitter) {
   node.attributes.erase("consumed_inputs");  // a hint of the first operator sets
-  for (std::string_view op : {"If", "Loop", "Scan"})
-    if (node.op == op)
-      return unsupported("control flow ('" + node.op + "'): a program here has no branches");
   for (std::string_view prefix : {"Random", "Bernoulli", "Multinomial"})
     if (node.op.starts_with(prefix))
       return unsupported("'" + printable(node.op) + "': its results are not defined by its inputs");

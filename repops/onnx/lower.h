@@ -24,12 +24,29 @@ struct SourceNode {
   ValueId input(size_t i) const { return i < inputs.size() ? inputs[i] : kAbsent; }
 };
 
-// The graph under construction, and what is known of its values.
+// The graph under construction, or the body of a control-flow node in one, and what is known of its
+// values. A body has no constants: they are the outermost graph's, and like all that it takes from
+// outside become inputs of the body (captures) when they are first used.
 class Emitter {
  public:
+  // `outer`, which must outlive it: the emitter of the graph around a body.
+  explicit Emitter(Emitter* outer = nullptr) : outer_(outer) {}
+
   // Names of constants are made distinct.
   ValueId constant(const std::string& name, Tensor tensor);
   ValueId input(const std::string& name, DType dtype, std::vector<int64_t> dims);
+  // All of a body's own inputs come before anything is captured.
+  ValueId body_input(const std::string& name) { return builder_.body_input(name); }
+  // A value of `owner`, which is this emitter or one around it, as a value of this graph.
+  ValueId reach(const Emitter& owner, ValueId value, const std::string& name);
+  // The outermost graph's emitter.
+  Emitter& root() { return outer_ == nullptr ? *this : outer_->root(); }
+  struct Capture {
+    ValueId outside;  // of the graph around
+    std::string name;
+  };
+  // What has been captured, in the order of the body's inputs.
+  const std::vector<Capture>& captures() const { return captures_; }
   void output(const std::string& name, ValueId value) { builder_.output(name, value); }
   // Adds a node; the first of its outputs, which have consecutive ids.
   ValueId emit(std::string_view op, std::vector<ValueId> inputs, Attributes attributes,
@@ -42,8 +59,12 @@ class Emitter {
   void set_rank(ValueId value, int rank) { ranks_.emplace(value, rank); }
 
   Result<Graph> finish() { return builder_.finish(); }
+  Result<Body> finish_body() { return builder_.finish_body(); }
 
  private:
+  Emitter* outer_;
+  std::map<ValueId, ValueId> captured_;  // of the graph around: the body's input
+  std::vector<Capture> captures_;
   GraphBuilder builder_;
   std::map<ValueId, Tensor> constants_;
   std::map<ValueId, int> ranks_;

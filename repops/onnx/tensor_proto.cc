@@ -15,7 +15,7 @@
 namespace verbatim::onnx {
 namespace {
 
-constexpr int kMaxRecursion = 16;
+constexpr int kMaxRecursion = 40;  // three messages for each body within a body
 constexpr int kExternal = 1;
 
 // A typed field's values, each narrowed to T (16-bit and smaller floats are stored as their

@@ -39,9 +39,10 @@ std::span<const OpDef> detection_ops();    // detection.cc: NonMaxSuppression, R
 std::span<const OpDef> deformable_ops();   // deformable.cc: DeformConv, Col2Im
 std::span<const OpDef> determinant_ops();  // determinant.cc: Det
 std::span<const OpDef>
-linear_attention_ops();               // linear_attention.cc: LinearAttention, CausalConvWithState
-std::span<const OpDef> ngram_ops();   // ngrams.cc: TfIdfVectorizer
-std::span<const OpDef> signal_ops();  // signal.cc: DFT, STFT, HannWindow, ..., MelWeightMatrix
+linear_attention_ops();              // linear_attention.cc: LinearAttention, CausalConvWithState
+std::span<const OpDef> ngram_ops();  // ngrams.cc: TfIdfVectorizer
+std::span<const OpDef> control_flow_ops();  // control_flow.cc: If, Loop, Scan
+std::span<const OpDef> signal_ops();     // signal.cc: DFT, STFT, HannWindow, ..., MelWeightMatrix
 std::span<const OpDef> quantized_ops();  // quantized.cc: QuantizeRows, QuantizedLinear (family B)
 std::span<const OpDef>
 int8_attention_ops();  // int8_attention.cc: AttentionInt8, its cache (family B)

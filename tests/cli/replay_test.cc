@@ -46,7 +46,7 @@ class RandomGraph {
   }
   Tensor input() { return random_.floats({c_.batch, c_.tokens, c_.width}, c_.any_bits); }
 
-  static constexpr int kLayers = 14;
+  static constexpr int kLayers = 15;
 
  private:
   ValueId constant(const Shape& shape) {
@@ -71,6 +71,27 @@ class RandomGraph {
   ValueId centred(ValueId x) {
     const ValueId axis = b_.constant("axis" + std::to_string(count_++), test::ints({-1}));
     return onnx("Sub", {x, onnx("ReduceMean", {x, axis})});
+  }
+  // tanh(x w), so many times; in every other trip x w alone.
+  ValueId loop(ValueId x, int64_t trips) {
+    GraphBuilder tanh, identity, body;
+    tanh.output("y", tanh.add("Tanh", "", {tanh.body_input("x")}));
+    identity.output("y", identity.body_input("x"));
+    const ValueId trip = body.body_input("trip"), condition = body.body_input("condition"),
+                  state = body.body_input("x"), w = body.body_input("w"),
+                  two = body.body_input("two");
+    const ValueId odd = body.add("Mod", "", {trip, two}),
+                  test = body.add("Cast", "", {odd}, {{"to", int64_t{9}}});
+    const ValueId y = body.add(
+        "If", "", {test, body.add("MatMul", "", {state, w})},
+        {{"then_branch", *identity.finish_body()}, {"else_branch", *tanh.finish_body()}}, "choice");
+    body.output("condition", condition);
+    body.output("x", y);
+    const std::string name = std::to_string(count_++);
+    return onnx("Loop",
+                {b_.constant("trips" + name, test::ints({trips})), kAbsent, x,
+                 constant({c_.width, c_.width}), b_.constant("two" + name, test::ints({2}))},
+                {{"body", *body.finish_body()}, {"captures", int64_t{2}}});
   }
   ValueId apply(int layer, ValueId x) {
     const int64_t w = c_.width;
@@ -101,8 +122,10 @@ class RandomGraph {
         return sliced(x, 1 + random_.below(4));
       case 12:
         return centred(x);
-      default:
+      case 13:
         return onnx("Exp", {onnx("Min", {x, constant({w})})});
+      default:
+        return loop(x, 1 + random_.below(3));
     }
   }
 

@@ -3,6 +3,7 @@
 // error within limits of memory and time, and the best backend of this machine gives the same bits.
 #include <verbatim/core/fp_guard.h>
 #include <verbatim/kernels/backend.h>
+#include <verbatim/repops/ops/control_flow.h>
 #include <verbatim/repops/semantics.h>
 #include <verbatim/verify/limits.h>
 
@@ -422,6 +423,72 @@ Tensors fitting_operands(Choices& c, const OpDef& op, Attributes& a) {
   return {};
 }
 
+// A body of a few small operators over its inputs. For a Loop its first output is the condition.
+Body random_body(Choices& c, size_t inputs, size_t outputs, bool loop) {
+  constexpr std::pair<const char*, int> kOps[] = {
+      {"Add", 2},      {"Mul", 2},  {"MatMul", 2}, {"Neg", 1},    {"Size", 1}, {"Exp", 1},
+      {"Identity", 1}, {"Less", 2}, {"Not", 1},    {"Concat", 2}, {"If", 1},   {"Loop", 3}};
+  GraphBuilder b;
+  std::vector<ValueId> values;
+  for (size_t i = 0; i < inputs; ++i) values.push_back(b.body_input(std::to_string(i)));
+  if (values.empty()) return nullptr;
+  const auto any = [&] { return values[c.below(values.size())]; };
+  for (size_t i = c.below(4); i > 0; --i) {
+    const auto& [op, operands] = c.of(kOps);
+    std::vector<ValueId> in;
+    for (int j = 0; j < operands; ++j) in.push_back(any());
+    Attributes a;
+    const std::string_view name = op;
+    if (name == "Concat") a.set("axis", int64_t{0});
+    if (name == "If") {
+      in.insert(in.begin(), loop ? values[1] : any());
+      a.set("then_branch", random_body(c, 1, 1, false));
+      a.set("else_branch", random_body(c, 1, 1, false));
+    }
+    if (name == "Loop") {
+      if (c.one_in(2)) in[0] = kAbsent;
+      in[1] = loop ? values[1] : kAbsent;
+      a.set("body", random_body(c, 3, 2, true));
+    }
+    values.push_back(b.add(op, "", in, std::move(a)));
+  }
+  for (size_t i = 0; i < outputs; ++i)
+    b.output(std::to_string(i), loop && i == 0 && !c.one_in(8) ? values[1] : any());
+  Result<Body> body = b.finish_body();
+  return body.ok() ? *body : nullptr;
+}
+
+// Operands and bodies that fit a control-flow node of these outputs, most of the time.
+void make_control_flow(Choices& c, Node& node, Tensors& inputs) {
+  const bool loop = node.op == "Loop", scan = node.op == "Scan";
+  const size_t first = node.op == "If" ? 1 : loop ? 2 : 0;
+  inputs.resize(std::max(inputs.size(), first + 1));
+  if (loop) inputs[0] = c.one_in(3) ? Tensor() : small_integers(c, {}, 5);
+  if (first > 0) inputs[first - 1] = loop && c.one_in(3) ? Tensor() : shaped(c, DType::boolean, {});
+  for (size_t i = first; i < inputs.size(); ++i)
+    if (!inputs[i].defined() && !c.one_in(8))
+      inputs[i] = tensor(c, DType::f32, static_cast<int>(c.below(3)));
+  const size_t rest = inputs.size() - first, captures = c.below(rest);
+  const size_t sequences = scan ? 1 + c.below(rest - captures) : 0;
+  if (loop || scan) node.attributes.set("captures", static_cast<int64_t>(captures));
+  if (scan) node.attributes.set("num_scan_inputs", static_cast<int64_t>(sequences));
+  const size_t states = rest - captures - sequences;
+  if (node.outputs.size() < states) node.outputs.resize(states, 100);
+  std::vector<int64_t> types;
+  for (size_t i = states; i < node.outputs.size(); ++i) types.insert(types.end(), {1, 1, 2});
+  if (!c.one_in(4)) node.attributes.set("scan_types", std::move(types));
+  if (first == 1) {
+    node.attributes.set("then_branch", random_body(c, rest, node.outputs.size(), false));
+    node.attributes.set("else_branch", random_body(c, rest, node.outputs.size(), false));
+  } else {
+    node.attributes.set("body",
+                        random_body(c, inputs.size(), node.outputs.size() + (loop ? 1 : 0), loop));
+  }
+  node.inputs.clear();
+  for (size_t i = 0; i < inputs.size(); ++i)
+    node.inputs.push_back(inputs[i].defined() ? static_cast<ValueId>(i) : kAbsent);
+}
+
 Node node_of(Choices& c, Tensors& inputs) {
   const OpDef& op = *all_ops()[c.below(all_ops().size())];
   Node node;
@@ -447,6 +514,7 @@ Node node_of(Choices& c, Tensors& inputs) {
   if (!c.one_in(6)) set_required_attributes(c, op, first, node.attributes);
   const auto outputs = 1 + c.below(static_cast<size_t>(std::min(op.max_outputs, 4)));
   for (size_t i = 0; i < outputs; ++i) node.outputs.push_back(static_cast<ValueId>(100 + i));
+  if (is_control_flow(op.domain, op.name)) make_control_flow(c, node, inputs);
   return node;
 }
 
@@ -482,15 +550,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const Node node = node_of(choices, inputs);
   constexpr NodeLimits kLimits{1 << 22, 1 << 20, 1 << 22};
   const EffectiveLimits limits{kLimits, kLimits};
-  Result<Tensors> want = internal_error("not run");
-  {
-    NodeBudget budget(limits, node, inputs);
-    want = evaluate_reference(node, inputs);
-  }
+  static Backend* const reference = make_reference_backend().release();
+  const Result<Tensors> want = run_limited(*reference, limits, node, inputs);
   if (want.ok()) check_outputs(node, inputs, *want);
   if (want.status().code() == StatusCode::internal) fail(node, inputs, "an internal error");
   if (want.status().code() == StatusCode::limit) return 0;
-  const Result<Tensors> have = backend->run(node, inputs);
+  const bool controls = is_control_flow(node.domain, node.op);
+  const Result<Tensors> have =
+      controls ? backend->run_bodies(node, inputs, {}) : backend->run(node, inputs);
   if (have.ok() != want.ok()) fail(node, inputs, "backends differ in what they refuse");
   for (size_t i = 0; have.ok() && i < node.outputs.size(); ++i)
     if (!identical((*have)[i], (*want)[i])) fail(node, inputs, "backends differ in bits");

@@ -120,7 +120,8 @@ class RefereeProcess {
 
  private:
   static std::string refutation(const Task& task, const std::vector<std::string>& addresses) {
-    const auto a = connect_party(addresses[0], task, 60s), b = connect_party(addresses[1], task, 60s);
+    const auto a = connect_party(addresses[0], task, 60s),
+               b = connect_party(addresses[1], task, 60s);
     const auto v = settle(task, std::vector<Party*>{a.get(), b.get()}, new_session());
     if (!v.ok() || v->refuted.size() != 1) return "not settled";
     const auto& r = v->refuted[0];
@@ -326,7 +327,7 @@ TEST(Net, ATaskBeyondTheTimeLimitIsGivenUpAndMakesRoom) {
   const Verdict v = ok(settle(servers->task, std::vector<Party*>{a.get()}, new_session()));
   EXPECT_LT(std::chrono::steady_clock::now() - start, 2s);
   ASSERT_EQ(v.forfeited.size(), 1u);
-  EXPECT_NE(v.forfeited[0].reason.find("stopped before node"), std::string::npos)
+  EXPECT_NE(v.forfeited[0].reason.find("stopped in step"), std::string::npos)
       << v.forfeited[0].reason;
   const auto next = local.connect(1);
   EXPECT_TRUE(next->problem().ok()) << next->problem().message();

@@ -122,8 +122,8 @@ TEST(Onnx, UnsupportedModelsSayWhat) {
   expect_refused(import(p), StatusCode::unsupported, "FancyOp");
   expect_refused(import(one_node(28, "Neg", {}, {}, {1})), StatusCode::unsupported,
                  "operator set 28");
-  expect_refused(import(one_node(18, "Loop", {}, {}, {1})), StatusCode::unsupported,
-                 "control flow");
+  expect_refused(import(one_node(18, "Neg", {}, {attribute("body", p)}, {1})),
+                 StatusCode::unsupported, "attribute 'body': it is a graph");
   p = one_node(18, "Neg", {}, {}, {1});
   p.nodes[0].text(7, "com.example");
   expect_refused(import(p), StatusCode::unsupported, "com.example");
@@ -131,6 +131,21 @@ TEST(Onnx, UnsupportedModelsSayWhat) {
   p.inputs = {
       Message().text(1, "x").message(2, Message().message(1, Message().number(1, 8)))};  // strings
   expect_refused(import(p), StatusCode::unsupported, "element type 8");
+}
+
+TEST(Onnx, OptionalsOfTensorsAreTensors) {
+  const Tensor x = floats({2}, {1, 2});
+  ModelParts p = one_node(18, "OptionalHasElement", {}, {}, {2});
+  p.nodes = {node("Optional", {"x"}, {"o"}), node("OptionalHasElement", {"o"}, {"h"}),
+             node("OptionalHasElement", {""}, {"n"}), node("OptionalGetElement", {"o"}, {"y"})};
+  p.outputs.push_back(value_info("h", DType::boolean, {}));
+  p.outputs.push_back(value_info("n", DType::boolean, {}));
+  const auto have = run(p, {x});
+  expect_output(have, x);
+  expect_output(have, *Tensor::scalar(true), 1);
+  expect_output(have, *Tensor::scalar(false), 2);
+  p.nodes[0] = node("Optional", {}, {"o"});
+  expect_refused(import(p), StatusCode::unsupported, "an optional without an element");
 }
 
 TEST(Onnx, ErrorsNameTheByte) {

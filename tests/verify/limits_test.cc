@@ -95,8 +95,7 @@ TEST(Limits, ARunThatNeedsMoreMemoryAtOnceIsRefusedAndKeepsNone) {
   ProviderOptions options;
   const auto provider = [&](uint64_t live_bytes) {
     options.live_bytes = live_bytes;
-    return ok(
-        Provider::create(task, task.program, make_reference_backend(), test_key(1), options));
+    return ok(Provider::create(task, task.program, make_reference_backend(), test_key(1), options));
   };
   EXPECT_TRUE(provider(17 * 262144)->run().ok());  // one more for the first sum
   const auto small = provider(16 * 262144);
@@ -109,8 +108,8 @@ TEST(Limits, ARunThatNeedsMoreMemoryAtOnceIsRefusedAndKeepsNone) {
   EXPECT_NE(v.forfeited[0].reason.find("this party allows"), std::string::npos);
 }
 
-// The least memory with which it can commit suffices to answer for every node, though it keeps what a
-// run lets go.
+// The least memory with which it can commit suffices to answer for every node, though it keeps what
+// a run lets go.
 TEST(Limits, WhoeverCouldCommitCanDefendIt) {
   const Task task = wide_task(8);
   ProviderOptions least;
@@ -135,10 +134,10 @@ TEST(Limits, AnswersDoNotDependOnHowManyValuesAreKept) {
   for (int32_t node = 0; node < static_cast<int32_t>(task.program.graph.nodes.size()); ++node) {
     ProviderOptions lying = tight;
     lying.fault = Fault{0, node, 1000, 3};
-    const auto honest = ok(
-        Provider::create(task, task.program, make_reference_backend(), test_key(1), tight));
-    const auto liar = ok(
-        Provider::create(task, task.program, make_reference_backend(), test_key(2), lying));
+    const auto honest =
+        ok(Provider::create(task, task.program, make_reference_backend(), test_key(1), tight));
+    const auto liar =
+        ok(Provider::create(task, task.program, make_reference_backend(), test_key(2), lying));
     LocalParty a(*honest), b(*liar);
     const Verdict v = ok(settle(task, std::vector<Party*>{&a, &b}, new_session()));
     ASSERT_EQ(v.refuted.size(), 1u) << "node " << node << ": " << v.reason;
@@ -248,7 +247,7 @@ TEST(Limits, ARunStopsBeforeTheNextNode) {
     options.tamper = [&](uint64_t, int32_t, Tensors&) { ++ran; };
     const Status status = run_program(task.program, *backend, task.inputs, options).status();
     EXPECT_EQ(status.code(), StatusCode::deadline);
-    EXPECT_NE(status.message().find("stopped before node"), std::string::npos);
+    EXPECT_NE(status.message().find("stopped in step"), std::string::npos);
     EXPECT_EQ(ran, allowed);
   }
 }

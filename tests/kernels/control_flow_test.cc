@@ -1,0 +1,68 @@
+// If, Loop and Scan: the nodes of their bodies run on every backend, to the reference's bits.
+#include "kernels/compare.h"
+
+#include <verbatim/repops/executor.h>
+
+namespace verbatim::test {
+namespace {
+
+class ControlFlowTest : public OnBackend {};
+INSTANTIATE_TEST_SUITE_P(Backends, ControlFlowTest, ::testing::ValuesIn(vector_backends()),
+                         [](const auto& info) { return info.param; });
+
+// (trip, condition, x, w) to (condition, softmax(x w), its scan element), the product within an If.
+Body recurrent() {
+  GraphBuilder product;
+  const ValueId x = product.body_input("x"), w = product.body_input("w");
+  product.output("y", product.add("MatMul", "", {x, w}));
+  const Body branch = *product.finish_body();
+  GraphBuilder b;
+  b.body_input("trip");
+  const ValueId condition = b.body_input("condition"), state = b.body_input("state"),
+                weight = b.body_input("weight");
+  const ValueId y = b.add("If", "", {condition, state, weight},
+                          {{"then_branch", branch}, {"else_branch", branch}});
+  const ValueId next = b.add("Softmax", "", {y});
+  b.output("go", condition);
+  b.output("next", next);
+  b.output("element", next);
+  return *b.finish_body();
+}
+
+struct LoopCase {
+  Graph graph;
+  Tensor x;
+};
+
+LoopCase loop_case(Random& r) {
+  const int64_t m = r.between(1, 20), n = r.between(1, 70);
+  const Fill fill = any_fill(r);
+  GraphBuilder b;
+  const ValueId x = b.input("x", DType::f32, {m, n});
+  const ValueId trips = b.constant("trips", *Tensor::scalar(r.between(0, 4)));
+  const ValueId w = b.constant("w", floats(r, {n, n}, fill));
+  const ValueId y = b.add("Loop", "", {trips, kAbsent, x, w},
+                          {{"body", recurrent()},
+                           {"captures", int64_t{1}},
+                           {"scan_types", std::vector<int64_t>{1, 2, m, n}}},
+                          "", 2);
+  b.output("last", y);
+  b.output("all", y + 1);
+  return {*b.finish(), floats(r, {m, n}, fill)};
+}
+
+TEST_P(ControlFlowTest, LoopsOfProducts) {
+  const auto reference = make_reference_backend();
+  for (uint64_t seed = 0; seed < 100 && !HasFailure(); ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Random r(seed);
+    const LoopCase c = loop_case(r);
+    const Tensors inputs = {c.x};
+    const Tensors want = *Executor::create(c.graph, *reference)->run_step(0, inputs),
+                  have = *Executor::create(c.graph, *backend_)->run_step(0, inputs);
+    for (size_t i = 0; i < want.size(); ++i) EXPECT_TRUE(identical(want[i], have[i])) << i;
+  }
+}
+
+}  // namespace
+}  // namespace verbatim::test
