@@ -54,7 +54,7 @@ class Format:
             elif saturate or self.bits < 8:
                 code = self.top
             else:
-                return sign | self.infinity if self.infinity else self.nan
+                return sign | self.infinity if self.infinity else self.nan if not self.negative_zero else sign | self.nan
         if code == 0 and not self.negative_zero:
             return 0
         return sign | code

@@ -6,7 +6,7 @@ import math
 import attention
 import reals
 import tensor_core
-from formats import E8M0, F32, NAN, add, div, fma, maximum, minimum, mul, rne, round32, sqrt, sub
+from formats import E8M0, F32, NAN, add, div, maximum, minimum, mul, rne, round32, sqrt, sub
 from rows import dot, ordered_sum, quantized_row, quantized_row_fp8, rotate, slice_row, sum_of_squares
 from tensors import NAMES, TYPES, Tensor, philox, tensor
 
@@ -197,10 +197,6 @@ def dequantize_linear(_, x, scale, zero=None):
 
 # --- products
 
-def from_scalar(attributes, name, default):
-    return attributes.get(name, default)
-
-
 @operator("Linear")
 def linear(_, x, w, bias=None):
     b = bias.values() if bias else None
@@ -211,10 +207,6 @@ def linear(_, x, w, bias=None):
             v = row.decode(row.encode(dot(a, c)))  # a 16-bit product is rounded to its type before the bias
             out.append(add(v, b[n]) if b else v)
     return [tensor(x.type, x.shape[:-1] + [w.shape[0]], out)]
-
-
-def matrix(values, columns):
-    return split_rows(values, columns)
 
 
 def product(a, b_columns, integers):
@@ -236,8 +228,8 @@ def matmul(_, a, b):
     out = []
     for at in indices(shape):
         i, j = (sum(x * s for x, s in zip(at, step)) for step in steps)
-        columns = [list(c) for c in zip(*matrix(right[j], n))]
-        out += product(matrix(left[i], k), columns, a.format is None)
+        columns = [list(c) for c in zip(*split_rows(right[j], n))]
+        out += product(split_rows(left[i], k), columns, a.format is None)
     return [tensor(a.type, shape + [m, n], out)]
 
 
@@ -378,7 +370,8 @@ def layer_normalization(attributes, x, gamma, beta=None):
         out += affine([mul(v, inverse) for v in d], gamma.values(), beta.values() if beta else None)
         means.append(mean)
         inverses.append(inverse)
-    return [tensor(x.type, x.shape, out)]
+    statistics = x.shape[:-1] + [1]
+    return [tensor(x.type, x.shape, out), tensor("float32", statistics, means), tensor("float32", statistics, inverses)]
 
 
 @operator("RMSNormalization")

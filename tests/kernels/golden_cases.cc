@@ -594,7 +594,8 @@ std::vector<Json> tensor_core() {
   tensor_core_of(f, "sm89", DType::f8e4m3, 16);
   tensor_core_of(f, "sm89", DType::f8e5m2, 16);
   f.own("sm90, e4m3 times e5m2", "TensorCoreLinear",
-        {f.seeded(DType::f8e4m3, {8, 64}, "bits"), f.seeded(DType::f8e5m2, {8, 64}, "bits")});
+        {f.seeded(DType::f8e4m3, {8, 64}, "bits"), f.seeded(DType::f8e5m2, {8, 64}, "bits")},
+        {{"member", "sm90"}});
   // Sums about the floor, on which members differ: sixteen products of 2^-152 and of their
   // neighbours.
   for (const char* member : {"sm90", "sm80"})
