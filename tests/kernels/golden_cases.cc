@@ -346,6 +346,10 @@ std::vector<Json> matmul() {
          numbers({1, 3}, {0x1p-126f, 0x1.000002p-75f, 0x1p-89f})});
   f.own("Linear, where a product overflows and the sum does not", "Linear",
         {numbers({1, 2}, {0x1p127f, 0x1p64f}), numbers({1, 2}, {-1, 0x1p64f})});
+  // The sum lies just below a midpoint of binary32, on which a rounding to binary64 would put it.
+  f.own("Linear, where a sum rounded twice differs", "Linear",
+        {numbers({2, 2}, {1, 0x1.000002p0f, -1, -0x1.000002p0f}),
+         numbers({1, 2}, {0x1.000002p0f, 0x1.fffffcp-25f})});
   for (const DType dtype : {DType::f16, DType::bf16})
     f.own("Linear of " + std::string(name_of(dtype)), "Linear",
           {f.seeded(dtype, {3, 600}), f.seeded(dtype, {4, 600}), f.seeded(dtype, {4})});
