@@ -5,11 +5,11 @@
 #include <verbatim/cli/common.h>
 #include <verbatim/cli/conformance.h>
 #include <verbatim/cli/prove.h>
-#include <verbatim/cli/selftest.h>
 #include <verbatim/core/file.h>
 #include <verbatim/core/parallel.h>
 #include <verbatim/core/tensor_root.h>
 #include <verbatim/repops/replay.h>
+#include <verbatim/repops/selftest.h>
 #include <verbatim/repops/semantics.h>
 
 namespace verbatim::cli {

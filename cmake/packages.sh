@@ -14,6 +14,8 @@ test_packages=(git libonnx-testdata xz-utils "${test_library_packages[@]}")
 fuzz_packages=(clang-14 libclang-rt-14-dev)
 # Cross builds, and running what they built.
 cross_packages=(g++-aarch64-linux-gnu g++-s390x-linux-gnu qemu-user)
+# The long matrix of compilers and processors, tests/matrix.sh.
+matrix_packages=("${cross_packages[@]}" g++-riscv64-linux-gnu g++-i686-linux-gnu clang-14)
 
 # install_packages NAME...: installs what is missing, as root or through sudo; silent when nothing is.
 install_packages() {

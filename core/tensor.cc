@@ -1,5 +1,6 @@
 #include <verbatim/core/tensor.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -9,7 +10,9 @@
 namespace verbatim {
 namespace {
 constexpr std::align_val_t kAlignment{64};
-size_t g_max_tensor_bytes = size_t{16} << 30;
+// Where addresses have 32 bits, a quarter of them.
+constexpr uint64_t kMostBytes = uint64_t{16} << 30;
+size_t g_max_tensor_bytes = kMostBytes <= SIZE_MAX ? static_cast<size_t>(kMostBytes) : SIZE_MAX / 4;
 thread_local AllocationGuard* t_guard = nullptr;
 }  // namespace
 
@@ -23,7 +26,7 @@ Result<Tensor> Tensor::allocate(DType dtype, const Shape& shape) {
   if (size_of(dtype) == 0) return internal_error("tensor of undefined type");
   VB_ASSIGN(const int64_t bytes,
             checked_multiply(shape.elements(), static_cast<int64_t>(size_of(dtype))));
-  if (static_cast<size_t>(bytes) > g_max_tensor_bytes)
+  if (static_cast<uint64_t>(bytes) > g_max_tensor_bytes)
     return over_limit("tensor " + std::string(name_of(dtype)) + " " + shape.to_string() +
                       " needs " + std::to_string(bytes) + " bytes, above the limit of " +
                       std::to_string(g_max_tensor_bytes));

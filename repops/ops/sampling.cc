@@ -1,6 +1,7 @@
 #include <verbatim/repops/ops/sampling.h>
 
 #include <algorithm>
+#include <compare>
 #include <numeric>
 #include <vector>
 
@@ -12,7 +13,19 @@
 namespace verbatim {
 namespace {
 
-using uint128 = unsigned __int128;
+// The exact product of two 64-bit numbers; not every machine has a type of 128 bits.
+struct Wide {
+  uint64_t high, low;
+  auto operator<=>(const Wide&) const = default;
+};
+Wide multiply(uint64_t a, uint64_t b) {
+  const auto high = [](uint64_t v) { return v >> 32; };
+  const auto low = [](uint64_t v) { return v & 0xFFFFFFFF; };
+  const uint64_t ll = low(a) * low(b), hl = high(a) * low(b), lh = low(a) * high(b),
+                 middle = high(ll) + low(hl) + low(lh);
+  return {high(a) * high(b) + high(hl) + high(lh) + high(middle), middle << 32 | low(ll)};
+}
+constexpr uint64_t kOne = uint64_t{1} << 32;  // of a weight or a share
 
 // The greatest value at the lowest index; NaN is last.
 int64_t argmax(std::span<const float> x) {
@@ -58,28 +71,24 @@ void keep_top_k(std::vector<uint64_t>& w, int64_t k) {
 
 void keep_min_p(std::vector<uint64_t>& w, float min_p) {
   if (!(min_p > 0)) return;
-  const uint128 bound = uint128{to_fixed32(std::min(min_p, 1.0f))} * *std::ranges::max_element(w);
+  const Wide bound = multiply(to_fixed32(std::min(min_p, 1.0f)), *std::ranges::max_element(w));
   for (uint64_t& v : w)
-    if ((uint128{v} << 32) < bound) v = 0;
+    if (multiply(v, kOne) < bound) v = 0;
 }
 
+// Totals of weights are below 2^64: a vocabulary has fewer than 2^31 tokens, a weight is at most
+// 2^32.
 void keep_top_p(std::vector<uint64_t>& w, float top_p) {
   if (!(top_p < 1)) return;
-  const uint128 total = std::accumulate(w.begin(), w.end(), uint128{0});
-  const uint128 bound = uint128{to_fixed32(top_p)} * total;
-  uint128 sum = 0;
+  const uint64_t total = std::accumulate(w.begin(), w.end(), uint64_t{0});
+  const Wide bound = multiply(to_fixed32(top_p), total);
+  uint64_t sum = 0;
   bool reached = false;
   for (int64_t i : ranking(w)) {
     if (reached) w[i] = 0;
     sum += w[i];
-    reached = reached || (sum << 32) >= bound;
+    reached = reached || multiply(sum, kOne) >= bound;
   }
-}
-
-// floor(u * total / 2^64), total below 2^64: a vocabulary has far fewer than 2^32 tokens of weight
-// 2^32.
-uint64_t scale_draw(uint64_t u, uint64_t total) {
-  return static_cast<uint64_t>(uint128{u} * total >> 64);
 }
 
 // Sample(logits [..., V], position int64 [1]) -> int64 [1]: the token after the last row of logits.
@@ -124,7 +133,7 @@ int64_t sample_token(std::span<const float> logits, uint64_t position,
   const uint64_t total = std::accumulate(w.begin(), w.end(), uint64_t{0});
   if (total == 0)
     return argmax(logits);  // infinities or NaN everywhere: no distribution to draw from
-  const uint64_t r = scale_draw(philox_u64(settings.seed, position, settings.stream), total);
+  const uint64_t r = multiply(philox_u64(settings.seed, position, settings.stream), total).high;
   uint64_t sum = 0;
   for (size_t i = 0; i < w.size(); ++i) {
     sum += w[i];

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <verbatim/kernels/backend.h>
@@ -49,6 +50,9 @@ struct Case {
   // Inputs that are weights: prepare() gets to see them.
   std::vector<int> weights;
 };
+// What a case gives in each way that `backend` has of running it: with one thread, with three,
+// and with its weights prepared.
+std::vector<std::pair<std::string, Result<Tensors>>> every_way(Backend& backend, const Case& c);
 // Runs the case on `backend` as it is and with its weights prepared, with one thread and with
 // three. Every output must be the reference's to the bit.
 void expect_reference(Backend& backend, const Case& c);

@@ -10,7 +10,11 @@
 #include <verbatim/core/hash.h>
 #include <verbatim/repops/backend.h>
 
-namespace verbatim::cli {
+namespace verbatim {
+
+// What 64 random bits are as a moderate number: sign and significand at random (bits 31 and 22 to
+// 0), exponent from -6 to 2 (bits 32 and up).
+float moderate_float(uint64_t random);
 
 using SelftestDigests = std::map<std::string, Digest>;
 
@@ -20,4 +24,4 @@ Result<SelftestDigests> run_selftest(Backend& backend, uint64_t seed);
 // have any.
 const std::map<std::string, std::string>* golden_digests(uint64_t seed);
 
-}  // namespace verbatim::cli
+}  // namespace verbatim

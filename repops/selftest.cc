@@ -1,6 +1,5 @@
-#include <verbatim/cli/selftest.h>
+#include <verbatim/repops/selftest.h>
 
-#include <bit>
 #include <vector>
 
 #include <verbatim/core/philox.h>
@@ -11,7 +10,7 @@
 #include <verbatim/repops/ops/tensor_core.h>
 #include <verbatim/repops/semantics.h>
 
-namespace verbatim::cli {
+namespace verbatim {
 namespace {
 
 // Reproducible tensors. Every third value is drawn from all bit patterns, subnormals, infinities
@@ -34,12 +33,7 @@ class Inputs {
 
  private:
   uint64_t next() { return philox_u64(seed_, position_++, 0); }
-  // Sign and significand at random, exponent from -6 to 2.
-  float moderate() {
-    const uint64_t r = next();
-    const auto exponent = static_cast<uint32_t>(121 + (r >> 32) % 9);
-    return float_of(static_cast<uint32_t>(r & 0x807FFFFF) | exponent << 23);
-  }
+  float moderate() { return moderate_float(next()); }
   uint64_t seed_, position_ = 0;
 };
 
@@ -323,6 +317,11 @@ constexpr NamedGroup kGroups[] = {{"unary", unary},
 
 }  // namespace
 
+float moderate_float(uint64_t random) {
+  const auto exponent = static_cast<uint32_t>(121 + (random >> 32) % 9);
+  return float_of(static_cast<uint32_t>(random & 0x807FFFFF) | exponent << 23);
+}
+
 Result<SelftestDigests> run_selftest(Backend& backend, uint64_t seed) {
   SelftestDigests digests;
   uint64_t stream = 0;
@@ -340,10 +339,10 @@ Result<SelftestDigests> run_selftest(Backend& backend, uint64_t seed) {
 
 const std::map<std::string, std::string>* golden_digests(uint64_t seed) {
   static const std::map<uint64_t, std::map<std::string, std::string>> kGolden = {
-#include <verbatim/cli/selftest_golden.inc>
+#include <verbatim/repops/selftest_golden.inc>
   };
   const auto it = kGolden.find(seed);
   return it == kGolden.end() ? nullptr : &it->second;
 }
 
-}  // namespace verbatim::cli
+}  // namespace verbatim

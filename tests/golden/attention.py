@@ -1,0 +1,236 @@
+"""Attention of the three families (docs/numerics.md, "Attention")."""
+import functools
+import math
+
+import reals
+import tensor_core
+from formats import F32, NAN, add, bits32, div, fma, maximum, minimum, mul, rne, round32, sub
+from rows import dot, greatest_power, least_exponent, quantized_row, rotate
+from tensors import NAMES, tensor
+
+LOG2_E = bits32(0x3FB8AA3B)
+EXP2P = [1.0] + [bits32(c) for c in (0x3F317215, 0x3E75FCDF, 0x3D635BA8, 0x3C1E7545, 0x3AADDD09)]
+
+
+def exp2(t):
+    return reals.evaluate("exp2", t)
+
+
+def exp2p(t):
+    if math.isnan(t):
+        return NAN
+    if t < -126:
+        return 0.0
+    n = rne(t)
+    r = sub(t, float(n))
+    p = EXP2P[5]
+    for c in reversed(EXP2P[:5]):
+        p = fma(p, r, c)
+    return mul(p, 2.0 ** n)
+
+
+def scaled(attributes, s):
+    """x of a score, in units of log2."""
+    u = attributes.get("softcap", 0.0)
+    if not u:
+        return mul(s, mul(attributes["scale"], LOG2_E))
+    return mul(mul(u, reals.evaluate("tanh", div(mul(s, attributes["scale"]), u))), LOG2_E)
+
+
+def lane_sum(keys, weights):
+    lane = [0.0] * 8
+    for key, p in zip(keys, weights):
+        lane[key % 8] = add(lane[key % 8], p)
+    pair = [add(lane[i], lane[i + 1]) for i in (0, 2, 4, 6)]
+    return add(add(pair[0], pair[1]), add(pair[2], pair[3]))
+
+
+def merge(a, b, power):
+    """States are (m, l, o), or None where empty."""
+    if a is None or b is None:
+        return b if a is None else a
+    m = maximum(a[0], b[0])
+    alpha, beta = power(sub(a[0], m)), power(sub(b[0], m))
+    o = [fma(y, beta, mul(x, alpha)) for x, y in zip(a[2], b[2])]
+    return m, fma(b[1], beta, mul(a[1], alpha)), o
+
+
+def visible(attributes, row, queries, length):
+    position = length - queries + row
+    keys = range(length)
+    if attributes.get("causal"):
+        keys = [i for i in keys if i <= position]
+    if attributes.get("window"):
+        keys = [i for i in keys if i > position - attributes["window"]]
+    return list(keys)
+
+
+def blocks(keys, size):
+    """Keys by blocks of absolute position."""
+    result = {}
+    for i in keys:
+        result.setdefault(i // size, []).append(i)
+    return [result[b] for b in sorted(result)]
+
+
+def merged(keys, power, block_state):
+    total = None
+    for part in blocks(keys, 2048):
+        running = None
+        for block in blocks(part, 128):
+            running = merge(running, block_state(block), power)
+        total = merge(total, running, power)
+    return total
+
+
+def each_row(attributes, q, k, v, lengths, f):
+    """f(batch, query's (row, head), key-value head, visible keys) for every query's head, in the output's order."""
+    heads = attributes["heads"]
+    kv_heads = attributes.get("kv_heads", heads)
+    for b in range(q.shape[0]):
+        n = lengths.values()[b] if lengths else k.shape[1]
+        for row in range(q.shape[1]):
+            for head in range(heads):
+                yield from f(b, row, head, head // (heads // kv_heads), visible(attributes, row, q.shape[1], n))
+
+
+def head_of(flat, shape, heads, b, row, head):
+    size = shape[2] // heads
+    at = (b * shape[1] + row) * shape[2] + head * size
+    return flat[at:at + size]
+
+
+class Operands:
+    """Vectors of one token and one head, each prepared once."""
+
+    def __init__(self, attributes, q, k, v, flat):
+        heads = attributes["heads"]
+        counts = heads, attributes.get("kv_heads", heads), attributes.get("kv_heads", heads)
+        self.parts = [(flat(t), t.shape, n) for t, n in zip((q, k, v), counts)]
+
+    def q(self, *at):
+        return head_of(*self.parts[0], *at)
+
+    def k(self, *at):
+        return head_of(*self.parts[1], *at)
+
+    def v(self, *at):
+        return head_of(*self.parts[2], *at)
+
+
+def quotient(state, size):
+    return [0.0] * size if state is None else [div(x, state[1]) for x in state[2]]
+
+
+def output_shape(attributes, q, v):
+    return q.shape[:2] + [attributes["heads"] * v.shape[2] // attributes.get("kv_heads", attributes["heads"])]
+
+
+def ordered(attributes, q, k, v, lengths=None):
+    operands = Operands(attributes, q, k, v, lambda t: t.values())
+
+    def row_of(b, row, head, kv, keys):
+        query = operands.q(b, row, head)
+
+        def block_state(block):
+            x = [scaled(attributes, dot(query, operands.k(b, i, kv))) for i in block]
+            m = functools.reduce(maximum, x)
+            p = [exp2(sub(t, m)) for t in x]
+            o = [0.0] * len(operands.v(b, block[0], kv))
+            for i, weight in zip(block, p):
+                o = [fma(weight, value, acc) for value, acc in zip(operands.v(b, i, kv), o)]
+            return m, lane_sum(block, p), o
+        return quotient(merged(keys, exp2, block_state), len(operands.v(b, 0, kv)))
+    return [tensor(q.type, output_shape(attributes, q, v), list(each_row(attributes, q, k, v, lengths, row_of)))]
+
+
+def quantized_value(row):
+    """(f or None where a value is not finite, codes)."""
+    row = rotate(row, greatest_power(len(row)))
+    if not all(map(math.isfinite, row)):
+        return None, [0] * len(row)
+    f = least_exponent(max(map(abs, row)), -100, 122)
+    return f, [rne(v * 2.0 ** -f) for v in row]
+
+
+def block_values(p, block, values, two):
+    """o of one block: the weights' codes times the values' codes, exact."""
+    w = [NAN if values(i)[0] is None else round32(weight * 2.0 ** values(i)[0]) for i, weight in zip(block, p)]
+    size = len(values(block[0])[1])
+    greatest = functools.reduce(maximum, w)
+    if greatest == 0:
+        return [0.0] * size
+    if math.isnan(greatest):
+        return [NAN] * size
+    up, down = div(127.0, greatest), div(greatest, 127.0)
+    codes = []
+    for weight in w:
+        t = mul(weight, up)
+        first = min(127, rne(t))
+        codes.append(128 * first + rne(mul(sub(t, float(first)), 128.0)) if two else first)
+    unit = mul(down, 2.0 ** -7) if two else down
+    return [mul(round32(float(sum(c * values(i)[1][j] for c, i in zip(codes, block)))), unit) for j in range(size)]
+
+
+def int8(attributes, q, k, v, lengths=None):
+    operands = Operands(attributes, q, k, v, lambda t: t.values())
+    size = len(operands.q(0, 0, 0))
+    n = greatest_power(size)
+    key = functools.cache(lambda *at: quantized_row(rotate(operands.k(*at), n)))
+    value = functools.cache(lambda *at: quantized_value(operands.v(*at)))
+
+    def row_of(b, row, head, kv, keys):
+        s_q, query = quantized_row(rotate(operands.q(b, row, head), n))
+        s_q = mul(s_q, div(1.0, float(n)))
+
+        def score(i):
+            s_k, codes = key(b, i, kv)
+            s = float(sum(x * y for x, y in zip(query, codes)))
+            if attributes.get("softcap"):
+                return scaled(attributes, mul(s, mul(s_q, s_k)))
+            return mul(s, mul(mul(s_q, mul(attributes["scale"], LOG2_E)), s_k))
+
+        def block_state(block):
+            x = [score(i) for i in block]
+            m = functools.reduce(maximum, x)
+            p = [exp2p(sub(t, m)) for t in x]
+            o = block_values(p, block, lambda i: value(b, i, kv), attributes["weight_slices"] == 2)
+            return m, lane_sum(block, p), o
+        width = len(operands.v(b, 0, kv))
+        o = rotate(quotient(merged(keys, exp2p, block_state), width), greatest_power(width))
+        return [mul(x, div(1.0, float(greatest_power(width)))) for x in o]
+    return [tensor(q.type, output_shape(attributes, q, v), list(each_row(attributes, q, k, v, lengths, row_of)))]
+
+
+def tensor_cores(attributes, q, k, v, lengths=None):
+    form, r = q.format, tensor_core.rule(attributes["member"], False)
+    operands = Operands(attributes, q, k, v, lambda t: t.codes)
+
+    def extend(state, b, query, kv, block):
+        x = [scaled(attributes, tensor_core.chain(r, form, query, form, operands.k(b, i, kv))) for i in block]
+        m = functools.reduce(maximum, x if state is None else [state[0]] + x)
+        codes = [form.encode(exp2p(sub(t, m))) for t in x]
+        l = lane_sum(block, [form.decode(c) for c in codes])
+        base, group = block[0] // 128 * 128, r[0]
+        weight, columns = [0] * 128, [[0] * 128 for _ in operands.v(b, 0, kv)]
+        for i, c in zip(block, codes):
+            weight[i - base] = c
+            for column, code in zip(columns, operands.v(b, i, kv)):
+                column[i - base] = code
+        # Groups lie by the key's index in its block; those without a visible key take no part.
+        first, last = (block[0] - base) // group * group, block[-1] - base + 1
+        alpha = 0.0 if state is None else exp2p(sub(state[0], m))
+        old = [0.0] * len(columns) if state is None else [mul(x, alpha) for x in state[2]]
+        o = [tensor_core.chain(r, form, weight[first:last], form, c[first:last], acc) for c, acc in zip(columns, old)]
+        return m, l if state is None else fma(state[1], alpha, l), o
+
+    def row_of(b, row, head, kv, keys):
+        total = None
+        for part in blocks(keys, 2048):
+            running = None
+            for block in blocks(part, 128):
+                running = extend(running, b, operands.q(b, row, head), kv, block)
+            total = merge(total, running, exp2p)
+        return quotient(total, len(operands.v(b, 0, kv)))
+    out = list(each_row(attributes, q, k, v, lengths, row_of))
+    return [tensor(NAMES[attributes.get("output", q.number)], output_shape(attributes, q, v), out)]

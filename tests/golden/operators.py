@@ -1,0 +1,550 @@
+"""Operators from docs/numerics.md. Each takes the attributes and the input tensors (None where one is absent) and returns the
+outputs. What is not here, check.py counts as not computed."""
+import functools
+import math
+
+import attention
+import reals
+import tensor_core
+from formats import E8M0, F32, NAN, add, div, maximum, minimum, mul, rne, round32, sqrt, sub
+from rows import dot, ordered_sum, quantized_row, quantized_row_fp8, rotate, slice_row, sum_of_squares
+from tensors import NAMES, TYPES, Tensor, philox, tensor
+
+TABLE = {}
+
+
+def operator(*names):
+    def note(f):
+        for name in names:
+            TABLE[name] = functools.partial(f, name) if len(names) > 1 else f
+        return f
+    return note
+
+
+def split_rows(values, n):
+    return [values[i:i + n] for i in range(0, len(values), n)] if n else []
+
+
+def strides(shape, rank):
+    """Of a shape that broadcasts to `rank` dimensions."""
+    result, step = [], 1
+    for d in reversed(shape):
+        result.append(0 if d == 1 else step)
+        step *= d
+    return [0] * (rank - len(result)) + result[::-1]
+
+
+def indices(shape):
+    if not shape:
+        yield ()
+        return
+    for head in indices(shape[:-1]):
+        for i in range(shape[-1]):
+            yield head + (i,)
+
+
+def broadcast(f, *tensors):
+    """(shape, [f of elements])."""
+    rank = max(len(t.shape) for t in tensors)
+    padded = [[1] * (rank - len(t.shape)) + t.shape for t in tensors]
+    shape = [next((d for d in dims if d != 1), 1) for dims in zip(*padded)]
+    values = [t.values() for t in tensors]
+    steps = [strides(t.shape, rank) for t in tensors]
+    return shape, [f(*(v[sum(i * s for i, s in zip(at, step))] for v, step in zip(values, steps))) for at in indices(shape)]
+
+
+def truncated_quotient(a, b):
+    quotient = abs(a) // abs(b)
+    return quotient if (a < 0) == (b < 0) else -quotient
+
+
+# --- elementwise
+
+for _function in reals.FUNCTIONS:
+    TABLE[_function.capitalize()] = TABLE["function " + _function] = functools.partial(
+        lambda name, _, x: [tensor(x.type, x.shape, [reals.evaluate(name, v) for v in x.values()])], _function)
+
+
+def round_half_even(x):
+    return math.copysign(float(rne(x)), x) if math.isfinite(x) else x
+
+
+SIMPLE = {
+    "Sqrt": sqrt, "Reciprocal": lambda x: div(1.0, x), "Neg": lambda x: -x, "Abs": abs,
+    "Floor": lambda x: math.copysign(float(math.floor(x)), x) if math.isfinite(x) else x,
+    "Ceil": lambda x: math.copysign(float(math.ceil(x)), x) if math.isfinite(x) else x, "Round": round_half_even,
+    "Sign": lambda x: x if x == 0 or math.isnan(x) else math.copysign(1.0, x)}
+for _name, _f in SIMPLE.items():
+    TABLE[_name] = functools.partial(lambda f, _, x: [tensor(x.type, x.shape, [f(v) for v in x.values()])], _f)
+
+FLOAT_PAIRS = {"Add": add, "Sub": sub, "Mul": mul, "Div": div, "Max": maximum, "Min": minimum, "Pow": reals.power}
+INTEGER_PAIRS = {"Add": lambda a, b: a + b, "Sub": lambda a, b: a - b, "Mul": lambda a, b: a * b, "Div": truncated_quotient}
+
+
+@operator(*FLOAT_PAIRS)
+def pairs(name, _, a, b):
+    f = (FLOAT_PAIRS if a.format else INTEGER_PAIRS)[name]
+    return [tensor(a.type, *broadcast(f, a, b))]
+
+
+@operator("Equal", "Less")
+def compare(name, _, a, b):
+    return [tensor("bool", *broadcast((lambda x, y: x == y) if name == "Equal" else (lambda x, y: x < y), a, b))]
+
+
+@operator("BitShift")
+def bit_shift(attributes, a, b):
+    left = attributes["direction"] == "LEFT"
+    return [tensor(a.type, *broadcast(lambda x, n: 0 if n >= a.bits else x << n if left else x >> n, a, b))]
+
+
+def bytes_kept(x, shape, codes):
+    return [Tensor(x.type, shape, codes)]
+
+
+@operator("Where")
+def where(_, condition, a, b):
+    return bytes_kept(a, a.shape, [x if c else y for c, x, y in zip(condition.codes, a.codes, b.codes)])
+
+
+@operator("Identity")
+def identity(_, x):
+    return [x]
+
+
+@operator("Gather")
+def gather(_, x, i):
+    return bytes_kept(x, i.shape, [x.codes[k] for k in i.values()])
+
+
+@operator("Transpose")
+def transpose(_, x):
+    rows, columns = x.shape
+    return bytes_kept(x, [columns, rows], [x.codes[r * columns + c] for c in range(columns) for r in range(rows)])
+
+
+# --- conversion
+
+def saturated(x, low, high):
+    """A float truncated to an integer of a range; NaN is 0."""
+    if math.isnan(x):
+        return 0
+    return low if x <= low else high if x >= high else int(x)
+
+
+def limits(type_name):
+    _, bits, _, signed = TYPES[type_name]
+    return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+
+
+def integer_code(x, to):
+    """A float as an integer: the small types go through int64 and wrap."""
+    return saturated(x, *limits("int64" if TYPES[to][1] < 8 else to))
+
+
+@operator("Cast")
+def cast(attributes, x):
+    to = NAMES[attributes["to"]]
+    _, bits, form, _ = TYPES[to]
+    values = x.values()
+    if to == "bool":
+        return [tensor(to, x.shape, [int(v != 0) for v in values])]
+    if form is None:
+        return [tensor(to, x.shape, [integer_code(v, to) if x.format else v for v in values])]
+    options = {"saturate": attributes.get("saturate", 1) != 0}
+    if form is E8M0:
+        options["mode"] = attributes.get("round_mode", "up")
+    if not x.format:  # exact integers: round them as themselves
+        codes = [encode_integer(form, v, options) for v in values]
+    else:
+        codes = [form.encode(v, **options) for v in values]
+    return [Tensor(to, x.shape, codes)]
+
+
+def encode_integer(form, v, options):
+    code = form.magnitude(v, 0)
+    if code <= form.top:
+        return code | (form.sign if v < 0 else 0)
+    return form.encode(math.copysign(math.inf, v), **options)
+
+
+def of_column(values, axis_size, i):
+    return values[0] if len(values) == 1 else values[i % axis_size]
+
+
+@operator("QuantizeLinear")
+def quantize_linear(attributes, x, scale, zero=None):
+    assert len(scale.codes) == 1 or attributes["axis"] == len(x.shape) - 1
+    to = zero.type
+    zeros, scales, form = zero.values(), scale.values(), TYPES[to][2]
+    quotients = [div(v, of_column(scales, x.shape[-1], i)) for i, v in enumerate(x.values())]
+    if form:
+        return [tensor(to, x.shape, quotients)]
+    low, high = limits(to)
+    codes = []
+    for i, q in enumerate(quotients):
+        n = 0 if math.isnan(q) else rne(max(min(q, 1e18), -1e18))
+        codes.append(max(low, min(high, n + of_column(zeros, x.shape[-1], i))))
+    return [tensor(to, x.shape, codes)]
+
+
+@operator("DequantizeLinear")
+def dequantize_linear(_, x, scale, zero=None):
+    z = zero.values()[0] if zero else 0
+    by = scale.values()[0]
+    return [tensor(scale.type, x.shape, [mul(v if x.format else float(v - z), by) for v in x.values()])]
+
+
+# --- products
+
+@operator("Linear")
+def linear(_, x, w, bias=None):
+    b = bias.values() if bias else None
+    row = TYPES[x.type][2]
+    out = []
+    for a in x.rows():
+        for n, c in enumerate(w.rows()):
+            v = row.decode(row.encode(dot(a, c)))  # a 16-bit product is rounded to its type before the bias
+            out.append(add(v, b[n]) if b else v)
+    return [tensor(x.type, x.shape[:-1] + [w.shape[0]], out)]
+
+
+def product(a, b_columns, integers):
+    if integers:
+        return [sum(p * q for p, q in zip(r, c)) for r in a for c in b_columns]
+    return [dot(r, c) for r in a for c in b_columns]
+
+
+@operator("MatMul")
+def matmul(_, a, b):
+    if len(a.shape) == 1:
+        return [tensor(a.type, [], [dot(a.values(), b.values())])]
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    left, right = split_rows(a.values(), m * k), split_rows(b.values(), k * n)
+    rank = max(len(a.shape), len(b.shape)) - 2
+    batches = [[1] * (rank - len(t.shape) + 2) + t.shape[:-2] for t in (a, b)]
+    shape = [max(d) for d in zip(*batches)]
+    steps = [strides(s, rank) for s in batches]
+    out = []
+    for at in indices(shape):
+        i, j = (sum(x * s for x, s in zip(at, step)) for step in steps)
+        columns = [list(c) for c in zip(*split_rows(right[j], n))]
+        out += product(split_rows(left[i], k), columns, a.format is None)
+    return [tensor(a.type, shape + [m, n], out)]
+
+
+@operator("Gemm")
+def gemm(attributes, a, b, c):
+    rows = a.rows() if not attributes.get("transA") else [list(r) for r in zip(*a.rows())]
+    columns = b.rows() if attributes.get("transB") else [list(r) for r in zip(*b.rows())]
+    alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
+    bias = c.values()
+    out = [add(mul(dot(r, w), alpha), mul(bias[n], beta)) for r in rows for n, w in enumerate(columns)]
+    return [tensor(a.type, [len(rows), len(columns)], out)]
+
+
+# --- reductions
+
+def lines(x, axes):
+    """([shape with the axes 1], the elements' positions of each line, row-major)."""
+    axes = [a % len(x.shape) for a in axes]
+    kept = [1 if i in axes else d for i, d in enumerate(x.shape)]
+    inner = [d if i in axes else 1 for i, d in enumerate(x.shape)]
+    steps = [math.prod(x.shape[i + 1:]) for i in range(len(x.shape))]
+    position = lambda at: sum(i * s for i, s in zip(at, steps))
+    return kept, [[position(base) + position(at) for at in indices(inner)] for base in indices(kept)]
+
+
+REDUCTIONS = {
+    "ReduceSum": ordered_sum, "ReduceMean": lambda v: div(ordered_sum(v), float(len(v))), "ReduceSumSquare": sum_of_squares,
+    "ReduceL2": lambda v: sqrt(sum_of_squares(v)), "ReduceMax": lambda v: functools.reduce(maximum, v),
+    "ReduceMin": lambda v: functools.reduce(minimum, v), "ReduceProd": lambda v: functools.reduce(mul, v)}
+
+
+@operator(*REDUCTIONS)
+def reduce(name, attributes, x, axes):
+    axes = axes.values()
+    shape, groups = lines(x, axes)
+    v = x.values()
+    if not attributes.get("keepdims", 1):
+        shape = [d for i, d in enumerate(x.shape) if i not in axes]
+    return [tensor(x.type, shape, [REDUCTIONS[name]([v[i] for i in group]) for group in groups])]
+
+
+@operator("CumSum")
+def cumulative_sum(_, x, axis):
+    out = []
+    for v in x.values():
+        out.append(add(out[-1], v) if out else v)
+    return [tensor(x.type, x.shape, out)]
+
+
+@operator("ArgMax", "ArgMin")
+def arg_extreme(name, attributes, x):
+    sign = 1 if name == "ArgMax" else -1
+    last = attributes.get("select_last_index", 0)
+    shape, groups = lines(x, [attributes["axis"]])
+    v = x.values()
+
+    def best(group):
+        numbers = [i for i in group if not math.isnan(v[i])]
+        top = max((sign * v[i] for i in numbers), default=None)
+        ties = [k for k, i in enumerate(group) if (not numbers if math.isnan(v[i]) else sign * v[i] == top)]
+        return ties[-1 if last else 0]
+    return [tensor("int64", shape, [best(g) for g in groups])]
+
+
+@operator("TopK")
+def top_k(attributes, x, k):
+    k, sign = k.values()[0], -1 if attributes.get("largest", 1) else 1
+    codes, places = [], []
+    for r in range(x.shape[0]):
+        row = x.rows()[r]
+        order = sorted(range(len(row)), key=lambda i: (math.isnan(row[i]), 0 if math.isnan(row[i]) else sign * row[i], i))[:k]
+        codes += [x.codes[r * len(row) + i] for i in order]
+        places += order
+    return [Tensor(x.type, [x.shape[0], k], codes), tensor("int64", [x.shape[0], k], places)]
+
+
+@operator("ScatterElements")
+def scatter_elements(attributes, x, index, updates):
+    assert attributes["reduction"] == "add"
+    v = x.values()
+    for i, u in zip(index.values(), updates.values()):
+        v[i] = add(v[i], u)
+    return [tensor(x.type, x.shape, v)]
+
+
+# --- rows
+
+def map_rows(x, f):
+    return [tensor(x.type, x.shape, [y for row in x.rows() for y in f(row)])]
+
+
+def softmax_parts(row):
+    m = functools.reduce(maximum, row)
+    d = [sub(v, m) for v in row]
+    e = [reals.evaluate("exp", v) for v in d]
+    return d, e, ordered_sum(e)
+
+
+@operator("Softmax")
+def softmax(_, x):
+    def f(row):
+        _, e, total = softmax_parts(row)
+        return [div(v, total) for v in e]
+    return map_rows(x, f)
+
+
+@operator("LogSoftmax")
+def log_softmax(_, x):
+    def f(row):
+        d, _, total = softmax_parts(row)
+        logarithm = reals.evaluate("log", total)
+        return [sub(v, logarithm) for v in d]
+    return map_rows(x, f)
+
+
+def rsqrt(x):
+    return div(1.0, sqrt(x))
+
+
+def affine(y, gamma, beta):
+    if gamma:
+        y = [mul(v, g) for v, g in zip(y, gamma)]
+    return [add(v, b) for v, b in zip(y, beta)] if beta else y
+
+
+EPSILON = F32.decode(F32.encode(1e-5))
+
+
+@operator("LayerNormalization")
+def layer_normalization(attributes, x, gamma, beta=None):
+    epsilon = attributes.get("epsilon", EPSILON)
+    out, means, inverses = [], [], []
+    for row in x.rows():
+        n = float(len(row))
+        mean = div(ordered_sum(row), n)
+        d = [sub(v, mean) for v in row]
+        inverse = rsqrt(add(div(sum_of_squares(d), n), epsilon))
+        out += affine([mul(v, inverse) for v in d], gamma.values(), beta.values() if beta else None)
+        means.append(mean)
+        inverses.append(inverse)
+    statistics = x.shape[:-1] + [1]
+    return [tensor(x.type, x.shape, out), tensor("float32", statistics, means), tensor("float32", statistics, inverses)]
+
+
+@operator("RMSNormalization")
+def rms_normalization(attributes, x, gamma):
+    epsilon = attributes.get("epsilon", EPSILON)
+
+    def f(row):
+        inverse = rsqrt(add(div(sum_of_squares(row), float(len(row))), epsilon))
+        return affine([mul(v, inverse) for v in row], gamma.values(), None)
+    return map_rows(x, f)
+
+
+@operator("L2Normalize")
+def l2_normalize(_, x):
+    def f(row):
+        norm = maximum(sqrt(sum_of_squares(row)), round32(1e-12))
+        return [div(v, norm) for v in row]
+    return map_rows(x, f)
+
+
+@operator("MeanPool")
+def mean_pool(_, x, lengths):
+    batch, steps, width = x.shape
+    v, out = x.values(), []
+    for b, n in enumerate(lengths.values()):
+        for h in range(width):
+            own = [v[(b * steps + t) * width + h] for t in range(n)]
+            out.append(div(ordered_sum(own), float(n)) if n else 0.0)
+    return [tensor(x.type, [batch, width], out)]
+
+
+@operator("RotaryEmbedding")
+def rotary_embedding(attributes, x, cosine, sine):
+    heads, size, half = attributes["heads"], x.shape[2] // attributes["heads"], cosine.shape[1]
+    out = []
+    for i, head in enumerate(split_rows(x.values(), size)):
+        t = i // heads % x.shape[1]
+        c, s = cosine.rows()[t], sine.rows()[t]
+        for j in range(half):
+            p, q = (2 * j, 2 * j + 1) if attributes["interleaved"] else (j, j + half)
+            a, b = head[p], head[q]
+            head[p], head[q] = sub(mul(a, c[j]), mul(b, s[j])), add(mul(a, s[j]), mul(b, c[j]))
+        out += head
+    return [tensor(x.type, x.shape, out)]
+
+
+# --- family B
+
+FLAGGED = 2 ** 31 - 1
+
+
+@operator("Slices")
+def slices(attributes, x):
+    count = attributes["count"]
+    rows = [slice_row(row, count) for row in x.rows()]
+    codes = [c for s in range(count) for _, parts in rows for c in parts[s]]
+    return [tensor("int8", [count] + x.shape, codes), tensor("int32", x.shape[:-1], [e for e, _ in rows])]
+
+
+@operator("SlicedLinear")
+def sliced_linear(_, a, a_exponents, b, b_exponents, bias=None):
+    p, m, k = a.shape
+    q, n, _ = b.shape
+    order = max(p, q) - 1
+    left, right = split_rows(a.rows(), m), split_rows(b.rows(), n)
+    out = []
+    for i, e in enumerate(a_exponents.values()):
+        for j, f in enumerate(b_exponents.values()):
+            w = sum(sum(x * y for x, y in zip(left[s][i], right[t][j])) << (7 * (order - s - t))
+                    for s in range(p) for t in range(q) if s + t <= order)
+            unit = e + f - 7 * (order + 2)
+            v = NAN if FLAGGED in (e, f) else F32.decode(encode_scaled(w, unit)) if w else 0.0
+            out.append(add(v, bias.values()[j]) if bias else v)
+    return [tensor("float32", [m, n], out)]
+
+
+def encode_scaled(w, unit):
+    code = min(F32.magnitude(w, unit), F32.infinity)
+    return code | (F32.sign if w < 0 else 0)
+
+
+@operator("QuantizeRows")
+def quantize_rows(attributes, x):
+    if attributes.get("to", 3) == 17:
+        rows = [quantized_row_fp8(row) for row in x.rows()]
+        codes = Tensor("float8_e4m3fn", x.shape, [c for _, row in rows for c in row])
+    else:
+        rows = [quantized_row(rotate(row, attributes.get("rotation", 1))) for row in x.rows()]
+        codes = tensor("int8", x.shape, [c for _, row in rows for c in row])
+    return [codes, tensor("float32", x.shape[:-1], [s for s, _ in rows])]
+
+
+@operator("QuantizedLinear")
+def quantized_linear(_, x, x_scales, w, w_scales, groups=None, bias=None):
+    scales = groups.rows() if groups else None
+    out = []
+    for a, s in zip(x.rows(), x_scales.values()):
+        for n, (c, t) in enumerate(zip(w.rows(), w_scales.values())):
+            total = sum(p * q * (scales[n][k // 32] if groups else 1) for k, (p, q) in enumerate(zip(a, c)))
+            v = mul(round32(float(total)), mul(s, t))
+            out.append(add(v, bias.values()[n]) if bias else v)
+    return [tensor("float32", x.shape[:-1] + [w.shape[0]], out)]
+
+
+# --- family C
+
+@operator("TensorCoreLinear")
+def tensor_core_linear(attributes, x, w, bias=None, x_scales=None, w_scales=None):
+    r = tensor_core.rule(attributes["member"], x.bits == 8)
+    k, out = x.shape[1], []
+    for m, a in enumerate(split_rows(x.codes, k)):
+        for n, b in enumerate(split_rows(w.codes, k)):
+            v = tensor_core.dot(r, x.format, a, w.format, b, attributes.get("split", 1), attributes.get("precise", 0))
+            if x_scales:
+                v = mul(v, mul(x_scales.values()[m], w_scales.values()[n]))
+            out.append(add(v, bias.values()[n]) if bias else v)
+    return [tensor(NAMES[attributes.get("output", 1)], [x.shape[0], w.shape[0]], out)]
+
+
+TABLE["Attention"] = attention.ordered
+TABLE["AttentionInt8"] = attention.int8
+TABLE["AttentionTensorCore"] = attention.tensor_cores
+
+
+# --- randomness
+
+def ranking(w):
+    return sorted(range(len(w)), key=lambda i: (-w[i], i))
+
+
+def argmax(x):
+    numbers = [v for v in x if not math.isnan(v)]
+    return x.index(max(numbers)) if numbers else 0
+
+
+def fixed32(p):
+    return rne(p * 2.0 ** 32)
+
+
+def weights(x, temperature):
+    scaled = [div(v, temperature) for v in x]
+    numbers = [v for v in scaled if not math.isnan(v)]
+    if not numbers:
+        return [0] * len(x)
+    top = max(numbers)
+    e = [reals.evaluate("exp", sub(v, top)) for v in scaled]
+    return [0 if math.isnan(v) else fixed32(v) for v in e]
+
+
+@operator("Sample")
+def sample(attributes, logits, position):
+    x, temperature = logits.values()[-logits.shape[-1]:], attributes.get("temperature", 0.0)
+    w = weights(x, temperature) if temperature > 0 else [0]
+    k, top_p, min_p = attributes.get("top_k", 0), attributes.get("top_p", 1.0), attributes.get("min_p", 0.0)
+    if k:
+        kept = set(ranking(w)[:k])
+        w = [v if i in kept else 0 for i, v in enumerate(w)]
+    if min_p > 0:
+        bound = fixed32(min_p) * max(w)
+        w = [v if v << 32 >= bound else 0 for v in w]
+    if top_p < 1:
+        bound, total, kept = fixed32(top_p) * sum(w), 0, set()
+        for i in ranking(w):
+            total += w[i]
+            kept.add(i)
+            if total << 32 >= bound:
+                break
+        w = [v if i in kept else 0 for i, v in enumerate(w)]
+    if sum(w) == 0:
+        return [tensor("int64", [1], [argmax(x)])]
+    u = philox(attributes.get("seed", 0) % 2 ** 64, position.values()[-1], 0)
+    r, total = u * sum(w) >> 64, 0
+    for token, v in enumerate(w):
+        total += v
+        if total > r:
+            return [tensor("int64", [1], [token])]

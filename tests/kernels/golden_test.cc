@@ -1,0 +1,95 @@
+// Golden vectors: every backend of this machine gives what the files hold, to the bit, and so it
+// does with several threads and with prepared weights. With VERBATIM_RECORD_GOLDEN set the scalar
+// reference writes the files anew; tests/golden/check.py then says, from the document alone,
+// whether it was right.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include <verbatim/core/file.h>
+#include <verbatim/repops/unary.h>
+
+#include "kernels/golden.h"
+#include "support/paths.h"
+
+namespace verbatim::test {
+namespace {
+
+// A function of unary.h that no operator gives.
+Tensor evaluate_function(const std::string& name, const Tensor& x) {
+  Tensor y = *Tensor::allocate(DType::f32, x.shape());
+  for (int f = 0; f < kUnaryCount; ++f)
+    if (name_of(static_cast<Unary>(f)) == name)
+      for (int64_t i = 0; i < x.elements(); ++i)
+        y.mutable_data<float>()[i] = evaluate(static_cast<Unary>(f), x.data<float>()[i]);
+  return y;
+}
+
+std::vector<std::pair<std::string, Result<Tensors>>> every_way_of(Backend& backend, const Case& c) {
+  if (c.node.domain != "function") return every_way(backend, c);
+  std::vector<std::pair<std::string, Result<Tensors>>> ways;
+  ways.emplace_back("", Tensors{evaluate_function(c.node.op, c.inputs[0])});
+  return ways;
+}
+
+void expect_golden(Backend& backend, const Golden& g) {
+  for (const auto& [how, have] : every_way_of(backend, g.c)) {
+    const std::string what = g.name + " by " + std::string(backend.name()) + ", " + how;
+    ASSERT_TRUE(have.ok()) << what << ": " << have.status().message();
+    ASSERT_EQ(have->size(), g.outputs.size()) << what;
+    for (size_t i = 0; i < have->size(); ++i)
+      EXPECT_EQ(golden_difference(g.outputs[i], (*have)[i]), "") << what << ", output " << i;
+  }
+}
+
+std::vector<Json> read_lines(const std::string& path) {
+  const Bytes bytes = *read_file(path, 1 << 24);
+  std::istringstream text{std::string(as_chars(bytes))};
+  std::vector<Json> lines;
+  for (std::string line; std::getline(text, line);) lines.push_back(Json::parse(line));
+  return lines;
+}
+
+void record(const std::string& folder) {
+  const std::unique_ptr<Backend> reference = make_reference_backend();
+  for (const auto& [file, cases] : golden_cases()) {
+    std::string text;
+    for (Json line : cases) {
+      const Result<Golden> g = read_golden(line);
+      ASSERT_TRUE(g.ok()) << g.status().message();
+      const auto [how, outputs] = every_way_of(*reference, g->c)[0];
+      ASSERT_TRUE(outputs.ok()) << g->name << ": " << outputs.status().message();
+      line.erase("count");
+      line["outputs"] = Json::array();
+      for (const Tensor& t : *outputs) line["outputs"].push_back(golden_output(t));
+      text += line.dump() + "\n";
+    }
+    ASSERT_TRUE(write_file(folder + "/" + file + ".jsonl", as_bytes(text)).ok());
+  }
+}
+
+TEST(Golden, EveryBackendGivesTheRecordedBits) {
+  const std::string folder = std::string(kTestsDir) + "/golden";
+  if (std::getenv("VERBATIM_RECORD_GOLDEN") != nullptr) record(folder);
+  std::vector<std::string> names;
+  for (const BackendInfo& info : list_backends())
+    if (info.missing.empty()) names.push_back(info.name);
+  size_t count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().extension() != ".jsonl") continue;
+    for (const Json& line : read_lines(entry.path().string())) {
+      const Result<Golden> g = read_golden(line);
+      ASSERT_TRUE(g.ok()) << entry.path() << ": " << g.status().message();
+      for (const std::string& name : names) expect_golden(**make_backend(name), *g);
+      ++count;
+    }
+  }
+  // The generator's cases are all there, so that a file that was left out is missed.
+  size_t cases = 0;
+  for (const auto& [file, list] : golden_cases()) cases += list.size();
+  EXPECT_EQ(count, cases);
+}
+
+}  // namespace
+}  // namespace verbatim::test

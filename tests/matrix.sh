@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# matrix.sh [ARCH...]: the scalar reference by gcc and clang at -O0, -O2 and -O3, for x86-64, i686 (SSE2), aarch64, s390x and riscv64
+# (or the ARCHs given), the foreign ones under qemu: every build's selftest digests, of seed 1 and of four that are drawn anew
+# (MATRIX_SEEDS="1 2": these), are those of `build/release/bin/verbatim`, which runs vector code, and every replay file gives its own.
+# Prints a table as Markdown; exit code 1 on any difference. About an hour on two cores, most of it compiling. Not part of CI.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+source cmake/packages.sh
+install_packages "${matrix_packages[@]}" || exit
+archs=("$@")
+[ $# -gt 0 ] || archs=(x86_64 i686 aarch64 s390x riscv64)
+verbatim=build/release/bin/verbatim
+[ -x $verbatim ] || { echo "$verbatim is not built: cmake --preset release && cmake --build --preset release --target verbatim" >&2; exit 69; }
+read -ra seeds <<<"${MATRIX_SEEDS:-1 $(od -An -N16 -tu4 /dev/urandom)}"
+replays=(tests/replay/*.vreplay)
+[ -d build/release/replays ] && replays+=(build/release/replays/*.vreplay)
+mkdir -p build/matrix
+
+# What every build has to print.
+for seed in "${seeds[@]}"; do
+  $verbatim selftest --seed "$seed" --json | python3 -c '
+import json, sys
+for group, digest in sorted(json.load(sys.stdin)["digests"].items()):
+    print("selftest", sys.argv[1], group, digest)' "$seed" || exit
+done >build/matrix/expected
+printf 'replay %s same\n' "${replays[@]}" >>build/matrix/expected
+
+# build ARCH COMPILER LEVEL: into $dir, log in $dir.log.
+build() {
+  local arch=$1 compiler=$2 flags=$3 command
+  [ "$arch" = i686 ] && flags+=" -msse2 -mfpmath=sse"
+  case $compiler in
+    gcc) command=$arch-linux-gnu-g++ ;;
+    clang) command=clang++-14 flags+=" --target=$arch-linux-gnu" ;;
+  esac
+  cmake -S tests/matrix -B "$dir" -G Ninja -DCMAKE_CXX_COMPILER="$command" -DCMAKE_CXX_FLAGS="$flags" \
+    -DCMAKE_CXX_COMPILER_LAUNCHER="env;CCACHE_BASEDIR=$PWD;CCACHE_NOHASHDIR=1;ccache" &&
+    cmake --build "$dir" -j "${MATRIX_JOBS:-$(nproc)}"
+}
+
+# i686 runs as it is where the kernel lets it.
+run() {
+  local emulator=()
+  case $1 in
+    x86_64) ;;
+    i686) "$dir/verbatim-digests" 2>/dev/null || emulator=(qemu-i386) ;;
+    *) emulator=("qemu-$1") ;;
+  esac
+  "${emulator[@]}" "$dir/verbatim-digests" "${seeds[@]}" "${replays[@]}"
+}
+
+status=0
+echo "Seeds ${seeds[*]}; ${#replays[@]} replay files; $($verbatim selftest --json | python3 -c 'import json, sys; print("compared with the backend", json.load(sys.stdin)["backend"])')."
+echo
+echo "| processor | compiler | level | digests equal | replays equal |"
+echo "|---|---|---|---|---|"
+for arch in "${archs[@]}"; do
+  for compiler in gcc clang; do
+    for level in -O0 -O2 -O3; do
+      dir=build/matrix/$arch-$compiler$level
+      cell="| $arch | $compiler | $level |"
+      if ! build "$arch" "$compiler" "$level" >"$dir.log" 2>&1; then
+        echo "$cell not built: $dir.log | |"
+        status=1
+        continue
+      fi
+      run "$arch" >"$dir.out" 2>>"$dir.log"
+      for kind in selftest replay; do
+        want=$(grep -c "^$kind" build/matrix/expected)
+        have=$(grep "^$kind" "$dir.out" | grep -cFxf - build/matrix/expected)
+        [ "$want" = "$have" ] || status=1
+        cell+=" $have of $want |"
+      done
+      echo "$cell"
+    done
+  done
+done
+exit $status

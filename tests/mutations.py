@@ -1,0 +1,197 @@
+#!/usr/bin/env python3
+"""mutations.py [WORD...]: would the tests see it? Applies each deliberate deviation from docs/numerics.md (those whose name holds a
+WORD) to a copy of the tree in build/mutations, builds the tests there, and lets them turn red.
+
+Prints "mutation | caught by" as Markdown; exits with 1 where a mutation survives or no longer applies exactly once. One after another,
+about an hour on two cores; not part of CI. MUTATIONS_BUILD is put before each build command.
+"""
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TREE = ROOT / "build/mutations"
+OPS = "repops/ops/"
+TARGET = "kernels/cpu/target/"
+
+# (what, [(file, old, new), ...]); kernels_test compares every backend with the golden files, and where those see nothing, with the
+# reference.
+MUTATIONS = [
+    ("product of the reference: fma split into a product and a sum", [(OPS + "matmul.h", "acc = fma_of(a, b, acc)", "acc = a * b + acc")]),
+    ("product of vector code: fma split", [(TARGET + "product_tile.h", "acc[r][v] = fma(x, column[v], acc[r][v])",
+                                            "acc[r][v] = x * column[v] + acc[r][v]")]),
+    ("fma without hardware: sum rounded twice, not to odd", [("repops/semantics.h", "if (error != 0 && (bits & 1)", "if (false && (bits & 1)")]),
+    ("sum of squares: fma split", [(OPS + "sum.h", "return fma_of(value(i), value(i), lane);", "return value(i) * value(i) + lane;")]),
+    ("attention's merge: fma split", [(OPS + "attention.cc", "a.l = fma32(b.l, beta, a.l * alpha)", "a.l = b.l * beta + a.l * alpha")]),
+    ("attention's values: fma split", [(OPS + "attention_row.h", "state.o[j] = fma32(p, load(v[j]), state.o[j])",
+                                        "state.o[j] = p * load(v[j]) + state.o[j]")]),
+    ("rotary embedding: a * c - b * s fused", [(OPS + "attention_row.h", "store<T>(a * c - b * s)", "store<T>(fma32(a, c, -(b * s)))")]),
+    ("LayerNormalization of vector code: * gamma + beta fused",
+     [(TARGET + "rows.cc", "if (p.gamma) v = v * (p.gamma_step ? load_up_to(p.gamma + i, count, zero()) : all(*p.gamma));",
+       "if (p.gamma && !p.beta) v = v * (p.gamma_step ? load_up_to(p.gamma + i, count, zero()) : all(*p.gamma));"),
+      (TARGET + "rows.cc", "if (p.beta) v = v + (p.beta_step ? load_up_to(p.beta + i, count, zero()) : all(*p.beta));",
+       "if (p.beta) v = fma(v, p.gamma ? (p.gamma_step ? load_up_to(p.gamma + i, count, zero()) : all(*p.gamma)) : all(1.0f),"
+       " p.beta_step ? load_up_to(p.beta + i, count, zero()) : all(*p.beta));")]),
+    ("quantised product: the scales multiplied one after another",
+     [(OPS + "quantized.cc", "static_cast<float>(sum) * (x_scales[m] * w_scales[n])", "static_cast<float>(sum) * x_scales[m] * w_scales[n]")]),
+    ("sum of 16 lanes", [("repops/semantics.h", "kSumLanes = 32", "kSumLanes = 16")]),
+    ("sum in blocks of 512", [(OPS + "sum.h", "begin < n; begin += kSumBlock", "begin < n; begin += 512"),
+                              (OPS + "sum.h", "std::min(kSumBlock, n - begin)", "std::min<int64_t>(512, n - begin)")]),
+    ("sum: a lane starts from +0", [(OPS + "sum.h", "lane[j] = first(begin + j)", "lane[j] = T{0} + first(begin + j)")]),
+    ("sum: lanes combine by neighbours", [(OPS + "sum.h", "for (int s = kSumLanes / 2; s > 0; s /= 2)\n      for (int j = 0; j < s && j + s < lanes; ++j) lane[j] = lane[j] + lane[j + s];",
+                                           "for (int s = 1; s < kSumLanes; s *= 2)\n      for (int j = 0; j + s < lanes; j += 2 * s) lane[j] = lane[j] + lane[j + s];")]),
+    ("product in blocks of 256", [("repops/semantics.h", "kProductBlock = 512", "kProductBlock = 256")]),
+    ("product: block results added to +0", [(OPS + "matmul.h", "total = begin == 0 ? acc : total + acc", "total = total + acc")]),
+    ("subnormals flushed to zero", [("core/fp_guard.cc", "if (saved_ & kControl) write_control(saved_ & ~kControl);", "write_control(saved_ | 0x8040);")]),
+    ("libm's expf", [("repops/unary.cc", "return rounded([](auto v) { return exp_value(v); }, clamp(x, kExpLimit));", "return std::exp(x);")]),
+    ("libm's logf", [("repops/unary.cc", "return logarithm([](auto v) { return log_value<decltype(v)>(v); }, x);",
+                      "return logarithm([](auto v) { return log_value<decltype(v)>(v); }, x > 0 ? 1.0f : x) + (x > 0 ? std::log(x) : 0.0f);")]),
+    ("libm's exp in binary64, rounded", [("repops/unary.cc", "return rounded([](auto v) { return exp_value(v); }, clamp(x, kExpLimit));",
+                                          "return static_cast<float>(std::exp(static_cast<double>(x)));")]),
+    ("no second evaluation where rounding is in doubt", [("repops/unary.cc", "if (rounds_safely(y, kFastError)) [[likely]]", "if (y == y)")]),
+    ("slices truncate", [(OPS + "sliced.cc", "return (x + kShift) - kShift;", "return static_cast<double>(static_cast<int64_t>(x));")]),
+    ("quantised rows truncate", [(OPS + "quantized.cc", "static_cast<int8_t>(round_even(std::clamp(x, -limit, limit)))",
+                                  "static_cast<int8_t>(std::clamp(x, -limit, limit))")]),
+    ("QuantizeLinear rounds halves away from 0", [(OPS + "quantization.cc", "round_even_of(x / scale)", "truncate_of(x / scale + (x < 0 ? C(-0.5) : C(0.5)))")]),
+    ("bf16 truncates", [(OPS + "number.h", "return BFloat16{bfloat16_from_float(value)};",
+                         "return BFloat16{is_nan(value) ? kBFloat16NanBits : static_cast<uint16_t>(bits_of(value) >> 16)};")]),
+    ("fp16 by way of a rounding of binary64 to binary32", [(OPS + "elementwise.cc", "return store<To>(round_to_odd(x));", "return store<To>(static_cast<float>(x));")]),
+    ("e4m3 does not saturate", [("repops/semantics.h", "(magnitude <= 0x7E ? magnitude : saturate ? 0x7E : kE4M3NanBits)",
+                                 "(magnitude <= 0x7E ? magnitude : kE4M3NanBits)")]),
+    ("ArgMax: the greater index in ties", [(OPS + "reduction.cc", "next > have : next < have;", "next >= have : next <= have;")]),
+    ("TopK: the greater index in ties", [(OPS + "reduction.cc", "if (nan_p || p == q) return i < j;", "if (nan_p || p == q) return i > j;")]),
+    ("TopK: NaN first", [(OPS + "reduction.cc", "if (nan_p != nan_q) return nan_q;", "if (nan_p != nan_q) return nan_p;")]),
+    ("maximum takes the number, not NaN", [(OPS + "arithmetic.h", "  if constexpr (std::is_integral_v<C>)\n    return a > b ? a : b;\n  else\n    return maximum(a, b);",
+                                            "  if constexpr (std::is_integral_v<C>)\n    return a > b ? a : b;\n  else\n    return a != a ? b : b != b ? a : maximum(a, b);")]),
+    ("maximum does not tell -0 from +0", [(OPS + "arithmetic.h", "  if constexpr (std::is_integral_v<C>)\n    return a > b ? a : b;\n  else\n    return maximum(a, b);",
+                                           "  return a > b ? a : b;")]),
+    ("a NaN's payload is kept", [(OPS + "number.h", "  else if constexpr (std::is_floating_point_v<T>)\n    return canonical(value);", "")]),
+    ("Where makes NaN canonical", [(OPS + "elementwise.cc", "z[i] = c[at[0]] ? px[at[1]] : py[at[2]];",
+                                    "z[i] = c[at[0]] ? px[at[1]] : py[at[2]];\n          if constexpr (std::is_same_v<T, float>) z[i] = canonical(z[i]);")]),
+    ("attention: blocks merge in the other order",
+     [(OPS + "attention.h", "running = merge(\n          std::move(running),\n          block_state(std::max(block, keys.first), std::min(block + kKeyBlock, part_end)), exp2);",
+       "running = merge(block_state(std::max(block, keys.first), std::min(block + kKeyBlock, part_end)), running, exp2);")]),
+    ("attention: no restart at 2048 keys", [("repops/semantics.h", "kKeyRestart = 2048", "kKeyRestart = 4096")]),
+    ("attention: blocks of 64 keys", [(OPS + "attention.h", "block += kKeyBlock)", "block += 64)"),
+                                      (OPS + "attention.h", "std::min(block + kKeyBlock, part_end)", "std::min<int64_t>(block + 64, part_end)")]),
+    ("attention: lanes in ascending order", [(OPS + "attention.h", "return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));",
+                                              "return lane[0] + lane[1] + lane[2] + lane[3] + lane[4] + lane[5] + lane[6] + lane[7];")]),
+    ("attention: a key's lane is its index in the row", [(OPS + "attention_row.h", "lane[key[i] % kKeyLanes] += p;", "lane[i % kKeyLanes] += p;")]),
+    ("attention: a window hides one key fewer", [(OPS + "attention.cc", "position - s.window + 1, 0, end", "position - s.window, 0, end")]),
+    ("int8 attention: exp2 for exp2p", [(OPS + "int8_attention.cc", "const float p = exp2p(x[i - begin] - state.m);", "const float p = exp2_f32(x[i - begin] - state.m);")]),
+    ("int8 attention: weights scaled to 128", [(OPS + "int8_attention.cc", "const float up = 127.0f / greatest;", "const float up = 128.0f / greatest;")]),
+    ("rotation without the reflection", [(OPS + "quantized.cc", "if (blocks <= 1 || block == 1) return;", "if (block >= 1) return;")]),
+    ("slices: the cap is 128", [(OPS + "sliced.cc", "g <= 127.0 * power_of_two(e - 7)", "g <= 128.0 * power_of_two(e - 7)")]),
+    ("sliced product: all pairs of slices", [(OPS + "sliced.cc", "j < b.count && i + j <= order;", "j < b.count && i + j <= order + 1;"),
+                                             (OPS + "sliced.cc", "(int64_t{1} << (7 * (order - i - j)))", "(int64_t{1} << (7 * (order + 1 - i - j))) / 128")]),
+    ("sliced product: rounded by way of the sum in binary32", [(OPS + "sliced.cc", "static_cast<double>(weighted_sum) *", "static_cast<double>(static_cast<float>(weighted_sum)) *")]),
+    ("tensor core: the floor of sm90 is -132", [("repops/tensor_core.h", "kSm90{16, 25, -133, 24}", "kSm90{16, 25, -132, 24}")]),
+    ("tensor core: the floor of sm80 is -133", [("repops/tensor_core.h", "kSm80{8, 24, -132, 24}", "kSm80{8, 24, -133, 24}")]),
+    ("tensor core: sm90 keeps 24 bits of a term", [("repops/tensor_core.h", "kSm90{16, 25, -133, 24}", "kSm90{16, 24, -133, 24}")]),
+    ("tensor core: fp8 keeps 24 bits of a sum", [("repops/tensor_core.h", "kSm90Float8{32, 13, -133, 14}", "kSm90Float8{32, 13, -133, 24}")]),
+    ("tensor core: terms rounded, not truncated", [("repops/tensor_core.h", "right < 64 ? significand >> right : 0;\n    sum +=",
+                                                    "right < 63 ? ((significand >> (right - 1)) + 1) >> 1 : 0;\n    sum +=")]),
+    ("tensor core: products renormalised", [("repops/tensor_core.h", "adder.see(uint64_t{x.significand} * y.significand, x.exponent + y.exponent);",
+                                             "adder.see(uint64_t{x.significand} * y.significand, x.exponent + y.exponent + (top_bit(uint64_t{x.significand} * y.significand | 1) > A::fraction_bits + B::fraction_bits));")]),
+    ("tensor core: a split is not rounded up", [(OPS + "tensor_core.cc", "((k_size + split - 1) / split + multiple - 1) / multiple * multiple", "(k_size + split - 1) / split")]),
+    ("tensor core: precise after 64 elements", [(OPS + "tensor_core.h", "kPreciseBlock = 128", "kPreciseBlock = 64")]),
+    ("tensor-core attention: l of the weights before rounding", [(OPS + "tensor_core_attention.cc", "lane[i % kKeyLanes] += load(weight);", "lane[i % kKeyLanes] += exp2p(x[i - block] - m);")]),
+    ("Philox of 9 rounds", [("core/philox.h", "round < 10", "round < 9")]),
+    ("sampling: a draw on the boundary takes the earlier token", [(OPS + "sampling.cc", "if (sum > r)", "if (sum >= r)")]),
+    ("sampling: top-p one token short", [(OPS + "sampling.cc", "    if (reached) w[i] = 0;\n    sum += w[i];", "    sum += w[i];\n    if (reached || multiply(sum, kOne) > bound) w[i] = 0;")]),
+    ("sampling: the greater index in ties of top-k", [(OPS + "sampling.cc", "w[a] > w[b] : a < b;", "w[a] > w[b] : a > b;")]),
+    ("a tensor's tree repeats an odd leaf", [("core/hash.cc", "if (level.size() % 2 != 0) level[pairs] = level.back();",
+                                             "if (level.size() % 2 != 0) level[pairs] = merkle_node(level.back(), level.back());")]),
+    ("a tensor's leaves of 1024 elements", [("core/tensor_root.h", "kLeafElements = 512", "kLeafElements = 1024")]),
+    ("packed elements from the highest bits down", [("core/tensor_root.cc", "byte |= std::to_integer<unsigned>(tensor.bytes()[begin + j]) << (j * packing.width);",
+                                                    "byte |= std::to_integer<unsigned>(tensor.bytes()[begin + j]) << (8 - packing.width - j * packing.width);")]),
+]
+
+
+def run(command, **options):
+    return subprocess.run(command, cwd=TREE, capture_output=True, text=True, **options)
+
+
+def copy_tree():
+    """The tree's files as they are now; those that are equal stay, so that builds are incremental."""
+    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in names.split("\n"):
+        source, copy = ROOT / name, TREE / name
+        if name and source.is_file() and not (copy.exists() and copy.read_bytes() == source.read_bytes()):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(source.read_bytes())
+            copy.chmod(source.stat().st_mode)
+
+
+def build():
+    result = run(shlex.split(os.environ.get("MUTATIONS_BUILD", "")) + ["cmake", "--build", "--preset", "debug", "--target", "kernels_test"])
+    return "" if result.returncode == 0 else (result.stdout + result.stderr)[-2000:]
+
+
+def failures(tests):
+    """Names of failed tests, and of the golden cases among them."""
+    try:
+        result = run([TREE / "build/debug/bin/kernels_test", "--gtest_filter=" + tests], timeout=900)
+    except subprocess.TimeoutExpired:
+        return ["(no end)"], []
+    names = sorted(set(re.findall(r"^\[  FAILED  \] (\w+[./][\w/.]+)", result.stdout, re.M)))
+    if result.returncode < 0:
+        names.append(f"(signal {-result.returncode})")
+    return names, list(dict.fromkeys(re.findall(r"^(.*) by \w+, ", result.stdout, re.M)))
+
+
+def mutate(edits):
+    """The files' texts before, or None where an edit does not apply exactly once."""
+    before, after = {}, {}
+    for file, old, new in edits:
+        text = after.get(file) or (TREE / file).read_text()
+        before.setdefault(file, text)
+        if text.count(old) != 1:
+            return None
+        after[file] = text.replace(old, new)
+    for file, text in after.items():
+        (TREE / file).write_text(text)
+    return before
+
+
+def caught(edits):
+    before = mutate(edits)
+    if before is None:
+        return None, "DOES NOT APPLY"
+    try:
+        error = build()
+        if error:
+            return None, "DOES NOT BUILD: " + error.replace("\n", " ")
+        tests, golden = failures("Golden.*")
+        if not tests:
+            tests, _ = failures("-Golden.*")
+    finally:
+        for file, text in before.items():
+            (TREE / file).write_text(text)
+    if golden:
+        return True, f"golden: {golden[0]}" + (f" and {len(golden) - 1} more" if len(golden) > 1 else "")
+    return bool(tests), f"{tests[0]}" + (f" and {len(tests) - 1} more" if len(tests) > 1 else "") if tests else "SURVIVES"
+
+
+def main(words):
+    copy_tree()
+    setup = run(["cmake", "--preset", "debug"])
+    error = setup.stderr if setup.returncode else build()
+    red = [] if error else failures("*")[0]
+    if error or red:
+        sys.exit(f"the tree without mutations: {error or red}")
+    wrong = 0
+    print("| mutation | caught by |\n|---|---|", flush=True)
+    for what, edits in MUTATIONS:
+        if not words or any(w in what for w in words):
+            red, by = caught(edits)
+            wrong += not red
+            print(f"| {what} | {by} |", flush=True)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
