@@ -36,13 +36,17 @@ Executor::Executor(const Graph& graph, Backend& backend)
 
 Result<Executor> Executor::create(const Graph& graph, Backend& backend) {
   VB_TRY(graph.validate());
+  const FloatWatch watch;
   VB_TRY(backend.prepare(graph));
+  VB_TRY(watch.check());
   return Executor(graph, backend);
 }
 
 Result<Tensors> Executor::run_step(uint64_t step, std::span<const Tensor> inputs,
                                    const RunOptions& options) const {
+  const FloatWatch watch;
   const FloatGuard guard;
+  VB_TRY(watch.check());
   const Graph& g = *graph_;
   if (inputs.size() != g.inputs.size())
     return bad_input(std::to_string(inputs.size()) + " inputs given, the model has " +
@@ -67,6 +71,7 @@ Result<Tensors> Executor::run_step(uint64_t step, std::span<const Tensor> inputs
     for (ValueId v : node.inputs) node_inputs.push_back(v == kAbsent ? Tensor() : values[v]);
     Result<Tensors> outputs = backend_->run(node, node_inputs);
     if (!outputs.ok()) return outputs.status().with_context("node " + std::to_string(i));
+    VB_TRY(watch.check());
     if (outputs->size() < node.outputs.size())
       return internal_error("node " + std::to_string(i) + " (" + node.title() +
                             ") left out an output");

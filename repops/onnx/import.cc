@@ -1,8 +1,10 @@
 #include <verbatim/repops/onnx/import.h>
 
 #include <algorithm>
+#include <charconv>
 #include <map>
 #include <queue>
+#include <set>
 
 #include <verbatim/repops/onnx/lower.h>
 #include <verbatim/repops/onnx/tensor_proto.h>
@@ -124,7 +126,7 @@ Result<Attribute> convert_attribute(const onnx::AttributeProto& a, const std::st
       return Attribute(std::move(t));
     }
     case kGraph:
-      return unsupported("it is a graph: control flow is not supported");
+      return unsupported("it is a graph: of control flow, If alone is supported");
     case kFloats:
       return Attribute(std::vector<float>(a.floats().begin(), a.floats().end()));
     case kInts:
@@ -134,6 +136,30 @@ Result<Attribute> convert_attribute(const onnx::AttributeProto& a, const std::st
     default:
       return unsupported("its type " + std::to_string(kind) + " is not supported");
   }
+}
+
+// The names that a branch reads and does not produce.
+void captured_names(const onnx::GraphProto& branch, std::set<std::string>& names) {
+  std::set<std::string> read, own;
+  for (const onnx::TensorProto& t : branch.initializer()) own.insert(t.name());
+  for (const onnx::NodeProto& node : branch.node()) {
+    read.insert(node.input().begin(), node.input().end());
+    own.insert(node.output().begin(), node.output().end());
+    for (const onnx::AttributeProto& a : node.attribute())
+      if (a.has_g()) captured_names(a.g(), read);
+  }
+  for (const onnx::ValueInfoProto& out : branch.output()) read.insert(out.name());
+  for (const std::string& name : read)
+    if (!own.contains(name)) names.insert(name);
+}
+
+// All that a node reads.
+std::set<std::string> names_read(const onnx::NodeProto& node) {
+  std::set<std::string> names(node.input().begin(), node.input().end());
+  for (const onnx::AttributeProto& a : node.attribute())
+    if (a.has_g()) captured_names(a.g(), names);
+  names.erase("");
+  return names;
 }
 
 // The order in which nodes are read: the file's where it is topological, else always the least
@@ -148,8 +174,8 @@ Result<std::vector<int>> node_order(const onnx::GraphProto& graph,
   std::vector<int> missing(static_cast<size_t>(graph.node_size()), 0), order;
   std::vector<std::vector<int>> users(missing.size());
   for (int i = 0; i < graph.node_size(); ++i)
-    for (const std::string& name : graph.node(i).input()) {
-      if (name.empty() || given.contains(name)) continue;
+    for (const std::string& name : names_read(graph.node(i))) {
+      if (given.contains(name)) continue;
       const auto it = producer.find(name);
       if (it == producer.end())
         return bad_input("node " + std::to_string(i) + " reads '" + text_of(name) +
@@ -171,19 +197,56 @@ Result<std::vector<int>> node_order(const onnx::GraphProto& graph,
   return order;
 }
 
+// The number that `text` is, as a tensor of one element.
+template <class T>
+Result<Tensor> parse_number(const std::string& text, const Shape& shape) {
+  T value{};
+  const char* const end = text.data() + text.size();
+  const auto [last, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || last != end)
+    return usage_error("'" + text_of(text) + "' is no " + std::string(name_of(dtype_of<T>())));
+  return Tensor::from<T>(shape, std::vector<T>{value});
+}
+
+Result<Tensor> fixed_tensor(const std::string& text, DType dtype, std::vector<int64_t> dims) {
+  for (int64_t& d : dims) d = d < 0 ? 1 : d;
+  VB_ASSIGN(const Shape shape, Shape::of(dims));
+  if (shape.elements() != 1) return usage_error("only an input of one element can be fixed");
+  switch (dtype) {
+    case DType::i32:
+      return parse_number<int32_t>(text, shape);
+    case DType::i64:
+      return parse_number<int64_t>(text, shape);
+    case DType::f32:
+      return parse_number<float>(text, shape);
+    case DType::boolean: {
+      if (text != "0" && text != "1") return usage_error("a bool is 0 or 1");
+      VB_ASSIGN(Tensor t, Tensor::zeros(dtype, shape));
+      t.mutable_bytes()[0] = std::byte{text == "1"};
+      return t;
+    }
+    default:
+      return unsupported("an input of type " + std::string(name_of(dtype)) + " cannot be fixed");
+  }
+}
+
 class Importer {
  public:
-  Importer(ByteView bytes, std::string source, std::string folder)
-      : bytes_(bytes), source_(std::move(source)), folder_(std::move(folder)) {}
+  Importer(ByteView bytes, std::string source, std::string folder,
+           std::map<std::string, std::string> fixed)
+      : bytes_(bytes),
+        source_(std::move(source)),
+        folder_(std::move(folder)),
+        fixed_(std::move(fixed)) {}
 
-  Result<Graph> run() {
+  Result<OnnxModel> run() {
     VB_TRY(onnx::parse_message(bytes_, source_, model_));
     if (!model_.has_graph()) return bad_input_at(source_, 0, "no graph: not an ONNX model");
     const Status status = read();
     if (!status.ok()) return status;
     Result<Graph> graph = emitter_.finish();
     if (!graph.ok()) return graph.status().with_context(source_);
-    return graph;
+    return OnnxModel{*std::move(graph), std::move(names_), std::move(dims_)};
   }
 
  private:
@@ -192,16 +255,15 @@ class Importer {
     VB_TRY(read_versions().with_context(source_));
     if (model_.functions_size() > 0)
       return unsupported(source_ + ": functions defined by the model");
-    if (g.sparse_initializer_size() > 0) return unsupported(source_ + ": sparse initializers");
-    if (g.node_size() > kMaxNodes || g.initializer_size() > kMaxValues ||
-        g.input_size() > kMaxValues || g.output_size() > kMaxValues)
-      return over_limit(source_ + ": more than " + std::to_string(kMaxNodes) + " nodes");
+    VB_TRY(check_size(g).with_context(source_));
     for (int i = 0; i < g.initializer_size(); ++i)
       VB_TRY(at(kInitializerField, i, "initializer", g.initializer(i).name(),
                 read_initializer(g.initializer(i))));
     for (int i = 0; i < g.input_size(); ++i)
       VB_TRY(at(kInputField, i, "input", g.input(i).name(), read_input(g.input(i))));
-    VB_TRY(read_known_ranks());
+    if (!fixed_.empty())
+      return usage_error(source_ + ": no input '" + text_of(fixed_.begin()->first) + "' to fix");
+    read_known_ranks(g);
     Result<std::vector<int>> order = node_order(g, values_);
     if (!order.ok()) return order.status().with_context(source_);
     for (int i : *order)
@@ -213,6 +275,16 @@ class Importer {
         return bad_input(source_ + ": output '" + text_of(out.name()) + "' is not produced");
       emitter_.output(text_of(out.name()), it->second);
     }
+    return {};
+  }
+
+  // Of the graph or of a branch: what is read of both together is bounded.
+  Status check_size(const onnx::GraphProto& g) {
+    if (g.sparse_initializer_size() > 0) return unsupported("sparse initializers");
+    nodes_ += g.node_size();
+    if (nodes_ > kMaxNodes || g.initializer_size() > kMaxValues || g.input_size() > kMaxValues ||
+        g.output_size() > kMaxValues)
+      return over_limit("more than " + std::to_string(kMaxNodes) + " nodes");
     return {};
   }
 
@@ -241,6 +313,9 @@ class Importer {
     if (name.empty()) return bad_input("it has no name");
     if (!values_.emplace(name, value).second)
       return bad_input("value '" + text_of(name) + "' is produced twice");
+    defined_.push_back(name);
+    const auto [it, is_new] = names_.emplace(text_of(name), value);
+    if (!is_new) it->second = kAbsent;
     return {};
   }
 
@@ -263,14 +338,67 @@ class Importer {
     std::vector<int64_t> dims;
     for (const onnx::DimensionProto& d : type.shape().dim())
       dims.push_back(d.has_dim_value() && d.dim_value() >= 0 ? d.dim_value() : -1);
+    if (const auto it = fixed_.find(info.name()); it != fixed_.end()) {
+      VB_ASSIGN(Tensor t, fixed_tensor(it->second, dtype, std::move(dims)));
+      fixed_.erase(it);
+      return define(info.name(), emitter_.constant(text_of(info.name()), std::move(t)));
+    }
+    dims_.emplace_back();
+    for (const onnx::DimensionProto& d : type.shape().dim())
+      dims_.back().push_back(d.has_dim_value() ? "" : text_of(d.dim_param()));
     return define(info.name(), emitter_.input(text_of(info.name()), dtype, std::move(dims)));
   }
 
   // Ranks that the file states for inner values: only the rewriting of old forms looks at them.
-  Status read_known_ranks() {
-    for (const onnx::ValueInfoProto& info : model_.graph().value_info())
+  void read_known_ranks(const onnx::GraphProto& g) {
+    for (const onnx::ValueInfoProto& info : g.value_info())
       if (info.type().tensor_type().has_shape())
         stated_ranks_.emplace(info.name(), info.type().tensor_type().shape().dim_size());
+  }
+
+  // The branch that the condition chooses, in place of the node.
+  Status read_if(const onnx::NodeProto& proto) {
+    const auto condition = proto.input_size() == 1 ? values_.find(proto.input(0)) : values_.end();
+    if (condition == values_.end()) return bad_input("If has one input, its condition");
+    const Tensor* known = emitter_.known(condition->second);
+    if (known == nullptr)
+      return unsupported(
+          "control flow whose condition depends on inputs: fix those of one element with "
+          "MODEL.onnx:NAME=VALUE");
+    if (known->dtype() != DType::boolean || known->elements() != 1)
+      return bad_input("its condition is " + known->describe() + ", not one bool");
+    const std::string branch = known->data<bool>()[0] ? "then_branch" : "else_branch";
+    for (const onnx::AttributeProto& a : proto.attribute())
+      if (a.name() == branch && a.has_g()) return read_branch(proto, a.g()).with_context(branch);
+    return bad_input("it has no " + branch);
+  }
+
+  Status read_branch(const onnx::NodeProto& proto, const onnx::GraphProto& g) {
+    if (g.input_size() > 0) return bad_input("a branch has no inputs");
+    if (g.output_size() != proto.output_size())
+      return bad_input(std::to_string(g.output_size()) + " outputs for a node with " +
+                       std::to_string(proto.output_size()));
+    VB_TRY(check_size(g));
+    const size_t outside = defined_.size();
+    for (const onnx::TensorProto& t : g.initializer())
+      VB_TRY(read_initializer(t).with_context("initializer '" + text_of(t.name()) + "'"));
+    read_known_ranks(g);
+    VB_ASSIGN(const std::vector<int> order, node_order(g, values_));
+    for (int i : order)
+      VB_TRY(read_node(g.node(i)).with_context("node " + std::to_string(i) + " (" +
+                                               text_of(g.node(i).op_type()) + " " +
+                                               text_of(g.node(i).name()) + ")"));
+    std::vector<ValueId> outputs;
+    for (const onnx::ValueInfoProto& out : g.output()) {
+      const auto it = values_.find(out.name());
+      if (it == values_.end())
+        return bad_input("output '" + text_of(out.name()) + "' is not produced");
+      outputs.push_back(it->second);
+    }
+    // Another branch may use the same names.
+    for (; defined_.size() > outside; defined_.pop_back()) values_.erase(defined_.back());
+    for (int i = 0; i < proto.output_size(); ++i)
+      if (!proto.output(i).empty()) VB_TRY(define(proto.output(i), outputs[i]));
     return {};
   }
 
@@ -282,6 +410,7 @@ class Importer {
     if (proto.input_size() > kMaxEdges || proto.output_size() > kMaxEdges ||
         proto.attribute_size() > kMaxAttributes)
       return over_limit("too many inputs, outputs or attributes");
+    if (proto.op_type() == "If") return read_if(proto);
     onnx::SourceNode node;
     node.op = proto.op_type();
     node.version = version_;
@@ -319,17 +448,29 @@ class Importer {
 
   ByteView bytes_;
   std::string source_, folder_;
+  std::map<std::string, std::string> fixed_;  // those not yet met
   onnx::ModelProto model_;
   int64_t version_ = 0;
   Emitter emitter_;
-  std::map<std::string, ValueId> values_;
+  std::map<std::string, ValueId> values_;  // in scope
+  std::vector<std::string> defined_;       // the names of values_, in order
+  int nodes_ = 0;
   std::map<std::string, int> stated_ranks_;
+  std::map<std::string, ValueId> names_;
+  std::vector<std::vector<std::string>> dims_;
 };
 
 }  // namespace
 
+Result<OnnxModel> import_onnx_model(ByteView bytes, const std::string& source,
+                                    const std::string& folder,
+                                    const std::map<std::string, std::string>& fixed) {
+  return Importer(bytes, source, folder, fixed).run();
+}
+
 Result<Graph> import_onnx(ByteView bytes, const std::string& source, const std::string& folder) {
-  return Importer(bytes, source, folder).run();
+  VB_ASSIGN(OnnxModel model, import_onnx_model(bytes, source, folder));
+  return std::move(model.graph);
 }
 
 Result<Tensor> parse_onnx_tensor(ByteView bytes, const std::string& source) {

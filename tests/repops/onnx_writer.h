@@ -98,16 +98,24 @@ struct ModelParts {
   std::vector<Message> nodes, inputs, outputs, initializers;
 };
 
-inline std::string model_bytes(const ModelParts& parts) {
+inline Message graph_message(const ModelParts& parts) {
   Message graph;
   for (const Message& n : parts.nodes) graph.message(1, n);
   graph.text(2, "graph");
   for (const Message& t : parts.initializers) graph.message(5, t);
   for (const Message& i : parts.inputs) graph.message(11, i);
   for (const Message& o : parts.outputs) graph.message(12, o);
+  return graph;
+}
+// A branch of an If.
+inline Message attribute(const std::string& name, const ModelParts& graph) {
+  return Message().text(1, name).message(6, graph_message(graph)).number(20, 5);
+}
+
+inline std::string model_bytes(const ModelParts& parts) {
   return Message()
       .number(1, 8)
-      .message(7, graph)
+      .message(7, graph_message(parts))
       .message(8, Message().text(1, "").number(2, parts.opset))
       .bytes();
 }
