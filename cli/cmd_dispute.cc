@@ -11,6 +11,7 @@
 #include <verbatim/cli/runs.h>
 #include <verbatim/cli/verdicts.h>
 #include <verbatim/core/signature.h>
+#include <verbatim/repops/models/silero.h>
 #include <verbatim/verify/dispute.h>
 #if VERBATIM_NET
 #include <verbatim/verify/net/client.h>
@@ -200,8 +201,10 @@ Result<Graph> weights_of(const Model& model, const Task& task) {
   }
   GenerateSettings settings;
   settings.precision = precision;
+  const bool whole_audio = model.kind() == ModelKind::silero && !task.program.carries.empty();
   Result<Program> program = model.kind() == ModelKind::llama ? model.generation_program(settings)
-                                                             : model.program(precision);
+                            : whole_audio ? silero_program(model.tensors(), 1)
+                                          : model.program(precision);
   if (!program.ok()) return program.status();
   program->graph.compute_roots();
   return std::move(program->graph);

@@ -49,7 +49,10 @@ Result<int> doctor(const Context& context) {
   const Status environment = check_float_environment();
   const std::string floats =
       describe_float_environment() +
-      (environment.ok() ? ": nearest-even, subnormals kept" : ": NOT the contract's");
+      (environment.ok() ? ": nearest-even, subnormals kept" : ": NOT the contract's") +
+      (float_environment_asserted()
+           ? "; asserted: a run in another mode is an error"
+           : "; another mode is corrected (VERBATIM_ASSERT_FP=1: an error)");
 
   Json json;
   json["cpu"] = {
@@ -58,7 +61,9 @@ Result<int> doctor(const Context& context) {
   json["gpu"] = gpu;
   json["backends"] = backends;
   json["backend"] = would_run;
-  json["float_environment"] = {{"ok", environment.ok()}, {"control", describe_float_environment()}};
+  json["float_environment"] = {{"ok", environment.ok()},
+                               {"control", describe_float_environment()},
+                               {"asserted", float_environment_asserted()}};
   json["semantics"] = kSemanticsVersion;
   json["libraries"] = {{"openssl", OpenSSL_version(OPENSSL_VERSION)}, {"tbb", TBB_VERSION_STRING}};
   std::string features;

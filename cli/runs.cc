@@ -92,9 +92,16 @@ Result<T> number(const std::map<std::string, std::string>& said, const std::stri
 Result<Job> model_job(const Model& model, const RunFlags& flags,
                       const std::vector<std::string>& input_flags) {
   VB_ASSIGN(const Precision precision, parse_precision(flags.precision));
-  Job job;
-  VB_ASSIGN(job.program, model.program(precision));
   VB_ASSIGN(const auto given, read_inputs(input_flags));
+  Job job;
+  job.model_name = model.name();
+  job.shown = {{"precision", flags.precision}};
+  if (model.kind() == ModelKind::silero && given.size() == 1 && given.contains("audio")) {
+    VB_ASSIGN(job.program, model.speech_program(given.at("audio")));
+    VB_ASSIGN(job.inputs, model.speech_inputs(given.at("audio")));
+    return job;
+  }
+  VB_ASSIGN(job.program, model.program(precision));
   for (const GraphInput& in : job.program.graph.inputs) {
     const auto it = given.find(in.name);
     if (it == given.end())
@@ -106,8 +113,6 @@ Result<Job> model_job(const Model& model, const RunFlags& flags,
     if (std::ranges::none_of(job.program.graph.inputs,
                              [&](const GraphInput& in) { return in.name == name; }))
       return usage_error("the model has no input '" + printable(name) + "'");
-  job.model_name = model.name();
-  job.shown = {{"precision", flags.precision}};
   return job;
 }
 

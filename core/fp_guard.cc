@@ -1,7 +1,14 @@
 #include <verbatim/core/fp_guard.h>
 
+#include <pthread.h>
+#include <unistd.h>
+
+#include <atomic>
 #include <cfenv>
 #include <cstdio>
+#include <cstdlib>
+#include <mutex>
+#include <string_view>
 
 #if defined(__SSE2__)
 #include <xmmintrin.h>
@@ -10,15 +17,26 @@
 namespace verbatim {
 namespace {
 
+// A field of the control word that the contract wants to be 0.
+struct Field {
+  uint64_t mask;
+  const char* name;
+};
+
 #if defined(__SSE2__)
 constexpr const char* kName = "MXCSR";
-constexpr uint64_t kControl = 0x8000 | 0x6000 | 0x0040;  // FTZ, rounding, DAZ: all must be 0
+constexpr Field kFields[] = {{0x8000, "flush-to-zero (bit 15)"},
+                             {0x6000, "a rounding direction (bits 13 and 14)"},
+                             {0x0040, "denormals-are-zero (bit 6)"}};
 uint64_t read_control() { return _mm_getcsr(); }
 void write_control(uint64_t v) { _mm_setcsr(static_cast<unsigned>(v)); }
 #elif defined(__aarch64__)
 constexpr const char* kName = "FPCR";
-constexpr uint64_t kControl =
-    (3u << 22) | (1u << 24) | (1u << 19) | 3u;  // RMode, FZ, FZ16, FIZ and AH
+constexpr Field kFields[] = {{1u << 24, "flush-to-zero (FZ, bit 24)"},
+                             {3u << 22, "a rounding direction (RMode, bits 22 and 23)"},
+                             {1u << 19, "flush-to-zero of binary16 (FZ16, bit 19)"},
+                             {2u, "alternate handling (AH, bit 1)"},
+                             {1u, "flush-inputs-to-zero (FIZ, bit 0)"}};
 uint64_t read_control() {
   uint64_t v;
   __asm__ volatile("mrs %0, fpcr" : "=r"(v));
@@ -28,37 +46,101 @@ void write_control(uint64_t v) { __asm__ volatile("msr fpcr, %0" ::"r"(v)); }
 #else
 // No flush-to-zero exists here; the rounding direction is all there is.
 constexpr const char* kName = "rounding";
-constexpr uint64_t kControl = ~uint64_t{0};
+constexpr Field kFields[] = {{~uint64_t{0}, "a rounding direction"}};
 static_assert(FE_TONEAREST == 0, "the control word of nearest-even rounding must be 0");
 uint64_t read_control() { return static_cast<uint64_t>(std::fegetround()); }
 void write_control(uint64_t v) { std::fesetround(static_cast<int>(v)); }
 #endif
 
+constexpr uint64_t control_mask() {
+  uint64_t mask = 0;
+  for (const Field& f : kFields) mask |= f.mask;
+  return mask;
+}
+constexpr uint64_t kControl = control_mask();
+
+std::string describe(uint64_t control) {
+  char text[48];
+  std::snprintf(text, sizeof text, "%s 0x%llx", kName, static_cast<unsigned long long>(control));
+  return text;
+}
+
+// "MXCSR 0x9fc0 has flush-to-zero (bit 15) and denormals-are-zero (bit 6) set"
+std::string describe_wrong(uint64_t control) {
+  std::string fields;
+  for (const Field& f : kFields)
+    if (control & f.mask) fields += (fields.empty() ? "" : " and ") + std::string(f.name);
+  return describe(control) + " has " + fields + " set";
+}
+
+constexpr const char* kRemedy =
+    "some code of this process did that, most often by being linked with -ffast-math or -Ofast "
+    "(GCC's crtfastmath.o does so at start-up): link without, or call std::fesetenv(FE_DFL_ENV) in "
+    "that thread first";
+
+std::atomic<bool>& asserted() {
+  static std::atomic<bool> on = [] {
+    const char* said = std::getenv("VERBATIM_ASSERT_FP");
+    return said != nullptr && std::string_view(said) == "1";
+  }();
+  return on;
+}
+
+// What was corrected last, and how often.
+struct Corrections {
+  std::atomic<uint64_t> count{0};
+  std::mutex mutex;
+  uint64_t control = 0;
+  std::string thread;
+};
+Corrections& corrections() {
+  static Corrections c;
+  return c;
+}
+
+void note_correction(uint64_t control) {
+  char name[32] = "";
+  pthread_getname_np(pthread_self(), name, sizeof name);
+  Corrections& c = corrections();
+  const std::lock_guard lock(c.mutex);
+  c.control = control;
+  c.thread = std::to_string(::gettid()) + " (" + name + ")";
+  ++c.count;
+}
+
 }  // namespace
 
 FloatGuard::FloatGuard() : saved_(read_control()) {
-  if (saved_ & kControl) write_control(saved_ & ~kControl);
+  if ((saved_ & kControl) == 0) return;
+  if (float_environment_asserted()) note_correction(saved_);
+  write_control(saved_ & ~kControl);
 }
 
 FloatGuard::~FloatGuard() {
   if (saved_ & kControl) write_control(saved_);
 }
 
-Status check_float_environment() {
-  const uint64_t wrong = read_control() & kControl;
-  if (wrong == 0) return {};
-  return unavailable("the floating-point environment is not the contract's (" +
-                     describe_float_environment() +
-                     "): some code of this process set flush-to-zero, denormals-are-zero or a "
-                     "rounding direction; " +
-                     "build it without -ffast-math, or reset the environment before calling");
+void assert_float_environment(bool on) { asserted() = on; }
+bool float_environment_asserted() { return asserted(); }
+
+FloatWatch::FloatWatch() : seen_(corrections().count) {}
+
+Status FloatWatch::check() const {
+  Corrections& c = corrections();
+  if (!float_environment_asserted() || c.count == seen_) return {};
+  const std::lock_guard lock(c.mutex);
+  return unavailable("the floating-point environment of thread " + c.thread +
+                     " is not the contract's, and that is asserted (VERBATIM_ASSERT_FP): " +
+                     describe_wrong(c.control) + "; " + kRemedy);
 }
 
-std::string describe_float_environment() {
-  char text[48];
-  std::snprintf(text, sizeof text, "%s 0x%llx", kName,
-                static_cast<unsigned long long>(read_control()));
-  return text;
+Status check_float_environment() {
+  const uint64_t control = read_control();
+  if ((control & kControl) == 0) return {};
+  return unavailable("the floating-point environment is not the contract's: " +
+                     describe_wrong(control) + "; " + kRemedy);
 }
+
+std::string describe_float_environment() { return describe(read_control()); }
 
 }  // namespace verbatim

@@ -1,8 +1,9 @@
 // The floating-point environment that the contract demands: round to nearest even, subnormals kept.
 //
-// A host program built with fast-math, or a library that sets FTZ, would silently change bits.
-// FloatGuard sets the right environment for a scope and restores the caller's;
-// check_float_environment() tells whether the caller's was right.
+// A host program linked with -ffast-math, or a library that sets flush-to-zero, would silently
+// change bits. FloatGuard sets the right environment for a scope and restores the caller's. Where
+// that is asserted (VERBATIM_ASSERT_FP=1, assert_float_environment(true)), a run that had to be
+// corrected ends in an error instead: it says which bits were set, in which thread, and what to do.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +24,23 @@ class FloatGuard {
   uint64_t saved_;
 };
 
-// An error that names what is set: flush-to-zero, denormals-are-zero, or a rounding direction.
+// Whether a wrong environment is an error rather than corrected. At first what the environment
+// variable VERBATIM_ASSERT_FP says ("1": yes); for all threads, from the next run on.
+void assert_float_environment(bool on);
+bool float_environment_asserted();
+
+// What the guards of all threads had to correct since it was made, in a process that asserts.
+class FloatWatch {
+ public:
+  FloatWatch();
+  Status check() const;  // always ok where nothing is asserted
+
+ private:
+  uint64_t seen_;
+};
+
+// An error that names what this thread has set: flush-to-zero, denormals-are-zero, or a rounding
+// direction.
 Status check_float_environment();
 
 // The control word, for `verbatim doctor`: "MXCSR 0x1f80".

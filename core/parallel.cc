@@ -47,7 +47,12 @@ void parallel_for_impl(int64_t n, int64_t grain, void (*body)(void*, int64_t, in
     for (int64_t r = 0; r < ranges; ++r) run(r);
     return;
   }
-  oneapi::tbb::parallel_for(int64_t{0}, ranges, run);
+  // Without a context of its own the loop would run in the mode in which this process first used
+  // oneTBB, long past though that may be.
+  const FloatGuard guard;
+  using Group = oneapi::tbb::task_group_context;
+  Group group(Group::bound, Group::default_traits | Group::fp_settings);
+  oneapi::tbb::parallel_for(int64_t{0}, ranges, run, group);
 }
 
 }  // namespace verbatim

@@ -29,13 +29,17 @@ Executor::Executor(const Graph& graph, Backend& backend) : evaluation_(graph), b
 
 Result<Executor> Executor::create(const Graph& graph, Backend& backend) {
   VB_TRY(graph.validate());
+  const FloatWatch watch;
   VB_TRY(backend.prepare(graph));
+  VB_TRY(watch.check());
   return Executor(graph, backend);
 }
 
 Result<Tensors> Executor::run_step(uint64_t step, std::span<const Tensor> inputs,
                                    const RunOptions& options) const {
+  const FloatWatch watch;
   const FloatGuard guard;
+  VB_TRY(watch.check());
   const Graph& g = evaluation_.graph();
   if (inputs.size() != g.inputs.size())
     return bad_input(std::to_string(inputs.size()) + " inputs given, the model has " +
@@ -48,12 +52,12 @@ Result<Tensors> Executor::run_step(uint64_t step, std::span<const Tensor> inputs
       if (!options.stop()) return {};
       return Status(StatusCode::deadline, "stopped in step " + std::to_string(step));
     };
-  Evaluation::OnNode on_node;
-  if (options.tamper || options.sink)
-    on_node = [&](int32_t node, std::span<const Tensor> node_inputs, Tensors& outputs) -> Status {
-      if (options.tamper) options.tamper(step, node, outputs);
-      return options.sink ? options.sink->on_node(step, node, node_inputs, outputs) : Status();
-    };
+  const Evaluation::OnNode on_node = [&](int32_t node, std::span<const Tensor> node_inputs,
+                                         Tensors& outputs) -> Status {
+    VB_TRY(watch.check());
+    if (options.tamper) options.tamper(step, node, outputs);
+    return options.sink ? options.sink->on_node(step, node, node_inputs, outputs) : Status();
+  };
   VB_ASSIGN(Tensors results, evaluation_.run(*backend_, inputs, checkpoint, on_node));
   if (options.sink) VB_TRY(options.sink->on_step_end(step, inputs, results));
   return results;

@@ -1,6 +1,7 @@
 #include <cstring>
 #include <string>
 
+#include <verbatim/core/fp_guard.h>
 #include <verbatim/core/parallel.h>
 #include <verbatim/core/tensor_root.h>
 #include <verbatim/kernels/backend.h>
@@ -60,6 +61,7 @@ Result<vb_text> generate(const verbatim::Model& model, const char* prompt,
 const char* vb_version(void) { return "0.1.0"; }
 uint32_t vb_semantics_version(void) { return verbatim::kSemanticsVersion; }
 void vb_set_threads(int threads) { verbatim::set_thread_count(threads); }
+void vb_assert_float_environment(int on) { verbatim::assert_float_environment(on != 0); }
 
 vb_model* vb_model_load(const char* path, vb_error* error) {
   return handle<vb_model>(error, [&]() -> Result<vb_model> {

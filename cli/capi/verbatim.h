@@ -50,6 +50,12 @@ uint32_t vb_semantics_version(void);
 /* Threads for all later calls; results never depend on it. */
 void vb_set_threads(int threads);
 
+/* Results need round-to-nearest and subnormals. Where a thread comes with another mode (linked with
+ * -ffast-math, say), calls correct it while they run; after vb_assert_float_environment(1), or with
+ * VERBATIM_ASSERT_FP=1 in the environment, they fail with VB_UNAVAILABLE instead, and the message
+ * names the bits, the thread and the remedy. */
+void vb_assert_float_environment(int on);
+
 /* A Hugging Face folder (BERT or Llama type), or an .onnx file. */
 vb_model* vb_model_load(const char* path, vb_error* error);
 void vb_model_free(vb_model* model);

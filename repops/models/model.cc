@@ -5,7 +5,7 @@
 #include <verbatim/core/file.h>
 #include <verbatim/core/tensor_root.h>
 #include <verbatim/repops/models/config.h>
-#include <verbatim/repops/onnx/import.h>
+#include <verbatim/repops/models/silero.h>
 
 namespace verbatim {
 namespace {
@@ -27,6 +27,22 @@ class ConfigFolder final : public ConfigFiles {
  private:
   std::string path_;
 };
+
+// "a=1,b=2" as a map.
+Result<std::map<std::string, std::string>> parse_settings(const std::string& text) {
+  std::map<std::string, std::string> settings;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.size(), text.find(',', begin));
+    const std::string setting = text.substr(begin, end - begin);
+    const size_t equals = setting.find('=');
+    if (equals == std::string::npos || equals == 0 ||
+        !settings.emplace(setting.substr(0, equals), setting.substr(equals + 1)).second)
+      return usage_error("inputs are fixed by NAME=VALUE, once each, not by '" +
+                         printable(setting) + "'");
+    begin = end + 1;
+  }
+  return settings;
+}
 
 }  // namespace
 
@@ -60,20 +76,27 @@ Result<std::shared_ptr<const Model>> Model::load(const std::string& path) {
   const std::shared_ptr<Model> model(new Model());
   model->name_ = printable(std::filesystem::path(trimmed).filename().string());
   std::error_code error;
+  const size_t fixed = trimmed.rfind(".onnx:");
   if (std::filesystem::is_directory(trimmed, error)) {
     VB_TRY(model->load_folder(trimmed));
   } else if (trimmed.ends_with(".onnx")) {
-    VB_TRY(model->load_onnx(trimmed));
+    VB_TRY(model->load_onnx(trimmed, ""));
+  } else if (fixed != std::string::npos) {
+    VB_TRY(model->load_onnx(trimmed.substr(0, fixed + 5), trimmed.substr(fixed + 6)));
   } else if (!std::filesystem::exists(trimmed, error)) {
     return unavailable(path + ": no such file or folder");
+  } else if (trimmed.ends_with(".safetensors")) {
+    VB_TRY(model->load_tensors(trimmed));
   } else {
-    return bad_input(path + ": neither a folder with config.json nor an .onnx file");
+    return bad_input(path + ": neither a folder with a model, nor an .onnx or .safetensors file");
   }
   return std::shared_ptr<const Model>(model);
 }
 
 Status Model::load_folder(const std::string& path) {
   const ConfigFolder folder(path);
+  if (!folder.has("config.json") && folder.has("model.safetensors"))
+    return load_tensors(path + "/model.safetensors");
   VB_ASSIGN(ParsedConfig parsed, parse_config(folder, path));
   kind_ = parsed.kind;
   config_ = std::move(parsed.config);
@@ -84,13 +107,25 @@ Status Model::load_folder(const std::string& path) {
   return {};
 }
 
-Status Model::load_onnx(const std::string& path) {
+Status Model::load_tensors(const std::string& path) {
+  VB_ASSIGN(const auto file, MappedFile::open(path));
+  VB_ASSIGN(tensors_, parse_safetensors(file->bytes(), path, file));
+  if (!is_silero(tensors_))
+    return unsupported(path +
+                       ": no config.json stands beside it, and its tensors are not those of a "
+                       "model that is known by their names (Silero VAD)");
+  kind_ = ModelKind::silero;
+  return {};
+}
+
+Status Model::load_onnx(const std::string& path, const std::string& settings) {
   kind_ = ModelKind::onnx;
+  VB_ASSIGN(const auto fixed, parse_settings(settings));
   VB_ASSIGN(const auto file, MappedFile::open(path));
   if (file->bytes().size() > kMaxOnnxBytes) return over_limit(path + ": above 2 GiB");
   const std::string folder = std::filesystem::path(path).parent_path().string();
-  VB_ASSIGN(onnx_graph_, import_onnx(file->bytes(), path, folder.empty() ? "." : folder));
-  for (const Initializer& init : onnx_graph_.initializers) tensors_.emplace(init.name, init.tensor);
+  VB_ASSIGN(onnx_, import_onnx_model(file->bytes(), path, folder.empty() ? "." : folder, fixed));
+  for (const Initializer& init : onnx_.graph.initializers) tensors_.emplace(init.name, init.tensor);
   return {};
 }
 
@@ -109,7 +144,7 @@ Digest Model::root() const {
     w.raw(root.bytes);
   }
   if (kind_ == ModelKind::onnx) {
-    Graph graph = onnx_graph_;
+    Graph graph = onnx_.graph;
     graph.compute_roots();
     w.raw(program_root(graph).bytes);
   }
@@ -123,13 +158,29 @@ Result<Program> Model::program(const Precision& precision) const {
     case ModelKind::llama:
       return usage_error(name_ + " is a language model: use `verbatim generate`");
     case ModelKind::onnx:
+    case ModelKind::silero:
       break;
   }
   if (!precision.is_fp32())
-    return unsupported("an ONNX file runs as it is: --precision is for model folders");
+    return unsupported(name_ + " runs as it is: --precision is for BERT and Llama folders");
   Program program;
-  program.graph = onnx_graph_;
+  if (kind_ == ModelKind::silero) {
+    VB_ASSIGN(program.graph, silero_graph(tensors_));
+    return program;
+  }
+  program.graph = onnx_.graph;
   return program;
+}
+
+Result<Program> Model::speech_program(const Tensor& audio) const {
+  VB_ASSIGN(const Tensors inputs, speech_inputs(audio));
+  return silero_program(tensors_, (inputs[0].dim(1) - kSileroContext) / kSileroChunk);
+}
+
+Result<Tensors> Model::speech_inputs(const Tensor& audio) const {
+  if (kind_ != ModelKind::silero)
+    return usage_error(name_ + " is not a speech detector (Silero VAD's safetensors)");
+  return silero_inputs(audio);
 }
 
 }  // namespace verbatim

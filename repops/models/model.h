@@ -20,6 +20,7 @@
 #include <verbatim/repops/executor.h>
 #include <verbatim/repops/models/safetensors.h>
 #include <verbatim/repops/models/tokenizer.h>
+#include <verbatim/repops/onnx/import.h>
 #include <verbatim/repops/ops/sampling.h>
 
 namespace verbatim {
@@ -42,7 +43,7 @@ struct Precision {
 // "w1a8".
 Result<Precision> parse_precision(std::string_view name);
 
-enum class ModelKind : uint8_t { onnx, bert, llama };
+enum class ModelKind : uint8_t { onnx, bert, llama, silero };
 
 struct GenerateSettings {
   int64_t max_tokens = 64;  // new ones
@@ -65,7 +66,9 @@ struct ModelConfig {
 
 class Model {
  public:
-  // A folder with config.json and safetensors (BERT or Llama), or an ONNX file.
+  // A folder with config.json and safetensors (BERT or Llama), a folder without config.json or a
+  // .safetensors file whose tensors are a known model's (Silero VAD), or an ONNX file. For the
+  // latter "FILE.onnx:NAME=VALUE,..." fixes inputs of one element.
   static Result<std::shared_ptr<const Model>> load(const std::string& path);
 
   ModelKind kind() const { return kind_; }
@@ -79,8 +82,11 @@ class Model {
   Digest root() const;
   std::map<std::string, Digest> tensor_roots() const;
 
-  // One evaluation of the whole model: the ONNX graph, or the sentence embedding. Precision other
-  // than fp32 is for folders.
+  // An ONNX file's names for the values of program() and for its inputs' dimensions.
+  const OnnxModel& onnx() const { return onnx_; }
+
+  // One evaluation of the whole model: the ONNX graph, the sentence embedding, or one chunk of
+  // audio. Precision other than fp32 is for folders.
   Result<Program> program(const Precision& precision) const;
 
   // BERT: inputs input_ids int64 [B, T] and lengths int64 [B]; output embeddings float32 [B,
@@ -94,6 +100,10 @@ class Model {
   // Llama: one step that takes tokens int64 [1, T] and positions int64 [T], and yields the logits
   // float32 [1, T, vocabulary] after each of them.
   Result<Program> scoring_program(const Precision& precision) const;
+  // Silero: a step for each chunk of audio float32 [N] or [B, N]; see silero.h.
+  Result<Program> speech_program(const Tensor& audio) const;
+  Result<Tensors> speech_inputs(const Tensor& audio) const;
+
   Result<std::vector<int64_t>> prompt_tokens(
       std::string_view prompt) const;  // an empty prompt is the BOS token
   Result<Tensors> generation_inputs(const std::vector<int64_t>& tokens,
@@ -102,7 +112,8 @@ class Model {
  private:
   Model() = default;
   Status load_folder(const std::string& path);
-  Status load_onnx(const std::string& path);
+  Status load_tensors(const std::string& path);
+  Status load_onnx(const std::string& path, const std::string& settings);
 
   ModelKind kind_ = ModelKind::onnx;
   std::string name_;
@@ -111,7 +122,7 @@ class Model {
                         // model's identity
   TensorMap tensors_;
   std::unique_ptr<Tokenizer> tokenizer_;
-  Graph onnx_graph_;
+  OnnxModel onnx_;
 };
 
 }  // namespace verbatim

@@ -91,7 +91,7 @@ Result<GraphReader::Values> GraphReader::read_if(SourceNode node, const Bodies& 
   if (then_branch == bodies.end() || else_branch == bodies.end())
     return bad_input("it has not two branches");
   if (node.inputs.size() != 1) return bad_input(std::to_string(node.inputs.size()) + " inputs");
-  const Tensor* known = scope.emitter->constant_of(node.input(0));
+  const Tensor* known = scope.emitter->known(node.input(0));
   if (known != nullptr && known->dtype() == DType::boolean && known->elements() == 1) {
     const auto& taken = known->data<bool>()[0] ? then_branch : else_branch;
     Result<Values> values = read_in_place(*taken->second, scope);

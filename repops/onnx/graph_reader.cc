@@ -1,5 +1,6 @@
 #include <verbatim/repops/onnx/graph_reader.h>
 
+#include <charconv>
 #include <queue>
 #include <set>
 
@@ -79,6 +80,39 @@ void free_names(const GraphProto& body, std::set<std::string>& names) {
     if (!bound.contains(name)) names.insert(name);
 }
 
+// The number that `text` is, as a tensor of one element.
+template <class T>
+Result<Tensor> parse_number(const std::string& text, const Shape& shape) {
+  T value{};
+  const char* const end = text.data() + text.size();
+  const auto [last, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || last != end)
+    return usage_error("'" + text_of(text) + "' is no " + std::string(name_of(dtype_of<T>())));
+  return Tensor::from<T>(shape, std::vector<T>{value});
+}
+
+Result<Tensor> fixed_tensor(const std::string& text, DType dtype, std::vector<int64_t> dims) {
+  for (int64_t& d : dims) d = d < 0 ? 1 : d;
+  VB_ASSIGN(const Shape shape, Shape::of(dims));
+  if (shape.elements() != 1) return usage_error("only an input of one element can be fixed");
+  switch (dtype) {
+    case DType::i32:
+      return parse_number<int32_t>(text, shape);
+    case DType::i64:
+      return parse_number<int64_t>(text, shape);
+    case DType::f32:
+      return parse_number<float>(text, shape);
+    case DType::boolean: {
+      if (text != "0" && text != "1") return usage_error("a bool is 0 or 1");
+      VB_ASSIGN(Tensor t, Tensor::zeros(dtype, shape));
+      t.mutable_bytes()[0] = std::byte{text == "1"};
+      return t;
+    }
+    default:
+      return unsupported("an input of type " + std::string(name_of(dtype)) + " cannot be fixed");
+  }
+}
+
 }  // namespace
 
 std::string text_of(const std::string& s) {
@@ -102,6 +136,14 @@ Status GraphReader::Scope::define(const std::string& name, Emitter& owner, Value
   if (name.empty()) return bad_input("it has no name");
   if (!values.emplace(name, Definition{&owner, value}).second)
     return bad_input("value '" + text_of(name) + "' is produced twice");
+  return {};
+}
+
+Status GraphReader::define(Scope& scope, const std::string& name, Emitter& owner, ValueId value) {
+  VB_TRY(scope.define(name, owner, value));
+  if (&owner != &owner.root()) return {};  // a body's own
+  const auto [it, fresh] = names_.emplace(text_of(name), value);
+  if (!fresh) it->second = kAbsent;
   return {};
 }
 
@@ -164,6 +206,8 @@ Status GraphReader::read(const GraphProto& graph, Emitter& emitter) {
   for (int i = 0; i < graph.input_size(); ++i)
     VB_TRY(at(scope, kInputField, i, "input", graph.input(i).name(),
               read_input(graph.input(i), scope)));
+  if (!fixed_.empty())
+    return usage_error(source_ + ": no input '" + text_of(fixed_.begin()->first) + "' to fix");
   VB_TRY(read_nodes(graph, scope));
   for (const ValueInfoProto& out : graph.output()) {
     const ValueId value = scope.find(out.name());
@@ -183,7 +227,7 @@ Status GraphReader::read_initializers(const GraphProto& graph, Scope& scope) {
   Emitter& root = scope.emitter->root();
   const auto read = [&](const TensorProto& proto) -> Status {
     VB_ASSIGN(Tensor t, convert_tensor(proto, &folder_));
-    return scope.define(proto.name(), root, root.constant(text_of(proto.name()), std::move(t)));
+    return define(scope, proto.name(), root, root.constant(text_of(proto.name()), std::move(t)));
   };
   for (int i = 0; i < graph.initializer_size(); ++i)
     VB_TRY(at(scope, kInitializerField, i, "initializer", graph.initializer(i).name(),
@@ -219,8 +263,17 @@ Status GraphReader::read_input(const ValueInfoProto& info, Scope& scope) {
   std::vector<int64_t> dims;
   for (const DimensionProto& d : type.shape().dim())
     dims.push_back(d.has_dim_value() && d.dim_value() >= 0 ? d.dim_value() : -1);
-  return scope.define(info.name(), *scope.emitter,
-                      scope.emitter->input(text_of(info.name()), dtype, std::move(dims)));
+  if (const auto it = fixed_.find(info.name()); it != fixed_.end()) {
+    VB_ASSIGN(Tensor t, fixed_tensor(it->second, dtype, std::move(dims)));
+    fixed_.erase(it);
+    return define(scope, info.name(), *scope.emitter,
+                  scope.emitter->constant(text_of(info.name()), std::move(t)));
+  }
+  symbols_.emplace_back();
+  for (const DimensionProto& d : type.shape().dim())
+    symbols_.back().push_back(d.has_dim_value() ? "" : text_of(d.dim_param()));
+  return define(scope, info.name(), *scope.emitter,
+                scope.emitter->input(text_of(info.name()), dtype, std::move(dims)));
 }
 
 Result<SourceNode> GraphReader::source_node(const NodeProto& proto, const Scope& scope,
@@ -270,7 +323,7 @@ Status GraphReader::read_node(const NodeProto& proto, Scope& scope) {
     if (i >= static_cast<int>(values.size()))
       return bad_input("output " + std::to_string(i) + " does not exist");
     if (values[i] == kAbsent) return bad_input("its input is missing");
-    VB_TRY(scope.define(proto.output(i), *scope.emitter, values[i]));
+    VB_TRY(define(scope, proto.output(i), *scope.emitter, values[i]));
     const auto rank = scope.stated_ranks.find(proto.output(i));
     if (rank != scope.stated_ranks.end()) scope.emitter->set_rank(values[i], rank->second);
   }

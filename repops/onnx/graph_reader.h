@@ -29,15 +29,24 @@ class GraphReader {
   // Where item `index` of a field of the model's graph is: "model.onnx: byte 123".
   using Place = std::function<std::string(uint32_t field, int index)>;
 
-  // Of operator set `version`; external data is below `folder`.
-  GraphReader(std::string source, int64_t version, std::string folder, Place place)
+  // Of operator set `version`; external data is below `folder`. `fixed`: numbers, as text, for
+  // inputs of one element, which become constants.
+  GraphReader(std::string source, int64_t version, std::string folder, Place place,
+              std::map<std::string, std::string> fixed)
       : source_(std::move(source)),
         version_(version),
         folder_(std::move(folder)),
-        place_(std::move(place)) {}
+        place_(std::move(place)),
+        fixed_(std::move(fixed)) {}
 
   // The model's graph, inputs and outputs included. Errors name the place.
   Status read(const GraphProto& graph, Emitter& emitter);
+
+  // Every named value of the model's graph, those of branches in their node's place too. kAbsent:
+  // two have the name.
+  const std::map<std::string, ValueId>& names() const { return names_; }
+  // For each input of the graph, for each dimension: its symbol, or "" where there is none.
+  const std::vector<std::vector<std::string>>& symbols() const { return symbols_; }
 
  private:
   struct Definition {
@@ -62,6 +71,7 @@ class GraphReader {
   using Bodies = std::map<std::string, const GraphProto*>;
 
   static Result<std::vector<int>> node_order(const GraphProto& graph, const Scope& scope);
+  Status define(Scope& scope, const std::string& name, Emitter& owner, ValueId value);
   // An error, with the place of its item, or of its graph, in front.
   Status at(const Scope& scope, uint32_t field, int index, const char* what,
             const std::string& name, const Status& status) const;
@@ -88,6 +98,9 @@ class GraphReader {
   const int64_t version_;
   const std::string folder_;
   const Place place_;
+  std::map<std::string, std::string> fixed_;  // those not yet met
+  std::map<std::string, ValueId> names_;
+  std::vector<std::vector<std::string>> symbols_;
 };
 
 }  // namespace verbatim::onnx

@@ -86,7 +86,9 @@ Result<int64_t> read_version(const onnx::ModelProto& model) {
 
 }  // namespace
 
-Result<Graph> import_onnx(ByteView bytes, const std::string& source, const std::string& folder) {
+Result<OnnxModel> import_onnx_model(ByteView bytes, const std::string& source,
+                                    const std::string& folder,
+                                    const std::map<std::string, std::string>& fixed) {
   onnx::ModelProto model;
   VB_TRY(onnx::parse_message(bytes, source, model));
   if (!model.has_graph()) return bad_input_at(source, 0, "no graph: not an ONNX model");
@@ -97,10 +99,16 @@ Result<Graph> import_onnx(ByteView bytes, const std::string& source, const std::
     return source + ": byte " + std::to_string(offset_of(bytes, field, index));
   };
   onnx::Emitter emitter;
-  VB_TRY(onnx::GraphReader(source, *version, folder, place).read(model.graph(), emitter));
+  onnx::GraphReader reader(source, *version, folder, place, fixed);
+  VB_TRY(reader.read(model.graph(), emitter));
   Result<Graph> graph = emitter.finish();
   if (!graph.ok()) return graph.status().with_context(source);
-  return graph;
+  return OnnxModel{*std::move(graph), reader.names(), reader.symbols()};
+}
+
+Result<Graph> import_onnx(ByteView bytes, const std::string& source, const std::string& folder) {
+  VB_ASSIGN(OnnxModel model, import_onnx_model(bytes, source, folder));
+  return std::move(model.graph);
 }
 
 Result<Tensor> parse_onnx_tensor(ByteView bytes, const std::string& source) {

@@ -3,7 +3,9 @@
 // while the graph is built (lower.h).
 #pragma once
 
+#include <map>
 #include <string>
+#include <vector>
 
 #include <verbatim/core/codec.h>
 #include <verbatim/repops/graph.h>
@@ -12,11 +14,25 @@ namespace verbatim {
 
 inline constexpr int64_t kMaxOnnxOpset = 27;
 
+// A graph, and names of the file that the graph does not keep: they are no part of the program.
+struct OnnxModel {
+  Graph graph;
+  // Every named value but those of bodies. kAbsent: two branches use the name.
+  std::map<std::string, ValueId> values;
+  // For each input of the graph, for each dimension: its symbol, or "" where there is none.
+  std::vector<std::vector<std::string>> dims;
+};
+
 // The graph of a serialised ModelProto, validated. `source` names the model in errors; tensors kept
 // outside it are read from below `folder` and nowhere else. Initializers that are also inputs are
-// constants. Nodes may come in any order: where the file's is not topological, the least index that
-// is ready comes next. Errors: bad_input (with the byte offset of the item at fault), unsupported
-// (operators, types), limit.
+// constants, and so are the inputs of one element to which `fixed` gives a number. Nodes may come
+// in any order: where the file's is not topological, the least index that is ready comes next. An
+// If whose condition follows from constants is the branch that it chooses. Errors: bad_input (with
+// the byte offset of the item at fault), unsupported (operators, types), limit, usage (`fixed`
+// names no such input).
+Result<OnnxModel> import_onnx_model(ByteView bytes, const std::string& source,
+                                    const std::string& folder,
+                                    const std::map<std::string, std::string>& fixed = {});
 Result<Graph> import_onnx(ByteView bytes, const std::string& source, const std::string& folder);
 
 // A serialised TensorProto whose elements it holds itself.

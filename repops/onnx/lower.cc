@@ -4,6 +4,7 @@
 #include <functional>
 #include <limits>
 
+#include <verbatim/core/fp_guard.h>
 #include <verbatim/repops/op.h>
 
 namespace verbatim::onnx {
@@ -352,13 +353,50 @@ ValueId Emitter::reach(const Emitter& owner, ValueId value, const std::string& n
   it->second = builder_.body_input(name);
   captures_.push_back({outside, name});
   if (const Tensor* t = outer_->constant_of(outside)) constants_.emplace(it->second, *t);
+  if (const Tensor* t = outer_->known(outside)) known_.emplace(it->second, *t);
   set_rank(it->second, outer_->rank_of(outside));
   return it->second;
 }
 
 ValueId Emitter::emit(std::string_view op, std::vector<ValueId> inputs, Attributes attributes,
                       const std::string& name, int outputs, std::string_view domain) {
-  return builder_.add(op, domain, std::move(inputs), std::move(attributes), name, outputs);
+  Node node;
+  node.op = op;
+  node.domain = domain;
+  node.attributes = attributes;
+  node.inputs = inputs;
+  const ValueId first =
+      builder_.add(op, domain, std::move(inputs), std::move(attributes), name, outputs);
+  for (int i = 0; i < outputs; ++i) node.outputs.push_back(first + i);
+  evaluate(node);
+  return first;
+}
+
+// None of these makes a large tensor of small ones: work and memory stay those of reading the file.
+void Emitter::evaluate(const Node& node) {
+  constexpr std::string_view kOperators[] = {
+      "Reshape", "Squeeze",     "Unsqueeze", "Gather",         "Slice", "Concat", "Cast",
+      "Shape",   "Size",        "Equal",     "Less",           "Not",   "And",    "Or",
+      "Greater", "LessOrEqual", "Xor",       "GreaterOrEqual", "Add",   "Sub",    "Mul"};
+  constexpr int64_t kMaxElements = 64;
+  if (!node.domain.empty() || std::ranges::find(kOperators, node.op) == std::end(kOperators))
+    return;
+  std::vector<Tensor> inputs;
+  for (const ValueId v : node.inputs) {
+    const Tensor* t = v == kAbsent ? nullptr : known(v);
+    if (v != kAbsent && (t == nullptr || t->elements() > kMaxElements)) return;
+    inputs.push_back(t == nullptr ? Tensor() : *t);
+  }
+  const FloatGuard guard;
+  const Result<Tensors> outputs = evaluate_reference(node, inputs);
+  if (!outputs.ok()) return;  // it is an error of the run
+  for (size_t i = 0; i < outputs->size() && i < node.outputs.size(); ++i)
+    known_.emplace(node.outputs[i], (*outputs)[i]);
+}
+
+const Tensor* Emitter::known(ValueId value) const {
+  const auto it = known_.find(value);
+  return it == known_.end() ? constant_of(value) : &it->second;
 }
 
 const Tensor* Emitter::constant_of(ValueId value) const {

@@ -54,6 +54,9 @@ class Emitter {
 
   // The tensor of a constant, else nullptr.
   const Tensor* constant_of(ValueId value) const;
+  // Its value where that follows from constants by a few simple operators on small tensors (what
+  // the condition of an If is made of), else nullptr.
+  const Tensor* known(ValueId value) const;
   // The rank where it is known, else -1.
   int rank_of(ValueId value) const;
   void set_rank(ValueId value, int rank) { ranks_.emplace(value, rank); }
@@ -66,7 +69,9 @@ class Emitter {
   std::map<ValueId, ValueId> captured_;  // of the graph around: the body's input
   std::vector<Capture> captures_;
   GraphBuilder builder_;
+  void evaluate(const Node& node);
   std::map<ValueId, Tensor> constants_;
+  std::map<ValueId, Tensor> known_;  // constants aside
   std::map<ValueId, int> ranks_;
   std::set<std::string> constant_names_;
 };

@@ -14,6 +14,7 @@
 #include <verbatim/repops/autodiff.h>
 #include <verbatim/repops/executor.h>
 #include <verbatim/repops/models/model.h>
+#include <verbatim/repops/models/silero.h>
 #include <verbatim/repops/semantics.h>
 #include <verbatim/repops/training.h>
 #include <verbatim/verify/provider.h>
@@ -172,6 +173,123 @@ TEST(Stories, LogitsAgreeWithTransformers) {
   const float want[] = {-7.89009f, 4.34166f, -7.89172f, -7.89003f, -7.88993f};
   for (int i = 0; i < 5; ++i) EXPECT_NEAR(run.outputs[1].data<float>()[i], want[i], 2e-5);
   EXPECT_EQ(run.outputs[0].data<int64_t>()[0], 338);
+}
+
+// Models that other people published, under ../shared/data/models.
+class SharedModels : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const char* data = std::getenv("VERBATIM_SHARED_DATA");
+    if (data == nullptr) GTEST_SKIP() << "VERBATIM_SHARED_DATA names no folder";
+    folder_ = std::string(data) + "/models/";
+  }
+  std::shared_ptr<const Model> load(const std::string& file) {
+    auto model = Model::load(folder_ + file);
+    EXPECT_TRUE(model.ok()) << model.status().message();
+    return model.ok() ? *model : nullptr;
+  }
+  // The outputs, once every backend and thread count has given the reference's bits.
+  static Tensors run(const Program& program, const Tensors& inputs) {
+    const Result<RunResult> want = run_program(program, **make_backend("reference"), inputs);
+    EXPECT_TRUE(want.ok()) << want.status().message();
+    if (!want.ok()) return {};
+    for (const std::string& backend : backends())
+      for (int threads : {1, 2, 5}) {
+        if (backend == "reference" && threads != 2) continue;
+        set_thread_count(threads);
+        const RunResult have = *run_program(program, **make_backend(backend), inputs);
+        for (size_t i = 0; i < have.outputs.size(); ++i)
+          EXPECT_TRUE(identical(have.outputs[i], want->outputs[i]))
+              << program.graph.outputs[i].name << ": " << backend << ", " << threads << " threads";
+      }
+    set_thread_count(2);
+    return want->outputs;
+  }
+  // A sweep with an envelope: not speech, and nothing that repeats.
+  static Tensor audio(int64_t samples) {
+    std::vector<float> v(static_cast<size_t>(samples));
+    uint32_t phase = 0;
+    for (size_t i = 0; i < v.size(); ++i) {
+      phase += static_cast<uint32_t>(i * 977 % 300000000);
+      const float triangle = static_cast<float>(static_cast<int32_t>(phase)) * 0x1p-31f;
+      v[i] = triangle * static_cast<float>(i % 4000) / 4000.0f;
+    }
+    return *Tensor::from<float>(Shape{samples}, v);
+  }
+
+ private:
+  std::string folder_;
+};
+
+TEST_F(SharedModels, MagikaIsOneDigest) {
+  const auto model = load("magika_standard_v3_3.onnx");
+  std::vector<int32_t> bytes(2 * 2048);
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<int32_t>(i * i * 31 % 257);
+  const Tensors out = run(*model->program({}), {*Tensor::from<int32_t>(Shape{2, 2048}, bytes)});
+  ASSERT_EQ(out.size(), 1u);
+  EXPECT_EQ(out[0].shape(), (Shape{2, 214}));
+}
+
+TEST_F(SharedModels, SuperResolutionIsOneDigest) {
+  const auto model = load("super_resolution.onnx");
+  const Tensor x = *audio(224 * 224).reshaped(Shape{1, 1, 224, 224});
+  const Tensors out = run(*model->program({}), {x});
+  ASSERT_EQ(out.size(), 1u);
+  EXPECT_EQ(out[0].shape(), (Shape{1, 1, 672, 672}));
+}
+
+// The two files hold different weights for one network: with the ONNX file's weights the builder's
+// graph gives the bits of the file's own.
+TEST_F(SharedModels, SileroIsOneNetworkInTwoFormats) {
+  const auto onnx = load("silero_vad_op18_ifless.onnx:sr=16000"),
+             folder = load("silero_vad_16k.safetensors");
+  ASSERT_TRUE(onnx && folder);
+  EXPECT_EQ(folder->kind(), ModelKind::silero);
+  TensorMap renamed = {{"stft_conv.weight", onnx->tensors().at("model.stft.forward_basis_buffer")},
+                       {"final_conv.weight", onnx->tensors().at("model.decoder.decoder.2.weight")},
+                       {"final_conv.bias", onnx->tensors().at("model.decoder.decoder.2.bias")}};
+  for (const std::string part : {"weight", "bias"})
+    for (int i = 0; i < 4; ++i)
+      renamed.emplace(
+          "conv" + std::to_string(i + 1) + "." + part,
+          onnx->tensors().at("model.encoder." + std::to_string(i) + ".reparam_conv." + part));
+  for (const std::string part : {"weight_ih", "weight_hh", "bias_ih", "bias_hh"})
+    renamed.emplace("lstm_cell." + part, onnx->tensors().at("model.decoder.rnn." + part));
+  Program same;
+  same.graph = *silero_graph(renamed);
+  const Tensor samples = *audio(3 * 576).reshaped(Shape{3, 576}),
+               state = *audio(2 * 3 * 128).reshaped(Shape{2, 3, 128});
+  const Tensors a = run(*onnx->program({}), {samples, state}), b = run(same, {samples, state}),
+                c = run(*folder->program({}), {samples, state});
+  ASSERT_EQ(a.size(), 2u);
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_TRUE(identical(a[i], b[i])) << "output " << i;
+    EXPECT_FALSE(identical(a[i], c[i])) << "output " << i;
+  }
+}
+
+// A program over a recording gives what its chunks give one by one, context and state handed on.
+TEST_F(SharedModels, SileroCarriesItsStateOverChunks) {
+  const auto model = load("silero_vad_16k.safetensors");
+  const int64_t samples = 3 * kSileroChunk + 100;
+  const Tensor recording = audio(samples);
+  const Tensors whole = run(*model->speech_program(recording), *model->speech_inputs(recording));
+  ASSERT_EQ(whole.size(), 3u);
+  ASSERT_EQ(whole[0].shape(), (Shape{1, 4}));
+  std::vector<float> padded(static_cast<size_t>(kSileroContext + 4 * kSileroChunk));
+  std::ranges::copy(recording.data<float>(), padded.begin() + kSileroContext);
+  Tensor state = *Tensor::zeros(DType::f32, Shape{2, 1, 128});
+  for (size_t chunk = 0; chunk < 4; ++chunk) {
+    const auto part = std::span(padded).subspan(chunk * 512, 576);
+    const Tensors step = run_program(*model->program({}), **make_backend("auto"),
+                                     Tensors{*Tensor::from<float>(Shape{1, 576}, part), state})
+                             ->outputs;
+    EXPECT_EQ(bits_of(step[0].data<float>()[0]), bits_of(whole[0].data<float>()[chunk])) << chunk;
+    state = step[1];
+  }
+  EXPECT_TRUE(identical(state, whole[1]));
+  EXPECT_FALSE(model->speech_inputs(*Tensor::zeros(DType::f32, Shape{0})).ok());
+  EXPECT_FALSE(model->speech_inputs(*Tensor::zeros(DType::i64, Shape{5})).ok());
 }
 
 class LocalParty final : public Party {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # run.sh find_package|pkg_config|add_subdirectory BUILD: builds the outside project of this folder against Verbatim in the given way,
-# from an installation of BUILD that was moved after installing or from the sources, runs its C++ and its C program on a model
+# from an installation of BUILD that was moved after installing or from the sources, runs its C++ and its C programs on a model
 # (VERBATIM_MINILM) and compares the digests that they print with the command line's. Exit 77: no model, built only.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -32,6 +32,7 @@ case $way in
     read -ra libs <<<"$(pkg-config --libs verbatim)"
     c++ -std=c++20 -O2 "${cflags[@]}" "$here/embed.cc" -o "$work/build/embed_cpp" "${libs[@]}"
     cc -std=c11 -O2 "${cflags[@]}" "$here/embed.c" -o "$work/build/embed_c" "${libs[@]}"
+    cc -std=c11 -O2 -ffast-math "${cflags[@]}" "$here/fast_math.c" -o "$work/build/fast_math_c" "${libs[@]}"
     ;;
   add_subdirectory)  # unoptimised: builds fast, and must give the same bits
     mkdir -p "$work"
@@ -49,7 +50,7 @@ if [ -z "${VERBATIM_MINILM:-}" ]; then
 fi
 want=$("$build/bin/verbatim" embed "$VERBATIM_MINILM" --text "$text" --json | sed -n 's/.*"digest": *"\([0-9a-f]*\)".*/\1/p')
 [ -n "$want" ]
-for program in embed_cpp embed_c; do
+for program in embed_cpp embed_c fast_math_c; do
   got=$("$work/build/$program" "$VERBATIM_MINILM" "$text")
   echo "$program: $got"
   [ "$got" = "$want" ] || { echo "the command line's digest is $want"; exit 1; }

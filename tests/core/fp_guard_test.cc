@@ -2,6 +2,8 @@
 
 #include <atomic>
 #include <cfenv>
+#include <string>
+#include <thread>
 
 #if defined(__SSE2__)
 #include <xmmintrin.h>
@@ -40,6 +42,115 @@ TEST(FloatGuard, HoldsInEveryTask) {
   _mm_setcsr(_mm_getcsr() & ~0x8040u);
 #endif
   std::fesetround(FE_TONEAREST);
+}
+
+// Sets bits of this thread's control word, and asserts, for a scope.
+class Asserted {
+ public:
+  Asserted() : before_(float_environment_asserted()) { assert_float_environment(true); }
+  ~Asserted() {
+    assert_float_environment(before_);
+    std::fesetenv(FE_DFL_ENV);
+  }
+
+ private:
+  bool before_;
+};
+
+void set_flush_to_zero() {
+#if defined(__SSE2__)
+  _mm_setcsr(_mm_getcsr() | 0x8040);
+#elif defined(__aarch64__)
+  uint64_t v;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(v));
+  __asm__ volatile("msr fpcr, %0" ::"r"(v | 1u << 24));
+#else
+  std::fesetround(FE_UPWARD);  // there is no flush-to-zero
+#endif
+}
+
+TEST(FloatAssertion, NamesTheBitsTheThreadAndTheRemedy) {
+  const Asserted asserted;
+  std::string message;
+  std::thread other([&] {
+    const FloatWatch watch;
+    set_flush_to_zero();
+    const FloatGuard guard;
+    message = watch.check().message();
+  });
+  other.join();
+#if defined(__SSE2__)
+  for (const char* part :
+       {"MXCSR 0x9f", "flush-to-zero (bit 15) and denormals-are-zero (bit 6) set"})
+    EXPECT_NE(message.find(part), std::string::npos) << message;
+#elif defined(__aarch64__)
+  EXPECT_NE(message.find("flush-to-zero (FZ, bit 24) set"), std::string::npos) << message;
+#endif
+  for (const char* part :
+       {"of thread ", "VERBATIM_ASSERT_FP", "-ffast-math", "std::fesetenv(FE_DFL_ENV)"})
+    EXPECT_NE(message.find(part), std::string::npos) << message;
+}
+
+TEST(FloatAssertion, TheRemedyIsOne) {
+  const Asserted asserted;
+  set_flush_to_zero();
+  std::fesetround(FE_DOWNWARD);
+  std::fesetenv(FE_DFL_ENV);
+  const FloatWatch watch;
+  const FloatGuard guard;
+  EXPECT_TRUE(watch.check().ok()) << watch.check().message();
+}
+
+TEST(FloatAssertion, ARoundingDirectionIsNamed) {
+  const Asserted asserted;
+  const FloatWatch watch;
+  std::fesetround(FE_UPWARD);
+  const FloatGuard guard;
+  EXPECT_NE(watch.check().message().find("a rounding direction"), std::string::npos)
+      << watch.check().message();
+}
+
+TEST(FloatAssertion, WithoutItTheGuardCorrects) {
+  const Asserted asserted;
+  assert_float_environment(false);
+  const FloatWatch watch;
+  set_flush_to_zero();
+  const FloatGuard guard;
+  EXPECT_TRUE(watch.check().ok());
+  EXPECT_TRUE(check_float_environment().ok());
+}
+
+// In a worker, too, which a library that a task calls may have spoiled.
+TEST(FloatAssertion, SeesWhatWorkersMeet) {
+  const Asserted asserted;
+  for (int threads : {1, 2, 5}) {
+    set_thread_count(threads);
+    const FloatWatch watch;
+    std::atomic<int> met{0};
+    parallel_for(64, 1, [&](int64_t, int64_t) {
+      set_flush_to_zero();
+      { const FloatGuard inner; }
+      std::fesetenv(FE_DFL_ENV);
+      ++met;
+    });
+    EXPECT_EQ(met.load(), 64);
+    EXPECT_FALSE(watch.check().ok());
+  }
+}
+
+// oneTBB keeps the mode in which a process first used it and gives it to tasks: a host that has put
+// its own right is right.
+TEST(FloatAssertion, AModeOfThePastDoesNotCount) {
+  set_thread_count(5);
+  set_flush_to_zero();
+  std::atomic<int> ran{0};
+  parallel_for(64, 1, [&](int64_t, int64_t) { ++ran; });
+  const Asserted asserted;
+  std::fesetenv(FE_DFL_ENV);
+  const FloatWatch watch;
+  parallel_for(64, 1, [&](int64_t, int64_t) { ++ran; });
+  EXPECT_EQ(ran.load(), 128);
+  EXPECT_TRUE(watch.check().ok()) << watch.check().message();
 }
 
 TEST(ParallelFor, CoversTheRangeOnce) {

@@ -1,6 +1,9 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <cfenv>
+
+#include <verbatim/core/fp_guard.h>
 #include <verbatim/repops/executor.h>
 #include <verbatim/repops/replay.h>
 
@@ -75,6 +78,30 @@ TEST(Graph, ValidationNamesTheNode) {
             std::string::npos);
   EXPECT_NE(message([](Graph& g) { g.outputs.push_back(g.outputs[0]); }).find("two outputs"),
             std::string::npos);
+}
+
+// Asserted, a caller's wrong mode is an error; corrected else, and the caller keeps it.
+TEST(Executor, AnAssertedFloatEnvironmentIsNotCorrected) {
+  GraphBuilder b;
+  b.output("y", b.add("Exp", "", {b.input("x", DType::f32, {-1})}));
+  const Graph graph = *b.finish();
+  const auto backend = make_reference_backend();
+  const Executor executor = *Executor::create(graph, *backend);
+  const Tensors x = {*Tensor::from<float>(Shape{2}, std::vector<float>{1, 2})};
+  const bool before = float_environment_asserted();
+  std::fesetround(FE_UPWARD);
+  assert_float_environment(false);
+  const Result<Tensors> corrected = executor.run_step(0, x);
+  assert_float_environment(true);
+  const Result<Tensors> refused = executor.run_step(0, x);
+  assert_float_environment(before);
+  EXPECT_EQ(std::fegetround(), FE_UPWARD);
+  std::fesetround(FE_TONEAREST);
+  ASSERT_TRUE(corrected.ok());
+  EXPECT_EQ(refused.status().code(), StatusCode::unavailable);
+  EXPECT_NE(refused.status().message().find("a rounding direction"), std::string::npos)
+      << refused.status().message();
+  EXPECT_TRUE(identical((*executor.run_step(0, x))[0], (*corrected)[0]));
 }
 
 TEST(Executor, StepsFeedEachOtherAndInputsAreChecked) {

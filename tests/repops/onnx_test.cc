@@ -107,8 +107,68 @@ TEST(Onnx, OldFormsBecomeTheNewest) {
       floats({2, 3}, {11, 12, 13, 24, 25, 26}));
 }
 
-// Before operator set 13 Softmax took its operand as a matrix: over [1, 2, 2] at axis 1 all four
-// elements share one sum.
+// y = If(rate == 16000) { x + c } else { If(rate == 8000) { x * c } else { c } }, c = 3 from
+// outside; both branches of the outer If call their value z.
+ModelParts with_branches() {
+  const auto out = [](const std::string& name) { return value_info(name, DType::f32, {-1}); };
+  ModelParts sum, product, constant, otherwise, p;
+  sum.nodes = {node("Add", {"x", "c"}, {"z"}, {}, "sum")};
+  sum.outputs = {out("z")};
+  product.nodes = {node("Mul", {"x", "two"}, {"t"}), node("Mul", {"t", "c"}, {"u"}, {}, "product")};
+  product.initializers = {tensor_message(floats({}, {2}), "two")};
+  product.outputs = {out("u")};
+  constant.outputs = {out("c")};
+  otherwise.nodes = {node("Equal", {"rate", "low"}, {"is_low"}),
+                     node("If", {"is_low"}, {"z"},
+                          {attribute("then_branch", product), attribute("else_branch", constant)})};
+  otherwise.outputs = {out("z")};
+  // Out of order: the If reads c by its branches alone.
+  p.nodes = {node("If", {"is_high"}, {"y"},
+                  {attribute("then_branch", sum), attribute("else_branch", otherwise)}, "choice"),
+             node("Identity", {"three"}, {"c"}), node("Equal", {"rate", "high"}, {"is_high"})};
+  p.initializers = {tensor_message(floats({1}, {3}), "three"),
+                    tensor_message(integers({}, {16000}), "high"),
+                    tensor_message(integers({}, {8000}), "low")};
+  p.inputs = {value_info("x", DType::f32, {-1}), value_info("rate", DType::i64, {})};
+  p.outputs = {out("y")};
+  return p;
+}
+
+Result<OnnxModel> import_fixed(const ModelParts& p,
+                               const std::map<std::string, std::string>& fixed) {
+  const std::string bytes = model_bytes(p);
+  return import_onnx_model(as_bytes(bytes), "test.onnx", "/nonexistent", fixed);
+}
+
+TEST(Onnx, AnIfIsItsBranchWhereItsConditionIsFixed) {
+  const auto backend = make_reference_backend();
+  for (const auto& [rate, want] : {std::pair("16000", 7.0f), {"8000", 24.0f}, {"5", 3.0f}}) {
+    const Result<OnnxModel> model = import_fixed(with_branches(), {{"rate", rate}});
+    ASSERT_TRUE(model.ok()) << model.status().message();
+    ASSERT_EQ(model->graph.inputs.size(), 1u);
+    EXPECT_EQ(model->dims, (std::vector<std::vector<std::string>>{{"n"}}));
+    EXPECT_NE(model->values.at("y"), kAbsent);
+    const Executor executor = *Executor::create(model->graph, *backend);
+    expect_output(executor.run_step(0, Tensors{floats({1}, {4})}), floats({1}, {want}));
+  }
+}
+
+TEST(Onnx, AnInputIsFixedByANumberOfItsType) {
+  const auto refused = [](const ModelParts& p, const std::map<std::string, std::string>& fixed,
+                          StatusCode code, const char* part) {
+    const Result<OnnxModel> model = import_fixed(p, fixed);
+    ASSERT_FALSE(model.ok());
+    EXPECT_EQ(model.status().code(), code) << model.status().message();
+    EXPECT_NE(model.status().message().find(part), std::string::npos) << model.status().message();
+  };
+  refused(with_branches(), {{"rate", "fast"}}, StatusCode::usage, "'fast' is no int64");
+  refused(with_branches(), {{"rate", "16000"}, {"pace", "1"}}, StatusCode::usage,
+          "no input 'pace' to fix");
+  ModelParts p = with_branches();
+  p.inputs[1] = value_info("rate", DType::i64, {2});
+  refused(p, {{"rate", "1"}}, StatusCode::usage, "only an input of one element");
+}
+
 TEST(Onnx, OldSoftmaxIsOverAMatrix) {
   const Tensor x = floats({1, 2, 2}, {0, 0, 0, 0});
   expect_output(run(one_node(11, "Softmax", {}, {}, {1, 2, 2}), {x}),
