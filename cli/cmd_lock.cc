@@ -72,7 +72,7 @@ Result<int> check(const Context& context, const Model& model, const std::string&
   }
   if (found.empty())
     text = "the model is the locked one: " + std::to_string(lock.tensors.size()) +
-           " tensors, outputs of " + std::to_string(lock.cases.size()) + " seeds  (" +
+           " tensors, outputs for " + std::to_string(lock.cases.size()) + " seed(s)  (" +
            std::string(backend.name()) + ")\n";
   print_result(
       context,
