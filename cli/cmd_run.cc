@@ -17,7 +17,8 @@ namespace {
 void add_run_flags(CLI::App& command, Context& context, RunFlags& flags) {
   command
       .add_option("model", flags.model,
-                  "A Hugging Face folder (BERT or Llama type) or an .onnx file")
+                  "A Hugging Face folder (BERT or Llama type), an .onnx file, of which FILE.onnx:NAME=VALUE "
+                  "fixes an input, or Silero VAD's .safetensors")
       ->required();
   command.add_option(
       "--precision", flags.precision,

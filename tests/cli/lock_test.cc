@@ -3,8 +3,10 @@
 #include <verbatim/cli/lock.h>
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 
 #include <verbatim/core/file.h>
@@ -15,6 +17,7 @@
 
 #include "repops/onnx_writer.h"
 #include "repops/op_support.h"
+#include "support/paths.h"
 
 namespace verbatim::cli {
 namespace {
@@ -141,6 +144,27 @@ TEST_F(LockTest, SettingsMustNameSomething) {
   refused({.ranges = {{"noise", {0, 1}}}}, "no integer input 'noise'");
   EXPECT_EQ(ok(make_lock(*m, {.dims = {{"n", 5}}}, *backend)).inputs[0].shape[0], 5);
   EXPECT_FALSE(make_lock(*m, {.ranges = {{"ids", {0, 3}}}}, *backend).ok());  // beyond the table
+}
+
+TEST_F(LockTest, TheCommandExitsWithWhatItFound) {
+  const std::string lock = path + ".lock";
+  const auto call = [&](const std::string& flags) {
+    const int status = std::system(
+        (std::string(test::kBinDir) + "/verbatim lock " + path + flags + " >/dev/null 2>&1")
+            .c_str());
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  };
+  model(embedding());
+  EXPECT_EQ(call(" -o " + lock), 0);
+  EXPECT_EQ(call(" --check " + lock + " --json"), 0);
+  EXPECT_EQ(call(" --check " + lock + " -o " + lock), 64);
+  EXPECT_EQ(call(" --dim n"), 64);
+  EXPECT_EQ(call(" --check " + path), 65);
+  testing::ModelParts p = embedding();
+  p.initializers[2] = testing::tensor_message(testing::floats({1}, {0.25f}), "scale");
+  model(p);
+  EXPECT_EQ(call(" --check " + lock), 1);
+  std::filesystem::remove(lock);
 }
 
 TEST_F(LockTest, WhatIsNoLockIsRefused) {
