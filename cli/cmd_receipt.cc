@@ -1,9 +1,10 @@
-// receipt show | validate | verify, and trace diff.
+// receipt show | validate | verify; trace diff | import.
 #include <verbatim/cli/common.h>
 #include <verbatim/cli/runs.h>
 #include <verbatim/cli/verdicts.h>
 #include <verbatim/verify/receipt.h>
 #include <verbatim/verify/trace.h>
+#include <verbatim/verify/trace_import.h>
 
 namespace verbatim::cli {
 namespace {
@@ -79,26 +80,105 @@ Result<int> verify(const Context& context, const VerifyFlags& flags) {
 }
 
 Result<int> diff(const Context& context, const std::string& a_path, const std::string& b_path,
-                 double tolerance) {
+                 const Tolerance& tolerance) {
   VB_ASSIGN(const TraceReader a, TraceReader::open(a_path));
   VB_ASSIGN(const TraceReader b, TraceReader::open(b_path));
   VB_ASSIGN(const TraceDiff d, trace_diff(a, b, tolerance));
+  const bool partial = a.partial() || b.partial();
+  const std::string extent = std::to_string(d.compared) + " values compared, " +
+                             std::to_string(d.missing) + " missing in a partial trace\n";
+  Json json = {{"equal", d.equal}, {"compared", d.compared}, {"missing", d.missing}};
   if (d.equal) {
-    print_result(context, {{"equal", true}}, "the traces are equal\n");
+    const bool exact = tolerance.absolute <= 0 && tolerance.relative <= 0;
+    print_result(context, json,
+                 std::string(exact ? "the traces are equal\n"
+                                   : "the traces are equal to within the tolerance\n") +
+                     (partial ? extent : ""));
     return kDone;
   }
-  const Json json = {{"equal", false},      {"step", d.step},     {"node", d.node},
-                     {"operator", d.title}, {"tile", d.tile},     {"element", d.element},
-                     {"a_bits", d.a_bits},  {"b_bits", d.b_bits}, {"ulp", d.ulp},
-                     {"reason", d.reason}};
+  json.update({{"step", d.step},
+               {"node", d.node},
+               {"operator", d.title},
+               {"tile", d.tile},
+               {"element", d.element},
+               {"a_bits", d.a_bits},
+               {"b_bits", d.b_bits},
+               {"ulp", d.ulp},
+               {"reason", d.reason}});
   std::string text = "first difference: step " + std::to_string(d.step) + ", node " +
-                     std::to_string(d.node) + " (" + d.title + ")";
+                     std::to_string(d.node) + " (" + printable(d.title) + ")";
   text += d.element < 0 ? ": " + d.reason + "\n"
                         : ", tile " + std::to_string(d.tile) + ", element " +
                               std::to_string(d.element) + ": " + d.a_bits + " and " + d.b_bits +
                               ", " + std::to_string(d.ulp) + " ULP apart\n";
-  print_result(context, json, text);
+  print_result(context, json, text + (partial ? extent : ""));
   return kRefuted;
+}
+
+struct ImportFlags {
+  std::string dumps, model, precision = "fp32", output;
+};
+
+// The names by which another engine's dumps know the values of the program.
+std::map<std::string, ValueId> dump_names(const Model& model, const Graph& graph) {
+  return model.kind() == ModelKind::onnx ? model.onnx().values : node_value_names(graph);
+}
+
+Result<int> import_trace(const Context& context, const ImportFlags& flags) {
+  VB_ASSIGN(const auto model, Model::load(flags.model));
+  GenerateSettings settings;
+  VB_ASSIGN(settings.precision, parse_precision(flags.precision));
+  Result<Program> program = model->kind() == ModelKind::llama ? model->generation_program(settings)
+                                                              : model->program(settings.precision);
+  if (!program.ok()) return program.status();
+  program->graph.compute_roots();
+  VB_ASSIGN(
+      const DumpReport report,
+      import_dumps(flags.dumps, program->graph, dump_names(*model, program->graph), flags.output));
+  const auto list = [](const char* what, const std::vector<std::string>& names) {
+    std::string text = std::to_string(names.size()) + what;
+    for (size_t i = 0; i < names.size() && i < 5; ++i)
+      text += (i == 0 ? ": " : ", ") + printable(names[i]);
+    return text + (names.size() > 5 ? ", ...\n" : "\n");
+  };
+  print_result(context,
+               {{"trace", flags.output},
+                {"values", report.values},
+                {"missing", report.missing},
+                {"unused", report.unused}},
+               std::to_string(report.values) + " values imported into " + flags.output + "\n" +
+                   list(" values of the model have no dump", report.missing) +
+                   list(" files are no one value's", report.unused));
+  return kDone;
+}
+
+void register_trace(CLI::App& app, Context& context) {
+  CLI::App& trace =
+      *app.add_subcommand("trace", "Compare stored runs (`run --trace DIR`), other engines' too");
+  trace.require_subcommand(1);
+  {
+    auto a = std::make_shared<std::string>(), b = std::make_shared<std::string>();
+    auto tolerance = std::make_shared<Tolerance>();
+    CLI::App& c = *trace.add_subcommand(
+        "diff", "The first step, operator and element at which two traces differ");
+    c.add_option("a", *a, "Trace folder")->required();
+    c.add_option("b", *b, "Trace folder")->required();
+    c.add_option("--tolerance", tolerance->absolute,
+                 "T: |a - b| <= T + R * |b| counts as equal. Default: T and R 0, bits are compared")
+        ->check(CLI::NonNegativeNumber);
+    c.add_option("--relative", tolerance->relative, "R in the same")->check(CLI::NonNegativeNumber);
+    add_json_flag(c, context);
+    on_run(c, context, [=, &context] { return diff(context, *a, *b, *tolerance); });
+  }
+  auto flags = std::make_shared<ImportFlags>();
+  CLI::App& c = *trace.add_subcommand(
+      "import", "Another engine's values, a .npy file for each by its name, as a trace");
+  c.add_option("dir", flags->dumps, "Folder of .npy files")->required();
+  c.add_option("--model", flags->model, "The model whose values they are")->required();
+  c.add_option("--precision", flags->precision, "Of the run to compare with");
+  c.add_option("-o,--output", flags->output, "Trace folder to write")->required();
+  add_json_flag(c, context);
+  on_run(c, context, [=, &context] { return import_trace(context, *flags); });
 }
 
 }  // namespace
@@ -134,18 +214,7 @@ void register_receipt(CLI::App& app, Context& context) {
     add_json_flag(c, context);
     on_run(c, context, [=, &context] { return verify(context, *flags); });
   }
-  CLI::App& trace = *app.add_subcommand("trace", "Compare stored runs (`run --trace DIR`)");
-  trace.require_subcommand(1);
-  auto a = std::make_shared<std::string>(), b = std::make_shared<std::string>();
-  auto tolerance = std::make_shared<double>(0);
-  CLI::App& c = *trace.add_subcommand(
-      "diff", "The first step, operator and element at which two traces differ");
-  c.add_option("a", *a, "Trace folder")->required();
-  c.add_option("b", *b, "Trace folder")->required();
-  c.add_option("--tolerance", *tolerance, "Absolute difference that counts as equal; 0: bits")
-      ->check(CLI::NonNegativeNumber);
-  add_json_flag(c, context);
-  on_run(c, context, [=, &context] { return diff(context, *a, *b, *tolerance); });
+  register_trace(app, context);
 }
 
 }  // namespace verbatim::cli

@@ -38,14 +38,6 @@ void add_run_flags(CLI::App& command, Context& context, RunFlags& flags) {
   add_json_flag(command, context);
 }
 
-// A name as a file name: graph outputs may be called anything.
-std::string file_name_of(const std::string& output) {
-  std::string s;
-  for (char c : output)
-    s += std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '-' || c == '_' ? c : '_';
-  return s.empty() || s[0] == '.' ? "output" + s : s;
-}
-
 Result<int> run_model(const Context& context, const RunFlags& flags,
                       const std::vector<std::string>& input_flags, const std::string& output_dir) {
   VB_ASSIGN(const auto model, Model::load(flags.model));
@@ -59,10 +51,11 @@ Result<int> run_model(const Context& context, const RunFlags& flags,
   const Graph& graph = job.program.graph;
   std::set<std::string> taken;
   for (size_t i = 0; i < graph.outputs.size(); ++i) {
-    std::string file = file_name_of(graph.outputs[i].name);
+    std::string file = npy_file_name(graph.outputs[i].name);
     // "a/b" and "a_b" would share a file: the later one gets its number.
-    if (!taken.insert(file).second) taken.insert(file += "_" + std::to_string(i));
-    const std::string path = output_dir + "/" + file + ".npy";
+    if (!taken.insert(file).second)
+      taken.insert(file.replace(file.size() - 4, 4, "_" + std::to_string(i) + ".npy"));
+    const std::string path = output_dir + "/" + file;
     VB_TRY(write_npy(path, outcome.run.outputs[i]));
     const std::string digest = tensor_root(outcome.run.outputs[i]).hex();
     outputs[printable(graph.outputs[i].name)] = {{"file", path}, {"digest", digest}};

@@ -71,6 +71,7 @@ std::string format_bytes(double n);  // "4.56 MB"
 // Each registers its commands.
 void register_run(CLI::App& app, Context& context);         // run, embed, generate
 void register_model(CLI::App& app, Context& context);       // model digest
+void register_lock(CLI::App& app, Context& context);        // lock
 void register_eval(CLI::App& app, Context& context);        // eval
 void register_train(CLI::App& app, Context& context);       // train
 void register_check(CLI::App& app, Context& context);       // selftest, conformance, replay, prove

@@ -40,6 +40,7 @@ int main(int argc, char** argv) {
   verbatim::cli::Context context;
   verbatim::cli::register_run(app, context);
   verbatim::cli::register_model(app, context);
+  verbatim::cli::register_lock(app, context);
   verbatim::cli::register_eval(app, context);
   verbatim::cli::register_train(app, context);
   verbatim::cli::register_check(app, context);

@@ -52,6 +52,16 @@ Result<Shape> parse_shape(std::string_view text, const Reader& r) {
 
 }  // namespace
 
+std::string npy_file_name(const std::string& value) {
+  std::string s;
+  for (const char c : value) {
+    const bool kept = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                      c == '.' || c == '-' || c == '_';
+    s += kept ? c : '_';
+  }
+  return (s.empty() || s[0] == '.' ? "output" + s : s) + ".npy";
+}
+
 Result<Tensor> parse_npy(ByteView bytes, const std::string& source) {
   Reader r(bytes, source);
   VB_ASSIGN(const ByteView magic, r.raw(kMagic.size()));
@@ -103,7 +113,8 @@ Result<Tensor> read_npy(const std::string& path) {
 Result<Bytes> encode_npy(const Tensor& tensor) {
   const auto type = std::ranges::find(kTypes, tensor.dtype(), &TypeCode::dtype);
   if (type == std::end(kTypes))
-    return unsupported(".npy has no name for the element type " + std::string(name_of(tensor.dtype())));
+    return unsupported(".npy has no name for the element type " +
+                       std::string(name_of(tensor.dtype())));
   std::string dims;
   for (int64_t d : tensor.shape().dims()) dims += std::to_string(d) + ", ";
   if (tensor.rank() > 1) dims.resize(dims.size() - 2);

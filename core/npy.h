@@ -9,6 +9,10 @@
 
 namespace verbatim {
 
+// The name of a value's file: values may be called anything, so that what is neither letter, digit,
+// '.', '-' nor '_' becomes '_'. Different names may give one file name.
+std::string npy_file_name(const std::string& value);
+
 Result<Tensor> parse_npy(ByteView bytes, const std::string& source);
 Result<Tensor> read_npy(const std::string& path);
 // Errors: unsupported for fp8, which the format has no name for.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # cross.sh RESULTS ARCH...: runs on every ARCH, under qemu, what the release build computed here, and compares digests. Appends to the
-# file RESULTS one line a check: "passed NAME", "failed NAME" or "skipped NAME: reason". Models come from VERBATIM_MINILM and
-# VERBATIM_STORIES. Exit code 0 also after failures: the results say.
+# file RESULTS one line a check: "passed NAME", "failed NAME" or "skipped NAME: reason". Models come from VERBATIM_MINILM,
+# VERBATIM_STORIES and VERBATIM_SHARED_DATA. Exit code 0 also after failures: the results say.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 results=$1
@@ -61,6 +61,20 @@ if [ -n "${VERBATIM_STORIES:-}" ]; then
   same stories text generate "$VERBATIM_STORIES" --prompt "" --max-tokens 200 --temperature 0
 else
   for arch in "${archs[@]}"; do skipped "$arch.stories" "no model: VERBATIM_STORIES is not set"; done
+fi
+# Other people's models on inputs that `lock` makes from a seed.
+models=${VERBATIM_SHARED_DATA:-/nonexistent}/models
+if [ -d "$models" ]; then
+  same magika cases lock "$models/magika_standard_v3_3.onnx" --range bytes=0:256 --seed 1
+  same silero_onnx cases lock "$models/silero_vad_op18_ifless.onnx:sr=16000" --dim sequence=576
+  same silero cases lock "$models/silero_vad_16k.safetensors"
+  same super_resolution cases lock "$models/super_resolution.onnx" --dim batch_size=1 --seed 1
+else
+  for arch in "${archs[@]}"; do
+    for model in magika silero_onnx silero super_resolution; do
+      skipped "$arch.$model" "no models: VERBATIM_SHARED_DATA names no folder"
+    done
+  done
 fi
 replays=(tests/replay/*.vreplay build/release/replays/*.vreplay)
 each replay verbatim replay "${replays[@]}"

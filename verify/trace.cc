@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 #include <tuple>
 
 #include <verbatim/core/tensor_codec.h>
@@ -17,7 +18,7 @@
 namespace verbatim {
 namespace {
 
-constexpr std::string_view kMagic = "VBTRACE1";
+constexpr std::string_view kMagic = "VBTRACE1", kPartialMagic = "VBTRACEP";
 constexpr size_t kMaxGraphBytes = size_t{256} << 20;
 constexpr uint64_t kChunkBytes = uint64_t{1} << 20;
 
@@ -98,14 +99,15 @@ bool is_infinite(DType dtype, uint64_t bits) {
   return value_of(dtype, bits) - value_of(dtype, bits) != 0;
 }
 
-bool within(DType dtype, uint64_t a, uint64_t b, double tolerance) {
+bool within(DType dtype, uint64_t a, uint64_t b, const Tolerance& tolerance) {
   if (a == b) return true;
-  if (tolerance <= 0) return false;
+  if (tolerance.absolute <= 0 && tolerance.relative <= 0) return false;
   if (is_float(dtype) && (is_nan_bits(dtype, a) || is_nan_bits(dtype, b) || is_infinite(dtype, a) ||
                           is_infinite(dtype, b)))
     return false;
-  const double difference = value_of(dtype, a) - value_of(dtype, b);
-  return difference <= tolerance && -difference <= tolerance;
+  const double y = value_of(dtype, b), difference = value_of(dtype, a) - y;
+  const double allowed = tolerance.absolute + tolerance.relative * (y < 0 ? -y : y);
+  return difference <= allowed && -difference <= allowed;
 }
 
 uint64_t ulp_distance(DType dtype, uint64_t a, uint64_t b) {
@@ -116,7 +118,7 @@ uint64_t ulp_distance(DType dtype, uint64_t a, uint64_t b) {
 }
 
 // Fills the place of the first element that differs; false where there is none.
-bool diff_elements(const Tensor& a, const Tensor& b, double tolerance, TraceDiff& diff) {
+bool diff_elements(const Tensor& a, const Tensor& b, const Tolerance& tolerance, TraceDiff& diff) {
   const DType dtype = a.dtype();
   const LeafLayout layout = leaf_layout(dtype, a.shape());
   for (int64_t leaf = 0; leaf < layout.leaf_count(); ++leaf) {
@@ -150,7 +152,7 @@ TraceDiff differs_at(const TraceReader& trace, const TraceRecord& r, std::string
 
 // The difference of one value of two traces, or an equal TraceDiff.
 Result<TraceDiff> diff_records(const TraceReader& a, const TraceRecord& x, const TraceReader& b,
-                               const TraceRecord& y, double tolerance) {
+                               const TraceRecord& y, const Tolerance& tolerance) {
   if (x.dtype != y.dtype) return differs_at(a, x, "element type");
   if (!(x.shape == y.shape)) return differs_at(a, x, "shape");
   // Read even where the index says that the roots are equal: the index is not the data.
@@ -175,7 +177,7 @@ TraceWriter::TraceWriter(std::unique_ptr<Files> files, const Graph& graph)
 TraceWriter::~TraceWriter() = default;
 
 Result<std::unique_ptr<TraceWriter>> TraceWriter::create(const std::string& directory,
-                                                         const Graph& graph) {
+                                                         const Graph& graph, bool partial) {
   if (::mkdir(directory.c_str(), 0777) != 0 && errno != EEXIST)
     return unavailable(directory + ": cannot create: " + std::strerror(errno));
   auto files = std::make_unique<Files>();
@@ -184,7 +186,7 @@ Result<std::unique_ptr<TraceWriter>> TraceWriter::create(const std::string& dire
   VB_ASSIGN(files->index, create_file(files->index_path));
   VB_ASSIGN(files->data, create_file(files->data_path));
   Writer header;
-  header.raw(as_bytes(kMagic));
+  header.raw(as_bytes(partial ? kPartialMagic : kMagic));
   header.blob(encode_graph(graph));
   VB_TRY(write_all(files->index.get(), header.bytes(), files->index_path));
   std::unique_ptr<TraceWriter> writer(new TraceWriter(std::move(files), graph));
@@ -242,7 +244,9 @@ Result<TraceReader> TraceReader::parse(ByteView index, ByteView data, const std:
   reader.data_ = data;
   Reader r(index, reader.source_);
   VB_ASSIGN(const ByteView magic, r.raw(kMagic.size()));
-  if (as_chars(magic) != kMagic) return bad_input_at(reader.source_, 0, "not a trace");
+  reader.partial_ = as_chars(magic) == kPartialMagic;
+  if (as_chars(magic) != kMagic && !reader.partial_)
+    return bad_input_at(reader.source_, 0, "not a trace");
   VB_ASSIGN(const ByteView graph, r.blob(kMaxGraphBytes));
   VB_ASSIGN(reader.graph_, decode_graph(graph, reader.source_ + ": graph"));
   reader.records_offset_ = r.offset();
@@ -283,21 +287,54 @@ Result<Tensor> TraceReader::tensor(const TraceRecord& record) const {
   return t;
 }
 
-Result<TraceDiff> trace_diff(const TraceReader& a, const TraceReader& b, double tolerance) {
-  if (!(tolerance >= 0)) return usage_error("a tolerance is a number of at least 0");
+namespace {
+
+// Whose value comes next: of both traces, or one that the other lacks.
+enum class Turn : uint8_t { both, a, b };
+
+Turn turn_of(const std::optional<TraceRecord>& x, const std::optional<TraceRecord>& y) {
   const auto place = [](const TraceRecord& r) { return std::tuple(r.step, r.node, r.output); };
-  for (size_t i = 0; i < a.size() && i < b.size(); ++i) {
-    VB_ASSIGN(const TraceRecord x, a.record(i));
-    VB_ASSIGN(const TraceRecord y, b.record(i));
-    if (place(x) != place(y)) return differs_at(a, x, "the traces are of different programs");
-    VB_ASSIGN(TraceDiff diff, diff_records(a, x, b, y, tolerance));
+  if (!x || !y) return x ? Turn::a : Turn::b;
+  if (place(*x) == place(*y)) return Turn::both;
+  return place(*x) < place(*y) ? Turn::a : Turn::b;
+}
+
+}  // namespace
+
+Result<TraceDiff> trace_diff(const TraceReader& a, const TraceReader& b,
+                             const Tolerance& tolerance) {
+  if (!(tolerance.absolute >= 0) || !(tolerance.relative >= 0))
+    return usage_error("a tolerance is a number of at least 0");
+  TraceDiff all;
+  for (size_t i = 0, j = 0; i < a.size() || j < b.size();) {
+    std::optional<TraceRecord> x, y;
+    if (i < a.size()) {
+      VB_ASSIGN(x, a.record(i));
+    }
+    if (j < b.size()) {
+      VB_ASSIGN(y, b.record(j));
+    }
+    const Turn turn = turn_of(x, y);
+    TraceDiff diff;
+    if (turn == Turn::both) {
+      VB_ASSIGN(diff, diff_records(a, *x, b, *y, tolerance));
+      ++all.compared;
+    } else if (!(turn == Turn::a ? b : a).partial()) {
+      const bool in_a = turn == Turn::a;
+      diff = differs_at(in_a ? a : b, in_a ? *x : *y,
+                        x && y ? "the traces are of different programs"
+                        : in_a ? "the second trace ends"
+                               : "the first trace ends");
+    } else {
+      ++all.missing;
+    }
+    i += turn != Turn::b;
+    j += turn != Turn::a;
+    diff.compared = all.compared;
+    diff.missing = all.missing;
     if (!diff.equal) return diff;
   }
-  if (a.size() == b.size()) return TraceDiff{};
-  const bool a_longer = a.size() > b.size();
-  VB_ASSIGN(const TraceRecord r, (a_longer ? a : b).record(std::min(a.size(), b.size())));
-  return differs_at(a_longer ? a : b, r,
-                    a_longer ? "the second trace ends" : "the first trace ends");
+  return all;
 }
 
 }  // namespace verbatim

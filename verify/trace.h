@@ -29,9 +29,10 @@ struct TraceStats {
 
 class TraceWriter final : public TraceSink {
  public:
-  // Makes the folder where it is missing; replaces a trace that is there.
+  // Makes the folder where it is missing; replaces a trace that is there. A partial trace may leave
+  // out values, as one of another engine does.
   static Result<std::unique_ptr<TraceWriter>> create(const std::string& directory,
-                                                     const Graph& graph);
+                                                     const Graph& graph, bool partial = false);
   ~TraceWriter() override;
 
   Status on_node(uint64_t step, int32_t node, std::span<const Tensor> inputs,
@@ -65,6 +66,7 @@ class TraceReader {
   static Result<TraceReader> parse(ByteView index, ByteView data, const std::string& source);
 
   const Graph& graph() const { return graph_; }
+  bool partial() const { return partial_; }
   size_t size() const { return records_.size() / kRecordBytes; }
   Result<TraceRecord> record(size_t i) const;
   // The value, checked against the record's root.
@@ -74,6 +76,7 @@ class TraceReader {
 
  private:
   Graph graph_;
+  bool partial_ = false;
   std::shared_ptr<const MappedFile> index_file_,
       data_file_;  // keep the views alive; null for parse()
   ByteView records_, data_;
@@ -83,6 +86,7 @@ class TraceReader {
 
 struct TraceDiff {
   bool equal = true;
+  uint64_t compared = 0, missing = 0;  // values that both have; that a partial trace left out
   std::string reason;  // what differs, where it is not an element: "shape", "the second trace ends"
   uint64_t step = 0;
   uint32_t node = 0, output = 0;
@@ -94,10 +98,17 @@ struct TraceDiff {
       0;  // representable values between the two; 0 where that has no meaning (bool, NaN)
 };
 
-// The first element, in the order of steps, nodes and flat indices, that differs by more than
-// `tolerance` (absolute; 0: whose bits differ). A NaN differs from everything but its own bits. All
-// values up to there are read and checked against their roots. Errors: damaged files, a tolerance
-// that is negative or not a number.
-Result<TraceDiff> trace_diff(const TraceReader& a, const TraceReader& b, double tolerance);
+// How far apart a and b may be: |a - b| <= absolute + relative * |b|, as numpy.allclose has it.
+// Both 0: not a bit.
+struct Tolerance {
+  double absolute = 0, relative = 0;
+};
+
+// The first element, in the order of steps, nodes and flat indices, that differs by more than the
+// tolerance. A NaN differs from everything but its own bits, an infinity likewise. What a partial
+// trace left out is passed over. All values up to there are read and checked against their roots.
+// Errors: damaged files, a tolerance that is negative or not a number.
+Result<TraceDiff> trace_diff(const TraceReader& a, const TraceReader& b,
+                             const Tolerance& tolerance);
 
 }  // namespace verbatim

@@ -18,7 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const Result<TraceRecord> record = trace->record(i);
     if (record.ok()) (void)trace->tensor(*record);
   }
-  const Result<TraceDiff> diff = trace_diff(*trace, *trace, 0);
+  const Result<TraceDiff> diff = trace_diff(*trace, *trace, {});
   if (diff.ok() && !diff->equal) std::abort();
   return 0;
 }

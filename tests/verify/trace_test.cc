@@ -5,9 +5,13 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
 
+#include <verbatim/core/npy.h>
 #include <verbatim/core/tensor_root.h>
+#include <verbatim/verify/trace_import.h>
 
 #include "support.h"
 
@@ -48,13 +52,13 @@ TEST_F(TraceTest, HoldsEveryValue) {
   EXPECT_EQ(stats.bytes, ok(read_file(dir + "/index", 1 << 24)).size() +
                              ok(read_file(dir + "/data", 1 << 24)).size());
   for (size_t i = 0; i < t.size(); ++i) EXPECT_TRUE(t.tensor(ok(t.record(i))).ok());
-  EXPECT_TRUE(ok(trace_diff(t, t, 0)).equal);
+  EXPECT_TRUE(ok(trace_diff(t, t, {})).equal);
 }
 
 TEST_F(TraceTest, DiffNamesTheFirstDifference) {
   const TraceReader a = ok(TraceReader::open(store("a")));
   const TraceReader b = ok(TraceReader::open(store("b", Fault{2, 3, 4, 0})));
-  const TraceDiff d = ok(trace_diff(a, b, 0));
+  const TraceDiff d = ok(trace_diff(a, b, {}));
   EXPECT_FALSE(d.equal);
   EXPECT_EQ(d.step, 2u);
   EXPECT_EQ(d.node, 3u);
@@ -69,9 +73,9 @@ TEST_F(TraceTest, DiffNamesTheFirstDifference) {
 TEST_F(TraceTest, ToleranceLetsSmallDifferencesPass) {
   const TraceReader a = ok(TraceReader::open(store("a")));
   const TraceReader b = ok(TraceReader::open(store("b", Fault{2, 3, 4, 0})));
-  EXPECT_TRUE(ok(trace_diff(a, b, 1e-3)).equal);
+  EXPECT_TRUE(ok(trace_diff(a, b, {1e-3})).equal);
   const TraceReader c = ok(TraceReader::open(store("c", Fault{2, 3, 4, 31})));
-  const TraceDiff d = ok(trace_diff(a, c, 1e-6));
+  const TraceDiff d = ok(trace_diff(a, c, {1e-6}));
   EXPECT_FALSE(d.equal);
   EXPECT_EQ(d.node, 3u);
 }
@@ -88,7 +92,7 @@ TEST_F(TraceTest, DamagedFilesAreRefused) {
     other[i] ^= std::byte{0x41};
     const Result<TraceReader> t = TraceReader::parse(other, data, "t");
     if (!t.ok()) continue;
-    const Result<TraceDiff> d = trace_diff(good, *t, 0);
+    const Result<TraceDiff> d = trace_diff(good, *t, {});
     silent += d.ok() && d->equal;
   }
   // Names in the graph change nothing.
@@ -108,16 +112,162 @@ TEST_F(TraceTest, DiffReadsTheDataWhereTheIndexesAreEqual) {
   const TraceReader good = ok(TraceReader::open(dir));
   data.back() ^= std::byte{1};
   const TraceReader bad = ok(TraceReader::parse(index, data, "t"));
-  for (const auto& diff : {trace_diff(good, bad, 0), trace_diff(bad, good, 1e-3)}) {
+  for (const auto& diff : {trace_diff(good, bad, {}), trace_diff(bad, good, {1e-3})}) {
     EXPECT_EQ(diff.status().code(), StatusCode::bad_input);
     EXPECT_NE(diff.status().message().find("recorded root"), std::string::npos);
   }
 }
 
+// |a - b| <= absolute + relative * |b|, the second trace's value, as numpy.allclose has it.
+TEST_F(TraceTest, ToleranceMayBeRelativeToTheSecond) {
+  const auto trace = [&](const char* name, float x) {
+    GraphBuilder b;
+    b.output("y", b.add("Identity", "", {b.input("x", DType::f32, {-1})}, {}, "node"));
+    const Graph graph = ok(b.finish());
+    const std::string dir = ::testing::TempDir() + "/relative-" + name + std::to_string(::getpid());
+    auto writer = ok(TraceWriter::create(dir, graph));
+    const Tensor t = ok(Tensor::from<float>(Shape{1}, std::vector<float>{x}));
+    ok(writer->on_node(0, 0, {}, {{t}}));
+    ok(writer->close().status());
+    return ok(TraceReader::open(dir));
+  };
+  const TraceReader one = trace("1", 1), two = trace("2", 2), infinite = trace("inf", HUGE_VALF);
+  EXPECT_TRUE(ok(trace_diff(one, two, {.relative = 0.5})).equal);
+  EXPECT_FALSE(ok(trace_diff(one, two, {.relative = 0.49})).equal);
+  EXPECT_TRUE(ok(trace_diff(one, two, {.absolute = 0.25, .relative = 0.375})).equal);
+  EXPECT_FALSE(ok(trace_diff(two, one, {.relative = 0.99})).equal);
+  EXPECT_FALSE(ok(trace_diff(one, infinite, {.absolute = 1e300, .relative = 1})).equal);
+  EXPECT_TRUE(ok(trace_diff(infinite, infinite, {.relative = 1})).equal);
+}
+
+// The dumps of a run of our own, some left out, one changed.
+class DumpsTest : public TraceTest {
+ protected:
+  void SetUp() override {
+    TraceTest::SetUp();
+    task.program.max_steps = 1;
+    const Graph& graph = task.program.graph;
+    for (size_t i = 0; i < graph.nodes.size(); ++i)
+      for (size_t j = 0; j < graph.nodes[i].outputs.size(); ++j)
+        names.emplace("layer/" + std::to_string(i) + ":" + std::to_string(j),
+                      graph.nodes[i].outputs[j]);
+    ours = store("ours");
+    theirs = ::testing::TempDir() + "/theirs" + std::to_string(::getpid());
+    dumps = ::testing::TempDir() + "/dumps" + std::to_string(::getpid());
+    std::filesystem::remove_all(dumps);
+    std::filesystem::create_directory(dumps);
+    const TraceReader t = ok(TraceReader::open(ours));
+    for (size_t i = 0; i < t.size(); ++i) {
+      const TraceRecord r = ok(t.record(i));
+      const ValueId value = graph.nodes[r.node].outputs[r.output];
+      for (const auto& [name, v] : names)
+        if (v == value) {
+          ok(write_npy(file_of(name), ok(t.tensor(r))));
+          places.emplace(name, r);
+        }
+    }
+    ASSERT_GE(names.size(), 4u);
+  }
+  std::string file_of(const std::string& name) const { return dumps + "/" + npy_file_name(name); }
+  DumpReport import() { return ok(import_dumps(dumps, task.program.graph, names, theirs)); }
+  TraceDiff diff(const Tolerance& tolerance = {}) {
+    return ok(trace_diff(ok(TraceReader::open(ours)), ok(TraceReader::open(theirs)), tolerance));
+  }
+  std::map<std::string, ValueId> names;
+  std::map<std::string, TraceRecord> places;  // of those that were dumped
+  std::string ours, theirs, dumps;
+};
+
+TEST_F(DumpsTest, AreATrace) {
+  const DumpReport report = import();
+  EXPECT_GE(report.values, 4u);
+  EXPECT_TRUE(report.missing.empty());
+  EXPECT_TRUE(report.unused.empty());
+  const TraceDiff d = diff();
+  EXPECT_TRUE(d.equal);
+  EXPECT_EQ(d.compared, report.values);
+}
+
+// Whichever values are left out, and whichever is changed: that one's node is found, where it was
+// not left out.
+TEST_F(DumpsTest, TheFirstChangedValueIsFoundAmongThoseThatAreThere) {
+  for (const auto& [name, place] : places) {
+    const Tensor value = ok(read_npy(file_of(name)));
+    if (value.dtype() != DType::f32 || value.elements() == 0) continue;
+    Tensor other = ok(Tensor::allocate(DType::f32, value.shape()));
+    std::ranges::transform(value.data<float>(), other.mutable_data<float>().begin(),
+                           [](float x) { return x + 1; });
+    ok(write_npy(file_of(name), other));
+    ok(write_file(dumps + "/stranger.npy", {}));
+    std::string left_out;
+    for (const auto& [earlier, at] : places)
+      if (at.node < place.node) left_out = earlier;
+    Bytes kept;
+    if (!left_out.empty()) {
+      kept = ok(read_file(file_of(left_out), 1 << 20));
+      std::filesystem::remove(file_of(left_out));
+    }
+    const DumpReport report = import();
+    EXPECT_EQ(report.unused, std::vector<std::string>{"stranger.npy"});
+    const TraceDiff d = diff({.absolute = 0.5});
+    EXPECT_FALSE(d.equal);
+    EXPECT_EQ(d.node, place.node) << name;
+    EXPECT_EQ(d.output, place.output) << name;
+    if (!left_out.empty()) {
+      EXPECT_GE(report.missing.size(), 1u);
+      EXPECT_GE(d.missing, 1u);
+      ok(write_file(file_of(left_out), kept));
+    }
+    EXPECT_TRUE((import(), diff({.absolute = 2}).equal));
+    ok(write_npy(file_of(name), value));
+  }
+}
+
+TEST_F(DumpsTest, WhatCannotBeImportedIsSaid) {
+  const std::string some = places.begin()->first;
+  ok(write_file(file_of(some), as_bytes("no tensor")));
+  const Status damaged = import_dumps(dumps, task.program.graph, names, theirs).status();
+  EXPECT_EQ(damaged.code(), StatusCode::bad_input);
+  EXPECT_NE(damaged.message().find(npy_file_name(some)), std::string::npos) << damaged.message();
+  std::filesystem::remove_all(dumps);
+  EXPECT_EQ(import_dumps(dumps, task.program.graph, names, theirs).status().code(),
+            StatusCode::unavailable);
+  std::filesystem::create_directory(dumps);
+  EXPECT_EQ(import_dumps(dumps, task.program.graph, names, theirs).status().code(),
+            StatusCode::bad_input);
+}
+
+// PyTorch's modules are our nodes.
+TEST(NodeValueNames, AreThoseOfNodesTheirFurtherOutputsAndTheGraphs) {
+  GraphBuilder b;
+  const ValueId x = b.input("x", DType::f32, {-1});
+  const ValueId top =
+      b.add("TopK", "",
+            {x, b.constant("k", ok(Tensor::from<int64_t>(Shape{1}, std::vector<int64_t>{1})))}, {},
+            "top", 2);
+  const ValueId twice = b.add("Neg", "", {top}, {}, "same");
+  b.output("y", b.add("Neg", "", {twice}, {}, "same"));
+  EXPECT_EQ(node_value_names(ok(b.finish())),
+            (std::map<std::string, ValueId>{{"top", top}, {"top:1", top + 1}, {"y", twice + 1}}));
+}
+
+// Two names that share a file name are no one value's.
+TEST_F(DumpsTest, AFileOfTwoValuesIsNotUsed) {
+  const auto first = names.begin(), second = std::next(first);
+  std::map<std::string, ValueId> clashing = {
+      {"a/b", first->second}, {"a:b", second->second}, {"c", second->second}};
+  ok(write_npy(dumps + "/a_b.npy", ok(read_npy(file_of(first->first)))));
+  ok(write_npy(dumps + "/c.npy", ok(read_npy(file_of(second->first)))));
+  const DumpReport report = ok(import_dumps(dumps, task.program.graph, clashing, theirs));
+  EXPECT_EQ(report.values, 1u);
+  EXPECT_NE(std::ranges::find(report.unused, "a_b.npy"), report.unused.end());
+}
+
 TEST_F(TraceTest, ToleranceIsANumberOfAtLeastZero) {
   const TraceReader t = ok(TraceReader::open(store("a")));
   for (const double tolerance : {std::nan(""), -1.0, -HUGE_VAL})
-    EXPECT_EQ(trace_diff(t, t, tolerance).status().code(), StatusCode::usage);
+    EXPECT_EQ(trace_diff(t, t, {.absolute = tolerance}).status().code(), StatusCode::usage);
+  EXPECT_EQ(trace_diff(t, t, {.relative = -1}).status().code(), StatusCode::usage);
 }
 
 }  // namespace
