@@ -38,8 +38,8 @@ struct Lock {
 
 struct LockSettings {
   std::string precision = "fp32";
-  std::map<std::string, int64_t> dims;  // by symbol, or INPUT.AXIS where there is none
-  std::map<std::string, std::pair<int64_t, int64_t>> ranges;  // of integer inputs, by name
+  std::map<std::string, int64_t> dims = {};  // by symbol, or INPUT.AXIS where there is none
+  std::map<std::string, std::pair<int64_t, int64_t>> ranges = {};  // of integer inputs, by name
   std::vector<uint64_t> seeds = {1, 2};
 };
 

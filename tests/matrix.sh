@@ -2,7 +2,8 @@
 # matrix.sh [ARCH...]: the scalar reference by gcc and clang at -O0, -O2 and -O3, for x86-64, i686 (SSE2), aarch64, s390x and riscv64
 # (or the ARCHs given), the foreign ones under qemu: every build's selftest digests, of seed 1 and of four that are drawn anew
 # (MATRIX_SEEDS="1 2": these), are those of `build/release/bin/verbatim`, which runs vector code, and every replay file gives its own.
-# Prints a table as Markdown; exit code 1 on any difference. About an hour on two cores, most of it compiling. Not part of CI.
+# MATRIX_COMPILERS=gcc and MATRIX_LEVELS=-O2 leave out the others. Prints a table as Markdown; exit code 1 on any difference. About an
+# hour on two cores, most of it compiling. Not part of CI.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 source cmake/packages.sh
@@ -55,8 +56,8 @@ echo
 echo "| processor | compiler | level | digests equal | replays equal |"
 echo "|---|---|---|---|---|"
 for arch in "${archs[@]}"; do
-  for compiler in gcc clang; do
-    for level in -O0 -O2 -O3; do
+  for compiler in ${MATRIX_COMPILERS:-gcc clang}; do
+    for level in ${MATRIX_LEVELS:--O0 -O2 -O3}; do
       dir=build/matrix/$arch-$compiler$level
       cell="| $arch | $compiler | $level |"
       if ! build "$arch" "$compiler" "$level" >"$dir.log" 2>&1; then

@@ -24,9 +24,8 @@ uint64_t cost_of(const Node& node, std::span<const Tensor> inputs, Tensors outpu
 // What the bodies of one control-flow node may take together, those within them included.
 class BodyBackend final : public Backend, private AllocationGuard {
  public:
-  BodyBackend(Backend& inner, const EffectiveLimits& limits, const Node& node,
-              std::shared_ptr<MemoryBudget> live)
-      : inner_(inner), limits_(limits), node_(node), live_(std::move(live)) {}
+  BodyBackend(Backend& inner, const EffectiveLimits& limits, std::shared_ptr<MemoryBudget> live)
+      : inner_(inner), limits_(limits), live_(std::move(live)) {}
   std::string_view name() const override { return inner_.name(); }
   Status prepare(const Graph&) override { return {}; }  // that was done for the whole graph
 
@@ -55,7 +54,6 @@ class BodyBackend final : public Backend, private AllocationGuard {
 
   Backend& inner_;
   const EffectiveLimits& limits_;
-  const Node& node_;
   const std::shared_ptr<MemoryBudget> live_;
   uint64_t spent_ = 0;
 };
@@ -70,7 +68,7 @@ Result<Tensors> run_bodies_limited(Backend& backend, const EffectiveLimits& limi
   const bool own = limits.own.node_bytes < limits.task.node_bytes;
   auto live = MemoryBudget::create(limits.node_bytes() - std::min(limits.node_bytes(), bytes),
                                    memory, {node.title(), own ? "this party" : "the task"});
-  BodyBackend body(backend, limits, node, std::move(live));
+  BodyBackend body(backend, limits, std::move(live));
   const Checkpoint charged = [&]() -> Status {
     if (checkpoint) VB_TRY(checkpoint());
     return body.spend(kTripOperations);

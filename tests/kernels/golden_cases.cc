@@ -344,6 +344,8 @@ std::vector<Json> matmul() {
   f.own("Linear, where a product underflows", "Linear",
         {numbers({1, 3}, {1, 0x1.000002p-75f, 0x1.000002p-60f}),
          numbers({1, 3}, {0x1p-126f, 0x1.000002p-75f, 0x1p-89f})});
+  f.own("Linear, -0 by underflow", "Linear",
+        {numbers({1, 1}, {-0x1p-100f}), numbers({1, 1}, {0x1p-100f})});
   f.own("Linear, where a product overflows and the sum does not", "Linear",
         {numbers({1, 2}, {0x1p127f, 0x1p64f}), numbers({1, 2}, {-1, 0x1p64f})});
   // The sum lies just below a midpoint of binary32, on which a rounding to binary64 would put it.

@@ -4,8 +4,6 @@
 
 #include <chrono>
 
-#include <verbatim/core/no_throw.h>
-#include <verbatim/repops/ops/control_flow.h>
 #include <verbatim/verify/limits.h>
 
 #include "support.h"
