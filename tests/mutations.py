@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""mutations.py [WORD...]: would the tests see it? Applies each deliberate deviation from docs/numerics.md (those whose name holds a
-WORD) to a copy of the tree in build/mutations, builds the tests there, and lets them turn red.
+"""mutations.py [--applies] [WORD...]: would the tests see it? Applies each deliberate deviation from docs/numerics.md (those whose
+name holds a WORD) to a copy of the tree in build/mutations, builds the tests there, and lets them turn red. --applies says in a moment
+which of them no longer fit the sources, and builds nothing.
 
 Prints "mutation | caught by" as Markdown; exits with 1 where a mutation survives or no longer applies exactly once. One after another,
 about an hour on two cores; not part of CI. MUTATIONS_BUILD is put before each build command.
@@ -45,15 +46,15 @@ MUTATIONS = [
                                            "for (int s = 1; s < kSumLanes; s *= 2)\n      for (int j = 0; j + s < lanes; j += 2 * s) lane[j] = lane[j] + lane[j + s];")]),
     ("product in blocks of 256", [("repops/semantics.h", "kProductBlock = 512", "kProductBlock = 256")]),
     ("product: block results added to +0", [(OPS + "matmul.h", "total = begin == 0 ? acc : total + acc", "total = total + acc")]),
-    ("subnormals flushed to zero", [("core/fp_guard.cc", "if (saved_ & kControl) write_control(saved_ & ~kControl);", "write_control(saved_ | 0x8040);")]),
-    ("libm's expf", [("repops/unary.cc", "return rounded([](auto v) { return exp_value(v); }, clamp(x, kExpLimit));", "return std::exp(x);")]),
-    ("libm's logf", [("repops/unary.cc", "return logarithm([](auto v) { return log_value<decltype(v)>(v); }, x);",
+    ("subnormals flushed to zero", [("core/fp_guard.cc", "  if ((saved_ & kControl) == 0) return;\n", "  write_control(saved_ | 0x8040);\n  return;\n")]),
+    ("libm's expf", [("repops/unary_f32.h", "return rounded([](auto v) { return exp_value(v); }, clamp(x, kExpLimit));", "return std::exp(x);")]),
+    ("libm's logf", [("repops/unary_f32.h", "return logarithm([](auto v) { return log_value<decltype(v)>(v); }, x);",
                       "return x > 0 ? std::log(x) : logarithm([](auto v) { return log_value<decltype(v)>(v); }, x);")]),
     # glibc 2.36's exp in binary64, rounded, is right on all inputs, and so no mutation; its log is wrong on 5.
-    ("libm's log in binary64, rounded", [("repops/unary.cc", "return logarithm([](auto v) { return log_value<decltype(v)>(v); }, x);",
+    ("libm's log in binary64, rounded", [("repops/unary_f32.h", "return logarithm([](auto v) { return log_value<decltype(v)>(v); }, x);",
                                           "return x > 0 ? static_cast<float>(std::log(static_cast<double>(x)))"
                                           " : logarithm([](auto v) { return log_value<decltype(v)>(v); }, x);")]),
-    ("no second evaluation where rounding is in doubt", [("repops/unary.cc", "if (rounds_safely(y, kFastError)) [[likely]]", "if (y == y)")]),
+    ("no second evaluation where rounding is in doubt", [("repops/unary_f32.h", "if (rounds_safely(y, kFastError)) [[likely]]", "if (y == y)")]),
     ("slices truncate", [(OPS + "sliced.cc", "return (x + kShift) - kShift;", "return static_cast<double>(static_cast<int64_t>(x));")]),
     ("quantised rows truncate", [(OPS + "quantized.cc", "static_cast<int8_t>(round_even(std::clamp(x, -limit, limit)))",
                                   "static_cast<int8_t>(std::clamp(x, -limit, limit))")]),
@@ -103,7 +104,7 @@ MUTATIONS = [
     ("tensor-core attention: l of the weights before rounding", [(OPS + "tensor_core_attention.cc", "lane[i % kKeyLanes] += load(weight);", "lane[i % kKeyLanes] += exp2p(x[i - block] - m);")]),
     ("Philox of 9 rounds", [("core/philox.h", "round < 10", "round < 9")]),
     ("sampling: a draw on the boundary takes the earlier token", [(OPS + "sampling.cc", "if (sum > r)", "if (sum >= r)")]),
-    ("sampling: top-p one token short", [(OPS + "sampling.cc", "    if (reached) w[i] = 0;\n    sum += w[i];", "    sum += w[i];\n    if (reached || multiply(sum, kOne) > bound) w[i] = 0;")]),
+    ("sampling: top-p one token short", [(OPS + "sampling.cc", "    if (reached) w[i] = 0;\n    sum += w[i];", "    sum += w[i];\n    if (reached || uint128{sum} << 32 > bound) w[i] = 0;")]),
     ("sampling: the greater index in ties of top-k", [(OPS + "sampling.cc", "w[a] > w[b] : a < b;", "w[a] > w[b] : a > b;")]),
     ("a tensor's tree repeats an odd leaf", [("core/hash.cc", "if (level.size() % 2 != 0) level[pairs] = level.back();",
                                              "if (level.size() % 2 != 0) level[pairs] = merkle_node(level.back(), level.back());")]),
@@ -145,54 +146,63 @@ def failures(tests):
     return names, list(dict.fromkeys(re.findall(r"^(.*) by \w+, ", result.stdout, re.M)))
 
 
-def mutate(edits):
-    """The files' texts before, or None where an edit does not apply exactly once."""
+def mutated(root, edits):
+    """The files' texts before and after, or None where an edit does not apply exactly once."""
     before, after = {}, {}
     for file, old, new in edits:
-        text = after.get(file) or (TREE / file).read_text()
+        text = after.get(file) or (root / file).read_text()
         before.setdefault(file, text)
         if text.count(old) != 1:
             return None
         after[file] = text.replace(old, new)
-    for file, text in after.items():
+    return before, after
+
+
+def write(texts):
+    for file, text in texts.items():
         (TREE / file).write_text(text)
-    return before
 
 
 def caught(edits):
-    before = mutate(edits)
-    if before is None:
-        return None, "DOES NOT APPLY"
+    """(whether a test turned red, what to say)."""
+    texts = mutated(TREE, edits)
+    if texts is None:
+        return False, "DOES NOT APPLY"
+    before, after = texts
     try:
+        write(after)
         error = build()
         if error:
-            return None, "DOES NOT BUILD: " + error.replace("\n", " ")
+            return False, "DOES NOT BUILD: " + error.replace("\n", " ")
         tests, golden = failures("Golden.*")
         if not tests:
             tests, _ = failures("-Golden.*")
     finally:
-        for file, text in before.items():
-            (TREE / file).write_text(text)
+        write(before)
     if golden:
         return True, f"golden: {golden[0]}" + (f" and {len(golden) - 1} more" if len(golden) > 1 else "")
     return bool(tests), f"{tests[0]}" + (f" and {len(tests) - 1} more" if len(tests) > 1 else "") if tests else "SURVIVES"
 
 
 def main(words):
+    chosen = [m for m in MUTATIONS if not [w for w in words if w != "--applies"] or any(w in m[0] for w in words)]
+    if "--applies" in words:
+        stale = [what for what, edits in chosen if mutated(ROOT, edits) is None]
+        print("\n".join(stale) or f"{len(chosen)} mutations apply")
+        return 1 if stale else 0
     copy_tree()
     setup = run(["cmake", "--preset", "debug"])
     error = setup.stderr if setup.returncode else build()
     red = [] if error else failures("*")[0]
     if error or red:
         sys.exit(f"the tree without mutations: {error or red}")
-    wrong = 0
     print("| mutation | caught by |\n|---|---|", flush=True)
-    for what, edits in MUTATIONS:
-        if not words or any(w in what for w in words):
-            red, by = caught(edits)
-            wrong += not red
-            print(f"| {what} | {by} |", flush=True)
-    return 1 if wrong else 0
+    survivors = 0
+    for what, edits in chosen:
+        red, by = caught(edits)
+        survivors += not red
+        print(f"| {what} | {by} |", flush=True)
+    return 1 if survivors else 0
 
 
 if __name__ == "__main__":

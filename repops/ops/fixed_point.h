@@ -11,14 +11,12 @@
 #include <limits>
 #include <span>
 
+#include <verbatim/core/int128.h>
 #include <verbatim/core/status.h>
 #include <verbatim/core/tensor.h>
 #include <verbatim/repops/graph.h>
 
 namespace verbatim {
-
-__extension__ typedef __int128 int128;
-__extension__ typedef unsigned __int128 uint128;
 
 inline constexpr int kFixedFraction = 16;  // bits after the point
 // Elements of one row at most: a sum of products is then below 2^78, one of squared differences
@@ -44,9 +42,9 @@ constexpr Saturated<T> saturate_fixed(int128 x) {
 // rne(x / 2^16): from the scale of a product to that of a factor. T is int64_t or int128.
 template <class T>
 constexpr T round_fixed(T x) {
-  constexpr T kOne = T{1} << kFixedFraction, kHalf = kOne / 2;
+  constexpr T kOne = T{1} << kFixedFraction, kHalf = T{1} << (kFixedFraction - 1);
   const T down = x >> kFixedFraction, rest = x & (kOne - 1);
-  return down + (rest > kHalf || (rest == kHalf && (down & 1) != 0) ? 1 : 0);
+  return down + T{rest > kHalf || (rest == kHalf && (down & T{1}) != 0) ? 1 : 0};
 }
 
 // rne(x * 2^16). NaN gives 0, saturated.

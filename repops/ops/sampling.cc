@@ -1,10 +1,10 @@
 #include <verbatim/repops/ops/sampling.h>
 
 #include <algorithm>
-#include <compare>
 #include <numeric>
 #include <vector>
 
+#include <verbatim/core/int128.h>
 #include <verbatim/core/philox.h>
 #include <verbatim/repops/ops/registry.h>
 #include <verbatim/repops/semantics.h>
@@ -12,20 +12,6 @@
 
 namespace verbatim {
 namespace {
-
-// The exact product of two 64-bit numbers; not every machine has a type of 128 bits.
-struct Wide {
-  uint64_t high, low;
-  auto operator<=>(const Wide&) const = default;
-};
-Wide multiply(uint64_t a, uint64_t b) {
-  const auto high = [](uint64_t v) { return v >> 32; };
-  const auto low = [](uint64_t v) { return v & 0xFFFFFFFF; };
-  const uint64_t ll = low(a) * low(b), hl = high(a) * low(b), lh = low(a) * high(b),
-                 middle = high(ll) + low(hl) + low(lh);
-  return {high(a) * high(b) + high(hl) + high(lh) + high(middle), middle << 32 | low(ll)};
-}
-constexpr uint64_t kOne = uint64_t{1} << 32;  // of a weight or a share
 
 // The greatest value at the lowest index; NaN is last.
 int64_t argmax(std::span<const float> x) {
@@ -71,9 +57,9 @@ void keep_top_k(std::vector<uint64_t>& w, int64_t k) {
 
 void keep_min_p(std::vector<uint64_t>& w, float min_p) {
   if (!(min_p > 0)) return;
-  const Wide bound = multiply(to_fixed32(std::min(min_p, 1.0f)), *std::ranges::max_element(w));
+  const uint128 bound = uint128{to_fixed32(std::min(min_p, 1.0f))} * *std::ranges::max_element(w);
   for (uint64_t& v : w)
-    if (multiply(v, kOne) < bound) v = 0;
+    if (uint128{v} << 32 < bound) v = 0;
 }
 
 // Totals of weights are below 2^64: a vocabulary has fewer than 2^31 tokens, a weight is at most
@@ -81,13 +67,13 @@ void keep_min_p(std::vector<uint64_t>& w, float min_p) {
 void keep_top_p(std::vector<uint64_t>& w, float top_p) {
   if (!(top_p < 1)) return;
   const uint64_t total = std::accumulate(w.begin(), w.end(), uint64_t{0});
-  const Wide bound = multiply(to_fixed32(top_p), total);
+  const uint128 bound = uint128{to_fixed32(top_p)} * total;
   uint64_t sum = 0;
   bool reached = false;
   for (int64_t i : ranking(w)) {
     if (reached) w[i] = 0;
     sum += w[i];
-    reached = reached || multiply(sum, kOne) >= bound;
+    reached = reached || uint128{sum} << 32 >= bound;
   }
 }
 
@@ -133,7 +119,8 @@ int64_t sample_token(std::span<const float> logits, uint64_t position,
   const uint64_t total = std::accumulate(w.begin(), w.end(), uint64_t{0});
   if (total == 0)
     return argmax(logits);  // infinities or NaN everywhere: no distribution to draw from
-  const uint64_t r = multiply(philox_u64(settings.seed, position, settings.stream), total).high;
+  const auto r = static_cast<uint64_t>(
+      uint128{philox_u64(settings.seed, position, settings.stream)} * total >> 64);
   uint64_t sum = 0;
   for (size_t i = 0; i < w.size(); ++i) {
     sum += w[i];

@@ -470,17 +470,18 @@ void attention_of(File& f, const char* op, DType type, const Json& extra) {
     for (const auto& [key, value] : extra.items()) attributes[key] = value;
     f.own(name + what, op, std::move(inputs), std::move(attributes));
   };
+  // Scales are small where many keys are seen, so that all of them have weight.
   add("few keys", qkv(1, 2, 5, 2, 2, 4), heads(2, 2, 0.25f));
   std::vector<Json> lengths = qkv(2, 2, 150, 2, 1, 8);
   lengths.push_back(integers({150, 33}));
-  add("lengths, grouped heads", lengths, heads(2, 1, 0.25f));
+  add("lengths, grouped heads", lengths, heads(2, 1, 0.03f));
   std::vector<Json> hidden = qkv(2, 3, 9, 1, 1, 4);
   hidden.push_back(integers({2, 0}));
   add("causal, rows that see nothing", hidden, with(heads(1, 1, 0.5f), {{"causal", 1}}));
   add("a window", qkv(1, 4, 300, 1, 1, 8),
-      with(heads(1, 1, 0.35355338f), {{"causal", 1}, {"window", 140}}));
+      with(heads(1, 1, 0.02f), {{"causal", 1}, {"window", 140}}));
   add("softcap", qkv(1, 2, 140, 1, 1, 8), with(heads(1, 1, 0.35355338f), {{"softcap", real(5)}}));
-  add("past the restart", qkv(1, 1, 2200, 2, 1, 8), heads(2, 1, 0.1f));
+  add("past the restart", qkv(1, 1, 2200, 2, 1, 8), heads(2, 1, 0.01f));
   std::vector<Json> wild = qkv(1, 2, 9, 1, 1, 4);
   for (Json& j : wild) j["values"] = "mixed";
   add("any bits", wild, heads(1, 1, 0.5f));
@@ -537,6 +538,10 @@ std::vector<Json> sliced() {
   no_bias("subnormal results", low,
           vector(DType::i32, {0xFFFFFFBA, 0xFFFFFFB8, 0xFFFFFFBC, 0xFFFFFFC4, 0}));
   no_bias("overflow", high, vector(DType::i32, {129, 60, 58, 0, 55}));
+  // Sums of 33 bits that round to about 19: by way of 24 some round twice.
+  f.own("SlicedLinear, subnormal results of long sums", "SlicedLinear",
+        {f.between(DType::i8, {3, 16, 300}, 0, 64), f.between(DType::i32, {16}, -70, -64),
+         f.between(DType::i8, {3, 16, 300}, 0, 64), f.between(DType::i32, {16}, -70, -64)});
   return f.take();
 }
 
@@ -602,13 +607,22 @@ std::vector<Json> tensor_core() {
   f.own("sm90, e4m3 times e5m2", "TensorCoreLinear",
         {f.seeded(DType::f8e4m3, {8, 64}, "bits"), f.seeded(DType::f8e5m2, {8, 64}, "bits")},
         {{"member", "sm90"}});
-  // Sums about the floor, on which members differ: sixteen products of 2^-152 and of their
-  // neighbours.
+  // Two products whose sum is 2^9 or 2^10 of their last places, which lie about the last place that
+  // the floor lets them have: another floor gives another result.
+  const auto row = [](std::initializer_list<float> values) {
+    Codes codes;
+    for (const float v : values) codes.push_back(bits_of(v) >> 16);
+    return codes;
+  };
   for (const char* member : {"sm90", "sm80"})
     f.own(std::string(member) + ", sums at the floor", "TensorCoreLinear",
-          {full(DType::bf16, {4, 2},
-                {0x0380, 0x0380, 0x03FF, 0x0381, 0x0001, 0x0003, 0x0780, 0x0381}),
-           full(DType::bf16, {3, 2}, {0x2F80, 0x2F80, 0x32C1, 0x2FFF, 0x3780, 0x3881})},
+          {full(DType::bf16, {8, 2},
+                row({7 * 0x1p-80f, 11 * 0x1p-80f, 7 * 0x1p-79f, 11 * 0x1p-79f, 7 * 0x1p-78f,
+                     11 * 0x1p-78f, 7 * 0x1p-77f, 11 * 0x1p-77f, 11 * 0x1p-80f, 39 * 0x1p-80f,
+                     11 * 0x1p-79f, 39 * 0x1p-79f, 11 * 0x1p-78f, 39 * 0x1p-78f, 11 * 0x1p-77f,
+                     39 * 0x1p-77f})),
+           full(DType::bf16, {2, 2},
+                row({37 * 0x1p-79f, 23 * 0x1p-79f, 47 * 0x1p-79f, 13 * 0x1p-79f}))},
           {{"member", member}});
   return f.take();
 }
@@ -638,6 +652,13 @@ std::vector<Json> sampling() {
     add("equal weights with top_k " + std::to_string(position),
         numbers({8}, std::vector<float>(8, 2)),
         {{"temperature", real(1)}, {"seed", -1}, {"top_k", 3}}, position);
+  // 200 tokens of weight 1 before one of 2^32: at these positions the draw is 57 and 3, sums that
+  // the prefixes have, too.
+  std::vector<float> light(200, -22.18f);
+  light.push_back(0);
+  for (const int64_t position : {2920362, 16732269})
+    add("a draw on a boundary, " + std::to_string(position), numbers({201}, light), sampled,
+        position);
   for (int64_t position = 0; position < 8; ++position)
     add("top_p at a boundary " + std::to_string(position), numbers({4}, {0, 0, 0, 0}),
         {{"temperature", real(1)}, {"seed", 9}, {"top_p", real(0.5f)}},
