@@ -2,6 +2,7 @@
 #include <verbatim/repops/unary.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include <verbatim/repops/unary_f32.h>
 #include <verbatim/repops/unary_f64.h>
@@ -12,37 +13,15 @@ namespace verbatim {
 #define VB_UNARY(name)                                      \
   float name##_f32(float x) { return unary::f32::name(x); } \
   double name##_f64(double x) { return unary::f64::name(x); }
-VB_UNARY(exp)
-VB_UNARY(exp2)
-VB_UNARY(expm1)
-VB_UNARY(log)
-VB_UNARY(log2)
-VB_UNARY(log10)
-VB_UNARY(log1p)
-VB_UNARY(sin)
-VB_UNARY(cos)
-VB_UNARY(tan)
-VB_UNARY(asin)
-VB_UNARY(acos)
-VB_UNARY(atan)
-VB_UNARY(sinh)
-VB_UNARY(cosh)
-VB_UNARY(tanh)
-VB_UNARY(asinh)
-VB_UNARY(acosh)
-VB_UNARY(atanh)
-VB_UNARY(erf)
-VB_UNARY(sigmoid)
-VB_UNARY(softplus)
-VB_UNARY(cbrt)
+VB_UNARY_FUNCTIONS(VB_UNARY)
 #undef VB_UNARY
 
 namespace {
 
-constexpr std::string_view kNames[kUnaryCount] = {  // in the order of the enumeration
-    "exp",   "exp2",  "expm1", "log",  "log2",    "log10",    "log1p", "sin",
-    "cos",   "tan",   "asin",  "acos", "atan",    "sinh",     "cosh",  "tanh",
-    "asinh", "acosh", "atanh", "erf",  "sigmoid", "softplus", "cbrt"};
+#define VB_NAME(name) #name,
+constexpr std::string_view kNames[] = {VB_UNARY_FUNCTIONS(VB_NAME)};
+#undef VB_NAME
+static_assert(std::size(kNames) == kUnaryCount);
 
 }  // namespace
 

@@ -24,6 +24,12 @@
 #include <verbatim/repops/double_double.h>
 #include <verbatim/repops/unary_tables.h>
 
+// The functions in the order of their enumeration, for what is written once for each.
+#define VB_UNARY_FUNCTIONS(X)                                                                    \
+  X(exp)                                                                                         \
+  X(exp2) X(expm1) X(log) X(log2) X(log10) X(log1p) X(sin) X(cos) X(tan) X(asin) X(acos) X(atan) \
+      X(sinh) X(cosh) X(tanh) X(asinh) X(acosh) X(atanh) X(erf) X(sigmoid) X(softplus) X(cbrt)
+
 namespace verbatim::unary {
 
 inline constexpr double kFastError = 0x1p-45;

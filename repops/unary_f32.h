@@ -181,52 +181,11 @@ VB_HOST_DEVICE inline float cbrt(float x) {
 
 VB_HOST_DEVICE inline float evaluate(Unary f, float x) {
   switch (f) {
-    case Unary::exp:
-      return exp(x);
-    case Unary::exp2:
-      return exp2(x);
-    case Unary::expm1:
-      return expm1(x);
-    case Unary::log:
-      return log(x);
-    case Unary::log2:
-      return log2(x);
-    case Unary::log10:
-      return log10(x);
-    case Unary::log1p:
-      return log1p(x);
-    case Unary::sin:
-      return sin(x);
-    case Unary::cos:
-      return cos(x);
-    case Unary::tan:
-      return tan(x);
-    case Unary::asin:
-      return asin(x);
-    case Unary::acos:
-      return acos(x);
-    case Unary::atan:
-      return atan(x);
-    case Unary::sinh:
-      return sinh(x);
-    case Unary::cosh:
-      return cosh(x);
-    case Unary::tanh:
-      return tanh(x);
-    case Unary::asinh:
-      return asinh(x);
-    case Unary::acosh:
-      return acosh(x);
-    case Unary::atanh:
-      return atanh(x);
-    case Unary::erf:
-      return erf(x);
-    case Unary::sigmoid:
-      return sigmoid(x);
-    case Unary::softplus:
-      return softplus(x);
-    case Unary::cbrt:
-      return cbrt(x);
+#define VB_CASE(name) \
+  case Unary::name:   \
+    return name(x);
+    VB_UNARY_FUNCTIONS(VB_CASE)
+#undef VB_CASE
   }
   return kNaN;
 }

@@ -7,23 +7,11 @@
 #include <verbatim/repops/ops/control_flow.h>
 
 #include "repops/op_support.h"
+#include "support/body.h"
 #include "support/random_tensor.h"
 
 namespace verbatim::testing {
 namespace {
-
-// A body of `inputs` inputs; `build` gives its outputs.
-template <class Build>
-Body body_of(int inputs, Build&& build) {
-  GraphBuilder b;
-  std::vector<ValueId> in;
-  for (int i = 0; i < inputs; ++i) in.push_back(b.body_input("in" + std::to_string(i)));
-  const std::vector<ValueId> out = build(b, in);
-  for (size_t i = 0; i < out.size(); ++i) b.output("out" + std::to_string(i), out[i]);
-  const Result<Body> body = b.finish_body();
-  EXPECT_TRUE(body.ok()) << body.status().message();
-  return *body;
-}
 
 ValueId op(GraphBuilder& b, const char* name, std::vector<ValueId> in, Attributes a = {}) {
   return b.add(name, "", std::move(in), std::move(a));

@@ -7,22 +7,14 @@
 #include <verbatim/verify/limits.h>
 
 #include "support.h"
+#include "support/body.h"
 
 namespace verbatim::test {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::body_of;
 using Clock = std::chrono::steady_clock;
-
-template <class Build>
-Body body_of(int inputs, Build&& build) {
-  GraphBuilder b;
-  std::vector<ValueId> in;
-  for (int i = 0; i < inputs; ++i) in.push_back(b.body_input("in" + std::to_string(i)));
-  const std::vector<ValueId> out = build(b, in);
-  for (size_t i = 0; i < out.size(); ++i) b.output("out" + std::to_string(i), out[i]);
-  return ok(b.finish_body());
-}
 
 // y, all = Loop(trips, absent, x, captured): `body` has inputs (trip, condition, x, captured).
 Task loop_task(int64_t trips, const Shape& x, Tensor captured, const Body& body, int outputs,
@@ -102,17 +94,6 @@ TEST(ControlFlow, ALieAboutAnyOutputOfALoopIsFound) {
   ASSERT_EQ(v.refuted.size(), 1u) << v.reason;
   EXPECT_EQ(v.refuted[0].where->node, kLoop);
   EXPECT_EQ(v.refuted[0].where->element, 3);
-}
-
-// The least limit with which an honest provider takes the task.
-uint64_t least(Task task, uint64_t NodeLimits::*limit) {
-  uint64_t refused = 0, taken = 1 << 20;
-  while (taken - refused > 1) {
-    const uint64_t middle = refused + (taken - refused) / 2;
-    task.limits.*limit = middle;
-    (make_provider(task, 1)->run().ok() ? taken : refused) = middle;
-  }
-  return taken;
 }
 
 TEST(ControlFlow, WhatAnHonestProviderAcceptsCanBeChecked) {

@@ -206,17 +206,6 @@ TEST(Limits, AWeakerJudgeGivesNoVerdict) {
   ::unlink(path.c_str());
 }
 
-// The least limit with which an honest provider takes the task.
-uint64_t least(Task task, uint64_t NodeLimits::*limit) {
-  uint64_t refused = 0, taken = 1 << 20;
-  while (taken - refused > 1) {
-    const uint64_t middle = refused + (taken - refused) / 2;
-    task.limits.*limit = middle;
-    (make_provider(task, 1)->run().ok() ? taken : refused) = middle;
-  }
-  return taken;
-}
-
 TEST(Limits, WhatAnHonestProviderAcceptsCanBeChecked) {
   for (const uint64_t number : {1, 2, 3}) {
     Random random(number);

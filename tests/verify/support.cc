@@ -109,6 +109,16 @@ std::array<std::byte, 32> seed(uint8_t n) {
 }
 SigningKey test_key(uint8_t n) { return ok(SigningKey::from_seed(seed(n))); }
 
+uint64_t least(Task task, uint64_t NodeLimits::*limit) {
+  uint64_t refused = 0, taken = 1 << 20;
+  while (taken - refused > 1) {
+    const uint64_t middle = refused + (taken - refused) / 2;
+    task.limits.*limit = middle;
+    (make_provider(task, 1)->run().ok() ? taken : refused) = middle;
+  }
+  return taken;
+}
+
 Digest session(uint8_t n) { return sha256(seed(n)); }
 Digest new_session() {
   static uint32_t count = 0;

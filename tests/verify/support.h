@@ -102,6 +102,8 @@ LyingParty::Change forged_records(const Task& task, const PublicKey& key,
 Commitment commit(const Task& task, const Program& program,
                   std::optional<Fault> fault = std::nullopt);
 inline Commitment commit(const Task& task) { return commit(task, task.program); }
+// The least limit with which an honest provider takes the task, of those up to 2^20.
+uint64_t least(Task task, uint64_t NodeLimits::*limit);
 Digest session(uint8_t n);
 Digest new_session();  // another one each time
 
