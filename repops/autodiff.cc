@@ -7,11 +7,39 @@
 namespace verbatim {
 namespace {
 
+// The element types of a graph's values as far as they follow from it alone; the others are
+// undefined.
+std::vector<DType> types_of(const Graph& graph) {
+  std::vector<DType> types(static_cast<size_t>(graph.value_count), DType::undefined);
+  for (const GraphInput& in : graph.inputs) types[static_cast<size_t>(in.value)] = in.dtype;
+  for (const Initializer& init : graph.initializers)
+    types[static_cast<size_t>(init.value)] = init.dtype;
+  for (const Node& node : graph.nodes) {
+    const auto input = [&](size_t i) {
+      const bool given = i < node.inputs.size() && node.inputs[i] != kAbsent;
+      return given ? types[static_cast<size_t>(node.inputs[i])] : DType::undefined;
+    };
+    DType type = DType::undefined;
+    if (node.domain.empty() && node.op == "Cast") {
+      const Result<int64_t> to = node.attributes.get<int64_t>("to", 0);
+      if (to.ok()) type = dtype_from_onnx(*to);
+    } else if (node.domain.empty() && (node.op == "CastLike" || node.op == "Where")) {
+      type = input(1);
+    } else if (find_gradient_rule(node) != nullptr) {
+      type = input(0);  // what is differentiated keeps its type
+    }
+    for (ValueId v : node.outputs)
+      if (v != kAbsent) types[static_cast<size_t>(v)] = type;
+  }
+  return types;
+}
+
 class Differentiator {
  public:
   explicit Differentiator(const Graph& graph)
       : editor_(graph),
         forward_nodes_(graph.nodes.size()),
+        types_(types_of(graph)),
         depends_(static_cast<size_t>(graph.value_count)),
         contributions_(static_cast<size_t>(graph.value_count)),
         gradient_(static_cast<size_t>(graph.value_count), kAbsent) {}
@@ -26,22 +54,32 @@ class Differentiator {
   };
 
   const Graph& graph() const { return editor_.graph(); }
+  bool passes_nothing(const Node& node) const;
   void mark_dependent(std::span<const ValueId> wrt);
   ValueId total(ValueId value);
   Status go_back(size_t index);
 
   GraphEditor editor_;
   size_t forward_nodes_;
+  std::vector<DType> types_;   // of the forward graph's values
   std::vector<bool> depends_;  // on one of wrt, through values that have gradients
   std::vector<std::vector<Contribution>> contributions_;
   std::vector<ValueId> gradient_;
   std::map<ValueId, ValueId> shapes_;
 };
 
+bool Differentiator::passes_nothing(const Node& node) const {
+  if (node.domain.empty() && node.op == "CastLike" && node.inputs[1] != kAbsent) {
+    const DType to = types_[static_cast<size_t>(node.inputs[1])];
+    return to != DType::undefined && !is_float(to);
+  }
+  return has_zero_gradient(node);
+}
+
 void Differentiator::mark_dependent(std::span<const ValueId> wrt) {
   for (ValueId v : wrt) depends_[static_cast<size_t>(v)] = true;
   for (const Node& node : graph().nodes) {
-    if (has_zero_gradient(node)) continue;
+    if (passes_nothing(node)) continue;
     const bool any = std::ranges::any_of(
         node.inputs, [&](ValueId v) { return v != kAbsent && depends_[static_cast<size_t>(v)]; });
     for (ValueId v : node.outputs)
@@ -66,7 +104,7 @@ ValueId Differentiator::total(ValueId value) {
 
 Status Differentiator::go_back(size_t index) {
   const Node node = graph().nodes[index];  // a copy: nodes are added below
-  if (has_zero_gradient(node)) return {};
+  if (passes_nothing(node)) return {};
   std::vector<bool> wanted;
   for (ValueId v : node.inputs) wanted.push_back(v != kAbsent && depends_[static_cast<size_t>(v)]);
   std::vector<ValueId> gradients;
@@ -76,7 +114,11 @@ Status Differentiator::go_back(size_t index) {
     return {};
   const GradientRule rule = find_gradient_rule(node);
   BackwardNode back(editor_, shapes_, node, std::move(gradients), std::move(wanted));
-  const Status status = rule == nullptr ? back.no_rule() : rule(back);
+  const bool to_unknown = node.domain.empty() && node.op == "CastLike" &&
+                          types_[static_cast<size_t>(node.inputs[1])] == DType::undefined;
+  const Status status = rule == nullptr ? back.no_rule()
+                        : to_unknown    ? back.no_rule("the type that it casts to is not known")
+                                        : rule(back);
   if (!status.ok()) return status.with_context("node " + std::to_string(index));
   for (const BackwardNode::Given& g : back.given())
     contributions_[static_cast<size_t>(back.in(g.input))].push_back({index, g.input, g.gradient});

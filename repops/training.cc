@@ -81,7 +81,6 @@ Status Builder::take_batches(ValueId step) {
     front.push_back({"", std::string(op), name, std::move(attributes), std::move(in), {out}});
     return out;
   };
-  ValueId index = kAbsent;
   for (const std::string& name : s_.batches) {
     const auto in = std::ranges::find(graph.inputs, name, &GraphInput::name);
     if (in == graph.inputs.end())
@@ -90,12 +89,11 @@ Status Builder::take_batches(ValueId step) {
     in->value = graph.value_count++;
     in->dims.insert(in->dims.begin(), -1);
     const ValueId all = in->value;
-    if (index == kAbsent) {
-      const ValueId count = add("Shape", {all}, {{"start", int64_t{0}}, {"end", int64_t{1}}},
-                                "batch.shape", graph.value_count++);
-      const ValueId scalar = add("Squeeze", {count}, {}, "batch.count", graph.value_count++);
-      index = add("Mod", {step, scalar}, {}, "batch.index", graph.value_count++);
-    }
+    const ValueId count = add("Shape", {all}, {{"start", int64_t{0}}, {"end", int64_t{1}}},
+                              "batch.shape." + name, graph.value_count++);
+    const ValueId scalar = add("Squeeze", {count}, {}, "batch.count." + name, graph.value_count++);
+    const ValueId index =
+        add("Mod", {step, scalar}, {}, "batch.index." + name, graph.value_count++);
     add("Gather", {all, index}, {}, "batch." + name, batch);
   }
   graph.nodes.insert(graph.nodes.begin(), front.begin(), front.end());

@@ -1,5 +1,6 @@
 #include <verbatim/kernels/cpu/cpu_backend.h>
 
+#include <algorithm>
 #include <mutex>
 #include <vector>
 
@@ -42,6 +43,13 @@ RunFn find(const Node& node) {
   for (const Entry& e : kEntries)
     if (e.op == node.op && e.domain == node.domain) return e.run;
   return nullptr;
+}
+
+bool has_required(const Node& node, std::span<const Tensor> inputs) {
+  const OpDef* op = find_op(node.domain, node.op);
+  const auto required = static_cast<size_t>(op->min_inputs);
+  return inputs.size() >= required &&
+         std::ranges::all_of(inputs.first(required), [](const Tensor& t) { return t.defined(); });
 }
 
 // B of a product whose second operand is `w`, or nothing where this backend does not pack it.
@@ -98,7 +106,9 @@ Status CpuBackend::prepare(const Graph& graph, const std::vector<Tensor>& weight
 }
 
 Result<Tensors> CpuBackend::run(const Node& node, std::span<const Tensor> inputs) {
-  if (const RunFn fast = find(node)) {
+  // A required operand may still be absent: a body's capture that is not given. The reference says
+  // so.
+  if (const RunFn fast = find(node); fast != nullptr && has_required(node, inputs)) {
     Outcome outcome = fast(*this, node, inputs);
     if (!outcome.ok()) return outcome.status().with_context(node.title());
     if (outcome->has_value()) return **std::move(outcome);

@@ -2,7 +2,8 @@
 """check.py [FILE...]: computes the golden cases from docs/numerics.md alone, with Python's standard library, and compares.
 
 Without FILE, all of this folder's *.jsonl and tensor_core_h100.txt. Prints "N checked, N equal, N not computed (operators)" and
-exits with 1 on any difference. It reads no code of the library: where it agrees, the document suffices.
+exits with 1 on any difference, or on an operator that is neither computed nor listed below. It reads no code of the library: where it
+agrees, the document suffices.
 """
 import json
 import pathlib
@@ -15,6 +16,10 @@ from formats import bits32
 from tensors import Tensor, read
 
 FOLDER = pathlib.Path(__file__).parent
+# Operators of the cases that are not computed here yet; any other one that TABLE lacks is a mistake.
+NOT_COMPUTED = set("""AttentionGrad AveragePool BatchNormalization ChannelOrder Conv ConvTranspose DFT DequantizeGroups Det DynamicQuantizeLinear
+    Einsum Elu GRU GatherGrad Gelu GeluGrad GridSample GroupedLinear HardSwish L2NormalizeGrad LSTM LayerNormalizationGrad MeanPoolGrad Mish
+    NegativeLogLikelihoodLossGrad QLinearMatMul QuantizeGroups RMSNormalizationGrad Resize Selu SumTo Swish SwishGrad""".split())
 
 
 def attribute(value):
@@ -48,6 +53,8 @@ class Tally:
         name = ("function " if case["domain"] == "function" else "") + case["op"]
         if name not in operators.TABLE:
             self.not_computed[case["op"]] += 1
+            if case["op"] not in NOT_COMPUTED:
+                self.note(case["name"], f"operator {name} is not computed")
             return
         inputs = [read(j) for j in case["inputs"]]
         attributes = {k: attribute(v) for k, v in case["attributes"].items()}

@@ -548,3 +548,115 @@ def sample(attributes, logits, position):
         total += v
         if total > r:
             return [tensor("int64", [1], [token])]
+
+
+# --- fixed point: exact integers, rounded once
+
+def saturate(x, bits):
+    """(code, whether it saturated)."""
+    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    return min(max(x, low), high), not low <= x <= high
+
+
+def rounded_quotient(a, b):
+    """a / b to the nearest integer, ties to even."""
+    if b < 0:
+        a, b = -a, -b
+    down, rest = divmod(a, b)
+    return down + (2 * rest > b or (2 * rest == b and down % 2 == 1))
+
+
+def counted(shape, pairs, type_name="int32"):
+    """Codes, and for each row how many of them saturated."""
+    n = shape[-1] if shape else 1
+    counts = [sum(s for _, s in row) for row in split_rows(pairs, n)]
+    return [tensor(type_name, shape, [c for c, _ in pairs]), tensor("int64", shape[:-1], counts)]
+
+
+@operator("ToFixed")
+def to_fixed(_, x):
+    def code(v):
+        if math.isnan(v):
+            return 0, True
+        return saturate(rne(v * 65536) if math.isfinite(v) else int(math.copysign(1 << 40, v)), 32)
+    return counted(x.shape, [code(v) for v in x.values()])
+
+
+@operator("FromFixed")
+def from_fixed(_, x):
+    return [tensor("float32", x.shape, [c / 65536 for c in x.values()])]
+
+
+def fixed_quotient(a, b):
+    if b == 0:
+        return (0, True) if a == 0 else (saturate((1 << 40) * (1 if a > 0 else -1), 32)[0], True)
+    return saturate(rounded_quotient(a << 16, b), 32)
+
+
+FIXED = {"FixedAdd": lambda a, b: saturate(a + b, 32), "FixedSub": lambda a, b: saturate(a - b, 32),
+         "FixedMul": lambda a, b: saturate(rounded_quotient(a * b, 1 << 16), 32), "FixedDiv": fixed_quotient}
+
+
+@operator(*FIXED)
+def fixed_pairs(name, _, a, b):
+    return counted(*broadcast(FIXED[name], a, b))
+
+
+@operator("FixedReciprocalSqrt")
+def fixed_reciprocal_sqrt(_, x):
+    def code(c):  # 1 / sqrt(c / 2^16) * 2^16 = sqrt(2^48 / c); twice that, then the half decides
+        if c <= 0:
+            return ((1 << 31) - 1 if c == 0 else 0), True
+        return saturate((math.isqrt((1 << 50) // c) + 1) // 2, 32)
+    return counted(x.shape, [code(c) for c in x.values()])
+
+
+@operator("FixedNormalize")
+def fixed_normalize(_, x):
+    pairs = []
+    for row in x.rows():
+        s = sum(c * c for c in row)
+        for c in row:
+            square = (c * c) << 34  # (2 * |c| * 2^16)^2; r is nearest where (2 r - 1)^2 S < it < (2 r + 1)^2 S
+            twice = math.isqrt(square // s) if s else 0
+            r = (twice + 1) // 2
+            if s and twice % 2 and twice * twice * s == square and r % 2:
+                r -= 1  # a tie goes to even
+            pairs.append((r if c >= 0 else -r, False))
+    codes = counted(x.shape, pairs)[0]
+    return [codes, tensor("int64", x.shape[:-1], [int(not any(row)) for row in x.rows()])]
+
+
+@operator("FixedDot", "FixedSquaredDistance")
+def fixed_product(name, attributes, a, b):
+    term = (lambda x, y: x * y) if name == "FixedDot" else (lambda x, y: (x - y) ** 2)
+    sums = [sum(map(term, row, vector)) for row in a.rows() for vector in b.rows()]
+    shape = a.shape[:-1] + b.shape[:1]
+    if attributes["fraction"] == 32:
+        return counted(shape, [saturate(s, 64) for s in sums], "int64")
+    return counted(shape, [saturate(rounded_quotient(s, 1 << 16), 32) for s in sums])
+
+
+# --- optimizers
+
+@operator("SgdUpdate")
+def sgd_update(attributes, w, g, rate, velocity=None):
+    momentum, decay, step = attributes.get("momentum", 0.0), attributes.get("weight_decay", 0.0), rate.values()[0]
+    decayed = [add(y, mul(decay, x)) if decay else y for x, y in zip(w.values(), g.values())]
+    moved = [add(mul(momentum, v), d) for v, d in zip(velocity.values(), decayed)] if velocity else decayed
+    new = tensor("float32", w.shape, [sub(x, mul(step, v)) for x, v in zip(w.values(), moved)])
+    return [new, tensor("float32", w.shape, moved)] if velocity else [new]
+
+
+@operator("AdamWUpdate")
+def adamw_update(attributes, w, g, m, v, rate, betas, powers):
+    # 1 - x of a binary64 x in [0, 1) is rounded to binary64, which Python's own subtraction does, and then to binary32.
+    b1, b2 = map(round32, betas.values())
+    r1, r2 = (round32(1 - x) for x in betas.values())
+    c1, c2 = (round32(1 - x) for x in powers.values())
+    epsilon, decay, step = attributes.get("epsilon", round32(1e-8)), attributes.get("weight_decay", 0.0), rate.values()[0]
+    first = [add(mul(b1, x), mul(r1, y)) for x, y in zip(m.values(), g.values())]
+    second = [add(mul(b2, x), mul(r2, mul(y, y))) for x, y in zip(v.values(), g.values())]
+    change = [add(div(div(x, c1), add(sqrt(div(y, c2)), epsilon)), mul(decay, z)) for x, y, z in zip(first, second, w.values())]
+    new = [sub(x, mul(step, d)) for x, d in zip(w.values(), change)]
+    return [tensor("float32", w.shape, values) for values in (new, first, second)]

@@ -64,5 +64,29 @@ TEST_P(ControlFlowTest, LoopsOfProducts) {
   }
 }
 
+// A capture that the file leaves out is known to be missing only when the body runs. A provider
+// whose backend made something up instead of refusing could not be told from one that lies.
+TEST_P(ControlFlowTest, ARequiredOperandThatIsAbsentIsAnErrorOnEveryBackend) {
+  const auto reference = make_reference_backend();
+  Random r(1);
+  for (const OpDef* op : all_ops()) {
+    if (op->min_inputs < 1 || (op->name == "If" || op->name == "Loop" || op->name == "Scan"))
+      continue;
+    Node node{std::string(op->domain), std::string(op->name), "n", {}, {}, {0}};
+    Tensors inputs;
+    for (int i = 0; i < op->min_inputs; ++i) {
+      node.inputs.push_back(i);
+      inputs.push_back(floats(r, {4, 4}, Fill::ordinary));
+    }
+    inputs.back() = Tensor();
+    const Result<Tensors> want = reference->run(node, inputs), have = backend_->run(node, inputs);
+    ASSERT_FALSE(want.ok()) << op->name;
+    EXPECT_FALSE(have.ok()) << op->name;
+    if (!have.ok()) {
+      EXPECT_EQ(have.status().message(), want.status().message());
+    }
+  }
+}
+
 }  // namespace
 }  // namespace verbatim::test

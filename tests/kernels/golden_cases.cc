@@ -715,6 +715,106 @@ std::vector<Json> others() {
   return f.take();
 }
 
+// Codes of Q16.16 small enough for a vector memory's, and such as saturate.
+std::vector<Json> fixed_point() {
+  File f(16000);
+  f.own("ToFixed", "ToFixed", {f.floats({4, 50}, "mixed")}, Json::object(), 2);
+  f.own("ToFixed of ties, of the ends and of what is beyond them", "ToFixed",
+        {numbers({2, 5}, {0x1p-17f, 0x3p-17f, -0x1p-17f, 32768.0f, -32768.0f, 32767.998f, -40000.0f,
+                          INFINITY, NAN, -0.0f})},
+        Json::object(), 2);
+  f.own("FromFixed", "FromFixed", {f.seeded(DType::i32, {4, 50}, "bits")});
+  for (const char* op : {"FixedAdd", "FixedSub", "FixedMul", "FixedDiv"}) {
+    f.own(std::string(op) + " of any codes", op,
+          {f.seeded(DType::i32, {3, 40}, "bits"), f.seeded(DType::i32, {40}, "bits")},
+          Json::object(), 2);
+    f.own(std::string(op) + " of small codes", op,
+          {f.between(DType::i32, {3, 40}, -4000000, 4000000),
+           f.between(DType::i32, {3, 1}, -70000, 70000)},
+          Json::object(), 2);
+  }
+  f.own("FixedDiv by 0", "FixedDiv",
+        {vector(DType::i32, {5, 0, 0xFFFFFFFB}), vector(DType::i32, {0, 0, 0})}, Json::object(), 2);
+  f.own("FixedReciprocalSqrt", "FixedReciprocalSqrt",
+        {vector(DType::i32, {0, 1, 2, 3, 65536, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 12345, 7})},
+        Json::object(), 2);
+  f.own("FixedReciprocalSqrt of any codes", "FixedReciprocalSqrt",
+        {f.seeded(DType::i32, {4, 50}, "bits")}, Json::object(), 2);
+  f.own("FixedNormalize", "FixedNormalize", {f.between(DType::i32, {5, 37}, -300000, 300000)},
+        Json::object(), 2);
+  f.own("FixedNormalize of zeros, of one and of ends", "FixedNormalize",
+        {full(DType::i32, {3, 2}, {0, 0, 0, 0xFFFFFFFE, 0x7FFFFFFF, 0x80000000})}, Json::object(),
+        2);
+  for (const char* op : {"FixedDot", "FixedSquaredDistance"})
+    for (const int64_t fraction : {16, 32}) {
+      const std::string name = std::string(op) + ", fraction " + std::to_string(fraction);
+      f.own(name, op,
+            {f.between(DType::i32, {3, 61}, -300000, 300000),
+             f.between(DType::i32, {4, 61}, -300000, 300000)},
+            {{"fraction", fraction}}, 2);
+      f.own(name + ", beyond its range", op,
+            {f.seeded(DType::i32, {3, 9}, "bits"), f.seeded(DType::i32, {4, 9}, "bits")},
+            {{"fraction", fraction}}, 2);
+    }
+  return f.take();
+}
+
+std::vector<Json> grouped() {
+  File f(17000);
+  const Json e4m3 = {{"bits", 4}, {"group", 16}, {"scale_type", number_of(DType::f8e4m3)}};
+  f.own("QuantizeGroups to MXINT8", "QuantizeGroups", {f.floats({3, 80})}, Json::object(), 2);
+  f.own("QuantizeGroups to NVINT4", "QuantizeGroups", {f.floats({3, 80})}, e4m3, 3);
+  Json rotated = e4m3;
+  rotated["rotation"] = 16;
+  f.own("QuantizeGroups to NVINT4, rotated", "QuantizeGroups", {f.floats({3, 80})}, rotated, 3);
+  f.own("QuantizeGroups of infinities and zeros", "QuantizeGroups",
+        {numbers({2, 3}, {0, 0, 0, 1, INFINITY, 2})}, {{"group", 2}}, 2);
+  const auto codes = [&](Dims shape) { return f.between(DType::i8, shape, -127, 127); };
+  const auto scales = [&](Dims shape) { return f.between(DType::f8e8m0, shape, 120, 130); };
+  f.own("DequantizeGroups", "DequantizeGroups", {codes({3, 80}), scales({3, 3})});
+  f.own("GroupedLinear", "GroupedLinear",
+        {codes({3, 80}), scales({3, 3}), codes({5, 80}), scales({5, 3})});
+  f.own("GroupedLinear, scaled by a power and with a bias", "GroupedLinear",
+        {codes({3, 80}), scales({3, 3}), codes({5, 80}), scales({5, 3}), nullptr, nullptr,
+         f.floats({5})},
+        {{"exponent", -12}});
+  f.own("ChannelOrder", "ChannelOrder", {f.floats({16, 9})}, {{"heads", 2}});
+  return f.take();
+}
+
+std::vector<Json> training() {
+  File f(18000);
+  const auto shape = [](const std::vector<int64_t>& dims) { return integers(dims); };
+  f.own("SumTo", "SumTo", {f.floats({3, 4, 50}), shape({4, 1})});
+  f.own("GatherGrad", "GatherGrad",
+        {f.floats({6, 5}), vector(DType::i64, {2, 0, 2, 1, 0, 2}), shape({4, 5})});
+  f.own("GeluGrad", "GeluGrad", {f.floats({100}), f.floats({100}, "mixed")});
+  f.own("GeluGrad by tanh", "GeluGrad", {f.floats({100}), f.floats({100})},
+        {{"approximate", "tanh"}});
+  f.own("SwishGrad", "SwishGrad", {f.floats({100}), f.floats({100}, "mixed")});
+  f.own("MeanPoolGrad", "MeanPoolGrad",
+        {f.floats({2, 7}), vector(DType::i64, {3, 1}), shape({2, 4, 7})});
+  f.own("NegativeLogLikelihoodLossGrad", "NegativeLogLikelihoodLossGrad",
+        {f.floats({}), shape({4, 5}), vector(DType::i64, {1, 4, 0, 1})});
+  for (const char* op : {"LayerNormalizationGrad", "RMSNormalizationGrad"})
+    f.own(op, op, {f.floats({3, 70}), f.floats({3, 70}), f.floats({70})}, Json::object(), 2);
+  f.own("L2NormalizeGrad", "L2NormalizeGrad", {f.floats({3, 70}), f.floats({3, 70})});
+  f.own("AttentionGrad", "AttentionGrad",
+        {f.floats({1, 5, 16}), f.floats({1, 5, 16}), f.floats({1, 5, 8}), f.floats({1, 5, 8})},
+        {{"heads", 2}, {"kv_heads", 1}, {"causal", 1}, {"scale", real(0.35f)}}, 3);
+  const Json rate = numbers({}, {0.1f});
+  f.own("SgdUpdate with momentum and decay", "SgdUpdate",
+        {f.floats({50}), f.floats({50}), rate, f.floats({50})},
+        {{"momentum", real(0.9f)}, {"weight_decay", real(0.01f)}}, 2);
+  const Json v = f.between(DType::f32, {50}, 0x3C000000, 0x3F800000);  // second moments: positive
+  f.own("AdamWUpdate", "AdamWUpdate",
+        {f.floats({50}), f.floats({50}), f.floats({50}), v, rate,
+         vector(DType::f64, {0x3FECCCCCCCCCCCCD, 0x3FEFF7CED916872B}),   // 0.9, 0.999
+         vector(DType::f64, {0x3FE9EB851EB851ED, 0x3FEFEFA3F11B2AF6})},  // about their squares
+        {{"weight_decay", real(0.01f)}}, 3);
+  return f.take();
+}
+
 }  // namespace
 
 std::map<std::string, std::vector<Json>> golden_cases() {
@@ -725,7 +825,8 @@ std::map<std::string, std::vector<Json>> golden_cases() {
           {"attention", attention()}, {"sliced", sliced()},
           {"quantized", quantized()}, {"tensor_core", tensor_core()},
           {"sampling", sampling()},   {"roots", roots()},
-          {"others", others()}};
+          {"others", others()},       {"fixed_point", fixed_point()},
+          {"grouped", grouped()},     {"training", training()}};
 }
 
 }  // namespace verbatim::test

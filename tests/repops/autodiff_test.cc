@@ -405,6 +405,33 @@ TEST(Gradient, OfWhatTheLossDoesNotDependOnIsAnError) {
   EXPECT_EQ(differentiate(graph, y, nowhere).status().code(), StatusCode::bad_input);
 }
 
+// x + float(int(x)): what is rounded to integers passes nothing on, whichever operator says so.
+TEST(Gradient, CastsToIntegersPassNothing) {
+  for (const bool like : {false, true}) {
+    GraphBuilder b;
+    const ValueId x = b.input("x", DType::f32, {1});
+    const ValueId i = like ? b.add("CastLike", "", {x, b.constant("like", test::ints({1}))})
+                           : b.add("Cast", "", {x}, {{"to", static_cast<int64_t>(DType::i64)}});
+    const ValueId y = b.add("Add", "", {x, b.add("CastLike", "", {i, x})});
+    b.output("y", y);
+    const ValueId wrt[] = {x};
+    const Graph graph = *differentiate(*b.finish(), y, wrt);
+    EXPECT_EQ(run(graph, {*Tensor::from<float>({1}, {{2.5f}})})[1].data<float>()[0], 1.0f) << like;
+  }
+}
+
+TEST(Gradient, OfACastToATypeThatIsNotKnownIsAnError) {
+  GraphBuilder b;
+  const ValueId x = b.input("x", DType::f32, {1});
+  const ValueId y = b.add("CastLike", "",
+                          {x, b.add("TopK", "", {x, b.constant("k", test::ints({1}))}, {}, "", 2)});
+  b.output("y", y);
+  const ValueId wrt[] = {x};
+  const Status s = differentiate(*b.finish(), y, wrt).status();
+  EXPECT_EQ(s.code(), StatusCode::unsupported);
+  EXPECT_NE(s.message().find("is not known"), std::string::npos) << s.message();
+}
+
 Tensor cast(const Tensor& t, DType to) {
   return (*evaluate_reference(test::node_of("Cast", "", {{"to", static_cast<int64_t>(to)}}),
                               {&t, 1}))[0];

@@ -145,6 +145,29 @@ TEST(TrainingProgram, LearnsWhatItSees) {
   }
 }
 
+// An input of N batches gives step t its entry t mod N, whatever the others have.
+TEST(TrainingProgram, EveryInputCountsItsOwnBatches) {
+  GraphBuilder b;
+  const ValueId x = b.input("x", DType::f32, {1}), z = b.input("z", DType::f32, {1});
+  const ValueId w = b.constant("w", *Tensor::from<float>({1}, {{1.0f}}));
+  const ValueId y = b.add("Mul", "", {w, b.add("Add", "", {x, z})});
+  b.output("y", y);
+  TrainingSettings s;
+  s.optimizer = Optimizer::sgd;
+  s.learning_rate = 0;
+  s.steps = 4;
+  s.parameters = {"w"};
+  s.batches = {"x", "z"};
+  const Training t = *training_program(*b.finish(), y, s);
+  Tensors inputs = {*Tensor::from<float>({2, 1}, {{1, 2}}),
+                    *Tensor::from<float>({4, 1}, {{10, 20, 30, 40}})};
+  inputs.insert(inputs.end(), t.state.begin(), t.state.end());
+  const RunResult r = *run_program(t.program, *make_reference_backend(), inputs);
+  const float want[] = {11, 22, 31, 42};
+  for (size_t step = 0; step < 4; ++step)
+    EXPECT_EQ(r.step_outputs[step][0].data<float>()[0], want[step]) << step;
+}
+
 // Runs in pieces, the state handed over by hand, give the bits of the whole.
 TEST(TrainingProgram, CanBeInterrupted) {
   test::SmallTraining whole = test::small_training(Optimizer::adamw, 5),
