@@ -33,7 +33,7 @@ void add_run_flags(CLI::App& command, Context& context, RunFlags& flags) {
       ->check(CLI::IsMember({"light", "full"}));
   command
       .add_option("--trace", flags.trace,
-                  "Store every operator's outputs in the folder DIR, for `verbatim trace diff`")
+                  "Store every operator's outputs in the new folder DIR, for `verbatim trace diff`")
       ->type_name("DIR");
   add_backend_flags(command, context);
   add_json_flag(command, context);
