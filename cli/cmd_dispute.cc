@@ -8,6 +8,7 @@
 #include <thread>
 
 #include <verbatim/cli/common.h>
+#include <verbatim/cli/outputs.h>
 #include <verbatim/cli/runs.h>
 #include <verbatim/cli/verdicts.h>
 #include <verbatim/core/signature.h>
@@ -46,6 +47,10 @@ Result<Job> training_task_job(const Model& model, const TrainFlags& flags) {
 }
 
 Result<int> create_task(const Context& context, TaskFlags flags) {
+  std::vector<std::string> reads = input_files(flags.inputs);
+  reads.push_back(flags.run.model);
+  if (!flags.train.text_file.empty()) reads.push_back(flags.train.text_file);
+  VB_TRY(check_output_file(flags.output, reads));
   VB_ASSIGN(const auto model, Model::load(flags.run.model));
   if (!flags.texts.empty() && (model->kind() != ModelKind::bert || !flags.inputs.empty()))
     return usage_error("--text is for sentence embedding models, without --input");

@@ -7,7 +7,9 @@
 #include <set>
 
 #include <verbatim/cli/common.h>
+#include <verbatim/cli/outputs.h>
 #include <verbatim/cli/runs.h>
+#include <verbatim/core/file.h>
 #include <verbatim/core/npy.h>
 #include <verbatim/core/tensor_root.h>
 
@@ -17,14 +19,16 @@ namespace {
 void add_run_flags(CLI::App& command, Context& context, RunFlags& flags) {
   command
       .add_option("model", flags.model,
-                  "A Hugging Face folder (BERT or Llama type), an .onnx file, of which FILE.onnx:NAME=VALUE "
+                  "A Hugging Face folder (BERT or Llama type), an .onnx file, of which "
+                  "FILE.onnx:NAME=VALUE "
                   "fixes an input, or Silero VAD's .safetensors")
       ->required();
-  command.add_option(
-      "--precision", flags.precision,
-      "fp32; bf16, fp16, fp8, fp8-precise: as Hopper's tensor cores compute; s1x1 to s4x4: exact products of "
-      "that many int8 slices (activations x weights); w8a8, w4a8, w3a8, w2a8, w1a8: int8 activations and attention, "
-      "weights of so many bits");
+  command.add_option("--precision", flags.precision,
+                     "fp32; bf16, fp16, fp8, fp8-precise: as Hopper's tensor cores compute; s1x1 "
+                     "to s4x4: exact products of "
+                     "that many int8 slices (activations x weights); w8a8, w4a8, w3a8, w2a8, w1a8: "
+                     "int8 activations and attention, "
+                     "weights of so many bits");
   command.add_option("--receipt", flags.receipt, "Write a receipt of this run to FILE")
       ->type_name("FILE");
   command
@@ -39,28 +43,56 @@ void add_run_flags(CLI::App& command, Context& context, RunFlags& flags) {
   add_json_flag(command, context);
 }
 
-Result<int> run_model(const Context& context, const RunFlags& flags,
-                      const std::vector<std::string>& input_flags, const std::string& output_dir) {
-  VB_ASSIGN(const auto model, Model::load(flags.model));
-  VB_ASSIGN(Job job, model_job(*model, flags, input_flags));
-  VB_ASSIGN(const Outcome outcome, run_job(context, flags, *model, job));
+// The files of the outputs, in their order: checked before anything is computed.
+Result<std::vector<std::string>> output_files(const Graph& graph, const std::string& dir,
+                                              const std::vector<std::string>& reads) {
   std::error_code error;
-  std::filesystem::create_directories(output_dir, error);
-  if (error) return unavailable(output_dir + ": " + error.message());
-  Json outputs = Json::object();
-  std::string text;
-  const Graph& graph = job.program.graph;
+  std::filesystem::create_directories(dir, error);
+  if (error) return unavailable(dir + ": " + error.message());
+  std::vector<std::string> paths;
   std::set<std::string> taken;
   for (size_t i = 0; i < graph.outputs.size(); ++i) {
     std::string file = npy_file_name(graph.outputs[i].name);
     // "a/b" and "a_b" would share a file: the later one gets its number.
     if (!taken.insert(file).second)
       taken.insert(file.replace(file.size() - 4, 4, "_" + std::to_string(i) + ".npy"));
-    const std::string path = output_dir + "/" + file;
-    VB_TRY(write_npy(path, outcome.run.outputs[i]));
+    paths.push_back(dir + "/" + file);
+    VB_TRY(check_output_file(paths.back(), reads));
+  }
+  return paths;
+}
+
+// All of them are written before the first takes its place.
+Status write_outputs(const std::string& dir, const std::vector<std::string>& paths,
+                     const Tensors& outputs) {
+  VB_ASSIGN(const TemporaryFolder written, TemporaryFolder::beside(dir + "/outputs"));
+  const auto temporary = [&](size_t i) { return written.path() + "/" + std::to_string(i); };
+  for (size_t i = 0; i < paths.size(); ++i) VB_TRY(write_npy(temporary(i), outputs[i]));
+  for (size_t i = 0; i < paths.size(); ++i) {
+    std::error_code error;
+    std::filesystem::rename(temporary(i), paths[i], error);
+    if (error) return unavailable(paths[i] + ": cannot replace: " + error.message());
+  }
+  return {};
+}
+
+Result<int> run_model(const Context& context, const RunFlags& flags,
+                      const std::vector<std::string>& input_flags, const std::string& output_dir) {
+  std::vector<std::string> reads = input_files(input_flags);
+  VB_TRY(check_run_outputs(flags, reads));
+  VB_ASSIGN(const auto model, Model::load(flags.model));
+  VB_ASSIGN(Job job, model_job(*model, flags, input_flags));
+  const Graph& graph = job.program.graph;
+  reads.push_back(flags.model);
+  VB_ASSIGN(const std::vector<std::string> paths, output_files(graph, output_dir, reads));
+  VB_ASSIGN(const Outcome outcome, run_job(context, flags, *model, job));
+  VB_TRY(write_outputs(output_dir, paths, outcome.run.outputs));
+  Json outputs = Json::object();
+  std::string text;
+  for (size_t i = 0; i < paths.size(); ++i) {
     const std::string digest = tensor_root(outcome.run.outputs[i]).hex();
-    outputs[printable(graph.outputs[i].name)] = {{"file", path}, {"digest", digest}};
-    text += digest + "  " + path + "\n";
+    outputs[printable(graph.outputs[i].name)] = {{"file", paths[i]}, {"digest", digest}};
+    text += digest + "  " + paths[i] + "\n";
   }
   Json json = {{"outputs", outputs}, {"backend", outcome.backend}, {"seconds", outcome.seconds}};
   add_commitment(json, text, outcome);
@@ -70,6 +102,7 @@ Result<int> run_model(const Context& context, const RunFlags& flags,
 
 Result<int> embed(const Context& context, const RunFlags& flags,
                   const std::vector<std::string>& texts) {
+  VB_TRY(check_run_outputs(flags, {}));
   VB_ASSIGN(const auto model, Model::load(flags.model));
   VB_ASSIGN(Job job, embedding_job(*model, flags, texts));
   VB_ASSIGN(const Outcome outcome, run_job(context, flags, *model, job));
@@ -148,6 +181,7 @@ class Streamer {
 
 Result<int> generate(const Context& context, const RunFlags& flags,
                      const GenerateFlags& generate_flags) {
+  VB_TRY(check_run_outputs(flags, {}));
   VB_ASSIGN(const auto model, Model::load(flags.model));
   VB_ASSIGN(Job job, generation_job(*model, flags, generate_flags));
   VB_ASSIGN(const std::vector<int64_t> prompt, model->prompt_tokens(generate_flags.prompt));

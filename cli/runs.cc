@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 
+#include <verbatim/cli/outputs.h>
 #include <verbatim/core/file.h>
 #include <verbatim/core/npy.h>
 #include <verbatim/core/signature.h>
@@ -285,6 +286,12 @@ Result<Task> task_of(Job& job, const Model& model, CommitLevel level) {
   std::ranges::copy(nonce, task.nonce.begin());
   VB_TRY(validate_task(task));
   return task;
+}
+
+Status check_run_outputs(const RunFlags& flags, std::vector<std::string> reads) {
+  reads.push_back(flags.model);
+  VB_TRY(check_output_file(flags.receipt, reads));
+  return check_output_folder(flags.trace, reads);
 }
 
 Result<Outcome> run_job(const Context& context, const RunFlags& flags, const Model& model,

@@ -79,6 +79,9 @@ struct Outcome {
   std::optional<Digest> receipt_root;
   uint64_t operations = 0, bytes_written = 0;  // of all operators; counted where there is a receipt
 };
+// Whether the receipt and trace that the flags ask for can be written, and replace nothing that is
+// read: the model, and `reads`. To be asked first.
+Status check_run_outputs(const RunFlags& flags, std::vector<std::string> reads);
 // Runs a job with what the flags ask for: a receipt, a trace.
 Result<Outcome> run_job(const Context& context, const RunFlags& flags, const Model& model,
                         Job& job);

@@ -1,10 +1,8 @@
 // The programs as they are called: exit codes, refusals, and that no verdict is shown unjudged.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -16,28 +14,10 @@
 #include <verbatim/repops/semantics.h>
 
 #include "../verify/support.h"
-#include "support/paths.h"
+#include "cli/call.h"
 
 namespace verbatim::test {
 namespace {
-
-struct Called {
-  int code = -1;
-  std::string text;  // stdout and stderr together, or what the redirection leaves of them
-};
-
-Called call(const std::string& command, const std::string& redirection = "2>&1") {
-  Called called;
-  std::FILE* pipe =
-      ::popen((std::string(kBinDir) + "/" + command + " " + redirection).c_str(), "r");
-  if (pipe == nullptr) throw std::runtime_error("popen");
-  char buffer[4096];
-  for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;)
-    called.text.append(buffer, n);
-  const int status = ::pclose(pipe);
-  if (WIFEXITED(status)) called.code = WEXITSTATUS(status);
-  return called;
-}
 
 class Commands : public ::testing::Test {
  protected:
