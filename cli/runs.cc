@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <map>
+#include <mutex>
 
 #include <verbatim/cli/outputs.h>
 #include <verbatim/core/file.h>
@@ -11,6 +12,7 @@
 #include <verbatim/core/signature.h>
 #include <verbatim/repops/models/lm_training.h>
 #include <verbatim/repops/onnx/import.h>
+#include <verbatim/verify/limits.h>
 #include <verbatim/verify/receipt.h>
 #include <verbatim/verify/trace.h>
 
@@ -37,23 +39,34 @@ class Fanout final : public TraceSink {
   std::vector<TraceSink*> sinks_;
 };
 
-// What the run costs: the measure that a referee's work is compared with.
-class WorkCounter final : public TraceSink {
+// What the run costs: the measure that a referee's work is compared with, and counted as a
+// referee's is.
+class CountingBackend final : public Backend {
  public:
-  explicit WorkCounter(const Graph& graph) : graph_(&graph) {}
-  Status on_node(uint64_t, int32_t node, std::span<const Tensor> in,
-                 std::span<const Tensor> out) override {
-    operations += operation_count(graph_->nodes[static_cast<size_t>(node)], in, out);
-    for (const Tensor& t : out) bytes += t.defined() ? t.byte_size() : 0;
-    return {};
+  explicit CountingBackend(std::unique_ptr<Backend> inner) : inner_(std::move(inner)) {}
+  std::string_view name() const override { return inner_->name(); }
+  Status prepare(const Graph& graph) override { return inner_->prepare(graph); }
+  Result<Tensors> run(const Node& node, std::span<const Tensor> inputs) override {
+    return run_bodies(node, inputs, {});
   }
-  Status on_step_end(uint64_t, std::span<const Tensor>, std::span<const Tensor>) override {
-    return {};
+  Result<Tensors> run_bodies(const Node& node, std::span<const Tensor> inputs,
+                             const Checkpoint& checkpoint) override {
+    uint64_t spent = 0;
+    VB_ASSIGN(Tensors outputs,
+              run_limited(*inner_, {kAny, kAny}, node, inputs, checkpoint, nullptr, &spent));
+    const std::scoped_lock lock(mutex_);
+    operations = saturating_add(operations, spent);
+    // An operator may give more outputs than the graph takes.
+    for (size_t i = 0; i < std::min(outputs.size(), node.outputs.size()); ++i)
+      bytes += outputs[i].defined() ? outputs[i].byte_size() : 0;
+    return outputs;
   }
   uint64_t operations = 0, bytes = 0;
 
  private:
-  const Graph* graph_;
+  static constexpr NodeLimits kAny{UINT64_MAX, UINT64_MAX, UINT64_MAX};
+  const std::unique_ptr<Backend> inner_;
+  std::mutex mutex_;
 };
 
 Result<Tensor> read_tensor(const std::string& path) {
@@ -294,20 +307,37 @@ Status check_run_outputs(const RunFlags& flags, std::vector<std::string> reads) 
   return check_output_folder(flags.trace, reads);
 }
 
+namespace {
+
+Status finish_receipt(const std::string& path, const Task& task, Committer& committer,
+                      const CountingBackend& work, Outcome& outcome) {
+  const Receipt receipt = make_receipt(task, committer.finish());
+  VB_TRY(write_receipt(path, receipt));
+  outcome.receipt_file = path;
+  outcome.receipt_root = receipt.final_root;
+  outcome.operations = work.operations;
+  outcome.bytes_written = work.bytes;
+  return {};
+}
+
+}  // namespace
+
 Result<Outcome> run_job(const Context& context, const RunFlags& flags, const Model& model,
                         Job& job) {
-  VB_ASSIGN(const std::unique_ptr<Backend> backend, context.make_backend());
+  VB_ASSIGN(std::unique_ptr<Backend> backend, context.make_backend());
+  CountingBackend* work = nullptr;
   std::optional<Task> task;
   std::optional<Committer> committer;
   std::unique_ptr<TraceWriter> trace;
   Fanout sinks;
-  WorkCounter work(job.program.graph);
   if (!flags.receipt.empty()) {
     VB_ASSIGN(const CommitLevel level, commit_level(flags.commit));
     VB_ASSIGN(task, task_of(job, model, level));
     committer.emplace(job.program, level, task_id(*task));
     sinks.add(&*committer);
-    sinks.add(&work);
+    auto counting = std::make_unique<CountingBackend>(std::move(backend));
+    work = counting.get();
+    backend = std::move(counting);
   }
   if (!flags.trace.empty()) {
     job.program.graph.compute_roots();
@@ -322,14 +352,7 @@ Result<Outcome> run_job(const Context& context, const RunFlags& flags, const Mod
   const Stopwatch watch;
   VB_ASSIGN(outcome.run, run_program(job.program, *backend, job.inputs, options));
   outcome.seconds = watch.seconds();
-  if (committer) {
-    const Receipt receipt = make_receipt(*task, committer->finish());
-    VB_TRY(write_receipt(flags.receipt, receipt));
-    outcome.receipt_file = flags.receipt;
-    outcome.receipt_root = receipt.final_root;
-    outcome.operations = work.operations;
-    outcome.bytes_written = work.bytes;
-  }
+  if (committer) VB_TRY(finish_receipt(flags.receipt, *task, *committer, *work, outcome));
   if (trace) {
     VB_ASSIGN(const TraceStats stats, trace->close());
     outcome.trace_note = std::to_string(stats.values) + " values, " +

@@ -77,7 +77,9 @@ struct Outcome {
   double seconds = 0;
   std::string receipt_file, trace_note;
   std::optional<Digest> receipt_root;
-  uint64_t operations = 0, bytes_written = 0;  // of all operators; counted where there is a receipt
+  // Counted where there is a receipt: what all operators cost by a referee's count (run_limited),
+  // and the bytes of their outputs.
+  uint64_t operations = 0, bytes_written = 0;
 };
 // Whether the receipt and trace that the flags ask for can be written, and replace nothing that is
 // read: the model, and `reads`. To be asked first.

@@ -144,5 +144,45 @@ TEST_F(OutputsWithModels, TrainingReplacesNoModelAndFindsOutFirst) {
   EXPECT_EQ(std::distance(fs::directory_iterator(dir + "/deep"), {}), 1);
 }
 
+// A loop's operations are those of its body, as often as it ran.
+TEST_F(Outputs, AReceiptCountsTheOperationsOfBodies) {
+  constexpr int64_t kTrips = 5, kWidth = 16;
+  testing::ModelParts body, p;
+  body.inputs = {value_info("i", DType::i64, {}), value_info("go", DType::boolean, {}),
+                 value_info("y", DType::f32, {kWidth, kWidth})};
+  body.nodes = {node("Identity", {"go"}, {"next"}), node("MatMul", {"y", "w"}, {"z"})};
+  body.outputs = {value_info("next", DType::boolean, {}),
+                  value_info("z", DType::f32, {kWidth, kWidth})};
+  const Tensor w = testing::floats({kWidth, kWidth}, std::vector<float>(kWidth * kWidth, 0.5f));
+  p.inputs = {value_info("w", DType::f32, {kWidth, kWidth})};
+  p.initializers = {testing::tensor_message(*Tensor::scalar(kTrips), "n"),
+                    testing::tensor_message(testing::bools({}, {true}), "c")};
+  p.nodes = {node("Loop", {"n", "c", "w"}, {"out"}, {testing::attribute("body", body)})};
+  p.outputs = {value_info("out", DType::f32, {kWidth, kWidth})};
+  write("loop.onnx", testing::model_bytes(p));
+  write("w.npy", as_chars(*encode_npy(w)));
+  const Called called = here("run loop.onnx --input w=w.npy --receipt r --json", "2>/dev/null");
+  ASSERT_EQ(called.code, 0);
+  const auto operations =
+      nlohmann::json::parse(called.text)["receipt"]["operations"].get<int64_t>();
+  const int64_t products = kTrips * 2 * kWidth * kWidth * kWidth;
+  EXPECT_GE(operations, products);
+  // Besides them: 1024 for each trip and each node of it, and what the Identity costs.
+  EXPECT_LE(operations, products + kTrips * (3 * 1024 + 16)) << products;
+}
+
+// What an operator could give besides, and the graph does not take, is not written.
+TEST_F(Outputs, AReceiptCountsTheBytesThatAreTaken) {
+  testing::ModelParts p;
+  p.nodes = {node("LayerNormalization", {"x", "scale"}, {"y"})};
+  p.inputs = {value_info("x", DType::f32, {3})};
+  p.outputs = {value_info("y", DType::f32, {3})};
+  p.initializers = {testing::tensor_message(testing::floats({3}, {1, 1, 1}), "scale")};
+  write("norm.onnx", testing::model_bytes(p));
+  const Called called = here("run norm.onnx --input x=x.npy --receipt r --json", "2>/dev/null");
+  ASSERT_EQ(called.code, 0);
+  EXPECT_EQ(nlohmann::json::parse(called.text)["receipt"]["bytes_written"], 3 * 4);
+}
+
 }  // namespace
 }  // namespace verbatim::test
