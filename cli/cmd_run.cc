@@ -29,12 +29,14 @@ void add_run_flags(CLI::App& command, Context& context, RunFlags& flags) {
                      "that many int8 slices (activations x weights); w8a8, w4a8, w3a8, w2a8, w1a8: "
                      "int8 activations and attention, "
                      "weights of so many bits");
-  command.add_option("--receipt", flags.receipt, "Write a receipt of this run to FILE")
-      ->type_name("FILE");
+  CLI::Option* receipt =
+      command.add_option("--receipt", flags.receipt, "Write a receipt of this run to FILE")
+          ->type_name("FILE");
   command
       .add_option("--commit", flags.commit,
                   "What the receipt commits to: light (per-step state) or full (every operator)")
-      ->check(CLI::IsMember({"light", "full"}));
+      ->check(CLI::IsMember({"light", "full"}))
+      ->needs(receipt);
   command
       .add_option("--trace", flags.trace,
                   "Store every operator's outputs in the new folder DIR, for `verbatim trace diff`")
@@ -217,27 +219,29 @@ Result<int> generate(const Context& context, const RunFlags& flags,
 
 }  // namespace
 
-void add_generate_flags(CLI::App& command, GenerateFlags& flags) {
-  command.add_option("--prompt", flags.prompt,
-                     "Text to go on from; empty: the beginning-of-sequence token");
-  command.add_option("--max-tokens", flags.max_tokens, "New tokens at most")
-      ->check(whole_number(1, kMaxSteps))
-      ->capture_default_str();
-  command.add_option("--temperature", flags.temperature, "0: always the likeliest token")
-      ->check(CLI::Range(0.0, 1e9))
-      ->capture_default_str();
-  command.add_option("--top-k", flags.top_k, "Draw among the K likeliest tokens only; 0: all")
-      ->check(whole_number(0, std::numeric_limits<int64_t>::max()));
-  command
-      .add_option("--top-p", flags.top_p, "Draw among the likeliest tokens that make up this share")
-      ->check(CLI::Range(0.0, 1.0));
-  command
-      .add_option("--min-p", flags.min_p,
-                  "Drop tokens below this share of the likeliest one's weight")
-      ->check(CLI::Range(0.0, 1.0));
-  command.add_option("--seed", flags.seed, "Seed of the draws, 0 to 2^64 - 1")
-      ->check(whole_number(0, ~uint64_t{0}))
-      ->capture_default_str();
+std::vector<CLI::Option*> add_generate_flags(CLI::App& command, GenerateFlags& flags) {
+  return {
+      command.add_option("--prompt", flags.prompt,
+                         "Text to go on from; empty: the beginning-of-sequence token"),
+      command.add_option("--max-tokens", flags.max_tokens, "New tokens at most")
+          ->check(whole_number(1, kMaxSteps))
+          ->capture_default_str(),
+      command.add_option("--temperature", flags.temperature, "0: always the likeliest token")
+          ->check(CLI::Range(0.0, 1e9))
+          ->capture_default_str(),
+      command.add_option("--top-k", flags.top_k, "Draw among the K likeliest tokens only; 0: all")
+          ->check(whole_number(0, std::numeric_limits<int64_t>::max())),
+      command
+          .add_option("--top-p", flags.top_p,
+                      "Draw among the likeliest tokens that make up this share")
+          ->check(CLI::Range(0.0, 1.0)),
+      command
+          .add_option("--min-p", flags.min_p,
+                      "Drop tokens below this share of the likeliest one's weight")
+          ->check(CLI::Range(0.0, 1.0)),
+      command.add_option("--seed", flags.seed, "Seed of the draws, 0 to 2^64 - 1")
+          ->check(whole_number(0, ~uint64_t{0}))
+          ->capture_default_str()};
 }
 
 void register_run(CLI::App& app, Context& context) {

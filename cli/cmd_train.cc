@@ -58,6 +58,7 @@ struct StepFigures {
 
 Result<int> train(const Context& context, const RunFlags& run, const TrainFlags& flags,
                   const std::string& output) {
+  VB_TRY(check_train_flags(flags));
   VB_TRY(check_run_outputs(run, {flags.text_file}));
   VB_TRY(check_output_folder(output, {run.model}));
   VB_ASSIGN(const auto model, Model::load(run.model));
@@ -110,12 +111,14 @@ void register_train(CLI::App& app, Context& context) {
   c.get_option("--text-file")->required();
   c.add_option("--output", *output, "Write the trained model to the new folder DIR")
       ->type_name("DIR");
-  c.add_option("--receipt", run->receipt,
-               "Write a receipt of this run to FILE; it holds the text, at most 1 MiB")
-      ->type_name("FILE");
+  CLI::Option* receipt =
+      c.add_option("--receipt", run->receipt,
+                   "Write a receipt of this run to FILE; it holds the text, at most 1 MiB")
+          ->type_name("FILE");
   c.add_option("--commit", run->commit,
                "What the receipt commits to: light (per-step state) or full (every operator)")
-      ->check(CLI::IsMember({"light", "full"}));
+      ->check(CLI::IsMember({"light", "full"}))
+      ->needs(receipt);
   add_backend_flags(c, context);
   add_json_flag(c, context);
   on_run(c, context, [=, &context] { return train(context, *run, *flags, *output); });

@@ -166,29 +166,37 @@ Result<Job> generation_job(const Model& model, const RunFlags& flags, const Gene
   return job;
 }
 
-void add_train_flags(CLI::App& command, TrainFlags& flags) {
+std::vector<CLI::Option*> add_train_flags(CLI::App& command, TrainFlags& flags) {
   command.add_option("--text-file", flags.text_file, "UTF-8 text to learn")->type_name("FILE");
-  command.add_option("--steps", flags.steps, "Steps, each on the next batch of the text")
-      ->check(whole_number(1, kMaxSteps))
-      ->capture_default_str();
-  command.add_option("--learning-rate", flags.learning_rate, "The same for every step")
-      ->check(CLI::Range(0.0, 1e9))
-      ->capture_default_str();
-  command.add_option("--optimizer", flags.optimizer, "sgd or adamw")
-      ->check(CLI::IsMember({"sgd", "adamw"}))
-      ->capture_default_str();
-  command.add_option("--batch", flags.batch, "Pieces of the text that a step learns together")
-      ->check(whole_number(1, 1 << 16))
-      ->capture_default_str();
-  command.add_option("--window", flags.window, "Tokens of a piece")
-      ->check(whole_number(1, 1 << 20))
-      ->capture_default_str();
-  command.add_option("--weight-decay", flags.weight_decay, "Decoupled (adamw) or added (sgd)")
-      ->check(CLI::Range(0.0, 1e9));
-  command.add_option("--momentum", flags.momentum, "Of sgd, below 1")->check(CLI::Range(0.0, 1.0));
-  command.add_option("--clip", flags.clip, "Greatest norm of all gradients together; 0: any")
-      ->check(CLI::Range(0.0, 1e9))
-      ->capture_default_str();
+  return {
+      command.add_option("--steps", flags.steps, "Steps, each on the next batch of the text")
+          ->check(whole_number(1, kMaxSteps))
+          ->capture_default_str(),
+      command.add_option("--learning-rate", flags.learning_rate, "The same for every step")
+          ->check(CLI::Range(0.0, 1e9))
+          ->capture_default_str(),
+      command.add_option("--optimizer", flags.optimizer, "sgd or adamw")
+          ->check(CLI::IsMember({"sgd", "adamw"}))
+          ->capture_default_str(),
+      command.add_option("--batch", flags.batch, "Pieces of the text that a step learns together")
+          ->check(whole_number(1, 1 << 16))
+          ->capture_default_str(),
+      command.add_option("--window", flags.window, "Tokens of a piece")
+          ->check(whole_number(1, 1 << 20))
+          ->capture_default_str(),
+      command.add_option("--weight-decay", flags.weight_decay, "Decoupled (adamw) or added (sgd)")
+          ->check(CLI::Range(0.0, 1e9)),
+      command.add_option("--momentum", flags.momentum, "Of sgd, below 1")
+          ->check(CLI::Range(0.0, 1.0)),
+      command.add_option("--clip", flags.clip, "Greatest norm of all gradients together; 0: any")
+          ->check(CLI::Range(0.0, 1e9))
+          ->capture_default_str()};
+}
+
+Status check_train_flags(const TrainFlags& flags) {
+  if (flags.optimizer != "sgd" && flags.momentum != 0)
+    return usage_error("--momentum goes with --optimizer sgd, not with " + flags.optimizer);
+  return {};
 }
 
 Result<std::string> read_text(const std::string& path) {

@@ -26,7 +26,8 @@ struct GenerateFlags {
   float top_p = 1, min_p = 0;
   uint64_t seed = 0;
 };
-void add_generate_flags(CLI::App& command, GenerateFlags& flags);
+// The options, so that a command may say what they go with.
+std::vector<CLI::Option*> add_generate_flags(CLI::App& command, GenerateFlags& flags);
 
 struct TrainFlags {
   std::string text_file, optimizer = "adamw";
@@ -34,7 +35,10 @@ struct TrainFlags {
   int64_t batch = 4, window = 128;
   float learning_rate = 1e-3f, weight_decay = 0, momentum = 0, clip = 1;
 };
-void add_train_flags(CLI::App& command, TrainFlags& flags);
+// Those besides --text-file, which they are about.
+std::vector<CLI::Option*> add_train_flags(CLI::App& command, TrainFlags& flags);
+// Usage errors that depend on values: to be asked first.
+Status check_train_flags(const TrainFlags& flags);
 
 struct Job {
   Program program;

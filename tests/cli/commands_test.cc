@@ -83,6 +83,48 @@ TEST_F(Commands, NumbersOutOfTheirRangeAreWrongUsage) {
     EXPECT_EQ(call(std::string("verbatim generate /nonexistent ") + flag).code, 64) << flag;
 }
 
+// A flag that would say nothing is wrong usage: found before the model is looked for.
+TEST(Flags, ThatSayNothingAreRefused) {
+  for (const char* command : {
+           "train m --text-file t --momentum 0.5",
+           "train m --text-file t --optimizer adamw --momentum 0.5",
+           "train m --text-file t --commit full",
+           "run m --commit full",
+           "task create m -o o --text-file t --precision bf16",
+           "task create m -o o --text-file t --prompt p",
+           "task create m -o o --text-file t --max-tokens 3",
+           "task create m -o o --text-file t --text s",
+           "task create m -o o --text-file t --input x=f",
+           "task create m -o o --text-file t --momentum 0.5",
+           "task create m -o o --prompt p --steps 3",
+           "task create m -o o --window 3",
+           "task create m -o o --text s --seed 3",
+           "task create m -o o --input x=f --prompt p",
+           "task create m -o o --input x=f --text s",
+           "eval m --text-file t --tensors --precision bf16",
+           "eval --tensors --window 8",
+       })
+    EXPECT_EQ(call(std::string("verbatim ") + command).code, 64) << command;
+  EXPECT_EQ(call("verbatim train /nonexistent --text-file t --optimizer sgd --momentum 0.5").code,
+            69);
+  EXPECT_EQ(call("verbatim task create /nonexistent -o o --text-file t --steps 3").code, 69);
+}
+
+TEST(CommandsWithModels, FlagsOfAnotherKindOfModelAreRefused) {
+  const char *minilm = std::getenv("VERBATIM_MINILM"), *stories = std::getenv("VERBATIM_STORIES");
+  if (minilm == nullptr || stories == nullptr)
+    GTEST_SKIP() << "VERBATIM_MINILM or VERBATIM_STORIES names no folder";
+  const std::string base = ::testing::TempDir() + "/kinds" + std::to_string(::getpid());
+  ok(write_file(base + ".txt", as_bytes("A text.")));
+  for (const std::string& command :
+       {std::string("task create ") + minilm + " --max-tokens 3 -o " + base,
+        std::string("task create ") + stories + " --text s -o " + base,
+        std::string("eval ") + minilm + " --text-file " + base + ".txt --window 8"})
+    EXPECT_EQ(call("verbatim " + command).code, 64) << command;
+  EXPECT_FALSE(std::filesystem::exists(base));
+  ::unlink((base + ".txt").c_str());
+}
+
 TEST(CommandsWithModels, AReceiptOfAnotherKindOfModelGetsNoVerdict) {
   const char *minilm = std::getenv("VERBATIM_MINILM"), *stories = std::getenv("VERBATIM_STORIES");
   if (minilm == nullptr || stories == nullptr)
