@@ -1,6 +1,7 @@
 // task, provider, dispute, referee: who is wrong, where, and how little it takes to find out.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <optional>
@@ -8,6 +9,7 @@
 #include <thread>
 
 #include <verbatim/cli/common.h>
+#include <verbatim/cli/outputs.h>
 #include <verbatim/cli/runs.h>
 #include <verbatim/cli/verdicts.h>
 #include <verbatim/core/signature.h>
@@ -37,6 +39,7 @@ struct TaskFlags {
   TrainFlags train;
   std::vector<std::string> texts, inputs;
   std::string output;
+  bool generates = false;  // a flag of a generation was given
 };
 
 Result<Job> training_task_job(const Model& model, const TrainFlags& flags) {
@@ -46,12 +49,16 @@ Result<Job> training_task_job(const Model& model, const TrainFlags& flags) {
 }
 
 Result<int> create_task(const Context& context, TaskFlags flags) {
+  VB_TRY(check_train_flags(flags.train));
+  std::vector<std::string> reads = input_files(flags.inputs);
+  reads.push_back(flags.run.model);
+  if (!flags.train.text_file.empty()) reads.push_back(flags.train.text_file);
+  VB_TRY(check_output_file(flags.output, reads));
   VB_ASSIGN(const auto model, Model::load(flags.run.model));
-  if (!flags.texts.empty() && (model->kind() != ModelKind::bert || !flags.inputs.empty()))
-    return usage_error("--text is for sentence embedding models, without --input");
-  if (!flags.generate.prompt.empty() &&
-      (model->kind() != ModelKind::llama || !flags.inputs.empty()))
-    return usage_error("--prompt is for language models, without --input");
+  if (!flags.texts.empty() && model->kind() != ModelKind::bert)
+    return usage_error("--text is for sentence embedding models");
+  if (flags.generates && model->kind() != ModelKind::llama)
+    return usage_error("--prompt, --max-tokens and how tokens are drawn are for language models");
   VB_ASSIGN(const CommitLevel level, commit_level(flags.run.commit));
   Result<Job> job =
       !flags.inputs.empty()               ? model_job(*model, flags.run, flags.inputs)
@@ -203,8 +210,8 @@ Result<Graph> weights_of(const Model& model, const Task& task) {
   settings.precision = precision;
   const bool whole_audio = model.kind() == ModelKind::silero && !task.program.carries.empty();
   Result<Program> program = model.kind() == ModelKind::llama ? model.generation_program(settings)
-                            : whole_audio ? silero_program(model.tensors(), 1)
-                                          : model.program(precision);
+                            : whole_audio                    ? silero_program(model.tensors(), 1)
+                                                             : model.program(precision);
   if (!program.ok()) return program.status();
   program->graph.compute_roots();
   return std::move(program->graph);
@@ -309,68 +316,72 @@ Result<int> resume(const Context& context, const DisputeFlags& flags) {
   return print_verdict(context, verdict, names, watch.seconds() * 1000);
 }
 
+void register_provider(CLI::App& app, Context& context) {
+  CLI::App& provider =
+      *app.add_subcommand("provider", "Compute tasks for others, and answer for them");
+  provider.require_subcommand(1);
+  auto flags = std::make_shared<ServeFlags>();
+  CLI::App& c = *provider.add_subcommand(
+      "serve", "Run tasks that referees send, commit to them, and answer questions about any step");
+  c.add_option("--listen", flags->listen, "ADDRESS:PORT; port 0 takes a free one, which is printed")
+      ->required();
+  c.add_option("--model", flags->model, "The model to serve: a folder or an .onnx file")
+      ->required();
+  c.add_option(
+      "--key", flags->key,
+      "File of the signing key; made where it is missing. Default: a new key for this process");
+  c.add_option(
+      "--inject-fault", flags->fault,
+      "STEP:NODE:ELEMENT:BIT: flip a bit of one operator's output, to see a dispute find it");
+  add_limit_flags(c, flags->limits);
+  c.add_option("--max-run-memory", flags->live_bytes,
+               "Bytes that all tensors of one task's run may take at once, weights aside; more is "
+               "refused")
+      ->check(whole_number(1, uint64_t{1} << 50))
+      ->capture_default_str();
+  add_backend_flags(c, context);
+  add_json_flag(c, context);
+  on_run(c, context, [=, &context] { return serve(context, *flags); });
+}
+
+// What `run` and `resume` share.
+void add_dispute_flags(CLI::App& command, Context& context, DisputeFlags& flags) {
+  command
+      .add_option("--budget", flags.budget_s,
+                  "Seconds that each provider has in all, computing included")
+      ->check(budget())
+      ->capture_default_str();
+  add_limit_flags(command, flags.limits);
+  add_json_flag(command, context);
+}
+
+void register_dispute_run(CLI::App& dispute, Context& context) {
+  auto flags = std::make_shared<DisputeFlags>();
+  CLI::App& c =
+      *dispute.add_subcommand("run", "Give one task to several providers and settle who is wrong");
+  c.add_option("--task", flags->task, "Task file, from `verbatim task create`")->required();
+  c.add_option("--provider", flags->providers,
+               "ADDRESS:PORT of a provider; give two or more, each once")
+      ->required();
+  c.add_option("-o,--output", flags->output, "Transcript to write; must not exist yet")->required();
+  add_dispute_flags(c, context, *flags);
+  on_run(c, context, [=, &context] { return run(context, *flags); });
+}
+
+void register_dispute_resume(CLI::App& dispute, Context& context) {
+  auto flags = std::make_shared<DisputeFlags>();
+  CLI::App& c = *dispute.add_subcommand(
+      "resume",
+      "Go on with a dispute that was interrupted, with the providers its transcript names");
+  c.add_option("transcript", flags->output, "Transcript")->required();
+  add_dispute_flags(c, context, *flags);
+  on_run(c, context, [=, &context] { return resume(context, *flags); });
+}
+
 void register_network(CLI::App& app, CLI::App& dispute, Context& context) {
-  {
-    CLI::App& provider =
-        *app.add_subcommand("provider", "Compute tasks for others, and answer for them");
-    provider.require_subcommand(1);
-    auto flags = std::make_shared<ServeFlags>();
-    CLI::App& c = *provider.add_subcommand(
-        "serve",
-        "Run tasks that referees send, commit to them, and answer questions about any step");
-    c.add_option("--listen", flags->listen,
-                 "ADDRESS:PORT; port 0 takes a free one, which is printed")
-        ->required();
-    c.add_option("--model", flags->model, "The model to serve: a folder or an .onnx file")
-        ->required();
-    c.add_option(
-        "--key", flags->key,
-        "File of the signing key; made where it is missing. Default: a new key for this process");
-    c.add_option(
-        "--inject-fault", flags->fault,
-        "STEP:NODE:ELEMENT:BIT: flip a bit of one operator's output, to see a dispute find it");
-    add_limit_flags(c, flags->limits);
-    c.add_option(
-         "--max-run-memory", flags->live_bytes,
-         "Bytes that all tensors of one task's run may take at once, weights aside; more is "
-         "refused")
-        ->check(whole_number(1, uint64_t{1} << 50))
-        ->capture_default_str();
-    add_backend_flags(c, context);
-    add_json_flag(c, context);
-    on_run(c, context, [=, &context] { return serve(context, *flags); });
-  }
-  {
-    auto flags = std::make_shared<DisputeFlags>();
-    CLI::App& c = *dispute.add_subcommand(
-        "run", "Give one task to several providers and settle who is wrong");
-    c.add_option("--task", flags->task, "Task file, from `verbatim task create`")->required();
-    c.add_option("--provider", flags->providers,
-                 "ADDRESS:PORT of a provider; give two or more, each once")
-        ->required();
-    c.add_option("-o,--output", flags->output, "Transcript to write; must not exist yet")
-        ->required();
-    c.add_option("--budget", flags->budget_s,
-                 "Seconds that each provider has in all, computing included")
-        ->check(budget())
-        ->capture_default_str();
-    add_limit_flags(c, flags->limits);
-    add_json_flag(c, context);
-    on_run(c, context, [=, &context] { return run(context, *flags); });
-  }
-  {
-    auto flags = std::make_shared<DisputeFlags>();
-    CLI::App& c = *dispute.add_subcommand(
-        "resume",
-        "Go on with a dispute that was interrupted, with the providers its transcript names");
-    c.add_option("transcript", flags->output, "Transcript")->required();
-    c.add_option("--budget", flags->budget_s, "Seconds that each provider has in all")
-        ->check(budget())
-        ->capture_default_str();
-    add_limit_flags(c, flags->limits);
-    add_json_flag(c, context);
-    on_run(c, context, [=, &context] { return resume(context, *flags); });
-  }
+  register_provider(app, context);
+  register_dispute_run(dispute, context);
+  register_dispute_resume(dispute, context);
 }
 #else
 void register_network(CLI::App& app, CLI::App& dispute, Context& context) {
@@ -385,37 +396,55 @@ void register_network(CLI::App& app, CLI::App& dispute, Context& context) {
 }
 #endif
 
+void register_task_create(CLI::App& task, Context& context) {
+  auto flags = std::make_shared<TaskFlags>();
+  flags->run.commit = "full";
+  CLI::App& c = *task.add_subcommand(
+      "create",
+      "Write a task: program, inputs, settings and a nonce; weights are named by their roots");
+  c.add_option("model", flags->run.model, "A Hugging Face folder or an .onnx file")->required();
+  CLI::Option* text =
+      c.add_option("--text", flags->texts, "A sentence to embed; may be given several times");
+  CLI::Option* input = c.add_option("--input", flags->inputs, "NAME=FILE, once for each input")
+                           ->type_name("NAME=FILE")
+                           ->excludes(text);
+  CLI::Option* precision =
+      c.add_option("--precision", flags->run.precision,
+                   "As of `verbatim run`: fp32, bf16, fp16, fp8, s1x1 to s4x4, w8a8, ...");
+  c.add_option("--commit", flags->run.commit, "full: every operator; light: per-step state")
+      ->check(CLI::IsMember({"light", "full"}))
+      ->capture_default_str();
+  c.add_option("-o,--output", flags->output, "Task file to write")->required();
+  const auto generation = add_generate_flags(c, flags->generate);
+  const auto training = add_train_flags(c, flags->train);
+  // A task is a training, a generation, an embedding or a run: flags of another one would be lost.
+  CLI::Option* text_file = c.get_option("--text-file");
+  for (CLI::Option* o : {text, input, precision}) text_file->excludes(o);
+  for (CLI::Option* o : training) o->needs(text_file);
+  for (CLI::Option* o : generation) o->excludes(text_file)->excludes(text)->excludes(input);
+  add_json_flag(c, context);
+  on_run(c, context, [=, &context] {
+    flags->generates = std::ranges::any_of(generation, [](auto* o) { return o->count() > 0; });
+    return create_task(context, *flags);
+  });
+}
+
+void register_task(CLI::App& app, Context& context) {
+  CLI::App& task = *app.add_subcommand("task", "What providers are given");
+  task.require_subcommand(1);
+  register_task_create(task, context);
+  auto path = std::make_shared<std::string>();
+  CLI::App& show =
+      *task.add_subcommand("show", "Print what a task asks for, and its operators by number");
+  show.add_option("file", *path, "Task file")->required();
+  add_json_flag(show, context);
+  on_run(show, context, [=, &context] { return show_task(context, *path); });
+}
+
 }  // namespace
 
 void register_dispute(CLI::App& app, Context& context) {
-  {
-    CLI::App& task = *app.add_subcommand("task", "What providers are given");
-    task.require_subcommand(1);
-    auto flags = std::make_shared<TaskFlags>();
-    flags->run.commit = "full";
-    CLI::App& c = *task.add_subcommand(
-        "create",
-        "Write a task: program, inputs, settings and a nonce; weights are named by their roots");
-    c.add_option("model", flags->run.model, "A Hugging Face folder or an .onnx file")->required();
-    c.add_option("--text", flags->texts, "A sentence to embed; may be given several times");
-    c.add_option("--input", flags->inputs, "NAME=FILE, once for each input")
-        ->type_name("NAME=FILE");
-    c.add_option("--precision", flags->run.precision,
-                 "As of `verbatim run`: fp32, bf16, fp16, fp8, s1x1 to s4x4, w8a8, ...");
-    c.add_option("--commit", flags->run.commit, "full: every operator; light: per-step state")
-        ->check(CLI::IsMember({"light", "full"}))
-        ->capture_default_str();
-    c.add_option("-o,--output", flags->output, "Task file to write")->required();
-    add_generate_flags(c, flags->generate);
-    add_train_flags(c, flags->train);
-    add_json_flag(c, context);
-    on_run(c, context, [=, &context] { return create_task(context, *flags); });
-    CLI::App& show =
-        *task.add_subcommand("show", "Print what a task asks for, and its operators by number");
-    show.add_option("file", flags->output, "Task file")->required();
-    add_json_flag(show, context);
-    on_run(show, context, [=, &context] { return show_task(context, flags->output); });
-  }
+  register_task(app, context);
   CLI::App& dispute = *app.add_subcommand("dispute", "Settle which of several providers is wrong");
   dispute.require_subcommand(1);
   register_network(app, dispute, context);

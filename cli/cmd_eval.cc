@@ -76,6 +76,8 @@ Result<Measured> measured(const Model& model, const EvalFlags& flags, const std:
     return usage_error(
         model.name() +
         ": eval is for language models (perplexity) and sentence embeddings (cosine)");
+  if (flags.window != 0)
+    return usage_error(model.name() + ": --window is for language models; here a line is a part");
   VB_ASSIGN(m.program, model.embedding_program(precision));
   for (const std::string& line : lines_of(text)) {
     VB_ASSIGN(Tensors inputs, model.embedding_inputs({line}));
@@ -236,15 +238,18 @@ void register_eval(CLI::App& app, Context& context) {
                           "perplexity, or the cosine of sentence embeddings (a line each)");
   c.add_option("model", flags->model, "A Hugging Face folder (BERT or Llama type)");
   c.add_option("--text-file", flags->text_file, "UTF-8 text");
-  c.add_flag("--tensors", flags->tensors,
-             "Measure single operators against binary64 instead, in every precision and format: on "
-             "generated tensors, and on those of a BERT model where it and a text are given");
+  CLI::Option* tensors = c.add_flag(
+      "--tensors", flags->tensors,
+      "Measure single operators against binary64 instead, in every precision and format: on "
+      "generated tensors, and on those of a BERT model where it and a text are given");
   c.add_option("--precision", flags->precisions,
                "Precisions, separated by commas; fp32 is always measured")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->excludes(tensors);
   c.add_option("--window", flags->window,
                "Tokens that are predicted together at most; 0: the model's context")
-      ->check(whole_number(0, 1 << 20));
+      ->check(whole_number(0, 1 << 20))
+      ->excludes(tensors);
   add_backend_flags(c, context);
   add_json_flag(c, context);
   on_run(c, context, [=, &context] { return evaluate(context, *flags); });

@@ -3,6 +3,7 @@
 
 #include <verbatim/cli/common.h>
 #include <verbatim/cli/lock.h>
+#include <verbatim/cli/outputs.h>
 #include <verbatim/core/file.h>
 
 namespace verbatim::cli {
@@ -82,6 +83,7 @@ Result<int> check(const Context& context, const Model& model, const std::string&
 
 Result<int> lock(const Context& context, const LockFlags& flags) {
   VB_ASSIGN(const LockSettings settings, settings_of(flags));
+  VB_TRY(check_output_file(flags.output, {flags.model}));
   VB_ASSIGN(const auto backend, context.make_backend());
   VB_ASSIGN(const auto model, Model::load(flags.model));
   if (!flags.check.empty()) return check(context, *model, flags.check, *backend);

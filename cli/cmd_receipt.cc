@@ -79,23 +79,33 @@ Result<int> verify(const Context& context, const VerifyFlags& flags) {
                                               model->root(), flags.inputs.empty()));
 }
 
+// Where the traces have something in common, and it is equal; else there is no verdict.
+int print_no_difference(const Context& context, const TraceDiff& d, bool exact,
+                        const std::string& extent) {
+  const bool compared = d.compared > 0;
+  Json json = {{"equal", nullptr}, {"compared", d.compared}, {"missing", d.missing}};
+  if (compared) json["equal"] = true;
+  print_result(context, json,
+               (!compared ? "nothing was compared: no value is in both traces\n"
+                : exact   ? "the traces are equal\n"
+                          : "the traces are equal to within the tolerance\n") +
+                   extent);
+  return compared ? kDone : kNoVerdict;
+}
+
 Result<int> diff(const Context& context, const std::string& a_path, const std::string& b_path,
                  const Tolerance& tolerance) {
   VB_ASSIGN(const TraceReader a, TraceReader::open(a_path));
   VB_ASSIGN(const TraceReader b, TraceReader::open(b_path));
   VB_ASSIGN(const TraceDiff d, trace_diff(a, b, tolerance));
-  const bool partial = a.partial() || b.partial();
-  const std::string extent = std::to_string(d.compared) + " values compared, " +
-                             std::to_string(d.missing) + " missing in a partial trace\n";
-  Json json = {{"equal", d.equal}, {"compared", d.compared}, {"missing", d.missing}};
-  if (d.equal) {
-    const bool exact = tolerance.absolute <= 0 && tolerance.relative <= 0;
-    print_result(context, json,
-                 std::string(exact ? "the traces are equal\n"
-                                   : "the traces are equal to within the tolerance\n") +
-                     (partial ? extent : ""));
-    return kDone;
-  }
+  const std::string extent = a.partial() || b.partial()
+                                 ? std::to_string(d.compared) + " values compared, " +
+                                       std::to_string(d.missing) + " missing in a partial trace\n"
+                                 : "";
+  if (d.equal)
+    return print_no_difference(context, d, tolerance.absolute <= 0 && tolerance.relative <= 0,
+                               extent);
+  Json json = {{"equal", false}, {"compared", d.compared}, {"missing", d.missing}};
   json.update({{"step", d.step},
                {"node", d.node},
                {"operator", d.title},
@@ -111,7 +121,7 @@ Result<int> diff(const Context& context, const std::string& a_path, const std::s
                         : ", tile " + std::to_string(d.tile) + ", element " +
                               std::to_string(d.element) + ": " + d.a_bits + " and " + d.b_bits +
                               ", " + std::to_string(d.ulp) + " ULP apart\n";
-  print_result(context, json, text + (partial ? extent : ""));
+  print_result(context, json, text + extent);
   return kRefuted;
 }
 
@@ -159,8 +169,10 @@ void register_trace(CLI::App& app, Context& context) {
   {
     auto a = std::make_shared<std::string>(), b = std::make_shared<std::string>();
     auto tolerance = std::make_shared<Tolerance>();
-    CLI::App& c = *trace.add_subcommand(
-        "diff", "The first step, operator and element at which two traces differ");
+    CLI::App& c = *trace.add_subcommand("diff",
+                                        "The first step, operator and element at which two traces "
+                                        "differ: 0 where none does, 1 where "
+                                        "one does, 2 where they have no value in common");
     c.add_option("a", *a, "Trace folder")->required();
     c.add_option("b", *b, "Trace folder")->required();
     c.add_option("--tolerance", tolerance->absolute,
@@ -176,7 +188,8 @@ void register_trace(CLI::App& app, Context& context) {
   c.add_option("dir", flags->dumps, "Folder of .npy files")->required();
   c.add_option("--model", flags->model, "The model whose values they are")->required();
   c.add_option("--precision", flags->precision, "Of the run to compare with");
-  c.add_option("-o,--output", flags->output, "Trace folder to write")->required();
+  c.add_option("-o,--output", flags->output, "Trace folder to write; must not exist yet")
+      ->required();
   add_json_flag(c, context);
   on_run(c, context, [=, &context] { return import_trace(context, *flags); });
 }

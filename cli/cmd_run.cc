@@ -7,7 +7,9 @@
 #include <set>
 
 #include <verbatim/cli/common.h>
+#include <verbatim/cli/outputs.h>
 #include <verbatim/cli/runs.h>
+#include <verbatim/core/file.h>
 #include <verbatim/core/npy.h>
 #include <verbatim/core/tensor_root.h>
 
@@ -17,50 +19,82 @@ namespace {
 void add_run_flags(CLI::App& command, Context& context, RunFlags& flags) {
   command
       .add_option("model", flags.model,
-                  "A Hugging Face folder (BERT or Llama type), an .onnx file, of which FILE.onnx:NAME=VALUE "
+                  "A Hugging Face folder (BERT or Llama type), an .onnx file, of which "
+                  "FILE.onnx:NAME=VALUE "
                   "fixes an input, or Silero VAD's .safetensors")
       ->required();
-  command.add_option(
-      "--precision", flags.precision,
-      "fp32; bf16, fp16, fp8, fp8-precise: as Hopper's tensor cores compute; s1x1 to s4x4: exact products of "
-      "that many int8 slices (activations x weights); w8a8, w4a8, w3a8, w2a8, w1a8: int8 activations and attention, "
-      "weights of so many bits");
-  command.add_option("--receipt", flags.receipt, "Write a receipt of this run to FILE")
-      ->type_name("FILE");
+  command.add_option("--precision", flags.precision,
+                     "fp32; bf16, fp16, fp8, fp8-precise: as Hopper's tensor cores compute; s1x1 "
+                     "to s4x4: exact products of "
+                     "that many int8 slices (activations x weights); w8a8, w4a8, w3a8, w2a8, w1a8: "
+                     "int8 activations and attention, "
+                     "weights of so many bits");
+  CLI::Option* receipt =
+      command.add_option("--receipt", flags.receipt, "Write a receipt of this run to FILE")
+          ->type_name("FILE");
   command
       .add_option("--commit", flags.commit,
                   "What the receipt commits to: light (per-step state) or full (every operator)")
-      ->check(CLI::IsMember({"light", "full"}));
+      ->check(CLI::IsMember({"light", "full"}))
+      ->needs(receipt);
   command
       .add_option("--trace", flags.trace,
-                  "Store every operator's outputs in the folder DIR, for `verbatim trace diff`")
+                  "Store every operator's outputs in the new folder DIR, for `verbatim trace diff`")
       ->type_name("DIR");
   add_backend_flags(command, context);
   add_json_flag(command, context);
 }
 
-Result<int> run_model(const Context& context, const RunFlags& flags,
-                      const std::vector<std::string>& input_flags, const std::string& output_dir) {
-  VB_ASSIGN(const auto model, Model::load(flags.model));
-  VB_ASSIGN(Job job, model_job(*model, flags, input_flags));
-  VB_ASSIGN(const Outcome outcome, run_job(context, flags, *model, job));
+// The files of the outputs, in their order: checked before anything is computed.
+Result<std::vector<std::string>> output_files(const Graph& graph, const std::string& dir,
+                                              const std::vector<std::string>& reads) {
   std::error_code error;
-  std::filesystem::create_directories(output_dir, error);
-  if (error) return unavailable(output_dir + ": " + error.message());
-  Json outputs = Json::object();
-  std::string text;
-  const Graph& graph = job.program.graph;
+  std::filesystem::create_directories(dir, error);
+  if (error) return unavailable(dir + ": " + error.message());
+  std::vector<std::string> paths;
   std::set<std::string> taken;
   for (size_t i = 0; i < graph.outputs.size(); ++i) {
     std::string file = npy_file_name(graph.outputs[i].name);
     // "a/b" and "a_b" would share a file: the later one gets its number.
     if (!taken.insert(file).second)
       taken.insert(file.replace(file.size() - 4, 4, "_" + std::to_string(i) + ".npy"));
-    const std::string path = output_dir + "/" + file;
-    VB_TRY(write_npy(path, outcome.run.outputs[i]));
+    paths.push_back(dir + "/" + file);
+    VB_TRY(check_output_file(paths.back(), reads));
+  }
+  return paths;
+}
+
+// All of them are written before the first takes its place.
+Status write_outputs(const std::string& dir, const std::vector<std::string>& paths,
+                     const Tensors& outputs) {
+  VB_ASSIGN(const TemporaryFolder written, TemporaryFolder::beside(dir + "/outputs"));
+  const auto temporary = [&](size_t i) { return written.path() + "/" + std::to_string(i); };
+  for (size_t i = 0; i < paths.size(); ++i) VB_TRY(write_npy(temporary(i), outputs[i]));
+  for (size_t i = 0; i < paths.size(); ++i) {
+    std::error_code error;
+    std::filesystem::rename(temporary(i), paths[i], error);
+    if (error) return unavailable(paths[i] + ": cannot replace: " + error.message());
+  }
+  return {};
+}
+
+Result<int> run_model(const Context& context, const RunFlags& flags,
+                      const std::vector<std::string>& input_flags, const std::string& output_dir) {
+  std::vector<std::string> reads = input_files(input_flags);
+  VB_TRY(check_run_outputs(flags, reads));
+  VB_ASSIGN(const auto model, Model::load(flags.model));
+  VB_ASSIGN(Job job, model_job(*model, flags, input_flags));
+  const Graph& graph = job.program.graph;
+  reads.push_back(flags.model);
+  VB_ASSIGN(const std::vector<std::string> paths, output_files(graph, output_dir, reads));
+  VB_ASSIGN(const Outcome outcome, run_job(context, flags, *model, job));
+  VB_TRY(write_outputs(output_dir, paths, outcome.run.outputs));
+  Json outputs = Json::object();
+  std::string text;
+  for (size_t i = 0; i < paths.size(); ++i) {
     const std::string digest = tensor_root(outcome.run.outputs[i]).hex();
-    outputs[printable(graph.outputs[i].name)] = {{"file", path}, {"digest", digest}};
-    text += digest + "  " + path + "\n";
+    outputs[printable(graph.outputs[i].name)] = {{"file", paths[i]}, {"digest", digest}};
+    text += digest + "  " + paths[i] + "\n";
   }
   Json json = {{"outputs", outputs}, {"backend", outcome.backend}, {"seconds", outcome.seconds}};
   add_commitment(json, text, outcome);
@@ -70,6 +104,7 @@ Result<int> run_model(const Context& context, const RunFlags& flags,
 
 Result<int> embed(const Context& context, const RunFlags& flags,
                   const std::vector<std::string>& texts) {
+  VB_TRY(check_run_outputs(flags, {}));
   VB_ASSIGN(const auto model, Model::load(flags.model));
   VB_ASSIGN(Job job, embedding_job(*model, flags, texts));
   VB_ASSIGN(const Outcome outcome, run_job(context, flags, *model, job));
@@ -148,6 +183,7 @@ class Streamer {
 
 Result<int> generate(const Context& context, const RunFlags& flags,
                      const GenerateFlags& generate_flags) {
+  VB_TRY(check_run_outputs(flags, {}));
   VB_ASSIGN(const auto model, Model::load(flags.model));
   VB_ASSIGN(Job job, generation_job(*model, flags, generate_flags));
   VB_ASSIGN(const std::vector<int64_t> prompt, model->prompt_tokens(generate_flags.prompt));
@@ -183,27 +219,29 @@ Result<int> generate(const Context& context, const RunFlags& flags,
 
 }  // namespace
 
-void add_generate_flags(CLI::App& command, GenerateFlags& flags) {
-  command.add_option("--prompt", flags.prompt,
-                     "Text to go on from; empty: the beginning-of-sequence token");
-  command.add_option("--max-tokens", flags.max_tokens, "New tokens at most")
-      ->check(whole_number(1, kMaxSteps))
-      ->capture_default_str();
-  command.add_option("--temperature", flags.temperature, "0: always the likeliest token")
-      ->check(CLI::Range(0.0, 1e9))
-      ->capture_default_str();
-  command.add_option("--top-k", flags.top_k, "Draw among the K likeliest tokens only; 0: all")
-      ->check(whole_number(0, std::numeric_limits<int64_t>::max()));
-  command
-      .add_option("--top-p", flags.top_p, "Draw among the likeliest tokens that make up this share")
-      ->check(CLI::Range(0.0, 1.0));
-  command
-      .add_option("--min-p", flags.min_p,
-                  "Drop tokens below this share of the likeliest one's weight")
-      ->check(CLI::Range(0.0, 1.0));
-  command.add_option("--seed", flags.seed, "Seed of the draws, 0 to 2^64 - 1")
-      ->check(whole_number(0, ~uint64_t{0}))
-      ->capture_default_str();
+std::vector<CLI::Option*> add_generate_flags(CLI::App& command, GenerateFlags& flags) {
+  return {
+      command.add_option("--prompt", flags.prompt,
+                         "Text to go on from; empty: the beginning-of-sequence token"),
+      command.add_option("--max-tokens", flags.max_tokens, "New tokens at most")
+          ->check(whole_number(1, kMaxSteps))
+          ->capture_default_str(),
+      command.add_option("--temperature", flags.temperature, "0: always the likeliest token")
+          ->check(CLI::Range(0.0, 1e9))
+          ->capture_default_str(),
+      command.add_option("--top-k", flags.top_k, "Draw among the K likeliest tokens only; 0: all")
+          ->check(whole_number(0, std::numeric_limits<int64_t>::max())),
+      command
+          .add_option("--top-p", flags.top_p,
+                      "Draw among the likeliest tokens that make up this share")
+          ->check(CLI::Range(0.0, 1.0)),
+      command
+          .add_option("--min-p", flags.min_p,
+                      "Drop tokens below this share of the likeliest one's weight")
+          ->check(CLI::Range(0.0, 1.0)),
+      command.add_option("--seed", flags.seed, "Seed of the draws, 0 to 2^64 - 1")
+          ->check(whole_number(0, ~uint64_t{0}))
+          ->capture_default_str()};
 }
 
 void register_run(CLI::App& app, Context& context) {

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include <verbatim/cli/common.h>
+#include <verbatim/cli/outputs.h>
 #include <verbatim/cli/runs.h>
 #include <verbatim/core/codec.h>
 #include <verbatim/core/file.h>
@@ -28,12 +29,12 @@ Digest parameters_digest(const Trained& t) {
 }
 
 // A folder that is a model: the tensors, trained ones as float32, and what else a model is read
-// from.
-Status save(const std::string& from, const std::string& dir, const Model& model,
+// from. It is there once it is whole.
+Status save(const std::string& from, const std::string& output, const Model& model,
             const Trained& trained) {
+  VB_ASSIGN(TemporaryFolder folder, TemporaryFolder::beside(output));
+  const std::string& dir = folder.path();
   std::error_code error;
-  std::filesystem::create_directories(dir, error);
-  if (error) return unavailable(dir + ": " + error.message());
   TensorMap tensors = model.tensors();
   for (size_t i = 0; i < trained.names.size(); ++i)
     tensors.insert_or_assign(trained.names[i], trained.tensors[i]);
@@ -48,7 +49,7 @@ Status save(const std::string& from, const std::string& dir, const Model& model,
     VB_ASSIGN(const Bytes file, read_file(path, kMaxFile));
     VB_TRY(write_file(dir + "/" + name, file));
   }
-  return {};
+  return folder.become(output);
 }
 
 struct StepFigures {
@@ -57,6 +58,9 @@ struct StepFigures {
 
 Result<int> train(const Context& context, const RunFlags& run, const TrainFlags& flags,
                   const std::string& output) {
+  VB_TRY(check_train_flags(flags));
+  VB_TRY(check_run_outputs(run, {flags.text_file}));
+  VB_TRY(check_output_folder(output, {run.model}));
   VB_ASSIGN(const auto model, Model::load(run.model));
   VB_ASSIGN(const std::string text, read_text(flags.text_file));
   VB_ASSIGN(TrainingJob training, training_job(*model, flags, text));
@@ -105,13 +109,16 @@ void register_train(CLI::App& app, Context& context) {
   c.add_option("model", run->model, "A Hugging Face folder (Llama type)")->required();
   add_train_flags(c, *flags);
   c.get_option("--text-file")->required();
-  c.add_option("--output", *output, "Write the trained model to the folder DIR")->type_name("DIR");
-  c.add_option("--receipt", run->receipt,
-               "Write a receipt of this run to FILE; it holds the text, at most 1 MiB")
-      ->type_name("FILE");
+  c.add_option("--output", *output, "Write the trained model to the new folder DIR")
+      ->type_name("DIR");
+  CLI::Option* receipt =
+      c.add_option("--receipt", run->receipt,
+                   "Write a receipt of this run to FILE; it holds the text, at most 1 MiB")
+          ->type_name("FILE");
   c.add_option("--commit", run->commit,
                "What the receipt commits to: light (per-step state) or full (every operator)")
-      ->check(CLI::IsMember({"light", "full"}));
+      ->check(CLI::IsMember({"light", "full"}))
+      ->needs(receipt);
   add_backend_flags(c, context);
   add_json_flag(c, context);
   on_run(c, context, [=, &context] { return train(context, *run, *flags, *output); });

@@ -16,6 +16,8 @@ namespace {
 
 constexpr const char* kFormat = "verbatim.lock.1";
 constexpr size_t kMaxInputs = 4096, kMaxCases = 1024;
+// Of all inputs while they are made, 8 for each element: a lock is a file from anybody.
+constexpr uint64_t kMaxInputBytes = uint64_t{1} << 30, kElementBytes = 8;
 
 // --- which inputs
 
@@ -154,14 +156,36 @@ Result<Tensor> make_input(const LockInput& in, uint64_t n, uint64_t seed) {
   return cast(t, in.dtype);
 }
 
-Result<LockCase> run_case(const Program& program, const std::vector<LockInput>& inputs,
-                          uint64_t seed, Backend& backend) {
+Status check_input_sizes(const std::vector<LockInput>& inputs) {
+  uint64_t bytes = 0;
+  for (const LockInput& in : inputs) {
+    const std::string who = "input '" + printable(in.name) + "'";
+    const Result<Shape> shape = Shape::of(in.shape);
+    if (!shape.ok()) return shape.status().with_context(who);
+    const auto elements = static_cast<uint64_t>(shape->elements());
+    if (elements > (kMaxInputBytes - bytes) / kElementBytes)
+      return over_limit(who + " has " + std::to_string(elements) +
+                        " elements: all inputs of a lock may take at most " +
+                        std::to_string(kMaxInputBytes) + " bytes, " +
+                        std::to_string(kElementBytes) + " for each element");
+    bytes += elements * kElementBytes;
+  }
+  return {};
+}
+
+Result<Tensors> make_inputs(const std::vector<LockInput>& inputs, uint64_t seed) {
+  VB_TRY(check_input_sizes(inputs));
   Tensors tensors;
   for (size_t n = 0; n < inputs.size(); ++n) {
     VB_ASSIGN(Tensor t, make_input(inputs[n], n, seed));
     tensors.push_back(std::move(t));
   }
-  VB_ASSIGN(const RunResult run, run_program(program, backend, tensors));
+  return tensors;
+}
+
+Result<LockCase> run_case(const Program& program, const Tensors& inputs, uint64_t seed,
+                          Backend& backend) {
+  VB_ASSIGN(const RunResult run, run_program(program, backend, inputs));
   LockCase made{seed, {}};
   for (size_t i = 0; i < run.outputs.size(); ++i)
     made.outputs.emplace(program.graph.outputs[i].name, tensor_root(run.outputs[i]));
@@ -222,8 +246,9 @@ Result<LockInput> parse_input(const verbatim::Json& json, const std::string& sou
   if (shape == json.end() || !shape->is_array() || shape->size() > kMaxRank)
     return bad_input(where + " has no shape");
   for (const verbatim::Json& d : *shape) {
-    if (!d.is_number_integer()) return bad_input(where + ": a dimension is not a number");
-    in.shape.push_back(d.get<int64_t>());
+    const std::optional<int64_t> size = json_integer<int64_t>(d);
+    if (!size) return bad_input(where + ": '" + printable(d.dump()) + "' is no dimension");
+    in.shape.push_back(*size);
   }
   VB_ASSIGN(const std::string rule, json_get<std::string>(json, "rule", "", source));
   if (rule != "uniform" && rule != "ascending")
@@ -258,6 +283,21 @@ void compare(const char* what, const std::string& prefix,
       differences.push_back(differs(what, prefix + name, nullptr, &digest));
 }
 
+void compare_model(const Lock& lock, const Model& model, std::vector<LockDifference>& found) {
+  compare("tensor", "", lock.tensors, model.tensor_roots(), found);
+  const Digest root = model.root();
+  if (root != lock.root)
+    found.push_back({"model", "", lock.root.hex(), root.hex(),
+                     found.empty() ? "the model is another, though its tensors are the locked "
+                                     "ones: its configuration, tokenizer or graph has changed"
+                                   : "so the model is another"});
+}
+
+LockDifference not_computed(const char* what, const std::string& name, const std::string& subject,
+                            const Status& why) {
+  return {what, name, "", "", subject + " cannot be computed: " + printable(why.message())};
+}
+
 }  // namespace
 
 Result<Program> locked_program(const Model& model, const std::string& precision_name) {
@@ -275,7 +315,8 @@ Result<Lock> make_lock(const Model& model, const LockSettings& settings, Backend
   lock.tensors = model.tensor_roots();
   VB_ASSIGN(lock.inputs, InputChooser(model, program.graph, settings).choose());
   for (const uint64_t seed : settings.seeds) {
-    VB_ASSIGN(LockCase made, run_case(program, lock.inputs, seed, backend));
+    VB_ASSIGN(const Tensors inputs, make_inputs(lock.inputs, seed));
+    VB_ASSIGN(LockCase made, run_case(program, inputs, seed, backend));
     lock.cases.push_back(std::move(made));
   }
   return lock;
@@ -312,6 +353,8 @@ Result<Lock> parse_lock(std::string_view text, const std::string& source) {
   Lock lock;
   VB_ASSIGN(lock.semantics, json_get<uint32_t>(json, "semantics", 0, source));
   VB_ASSIGN(lock.precision, json_get<std::string>(json, "precision", "", source));
+  if (!parse_precision(lock.precision).ok())
+    return bad_input(source + ": no precision '" + printable(lock.precision) + "'");
   VB_ASSIGN(lock.root, digest_of(json, "root", source));
   VB_ASSIGN(lock.tensors, digests_of(json, "tensors", source));
   VB_ASSIGN(const auto inputs, list_of(json, "inputs", kMaxInputs, source));
@@ -323,6 +366,7 @@ Result<Lock> parse_lock(std::string_view text, const std::string& source) {
   if (cases.empty()) return bad_input(source + ": a lock without a case proves nothing");
   for (const verbatim::Json& c : cases) {
     LockCase parsed;
+    if (!c.contains("seed")) return bad_input(source + ": a case has no seed");
     VB_ASSIGN(parsed.seed, json_get<uint64_t>(c, "seed", 0, source));
     VB_ASSIGN(parsed.outputs, digests_of(c, "outputs", source));
     lock.cases.push_back(std::move(parsed));
@@ -342,26 +386,31 @@ Result<std::vector<LockDifference>> check_lock(const Lock& lock, const Model& mo
          "the numeric semantics are version " + now + ", the lock's are version " + locked});
     return found;
   }
-  const std::map<std::string, Digest> tensors = model.tensor_roots();
-  compare("tensor", "", lock.tensors, tensors, found);
-  const Digest root = model.root();
-  if (root != lock.root)
-    found.push_back({"model", "", lock.root.hex(), root.hex(),
-                     found.empty() ? "the model is another, though its tensors are the locked "
-                                     "ones: its configuration, tokenizer or graph has changed"
-                                   : "so the model is another"});
-  VB_ASSIGN(const Program program, locked_program(model, lock.precision));
+  compare_model(lock, model, found);
+  const bool same_model = found.empty();
+  const Result<Program> program = locked_program(model, lock.precision);
+  if (!program.ok()) {
+    if (same_model) return program.status();
+    found.push_back(not_computed("program", "", "the model", program.status()));
+    return found;
+  }
   const auto same_name = [](const LockInput& a, const GraphInput& b) { return a.name == b.name; };
-  if (!std::ranges::equal(lock.inputs, program.graph.inputs, same_name)) {
+  if (!std::ranges::equal(lock.inputs, program->graph.inputs, same_name)) {
     found.push_back(
         {"input", "", "", "",
          "the model's inputs are others than the lock's: its outputs were not compared"});
     return found;
   }
   for (const LockCase& c : lock.cases) {
-    const Result<LockCase> now = run_case(program, lock.inputs, c.seed, backend);
-    if (!now.ok()) return now.status().with_context("seed " + std::to_string(c.seed));
-    compare("output", "seed " + std::to_string(c.seed) + ": ", c.outputs, now->outputs, found);
+    const std::string seed = "seed " + std::to_string(c.seed);
+    VB_ASSIGN(const Tensors inputs, make_inputs(lock.inputs, c.seed));
+    const Result<LockCase> now = run_case(*program, inputs, c.seed, backend);
+    if (now.ok())
+      compare("output", seed + ": ", c.outputs, now->outputs, found);
+    else if (same_model)
+      return now.status().with_context(seed);
+    else
+      found.push_back(not_computed("output", seed, "outputs of " + seed, now.status()));
   }
   return found;
 }

@@ -49,7 +49,8 @@ Result<Program> locked_program(const Model& model, const std::string& precision)
 
 // A lock of the model as it is. Dimensions without a size are 2 where they come first, else 16;
 // integer inputs without a range lie within the table that they index, or else in 0..1. Errors:
-// usage where a setting names nothing, whatever running gives.
+// usage where a setting names nothing, limit where the inputs would take more than 1 GiB, whatever
+// running gives.
 Result<Lock> make_lock(const Model& model, const LockSettings& settings, Backend& backend);
 
 // The JSON document: keys in a fixed order, digests in hexadecimal, two spaces of indentation, a
@@ -58,13 +59,14 @@ std::string lock_text(const Lock& lock);
 Result<Lock> parse_lock(std::string_view text, const std::string& source);
 
 struct LockDifference {
-  std::string what;         // "semantics", "tensor", "model" or "output"
-  std::string name;         // of the tensor, or "seed 1: logits"
+  std::string what;         // "semantics", "tensor", "model", "input", "program" or "output"
+  std::string name;         // of the tensor, or "seed 1: logits"; "seed 1" where none was computed
   std::string locked, now;  // "" where it is not there
   std::string said;         // in plain words
 };
 // What of the lock does not hold for the model: empty where all does. The inputs are made anew from
-// what the lock says of them.
+// what the lock says of them. Another model's outputs that cannot be computed are a difference; the
+// locked model's are an error, and so are inputs that cannot be made.
 Result<std::vector<LockDifference>> check_lock(const Lock& lock, const Model& model,
                                                Backend& backend);
 

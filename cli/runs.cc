@@ -4,12 +4,15 @@
 #include <charconv>
 #include <cmath>
 #include <map>
+#include <mutex>
 
+#include <verbatim/cli/outputs.h>
 #include <verbatim/core/file.h>
 #include <verbatim/core/npy.h>
 #include <verbatim/core/signature.h>
 #include <verbatim/repops/models/lm_training.h>
 #include <verbatim/repops/onnx/import.h>
+#include <verbatim/verify/limits.h>
 #include <verbatim/verify/receipt.h>
 #include <verbatim/verify/trace.h>
 
@@ -36,23 +39,34 @@ class Fanout final : public TraceSink {
   std::vector<TraceSink*> sinks_;
 };
 
-// What the run costs: the measure that a referee's work is compared with.
-class WorkCounter final : public TraceSink {
+// What the run costs: the measure that a referee's work is compared with, and counted as a
+// referee's is.
+class CountingBackend final : public Backend {
  public:
-  explicit WorkCounter(const Graph& graph) : graph_(&graph) {}
-  Status on_node(uint64_t, int32_t node, std::span<const Tensor> in,
-                 std::span<const Tensor> out) override {
-    operations += operation_count(graph_->nodes[static_cast<size_t>(node)], in, out);
-    for (const Tensor& t : out) bytes += t.defined() ? t.byte_size() : 0;
-    return {};
+  explicit CountingBackend(std::unique_ptr<Backend> inner) : inner_(std::move(inner)) {}
+  std::string_view name() const override { return inner_->name(); }
+  Status prepare(const Graph& graph) override { return inner_->prepare(graph); }
+  Result<Tensors> run(const Node& node, std::span<const Tensor> inputs) override {
+    return run_bodies(node, inputs, {});
   }
-  Status on_step_end(uint64_t, std::span<const Tensor>, std::span<const Tensor>) override {
-    return {};
+  Result<Tensors> run_bodies(const Node& node, std::span<const Tensor> inputs,
+                             const Checkpoint& checkpoint) override {
+    uint64_t spent = 0;
+    VB_ASSIGN(Tensors outputs,
+              run_limited(*inner_, {kAny, kAny}, node, inputs, checkpoint, nullptr, &spent));
+    const std::scoped_lock lock(mutex_);
+    operations = saturating_add(operations, spent);
+    // An operator may give more outputs than the graph takes.
+    for (size_t i = 0; i < std::min(outputs.size(), node.outputs.size()); ++i)
+      bytes += outputs[i].defined() ? outputs[i].byte_size() : 0;
+    return outputs;
   }
   uint64_t operations = 0, bytes = 0;
 
  private:
-  const Graph* graph_;
+  static constexpr NodeLimits kAny{UINT64_MAX, UINT64_MAX, UINT64_MAX};
+  const std::unique_ptr<Backend> inner_;
+  std::mutex mutex_;
 };
 
 Result<Tensor> read_tensor(const std::string& path) {
@@ -152,29 +166,37 @@ Result<Job> generation_job(const Model& model, const RunFlags& flags, const Gene
   return job;
 }
 
-void add_train_flags(CLI::App& command, TrainFlags& flags) {
+std::vector<CLI::Option*> add_train_flags(CLI::App& command, TrainFlags& flags) {
   command.add_option("--text-file", flags.text_file, "UTF-8 text to learn")->type_name("FILE");
-  command.add_option("--steps", flags.steps, "Steps, each on the next batch of the text")
-      ->check(whole_number(1, kMaxSteps))
-      ->capture_default_str();
-  command.add_option("--learning-rate", flags.learning_rate, "The same for every step")
-      ->check(CLI::Range(0.0, 1e9))
-      ->capture_default_str();
-  command.add_option("--optimizer", flags.optimizer, "sgd or adamw")
-      ->check(CLI::IsMember({"sgd", "adamw"}))
-      ->capture_default_str();
-  command.add_option("--batch", flags.batch, "Pieces of the text that a step learns together")
-      ->check(whole_number(1, 1 << 16))
-      ->capture_default_str();
-  command.add_option("--window", flags.window, "Tokens of a piece")
-      ->check(whole_number(1, 1 << 20))
-      ->capture_default_str();
-  command.add_option("--weight-decay", flags.weight_decay, "Decoupled (adamw) or added (sgd)")
-      ->check(CLI::Range(0.0, 1e9));
-  command.add_option("--momentum", flags.momentum, "Of sgd, below 1")->check(CLI::Range(0.0, 1.0));
-  command.add_option("--clip", flags.clip, "Greatest norm of all gradients together; 0: any")
-      ->check(CLI::Range(0.0, 1e9))
-      ->capture_default_str();
+  return {
+      command.add_option("--steps", flags.steps, "Steps, each on the next batch of the text")
+          ->check(whole_number(1, kMaxSteps))
+          ->capture_default_str(),
+      command.add_option("--learning-rate", flags.learning_rate, "The same for every step")
+          ->check(CLI::Range(0.0, 1e9))
+          ->capture_default_str(),
+      command.add_option("--optimizer", flags.optimizer, "sgd or adamw")
+          ->check(CLI::IsMember({"sgd", "adamw"}))
+          ->capture_default_str(),
+      command.add_option("--batch", flags.batch, "Pieces of the text that a step learns together")
+          ->check(whole_number(1, 1 << 16))
+          ->capture_default_str(),
+      command.add_option("--window", flags.window, "Tokens of a piece")
+          ->check(whole_number(1, 1 << 20))
+          ->capture_default_str(),
+      command.add_option("--weight-decay", flags.weight_decay, "Decoupled (adamw) or added (sgd)")
+          ->check(CLI::Range(0.0, 1e9)),
+      command.add_option("--momentum", flags.momentum, "Of sgd, below 1")
+          ->check(CLI::Range(0.0, 1.0)),
+      command.add_option("--clip", flags.clip, "Greatest norm of all gradients together; 0: any")
+          ->check(CLI::Range(0.0, 1e9))
+          ->capture_default_str()};
+}
+
+Status check_train_flags(const TrainFlags& flags) {
+  if (flags.optimizer != "sgd" && flags.momentum != 0)
+    return usage_error("--momentum goes with --optimizer sgd, not with " + flags.optimizer);
+  return {};
 }
 
 Result<std::string> read_text(const std::string& path) {
@@ -287,20 +309,43 @@ Result<Task> task_of(Job& job, const Model& model, CommitLevel level) {
   return task;
 }
 
+Status check_run_outputs(const RunFlags& flags, std::vector<std::string> reads) {
+  reads.push_back(flags.model);
+  VB_TRY(check_output_file(flags.receipt, reads));
+  return check_output_folder(flags.trace, reads);
+}
+
+namespace {
+
+Status finish_receipt(const std::string& path, const Task& task, Committer& committer,
+                      const CountingBackend& work, Outcome& outcome) {
+  const Receipt receipt = make_receipt(task, committer.finish());
+  VB_TRY(write_receipt(path, receipt));
+  outcome.receipt_file = path;
+  outcome.receipt_root = receipt.final_root;
+  outcome.operations = work.operations;
+  outcome.bytes_written = work.bytes;
+  return {};
+}
+
+}  // namespace
+
 Result<Outcome> run_job(const Context& context, const RunFlags& flags, const Model& model,
                         Job& job) {
-  VB_ASSIGN(const std::unique_ptr<Backend> backend, context.make_backend());
+  VB_ASSIGN(std::unique_ptr<Backend> backend, context.make_backend());
+  CountingBackend* work = nullptr;
   std::optional<Task> task;
   std::optional<Committer> committer;
   std::unique_ptr<TraceWriter> trace;
   Fanout sinks;
-  WorkCounter work(job.program.graph);
   if (!flags.receipt.empty()) {
     VB_ASSIGN(const CommitLevel level, commit_level(flags.commit));
     VB_ASSIGN(task, task_of(job, model, level));
     committer.emplace(job.program, level, task_id(*task));
     sinks.add(&*committer);
-    sinks.add(&work);
+    auto counting = std::make_unique<CountingBackend>(std::move(backend));
+    work = counting.get();
+    backend = std::move(counting);
   }
   if (!flags.trace.empty()) {
     job.program.graph.compute_roots();
@@ -315,14 +360,7 @@ Result<Outcome> run_job(const Context& context, const RunFlags& flags, const Mod
   const Stopwatch watch;
   VB_ASSIGN(outcome.run, run_program(job.program, *backend, job.inputs, options));
   outcome.seconds = watch.seconds();
-  if (committer) {
-    const Receipt receipt = make_receipt(*task, committer->finish());
-    VB_TRY(write_receipt(flags.receipt, receipt));
-    outcome.receipt_file = flags.receipt;
-    outcome.receipt_root = receipt.final_root;
-    outcome.operations = work.operations;
-    outcome.bytes_written = work.bytes;
-  }
+  if (committer) VB_TRY(finish_receipt(flags.receipt, *task, *committer, *work, outcome));
   if (trace) {
     VB_ASSIGN(const TraceStats stats, trace->close());
     outcome.trace_note = std::to_string(stats.values) + " values, " +

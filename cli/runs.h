@@ -26,7 +26,8 @@ struct GenerateFlags {
   float top_p = 1, min_p = 0;
   uint64_t seed = 0;
 };
-void add_generate_flags(CLI::App& command, GenerateFlags& flags);
+// The options, so that a command may say what they go with.
+std::vector<CLI::Option*> add_generate_flags(CLI::App& command, GenerateFlags& flags);
 
 struct TrainFlags {
   std::string text_file, optimizer = "adamw";
@@ -34,7 +35,10 @@ struct TrainFlags {
   int64_t batch = 4, window = 128;
   float learning_rate = 1e-3f, weight_decay = 0, momentum = 0, clip = 1;
 };
-void add_train_flags(CLI::App& command, TrainFlags& flags);
+// Those besides --text-file, which they are about.
+std::vector<CLI::Option*> add_train_flags(CLI::App& command, TrainFlags& flags);
+// Usage errors that depend on values: to be asked first.
+Status check_train_flags(const TrainFlags& flags);
 
 struct Job {
   Program program;
@@ -77,8 +81,13 @@ struct Outcome {
   double seconds = 0;
   std::string receipt_file, trace_note;
   std::optional<Digest> receipt_root;
-  uint64_t operations = 0, bytes_written = 0;  // of all operators; counted where there is a receipt
+  // Counted where there is a receipt: what all operators cost by a referee's count (run_limited),
+  // and the bytes of their outputs.
+  uint64_t operations = 0, bytes_written = 0;
 };
+// Whether the receipt and trace that the flags ask for can be written, and replace nothing that is
+// read: the model, and `reads`. To be asked first.
+Status check_run_outputs(const RunFlags& flags, std::vector<std::string> reads);
 // Runs a job with what the flags ask for: a receipt, a trace.
 Result<Outcome> run_job(const Context& context, const RunFlags& flags, const Model& model,
                         Job& job);

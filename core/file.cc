@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 
 namespace verbatim {
 namespace {
@@ -38,6 +39,24 @@ Status write_all(int fd, ByteView bytes, const std::string& path) {
     bytes = bytes.subspan(static_cast<size_t>(n));
   }
   return {};
+}
+
+std::string temporary_name(const std::string& path) {
+  return path + ".tmp" + std::to_string(::getpid());
+}
+
+// A rename would put a file in the place of a device or pipe.
+Status check_replaceable(const std::string& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode))
+    return unavailable(path + ": cannot replace: not a regular file");
+  return {};
+}
+
+// Without a "/" at its end, which rename() would take for a folder that must be there.
+std::string trimmed(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path;
 }
 
 }  // namespace
@@ -78,7 +97,8 @@ Result<Bytes> read_file(const std::string& path, size_t max_size) {
 }
 
 Status write_file(const std::string& path, ByteView bytes) {
-  const std::string temporary = path + ".tmp" + std::to_string(::getpid());
+  VB_TRY(check_replaceable(path));
+  const std::string temporary = temporary_name(path);
   {
     const FileDescriptor file{
         ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)};
@@ -96,6 +116,49 @@ Status write_file(const std::string& path, ByteView bytes) {
     return status;
   }
   return {};
+}
+
+Status check_writable(const std::string& path) {
+  VB_TRY(check_replaceable(path));
+  const std::string temporary = temporary_name(path);
+  const FileDescriptor file{
+      ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)};
+  if (file.fd < 0) return failed(path, "write");
+  ::unlink(temporary.c_str());
+  return {};
+}
+
+Result<TemporaryFolder> TemporaryFolder::beside(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path parent = std::filesystem::path(trimmed(path)).parent_path();
+  if (!parent.empty()) std::filesystem::create_directories(parent, error);
+  if (error) return unavailable(parent.string() + ": cannot create: " + error.message());
+  for (int n = 0;; ++n) {
+    const std::string name = temporary_name(trimmed(path)) + "." + std::to_string(n);
+    if (::mkdir(name.c_str(), 0777) == 0) return TemporaryFolder(name);
+    if (errno != EEXIST || n == 1000) return failed(path, "create");
+  }
+}
+
+TemporaryFolder::~TemporaryFolder() {
+  std::error_code error;
+  if (!path_.empty()) std::filesystem::remove_all(path_, error);
+}
+
+Status TemporaryFolder::become(const std::string& path) {
+  VB_TRY(check_new_folder(path));
+  if (::rename(path_.c_str(), trimmed(path).c_str()) != 0) return failed(path, "create");
+  path_.clear();
+  return {};
+}
+
+Status check_new_folder(const std::string& path) {
+  struct stat info {};
+  if (::lstat(trimmed(path).c_str(), &info) != 0)
+    return errno == ENOENT ? Status() : failed(path, "create");
+  std::error_code error;
+  if (S_ISDIR(info.st_mode) && std::filesystem::is_empty(path, error) && !error) return {};
+  return unavailable(path + ": is there already, and nothing is replaced: name a new folder");
 }
 
 }  // namespace verbatim

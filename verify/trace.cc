@@ -1,7 +1,5 @@
 #include <verbatim/verify/trace.h>
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <bit>
 #include <cerrno>
@@ -167,6 +165,10 @@ Result<TraceDiff> diff_records(const TraceReader& a, const TraceRecord& x, const
 }  // namespace
 
 struct TraceWriter::Files {
+  Files(std::string path, TemporaryFolder temporary)
+      : directory(std::move(path)), folder(std::move(temporary)) {}
+  std::string directory;
+  TemporaryFolder folder;
   std::string index_path, data_path;
   File index, data;
   uint64_t data_offset = 0;
@@ -178,11 +180,11 @@ TraceWriter::~TraceWriter() = default;
 
 Result<std::unique_ptr<TraceWriter>> TraceWriter::create(const std::string& directory,
                                                          const Graph& graph, bool partial) {
-  if (::mkdir(directory.c_str(), 0777) != 0 && errno != EEXIST)
-    return unavailable(directory + ": cannot create: " + std::strerror(errno));
-  auto files = std::make_unique<Files>();
-  files->index_path = directory + "/index";
-  files->data_path = directory + "/data";
+  VB_TRY(check_new_folder(directory));
+  VB_ASSIGN(TemporaryFolder folder, TemporaryFolder::beside(directory));
+  auto files = std::make_unique<Files>(directory, std::move(folder));
+  files->index_path = files->folder.path() + "/index";
+  files->data_path = files->folder.path() + "/data";
   VB_ASSIGN(files->index, create_file(files->index_path));
   VB_ASSIGN(files->data, create_file(files->data_path));
   Writer header;
@@ -226,6 +228,7 @@ Result<TraceStats> TraceWriter::close() {
     if (std::fclose(file->release()) != 0)
       return unavailable(*path + ": cannot write: " + std::strerror(errno));
   }
+  VB_TRY(files_->folder.become(files_->directory));
   return stats_;
 }
 

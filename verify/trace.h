@@ -29,8 +29,9 @@ struct TraceStats {
 
 class TraceWriter final : public TraceSink {
  public:
-  // Makes the folder where it is missing; replaces a trace that is there. A partial trace may leave
-  // out values, as one of another engine does.
+  // The folder is there once the trace is closed. Errors: unavailable, where there is one already
+  // that is not empty: nothing is replaced. A partial trace may leave out values, as one of another
+  // engine does.
   static Result<std::unique_ptr<TraceWriter>> create(const std::string& directory,
                                                      const Graph& graph, bool partial = false);
   ~TraceWriter() override;
@@ -40,7 +41,7 @@ class TraceWriter final : public TraceSink {
   Status on_step_end(uint64_t, std::span<const Tensor>, std::span<const Tensor>) override {
     return {};
   }
-  Result<TraceStats> close();  // flushes; a trace that was not closed may be cut short
+  Result<TraceStats> close();  // a trace that was not closed leaves nothing behind
 
  private:
   struct Files;
@@ -85,7 +86,7 @@ class TraceReader {
 };
 
 struct TraceDiff {
-  bool equal = true;
+  bool equal = true;  // nothing differs: which says nothing where nothing was compared
   uint64_t compared = 0, missing = 0;  // values that both have; that a partial trace left out
   std::string reason;  // what differs, where it is not an element: "shape", "the second trace ends"
   uint64_t step = 0;

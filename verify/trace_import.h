@@ -27,8 +27,9 @@ struct DumpReport {
 
 // Writes a partial trace of one step: for each node output that `names` names, what
 // npy_file_name(name) in `dumps` holds. The graph's initializer roots must have been computed.
-// Types and shapes are what the files say: trace_diff compares them. Errors: unavailable, bad_input
-// (a damaged file; a folder without any value of the graph).
+// Types and shapes are what the files say: trace_diff compares them. The trace is there once all of
+// it is. Errors: unavailable (a file; the trace's folder is there already), bad_input (a damaged
+// file; a folder without any value of the graph).
 Result<DumpReport> import_dumps(const std::string& dumps, const Graph& graph,
                                 const std::map<std::string, ValueId>& names,
                                 const std::string& trace);

@@ -1,10 +1,8 @@
 // The programs as they are called: exit codes, refusals, and that no verdict is shown unjudged.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -16,28 +14,10 @@
 #include <verbatim/repops/semantics.h>
 
 #include "../verify/support.h"
-#include "support/paths.h"
+#include "cli/call.h"
 
 namespace verbatim::test {
 namespace {
-
-struct Called {
-  int code = -1;
-  std::string text;  // stdout and stderr together, or what the redirection leaves of them
-};
-
-Called call(const std::string& command, const std::string& redirection = "2>&1") {
-  Called called;
-  std::FILE* pipe =
-      ::popen((std::string(kBinDir) + "/" + command + " " + redirection).c_str(), "r");
-  if (pipe == nullptr) throw std::runtime_error("popen");
-  char buffer[4096];
-  for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;)
-    called.text.append(buffer, n);
-  const int status = ::pclose(pipe);
-  if (WIFEXITED(status)) called.code = WEXITSTATUS(status);
-  return called;
-}
 
 class Commands : public ::testing::Test {
  protected:
@@ -101,6 +81,48 @@ TEST_F(Commands, NumbersOutOfTheirRangeAreWrongUsage) {
   for (const char* flag : {"--top-k 99999999999999999999", "--top-k -1", "--max-tokens 0",
                            "--max-tokens 4294967296", "--seed -1", "--seed 18446744073709551616"})
     EXPECT_EQ(call(std::string("verbatim generate /nonexistent ") + flag).code, 64) << flag;
+}
+
+// A flag that would say nothing is wrong usage: found before the model is looked for.
+TEST(Flags, ThatSayNothingAreRefused) {
+  for (const char* command : {
+           "train m --text-file t --momentum 0.5",
+           "train m --text-file t --optimizer adamw --momentum 0.5",
+           "train m --text-file t --commit full",
+           "run m --commit full",
+           "task create m -o o --text-file t --precision bf16",
+           "task create m -o o --text-file t --prompt p",
+           "task create m -o o --text-file t --max-tokens 3",
+           "task create m -o o --text-file t --text s",
+           "task create m -o o --text-file t --input x=f",
+           "task create m -o o --text-file t --momentum 0.5",
+           "task create m -o o --prompt p --steps 3",
+           "task create m -o o --window 3",
+           "task create m -o o --text s --seed 3",
+           "task create m -o o --input x=f --prompt p",
+           "task create m -o o --input x=f --text s",
+           "eval m --text-file t --tensors --precision bf16",
+           "eval --tensors --window 8",
+       })
+    EXPECT_EQ(call(std::string("verbatim ") + command).code, 64) << command;
+  EXPECT_EQ(call("verbatim train /nonexistent --text-file t --optimizer sgd --momentum 0.5").code,
+            69);
+  EXPECT_EQ(call("verbatim task create /nonexistent -o o --text-file t --steps 3").code, 69);
+}
+
+TEST(CommandsWithModels, FlagsOfAnotherKindOfModelAreRefused) {
+  const char *minilm = std::getenv("VERBATIM_MINILM"), *stories = std::getenv("VERBATIM_STORIES");
+  if (minilm == nullptr || stories == nullptr)
+    GTEST_SKIP() << "VERBATIM_MINILM or VERBATIM_STORIES names no folder";
+  const std::string base = ::testing::TempDir() + "/kinds" + std::to_string(::getpid());
+  ok(write_file(base + ".txt", as_bytes("A text.")));
+  for (const std::string& command :
+       {std::string("task create ") + minilm + " --max-tokens 3 -o " + base,
+        std::string("task create ") + stories + " --text s -o " + base,
+        std::string("eval ") + minilm + " --text-file " + base + ".txt --window 8"})
+    EXPECT_EQ(call("verbatim " + command).code, 64) << command;
+  EXPECT_FALSE(std::filesystem::exists(base));
+  ::unlink((base + ".txt").c_str());
 }
 
 TEST(CommandsWithModels, AReceiptOfAnotherKindOfModelGetsNoVerdict) {

@@ -133,6 +133,27 @@ TEST_F(LockTest, WhatChangedIsNamed) {
   EXPECT_EQ(said(other, *m).size(), 1u);
 }
 
+// A model that cannot run the locked inputs any more is another one: that is said, besides what
+// else differs.
+TEST_F(LockTest, OutputsThatCannotBeComputedAreADifference) {
+  const Lock lock = ok(make_lock(*model(embedding()), {}, *backend));
+  testing::ModelParts shrunk = embedding(), fixed = embedding();
+  shrunk.initializers[0] = testing::tensor_message(testing::floats({1, 2}, {1, 2}), "table");
+  fixed.inputs[0] = value_info("ids", DType::i64, {3});
+  for (const testing::ModelParts& parts : {shrunk, fixed}) {
+    const auto now = said(lock, *model(parts));
+    ASSERT_GE(now.size(), 3u);
+    EXPECT_NE(now[now.size() - 3].find("model is another"), std::string::npos);
+    EXPECT_TRUE(now[now.size() - 2].starts_with("outputs of seed 1 cannot be computed: "))
+        << now[now.size() - 2];
+    EXPECT_TRUE(now.back().starts_with("outputs of seed 2 cannot be computed: ")) << now.back();
+  }
+  // Of the locked model itself it is no difference: then the lock is wrong.
+  Lock other = lock;
+  other.inputs[0].high = 100;
+  EXPECT_FALSE(check_lock(other, *model(embedding()), *backend).ok());
+}
+
 TEST_F(LockTest, SettingsMustNameSomething) {
   const auto m = model(embedding());
   const auto refused = [&](const LockSettings& settings, const char* part) {
@@ -164,6 +185,9 @@ TEST_F(LockTest, TheCommandExitsWithWhatItFound) {
   p.initializers[2] = testing::tensor_message(testing::floats({1}, {0.25f}), "scale");
   model(p);
   EXPECT_EQ(call(" --check " + lock), 1);
+  p.initializers[0] = testing::tensor_message(testing::floats({1, 2}, {1, 2}), "table");
+  model(p);
+  EXPECT_EQ(call(" --check " + lock), 1);
   std::filesystem::remove(lock);
 }
 
@@ -182,6 +206,14 @@ TEST_F(LockTest, WhatIsNoLockIsRefused) {
   refused("\"uniform\"", "\"normal\"");
   refused("\"int64\"", "\"int65\"");
   refused("\"seed\": 1", "\"seed\": \"1\"");
+  refused("\"seed\": 1", "\"seed\": -1");
+  refused("\"seed\": 1", "\"seed\": 18446744073709551616");
+  refused("\"seed\": 1", "\"sead\": 1");
+  refused("\"semantics\": ", "\"semantics\": 4294967296");
+  refused("\"semantics\": ", "\"semantics\": -");
+  refused("\"fp32\"", "\"fp33\"");
+  refused("\"high\": 2", "\"high\": 9223372036854775808");
+  refused("\"shape\": [\n        2", "\"shape\": [9223372036854775808");
   refused("\"shape\"", "\"form\"");
   refused("\"cases\": [", "\"cases\": [], \"old\": [");
   refused("\"tensors\": {", "\"tensors\": {\"x\": \"00\", ");
@@ -191,6 +223,21 @@ TEST_F(LockTest, WhatIsNoLockIsRefused) {
   const size_t at = huge.find("\"shape\": [");
   huge.insert(at + 10, "4611686018427387904, 4611686018427387904, ");
   EXPECT_FALSE(check_lock(ok(parse_lock(huge, "l")), *model(embedding()), *backend).ok());
+}
+
+// A file of some bytes must not make its reader take gigabytes.
+TEST_F(LockTest, InputsAreBounded) {
+  const auto m = model(embedding());
+  Lock lock = ok(make_lock(*m, {}, *backend));
+  for (const int64_t n : {int64_t{1} << 27, int64_t{1} << 31, int64_t{1} << 62}) {
+    lock.inputs[0].shape = {n};
+    for (const Status& status : {check_lock(lock, *m, *backend).status(),
+                                 make_lock(*m, {.dims = {{"n", n}}}, *backend).status()}) {
+      EXPECT_EQ(status.code(), StatusCode::limit) << n;
+      EXPECT_NE(status.message().find("at most 1073741824 bytes"), std::string::npos)
+          << status.message();
+    }
+  }
 }
 
 }  // namespace

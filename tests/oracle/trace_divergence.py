@@ -66,9 +66,10 @@ def main():
         call("run", f"{work}/model.onnx", "--input", f"x={work}/x.npy", "--output-dir", f"{work}/out", "--trace", f"{work}/ours")
         for layer in [None, *range(LAYERS)]:
             dump(model if layer is None else changed(model, layer), {"x": x}, f"{work}/dumps")
-            said = call("trace", "import", f"{work}/dumps", "--model", f"{work}/model.onnx", "-o", f"{work}/theirs")
+            theirs = f"{work}/theirs{layer}"  # a new folder each time: an import replaces nothing
+            said = call("trace", "import", f"{work}/dumps", "--model", f"{work}/model.onnx", "-o", theirs)
             assert said["values"] == 3 * LAYERS and not said["missing"] and not said["unused"], said
-            diff = call("trace", "diff", f"{work}/ours", f"{work}/theirs", "--tolerance", "1e-5", "--relative", "1e-5", codes=(0, 1))
+            diff = call("trace", "diff", f"{work}/ours", theirs, "--tolerance", "1e-5", "--relative", "1e-5", codes=(0, 1))
             print(layer, diff)
             assert diff["equal"] if layer is None else diff["operator"] == f"MatMul product{layer}", diff
     return 0

@@ -27,6 +27,7 @@ class TraceTest : public ::testing::Test {
   }
   std::string store(const std::string& name, std::optional<Fault> fault = std::nullopt) {
     const std::string dir = ::testing::TempDir() + "/trace-" + name + std::to_string(::getpid());
+    std::filesystem::remove_all(dir);
     auto writer = ok(TraceWriter::create(dir, task.program.graph));
     RunOptions options;
     options.sink = writer.get();
@@ -53,6 +54,21 @@ TEST_F(TraceTest, HoldsEveryValue) {
                              ok(read_file(dir + "/data", 1 << 24)).size());
   for (size_t i = 0; i < t.size(); ++i) EXPECT_TRUE(t.tensor(ok(t.record(i))).ok());
   EXPECT_TRUE(ok(trace_diff(t, t, {})).equal);
+}
+
+TEST_F(TraceTest, IsThereOnceItIsClosed) {
+  const std::string parent = ::testing::TempDir() + "/unclosed" + std::to_string(::getpid());
+  std::filesystem::remove_all(parent);
+  std::filesystem::create_directory(parent);
+  for (const bool closed : {false, true}) {
+    auto writer = ok(TraceWriter::create(parent + "/trace", task.program.graph));
+    EXPECT_FALSE(std::filesystem::exists(parent + "/trace"));
+    if (closed) ok(writer->close().status());
+    writer.reset();
+    EXPECT_EQ(std::filesystem::exists(parent + "/trace"), closed);
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(parent), {}), closed ? 1 : 0);
+  }
+  std::filesystem::remove_all(parent);
 }
 
 TEST_F(TraceTest, DiffNamesTheFirstDifference) {
@@ -125,6 +141,7 @@ TEST_F(TraceTest, ToleranceMayBeRelativeToTheSecond) {
     b.output("y", b.add("Identity", "", {b.input("x", DType::f32, {-1})}, {}, "node"));
     const Graph graph = ok(b.finish());
     const std::string dir = ::testing::TempDir() + "/relative-" + name + std::to_string(::getpid());
+    std::filesystem::remove_all(dir);
     auto writer = ok(TraceWriter::create(dir, graph));
     const Tensor t = ok(Tensor::from<float>(Shape{1}, std::vector<float>{x}));
     ok(writer->on_node(0, 0, {}, {{t}}));
@@ -154,6 +171,7 @@ class DumpsTest : public TraceTest {
     ours = store("ours");
     theirs = ::testing::TempDir() + "/theirs" + std::to_string(::getpid());
     dumps = ::testing::TempDir() + "/dumps" + std::to_string(::getpid());
+    std::filesystem::remove_all(theirs);
     std::filesystem::remove_all(dumps);
     std::filesystem::create_directory(dumps);
     const TraceReader t = ok(TraceReader::open(ours));
@@ -169,7 +187,10 @@ class DumpsTest : public TraceTest {
     ASSERT_GE(names.size(), 4u);
   }
   std::string file_of(const std::string& name) const { return dumps + "/" + npy_file_name(name); }
-  DumpReport import() { return ok(import_dumps(dumps, task.program.graph, names, theirs)); }
+  DumpReport import() {
+    std::filesystem::remove_all(theirs);
+    return ok(import_dumps(dumps, task.program.graph, names, theirs));
+  }
   TraceDiff diff(const Tolerance& tolerance = {}) {
     return ok(trace_diff(ok(TraceReader::open(ours)), ok(TraceReader::open(theirs)), tolerance));
   }
@@ -235,6 +256,22 @@ TEST_F(DumpsTest, WhatCannotBeImportedIsSaid) {
   std::filesystem::create_directory(dumps);
   EXPECT_EQ(import_dumps(dumps, task.program.graph, names, theirs).status().code(),
             StatusCode::bad_input);
+  EXPECT_FALSE(std::filesystem::exists(theirs));
+}
+
+// Whatever is wrong with the dumps, or nothing: a trace that is there stays as it is.
+TEST_F(DumpsTest, AnImportReplacesNothing) {
+  const auto files = [&] {
+    return std::pair(ok(read_file(ours + "/index", 1 << 24)),
+                     ok(read_file(ours + "/data", 1 << 24)));
+  };
+  const auto before = files();
+  EXPECT_FALSE(import_dumps(dumps, task.program.graph, names, ours).ok());
+  EXPECT_EQ(files(), before);
+  std::filesystem::remove_all(dumps);
+  std::filesystem::create_directory(dumps);
+  EXPECT_FALSE(import_dumps(dumps, task.program.graph, names, ours).ok());
+  EXPECT_EQ(files(), before);
 }
 
 // PyTorch's modules are our nodes.
