@@ -2,7 +2,7 @@
 // outside becomes inputs, an If of a constant condition becomes its branch, and the Scan of
 // operator set 8 becomes two.
 #include <algorithm>
-#include <set>
+#include <span>
 
 #include <verbatim/repops/onnx/graph_reader.h>
 
@@ -11,7 +11,8 @@
 namespace verbatim::onnx {
 namespace {
 
-constexpr size_t kMaxInputs = 1 << 16;  // of a node, its captures included
+// Of a node's inputs, its captures included, and of a body's outputs.
+constexpr int kMaxEdges = 1 << 16;
 
 // An element's type, rank and dimensions, as attribute scan_types has them.
 void append_type(const ValueInfoProto& info, std::vector<int64_t>& types) {
@@ -31,7 +32,7 @@ Tensor integers(const std::vector<int64_t>& values) {
 // Adds what `body` captured to the node's inputs.
 Status append_captures(SourceNode& node, const Emitter& body) {
   for (const Emitter::Capture& c : body.captures()) node.inputs.push_back(c.outside);
-  if (node.inputs.size() <= kMaxInputs) return {};
+  if (node.inputs.size() <= kMaxEdges) return {};
   return over_limit("its bodies take " + std::to_string(body.captures().size()) +
                     " values from outside");
 }
@@ -227,6 +228,8 @@ Status GraphReader::read_body(const GraphProto& body, Emitter& emitter, const Sc
   if (static_cast<size_t>(body.input_size()) != inputs)
     return bad_input("a body of " + std::to_string(body.input_size()) + " inputs, the node gives " +
                      std::to_string(inputs));
+  if (body.output_size() > kMaxEdges)
+    return over_limit("a body of " + std::to_string(body.output_size()) + " outputs");
   Values own;
   for (const ValueInfoProto& in : body.input())
     own.push_back(emitter.body_input(text_of(in.name())));
@@ -243,14 +246,11 @@ Status GraphReader::read_body(const GraphProto& body, Emitter& emitter, const Sc
   }
   VB_TRY(read_initializers(body, scope));
   VB_TRY(read_nodes(body, scope));
-  std::set<std::string> names;
+  DistinctNames names;  // a value may be given twice
   for (const ValueInfoProto& out : body.output()) {
     const ValueId value = scope.find(out.name());
     if (value == kAbsent) return bad_input("output '" + text_of(out.name()) + "' is not produced");
-    std::string name = text_of(out.name());  // a value may be given twice
-    for (int i = 2; !names.insert(name).second; ++i)
-      name = text_of(out.name()) + "#" + std::to_string(i);
-    emitter.output(name, value);
+    emitter.output(names.next(text_of(out.name())), value);
   }
   return {};
 }

@@ -327,12 +327,18 @@ const std::map<std::string_view, LowerFn>& rules() {
 
 }  // namespace
 
+std::string DistinctNames::next(const std::string& name) {
+  const auto [it, fresh] = numbers_.try_emplace(name, 2);
+  if (fresh) return name;
+  while (true) {
+    std::string numbered = name + "#" + std::to_string(it->second++);
+    if (numbers_.try_emplace(numbered, 2).second) return numbered;
+  }
+}
+
 ValueId Emitter::constant(const std::string& name, Tensor tensor) {
   if (outer_ != nullptr) return reach(root(), root().constant(name, std::move(tensor)), name);
-  std::string distinct = name;
-  for (int i = 2; !constant_names_.insert(distinct).second; ++i)
-    distinct = name + "#" + std::to_string(i);
-  const ValueId value = builder_.constant(distinct, tensor);
+  const ValueId value = builder_.constant(constant_names_.next(name), tensor);
   set_rank(value, tensor.rank());
   constants_.emplace(value, std::move(tensor));
   return value;

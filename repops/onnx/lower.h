@@ -4,7 +4,6 @@
 #pragma once
 
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -22,6 +21,16 @@ struct SourceNode {
   int outputs = 1;              // trailing absent ones left out
 
   ValueId input(size_t i) const { return i < inputs.size() ? inputs[i] : kAbsent; }
+};
+
+// Names that are all different: where one is asked for again, it gets a number.
+class DistinctNames {
+ public:
+  // `name`, or else the first of name#2, name#3, ... that was not given before.
+  std::string next(const std::string& name);
+
+ private:
+  std::map<std::string, int> numbers_;  // of each name given, that to try next
 };
 
 // The graph under construction, or the body of a control-flow node in one, and what is known of its
@@ -73,7 +82,7 @@ class Emitter {
   std::map<ValueId, Tensor> constants_;
   std::map<ValueId, Tensor> known_;  // constants aside
   std::map<ValueId, int> ranks_;
-  std::set<std::string> constant_names_;
+  DistinctNames constant_names_;
 };
 
 // The values of the node's outputs.

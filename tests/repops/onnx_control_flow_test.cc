@@ -2,8 +2,11 @@
 // sets, and errors.
 #include <gtest/gtest.h>
 
+#include <chrono>
+
 #include <verbatim/repops/executor.h>
 #include <verbatim/repops/onnx/import.h>
+#include <verbatim/repops/onnx/lower.h>
 #include <verbatim/repops/ops/control_flow.h>
 
 #include "repops/onnx_writer.h"
@@ -290,6 +293,60 @@ TEST(OnnxControlFlow, BodiesAreBoundedInDepth) {
                 floats({2}, {-1, -2}));
   expect_refused(deep(kMaxBodyDepth + 1), StatusCode::limit, "bodies more than 8 deep");
   EXPECT_FALSE(import(deep(100)).ok());  // the parser's own limit
+}
+
+std::vector<std::string> names_of(const Graph& body) {
+  std::vector<std::string> names;
+  for (const GraphOutput& out : body.outputs) names.push_back(out.name);
+  return names;
+}
+
+// Roots depend on these names.
+TEST(OnnxControlFlow, EqualNamesAreNumbered) {
+  const std::vector<std::string> want = {"a", "a#2", "a#3", "a#4", "a#2#2"};
+  ModelParts p = choosing(), body = {18, {}, {}, {}, {}};
+  std::vector<std::string> outputs;
+  for (const char* name : {"a", "a#2", "a", "a", "a#2"}) {
+    body.outputs.push_back(any(name));
+    outputs.push_back("y" + std::to_string(outputs.size()));
+  }
+  body.nodes = {node("Neg", {"x"}, {"a"}), node("Neg", {"a"}, {"a#2"})};
+  p.outputs = {floats_named("y0")};
+  p.nodes = {
+      node("If", {"c"}, outputs, {attribute("then_branch", body), attribute("else_branch", body)})};
+  const Graph g = *import(p);
+  EXPECT_EQ(names_of(*std::get<Body>(g.nodes[0].attributes.map().at("then_branch"))), want);
+
+  onnx::Emitter emitter;
+  for (const char* name : {"a", "a#2", "a", "a", "a#2"}) emitter.constant(name, floats({}, {1}));
+  const Graph constants = *emitter.finish();
+  for (size_t i = 0; i < want.size(); ++i) EXPECT_EQ(constants.initializers[i].name, want[i]);
+}
+
+TEST(OnnxControlFlow, EqualNamesTakeNoLongerThanOthers) {
+  constexpr int kMany = 1 << 15;
+  ModelParts p = choosing(), body = {18, {}, {}, {}, {}};
+  for (int i = 0; i < kMany; ++i) body.outputs.push_back(any("x"));
+  p.nodes[1] =
+      node("If", {"c"}, {"y"}, {attribute("then_branch", body), attribute("else_branch", body)});
+  const auto start = std::chrono::steady_clock::now();
+  const Result<Graph> g = import(p);
+  ASSERT_TRUE(g.ok()) << g.status().message();
+  EXPECT_EQ(names_of(*std::get<Body>(g->nodes[1].attributes.map().at("then_branch"))).back(),
+            "x#32768");
+  onnx::Emitter emitter;
+  for (int i = 0; i < kMany; ++i) emitter.constant("w", floats({}, {1}));
+  EXPECT_EQ(emitter.finish()->initializers.back().name, "w#32768");
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+}
+
+TEST(OnnxControlFlow, OutputsOfABodyAreBounded) {
+  ModelParts p = choosing(), body = {18, {}, {}, {}, {}};
+  for (int i = 0; i <= 1 << 16; ++i) body.outputs.push_back(any("x" + std::to_string(i)));
+  body.nodes = {node("Nonsense", {"x"}, {"x0"})};
+  p.nodes[1] =
+      node("If", {"c"}, {"y"}, {attribute("then_branch", body), attribute("else_branch", body)});
+  expect_refused(p, StatusCode::limit, "then_branch: a body of 65537 outputs");
 }
 
 // Every truncation and many overwritten bytes: an error or a graph that decodes again.
