@@ -64,7 +64,7 @@ class Emitter {
   // The tensor of a constant, else nullptr.
   const Tensor* constant_of(ValueId value) const;
   // Its value where that follows from constants by a few simple operators on small tensors (what
-  // the condition of an If is made of), else nullptr.
+  // the condition of an If is made of), else nullptr. There is an end to what is remembered.
   const Tensor* known(ValueId value) const;
   // The rank where it is known, else -1.
   int rank_of(ValueId value) const;
@@ -79,8 +79,10 @@ class Emitter {
   std::vector<Capture> captures_;
   GraphBuilder builder_;
   void evaluate(const Node& node);
+  void keep(ValueId value, const Tensor& tensor);
   std::map<ValueId, Tensor> constants_;
   std::map<ValueId, Tensor> known_;  // constants aside
+  int64_t kept_ = 0;                 // elements of what is known; the outermost graph's counts
   std::map<ValueId, int> ranks_;
   DistinctNames constant_names_;
 };

@@ -349,6 +349,30 @@ TEST(OnnxControlFlow, OutputsOfABodyAreBounded) {
   expect_refused(p, StatusCode::limit, "then_branch: a body of 65537 outputs");
 }
 
+// What follows from constants is remembered for the conditions of Ifs, as far as it is small.
+TEST(OnnxControlFlow, LittleOfWhatFollowsFromConstantsIsKept) {
+  onnx::Emitter emitter;
+  const Tensor column = *Tensor::zeros(DType::f32, Shape{64, 1}),
+               row = *Tensor::zeros(DType::f32, Shape{1, 64});
+  const ValueId a = emitter.constant("a", column), b = emitter.constant("b", row);
+  const auto known = [&](std::string_view op, std::vector<ValueId> inputs, Attributes attributes) {
+    return emitter.known(emitter.emit(op, std::move(inputs), std::move(attributes), "")) != nullptr;
+  };
+  EXPECT_TRUE(known("Add", {a, a}, {}));
+  EXPECT_FALSE(known("Add", {a, b}, {}));
+  EXPECT_FALSE(known("Concat", {a, a}, {{"axis", int64_t{0}}}));
+  EXPECT_FALSE(known("Gather", {b, emitter.constant("i", *Tensor::zeros(DType::i64, Shape{2}))},
+                     {{"axis", int64_t{0}}}));
+  // A million elements in all, those of bodies included.
+  onnx::Emitter body(&emitter);
+  const ValueId inside = body.reach(emitter, a, "a");
+  int kept = 0;
+  while (kept < 20000 && known("Add", {a, a}, {}) &&
+         body.known(body.emit("Add", {inside, inside}, {}, "")) != nullptr)
+    ++kept;
+  EXPECT_EQ(kept, 8191);
+}
+
 // Every truncation and many overwritten bytes: an error or a graph that decodes again.
 TEST(OnnxControlFlow, MutatedModelsDoNotCrash) {
   for (const ModelParts& parts :
