@@ -220,6 +220,17 @@ TEST(OnnxControlFlow, ScanOfOperatorSetEightHasABatchAndLengths) {
   expect_output(back, floats({2, 3, 2}, {3, 4, 4, 6, 0, 0, 103, 103, 105, 105, 106, 106}), 1);
 }
 
+// As of operator set 9, what comes of no trips has the type that the file states.
+TEST(OnnxControlFlow, ScanOfOperatorSetEightHasTheFilesTypesForABatchOfNone) {
+  const Tensor s = floats({0, 2}, {}), x = floats({0, 3, 2}, {});
+  const auto whole = run(scanning(8, {"", "s", "x"}, {}), {s, x});
+  expect_output(whole, floats({0, 2}, {}));
+  expect_output(whole, floats({0, 0, 2}, {}), 1);
+  const auto part = run(scanning(8, {"lengths", "s", "x"}, {}), {integers({0}, {}), s, x});
+  expect_output(part, floats({0, 2}, {}));
+  expect_output(part, floats({0, 0, 2}, {}), 1);
+}
+
 TEST(OnnxControlFlow, ABodyMayGiveAValueTwiceAndWhatIsNotItsOwn) {
   ModelParts p = choosing();
   p.outputs.push_back(floats_named("z"));
