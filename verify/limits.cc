@@ -55,6 +55,18 @@ uint64_t handling_cost(const Node& node) {
   return sum;
 }
 
+// Operators may walk the other dimensions of a tensor without elements, which Shape bounds.
+uint64_t empty_rows(std::span<const Tensor> tensors) {
+  uint64_t sum = 0;
+  for (const Tensor& t : tensors) {
+    if (!t.defined() || t.elements() > 0) continue;
+    uint64_t rows = 1;
+    for (const int64_t d : t.shape().dims()) rows *= static_cast<uint64_t>(std::max<int64_t>(d, 1));
+    sum += rows;
+  }
+  return sum;
+}
+
 // What the bodies of one control-flow node may take together, those within them included.
 class BodyBackend final : public Backend, private AllocationGuard {
  public:
@@ -68,7 +80,8 @@ class BodyBackend final : public Backend, private AllocationGuard {
     NodeBudget budget(limits_, node, inputs, live_.get(), spent_);
     VB_TRY(budget.admit_inputs());
     VB_ASSIGN(Tensors outputs, inner_.run(node, inputs));
-    VB_TRY(spend(cost_of(node, inputs, outputs)));
+    VB_TRY(spend(
+        saturating_add(cost_of(node, inputs, outputs), empty_rows(inputs) + empty_rows(outputs))));
     return outputs;
   }
 

@@ -96,10 +96,10 @@ inline constexpr uint64_t kValueOperations = 64;
 //
 // A control-flow node costs what the nodes of its bodies cost, as they ran, and what handling them
 // and each trip takes: kTripOperations and kValueOperations, an operation for each character of a
-// text attribute, one for each node, input and value of a body that is made ready, and one for each
-// element of a slice or a scan output. It is refused where that passes the limit while it runs,
-// where one of these nodes by itself passes a limit, or where its inputs and the tensors that live
-// at once while it runs are more than node_bytes.
+// text attribute, one for each node, input and value of a body that is made ready, for each row of
+// a tensor without elements, and for each element of a slice or a scan output. It is refused where
+// that passes the limit while it runs, where one of these nodes by itself passes a limit, or where
+// its inputs and the tensors that live at once while it runs are more than node_bytes.
 Result<Tensors> run_limited(Backend& backend, const EffectiveLimits& limits, const Node& node,
                             std::span<const Tensor> inputs, const Checkpoint& checkpoint = {},
                             const std::shared_ptr<MemoryBudget>& memory = nullptr,

@@ -134,14 +134,14 @@ TEST(ControlFlow, EndlessLoopsAreRefusedAndRefereesDoNotRunThem) {
 }
 
 // What a Loop of `trips` trips counts: its state an empty tensor, its `captured` a number.
-uint64_t operations_of(int64_t trips, const Body& body, int outputs = 1) {
+uint64_t operations_of(int64_t trips, const Body& body, int outputs = 1, const Shape& state = {0}) {
   Node node;
   node.op = "Loop";
   node.attributes = {{"body", body}, {"captures", int64_t{1}}};
   node.inputs.assign(4, 0);
   node.outputs.assign(static_cast<size_t>(outputs), 1);
-  const Tensor inputs[] = {ok(Tensor::scalar(trips)), Tensor(), ok(Tensor::zeros(DType::i64, {0})),
-                           ok(Tensor::scalar(int64_t{0}))};
+  const Tensor inputs[] = {ok(Tensor::scalar(trips)), Tensor(),
+                           ok(Tensor::zeros(DType::i64, state)), ok(Tensor::scalar(int64_t{0}))};
   const NodeLimits limits;
   uint64_t operations = 0;
   ok(run_limited(*make_reference_backend(), {limits, limits}, node, inputs, {}, nullptr,
@@ -191,6 +191,12 @@ TEST(ControlFlow, WhatATripHandlesCounts) {
   expect_each("texts", 64 * kWide, with(std::vector<std::string>(kWide)));
   expect_each("a text", kLong, with(std::string(kLong, 'x')));
   expect_each("a body of no trips", 2 * kLong, prepares);
+  const Body negates = body_of(4, [](GraphBuilder& b, auto in) {
+    return Values{in[1], b.add("Neg", "", {in[2]})};
+  });
+  const Shape rows{kLong, 0};  // of no elements
+  EXPECT_GE(operations_of(10, negates, 1, rows) - operations_of(2, negates, 1, rows),
+            8 * 2 * kLong);
 }
 
 TEST(ControlFlow, EndlessLoopsOverManyEmptyTensorsAreRefused) {
