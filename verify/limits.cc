@@ -21,6 +21,52 @@ uint64_t cost_of(const Node& node, std::span<const Tensor> inputs, Tensors outpu
   return operation_count(node, inputs, outputs);
 }
 
+uint64_t edges_cost(const Node& node) {
+  return kTripOperations + kValueOperations * (node.inputs.size() + node.outputs.size());
+}
+
+// What reading an attribute takes, each time that its node runs.
+struct AttributeCost {
+  uint64_t operator()(int64_t) const { return 0; }
+  uint64_t operator()(float) const { return 0; }
+  uint64_t operator()(const Tensor&) const { return 0; }  // shared, not copied
+  uint64_t operator()(const std::string& text) const { return text.size(); }
+  uint64_t operator()(const std::vector<std::string>& texts) const {
+    uint64_t sum = 0;
+    for (const std::string& text : texts) sum += kValueOperations + text.size();
+    return sum;
+  }
+  template <class T>
+  uint64_t operator()(const std::vector<T>& list) const {
+    return kValueOperations * list.size();
+  }
+  // Making ready for its trips, if there are any: Evaluation's constructor.
+  uint64_t operator()(const Body& body) const {
+    auto sum = static_cast<uint64_t>(body->value_count);
+    for (const Node& node : body->nodes) sum += 1 + node.inputs.size();
+    return sum;
+  }
+};
+
+// What a node of a body takes besides what it computes.
+uint64_t handling_cost(const Node& node) {
+  uint64_t sum = edges_cost(node);
+  for (const auto& [name, value] : node.attributes.map()) sum += std::visit(AttributeCost{}, value);
+  return sum;
+}
+
+// Operators may walk the other dimensions of a tensor without elements, which Shape bounds.
+uint64_t empty_rows(std::span<const Tensor> tensors) {
+  uint64_t sum = 0;
+  for (const Tensor& t : tensors) {
+    if (!t.defined() || t.elements() > 0) continue;
+    uint64_t rows = 1;
+    for (const int64_t d : t.shape().dims()) rows *= static_cast<uint64_t>(std::max<int64_t>(d, 1));
+    sum += rows;
+  }
+  return sum;
+}
+
 // What the bodies of one control-flow node may take together, those within them included.
 class BodyBackend final : public Backend, private AllocationGuard {
  public:
@@ -30,20 +76,31 @@ class BodyBackend final : public Backend, private AllocationGuard {
   Status prepare(const Graph&) override { return {}; }  // that was done for the whole graph
 
   Result<Tensors> run(const Node& node, std::span<const Tensor> inputs) override {
+    VB_TRY(spend(handling_cost(node)));
     NodeBudget budget(limits_, node, inputs, live_.get(), spent_);
     VB_TRY(budget.admit_inputs());
     VB_ASSIGN(Tensors outputs, inner_.run(node, inputs));
-    VB_TRY(spend(cost_of(node, inputs, outputs)));
+    VB_TRY(spend(
+        saturating_add(cost_of(node, inputs, outputs), empty_rows(inputs) + empty_rows(outputs))));
     return outputs;
   }
 
+  Result<Tensors> run_bodies(const Node& node, std::span<const Tensor> inputs,
+                             const Checkpoint& checkpoint) override {
+    VB_TRY(spend(handling_cost(node)));
+    // A trip is given the node's inputs, or slices of them, and gives as many values as the node.
+    const uint64_t trip = edges_cost(node);
+    return run_control_flow(node, inputs, *this, checkpoint, [&] { return spend(trip); });
+  }
+
+  uint64_t spent() const { return spent_; }
+
+ private:
   Status spend(uint64_t operations) {
     spent_ = saturating_add(spent_, operations);
     return check("", spent_, " operations", limits_.task.operations, limits_.own.operations);
   }
-  uint64_t spent() const { return spent_; }
 
- private:
   // What the control-flow node itself allocates.
   Result<std::shared_ptr<const void>> admit(const Tensor& tensor) override {
     VB_TRY(check("a tensor of ", tensor.byte_size(), " bytes", limits_.task.tensor_bytes,
@@ -69,11 +126,7 @@ Result<Tensors> run_bodies_limited(Backend& backend, const EffectiveLimits& limi
   auto live = MemoryBudget::create(limits.node_bytes() - std::min(limits.node_bytes(), bytes),
                                    memory, {node.title(), own ? "this party" : "the task"});
   BodyBackend body(backend, limits, std::move(live));
-  const Checkpoint charged = [&]() -> Status {
-    if (checkpoint) VB_TRY(checkpoint());
-    return body.spend(kTripOperations);
-  };
-  VB_ASSIGN(Tensors outputs, run_control_flow(node, inputs, body, charged));
+  VB_ASSIGN(Tensors outputs, body.run_bodies(node, inputs, checkpoint));
   if (operations != nullptr) *operations = saturating_add(*operations, body.spent());
   return outputs;
 }

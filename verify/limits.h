@@ -86,16 +86,20 @@ class NodeBudget final : public AllocationGuard {
 };
 
 // What a trip through a body, and a node of a body, count as operations besides what the node
-// costs: so that trips that compute nothing come to an end.
+// computes: each by itself, for each value that it is given or gives, and for each element of its
+// attributes' lists. So trips that compute nothing come to an end, and an operation stands for some
+// nanoseconds of the scalar reference whether it computes or allocates empty tensors.
 inline constexpr uint64_t kTripOperations = 1024;
+inline constexpr uint64_t kValueOperations = 64;
 
 // One node on `backend`, within the limits; `operations`, if given, grows by what it cost.
 //
-// A control-flow node costs what the nodes of its bodies cost, as they ran, with kTripOperations
-// for each of them and each trip, and an operation for each element of a slice or a scan output. It
-// is refused where that passes the limit while it runs, where one of these nodes by itself passes a
-// limit, or where its inputs and the tensors that live at once while it runs are more than
-// node_bytes.
+// A control-flow node costs what the nodes of its bodies cost, as they ran, and what handling them
+// and each trip takes: kTripOperations and kValueOperations, an operation for each character of a
+// text attribute, one for each node, input and value of a body that is made ready, for each row of
+// a tensor without elements, and for each element of a slice or a scan output. It is refused where
+// that passes the limit while it runs, where one of these nodes by itself passes a limit, or where
+// its inputs and the tensors that live at once while it runs are more than node_bytes.
 Result<Tensors> run_limited(Backend& backend, const EffectiveLimits& limits, const Node& node,
                             std::span<const Tensor> inputs, const Checkpoint& checkpoint = {},
                             const std::shared_ptr<MemoryBudget>& memory = nullptr,

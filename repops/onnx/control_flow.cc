@@ -2,7 +2,7 @@
 // outside becomes inputs, an If of a constant condition becomes its branch, and the Scan of
 // operator set 8 becomes two.
 #include <algorithm>
-#include <set>
+#include <span>
 
 #include <verbatim/repops/onnx/graph_reader.h>
 
@@ -11,15 +11,18 @@
 namespace verbatim::onnx {
 namespace {
 
-constexpr size_t kMaxInputs = 1 << 16;  // of a node, its captures included
+// Of a node's inputs, its captures included, and of a body's outputs.
+constexpr int kMaxEdges = 1 << 16;
 
-// An element's type, rank and dimensions, as attribute scan_types has them.
-void append_type(const ValueInfoProto& info, std::vector<int64_t>& types) {
+// An element's type, rank and dimensions, as attribute scan_types has them; `leading` dimensions of
+// unknown size come before the file's.
+void append_type(const ValueInfoProto& info, std::vector<int64_t>& types, int leading = 0) {
   const TensorTypeProto& type = info.type().tensor_type();
   types.push_back(type.elem_type());
-  const bool known = type.has_shape() && type.shape().dim_size() < kMaxRank;
-  types.push_back(known ? type.shape().dim_size() : -1);
+  const bool known = type.has_shape() && type.shape().dim_size() < kMaxRank - leading;
+  types.push_back(known ? type.shape().dim_size() + leading : -1);
   if (!known) return;
+  types.insert(types.end(), static_cast<size_t>(leading), -1);
   for (const DimensionProto& d : type.shape().dim())
     types.push_back(d.has_dim_value() && d.dim_value() >= 0 ? d.dim_value() : -1);
 }
@@ -31,7 +34,7 @@ Tensor integers(const std::vector<int64_t>& values) {
 // Adds what `body` captured to the node's inputs.
 Status append_captures(SourceNode& node, const Emitter& body) {
   for (const Emitter::Capture& c : body.captures()) node.inputs.push_back(c.outside);
-  if (node.inputs.size() <= kMaxInputs) return {};
+  if (node.inputs.size() <= kMaxEdges) return {};
   return over_limit("its bodies take " + std::to_string(body.captures().size()) +
                     " values from outside");
 }
@@ -69,6 +72,50 @@ Result<std::vector<ValueId>> emit_loop(SourceNode node, Emitter& body, const Gra
   VB_TRY(append_captures(node, body));
   VB_TRY(set_body(node, "body", body));
   return emit_all(std::move(node), into, graph.output_size() - lead_outputs);
+}
+
+// --- operator set 8's Scan
+// ----------------------------------------------------------------
+
+// The first `length` elements of each of `sequences`, none where that is negative.
+void cut_sequences(std::span<ValueId> sequences, ValueId length, const std::string& name,
+                   Emitter& batch) {
+  const ValueId one = batch.constant(name + "/one", integers({1})),
+                zero = batch.constant(name + "/zero", integers({0}));
+  length = batch.emit("Max", {batch.emit("Reshape", {length, one}, {}, name), zero}, {}, name);
+  for (ValueId& sequence : sequences)
+    sequence = batch.emit("Slice", {sequence, zero, length, zero}, {}, name);
+}
+
+// `y` with zeros at the end, as long as `sequence`.
+ValueId fill_up(ValueId y, ValueId sequence, const std::string& name, Emitter& batch) {
+  const Attributes first{{"start", int64_t{0}}, {"end", int64_t{1}}};
+  const ValueId longest = batch.emit("Shape", {sequence}, first, name),
+                have = batch.emit("Shape", {y}, first, name),
+                zero = batch.constant(name + "/zero", integers({0})),
+                missing = batch.emit("Sub", {longest, have}, {}, name),
+                pads = batch.emit("Concat", {zero, missing}, {{"axis", int64_t{0}}}, name);
+  return batch.emit("Pad", {y, pads, kAbsent, zero}, {}, name);
+}
+
+// Emits the Scan over the batch of `node` to `into`; `batch` is its body, `graph` the file's, whose
+// outputs from `states` on are sequences here.
+Result<std::vector<ValueId>> emit_batch(const SourceNode& node, Emitter& batch,
+                                        const GraphProto& graph, Emitter& into, int states) {
+  std::vector<int64_t> types;
+  for (int i = 0; i < graph.output_size(); ++i)
+    append_type(graph.output(i), types, i < states ? 0 : 1);
+  SourceNode outer;
+  outer.op = "Scan";
+  outer.name = node.name;
+  outer.outputs = node.outputs;
+  outer.inputs.assign(node.inputs.begin() + (node.input(0) == kAbsent ? 1 : 0), node.inputs.end());
+  outer.attributes.set("num_scan_inputs", static_cast<int64_t>(outer.inputs.size()));
+  outer.attributes.set("captures", static_cast<int64_t>(batch.captures().size()));
+  outer.attributes.set("scan_types", std::move(types));
+  VB_TRY(append_captures(outer, batch));
+  VB_TRY(set_body(outer, "body", batch));
+  return emit_all(std::move(outer), into, graph.output_size());
 }
 
 }  // namespace
@@ -150,23 +197,18 @@ Result<GraphReader::Values> GraphReader::read_batched_scan(SourceNode node, cons
   if (sequences < 1 || sequences > count)
     return bad_input("num_scan_inputs is " + std::to_string(sequences));
   const auto states = static_cast<int>(count - sequences);
-  const std::string& name = node.name;
+  const bool has_lengths = node.input(0) != kAbsent;
 
   Emitter batch(scope.emitter);
-  const bool has_lengths = node.input(0) != kAbsent;
-  ValueId length = has_lengths ? batch.body_input("length") : kAbsent;
+  const ValueId length = has_lengths ? batch.body_input("length") : kAbsent;
   SourceNode inner = node;
   inner.inputs.clear();
   for (int64_t i = 0; i < count; ++i)
     inner.inputs.push_back(batch.body_input("input " + std::to_string(i)));
   const ValueId first_sequence = inner.inputs[static_cast<size_t>(states)];
-  if (has_lengths) {
-    const ValueId one = batch.constant(name + "/one", integers({1})),
-                  zero = batch.constant(name + "/zero", integers({0}));
-    length = batch.emit("Max", {batch.emit("Reshape", {length, one}, {}, name), zero}, {}, name);
-    for (auto i = static_cast<size_t>(states); i < inner.inputs.size(); ++i)
-      inner.inputs[i] = batch.emit("Slice", {inner.inputs[i], zero, length, zero}, {}, name);
-  }
+  if (has_lengths)
+    cut_sequences(std::span(inner.inputs).subspan(static_cast<size_t>(states)), length, node.name,
+                  batch);
   if (inner.attributes.has("directions")) {
     VB_ASSIGN(auto directions, inner.attributes.require<std::vector<int64_t>>("directions"));
     inner.attributes.set("scan_input_directions", std::move(directions));
@@ -175,32 +217,12 @@ Result<GraphReader::Values> GraphReader::read_batched_scan(SourceNode node, cons
   Emitter emitter(&batch);
   VB_TRY(read_body(body, emitter, scope, inner.inputs.size(), 0).with_context("body"));
   VB_ASSIGN(Values values, emit_loop(std::move(inner), emitter, body, batch, states, 0));
-
-  std::vector<int64_t> types;
-  for (int i = 0; i < body.output_size(); ++i) {
-    const auto output = static_cast<size_t>(i);
-    if (i >= states && has_lengths) {
-      const Attributes first{{"start", int64_t{0}}, {"end", int64_t{1}}};
-      const ValueId longest = batch.emit("Shape", {first_sequence}, first, name),
-                    have = batch.emit("Shape", {values[output]}, first, name),
-                    zero = batch.constant(name + "/zero", integers({0})),
-                    missing = batch.emit("Sub", {longest, have}, {}, name),
-                    pads = batch.emit("Concat", {zero, missing}, {{"axis", int64_t{0}}}, name);
-      values[output] = batch.emit("Pad", {values[output], pads, kAbsent, zero}, {}, name);
-    }
-    batch.output(std::to_string(i), values[output]);
-    append_type(body.output(i), types);
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (has_lengths && i >= static_cast<size_t>(states))
+      values[i] = fill_up(values[i], first_sequence, node.name, batch);
+    batch.output(std::to_string(i), values[i]);
   }
-  SourceNode outer;
-  outer.op = "Scan";
-  outer.name = name;
-  outer.outputs = node.outputs;
-  outer.inputs.assign(node.inputs.begin() + (has_lengths ? 0 : 1), node.inputs.end());
-  outer.attributes.set("num_scan_inputs", static_cast<int64_t>(outer.inputs.size()));
-  outer.attributes.set("captures", static_cast<int64_t>(batch.captures().size()));
-  VB_TRY(append_captures(outer, batch));
-  VB_TRY(set_body(outer, "body", batch));
-  return emit_all(std::move(outer), *scope.emitter, body.output_size());
+  return emit_batch(node, batch, body, *scope.emitter, states);
 }
 
 // A branch, as nodes of the graph around it.
@@ -227,6 +249,8 @@ Status GraphReader::read_body(const GraphProto& body, Emitter& emitter, const Sc
   if (static_cast<size_t>(body.input_size()) != inputs)
     return bad_input("a body of " + std::to_string(body.input_size()) + " inputs, the node gives " +
                      std::to_string(inputs));
+  if (body.output_size() > kMaxEdges)
+    return over_limit("a body of " + std::to_string(body.output_size()) + " outputs");
   Values own;
   for (const ValueInfoProto& in : body.input())
     own.push_back(emitter.body_input(text_of(in.name())));
@@ -243,14 +267,11 @@ Status GraphReader::read_body(const GraphProto& body, Emitter& emitter, const Sc
   }
   VB_TRY(read_initializers(body, scope));
   VB_TRY(read_nodes(body, scope));
-  std::set<std::string> names;
+  DistinctNames names;  // a value may be given twice
   for (const ValueInfoProto& out : body.output()) {
     const ValueId value = scope.find(out.name());
     if (value == kAbsent) return bad_input("output '" + text_of(out.name()) + "' is not produced");
-    std::string name = text_of(out.name());  // a value may be given twice
-    for (int i = 2; !names.insert(name).second; ++i)
-      name = text_of(out.name()) + "#" + std::to_string(i);
-    emitter.output(name, value);
+    emitter.output(names.next(text_of(out.name())), value);
   }
   return {};
 }

@@ -12,6 +12,17 @@ namespace {
 
 using Values = std::vector<ValueId>;
 
+// What is evaluated while a file is read: elements of one tensor, and of all that are kept.
+constexpr int64_t kMaxElements = 64, kMaxKept = 1 << 20;
+
+// Operators allocate before they compute: what would be large is not computed at all.
+class SmallTensors final : public AllocationGuard {
+  Result<std::shared_ptr<const void>> admit(const Tensor& tensor) override {
+    if (tensor.elements() > kMaxElements) return over_limit(tensor.describe());
+    return std::shared_ptr<const void>();
+  }
+};
+
 ValueId integers(Emitter& e, const std::string& name, const std::vector<int64_t>& values) {
   const Result<Tensor> t =
       Tensor::from<int64_t>(Shape{static_cast<int64_t>(values.size())}, values);
@@ -327,12 +338,18 @@ const std::map<std::string_view, LowerFn>& rules() {
 
 }  // namespace
 
+std::string DistinctNames::next(const std::string& name) {
+  const auto [it, fresh] = numbers_.try_emplace(name, 2);
+  if (fresh) return name;
+  while (true) {
+    std::string numbered = name + "#" + std::to_string(it->second++);
+    if (numbers_.try_emplace(numbered, 2).second) return numbered;
+  }
+}
+
 ValueId Emitter::constant(const std::string& name, Tensor tensor) {
   if (outer_ != nullptr) return reach(root(), root().constant(name, std::move(tensor)), name);
-  std::string distinct = name;
-  for (int i = 2; !constant_names_.insert(distinct).second; ++i)
-    distinct = name + "#" + std::to_string(i);
-  const ValueId value = builder_.constant(distinct, tensor);
+  const ValueId value = builder_.constant(constant_names_.next(name), tensor);
   set_rank(value, tensor.rank());
   constants_.emplace(value, std::move(tensor));
   return value;
@@ -372,13 +389,13 @@ ValueId Emitter::emit(std::string_view op, std::vector<ValueId> inputs, Attribut
   return first;
 }
 
-// None of these makes a large tensor of small ones: work and memory stay those of reading the file.
+// From small tensors to small ones: broadcasting and Gather would make large ones of them, and a
+// file of many such nodes would take many times its size.
 void Emitter::evaluate(const Node& node) {
   constexpr std::string_view kOperators[] = {
       "Reshape", "Squeeze",     "Unsqueeze", "Gather",         "Slice", "Concat", "Cast",
       "Shape",   "Size",        "Equal",     "Less",           "Not",   "And",    "Or",
       "Greater", "LessOrEqual", "Xor",       "GreaterOrEqual", "Add",   "Sub",    "Mul"};
-  constexpr int64_t kMaxElements = 64;
   if (!node.domain.empty() || std::ranges::find(kOperators, node.op) == std::end(kOperators))
     return;
   std::vector<Tensor> inputs;
@@ -388,10 +405,18 @@ void Emitter::evaluate(const Node& node) {
     inputs.push_back(t == nullptr ? Tensor() : *t);
   }
   const FloatGuard guard;
+  const SmallTensors small;
   const Result<Tensors> outputs = evaluate_reference(node, inputs);
   if (!outputs.ok()) return;  // it is an error of the run
   for (size_t i = 0; i < outputs->size() && i < node.outputs.size(); ++i)
-    known_.emplace(node.outputs[i], (*outputs)[i]);
+    keep(node.outputs[i], (*outputs)[i]);
+}
+
+void Emitter::keep(ValueId value, const Tensor& tensor) {
+  int64_t& kept = root().kept_;
+  if (tensor.elements() > kMaxKept - kept) return;
+  kept += tensor.elements();
+  known_.emplace(value, tensor);
 }
 
 const Tensor* Emitter::known(ValueId value) const {

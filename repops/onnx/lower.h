@@ -4,7 +4,6 @@
 #pragma once
 
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -22,6 +21,16 @@ struct SourceNode {
   int outputs = 1;              // trailing absent ones left out
 
   ValueId input(size_t i) const { return i < inputs.size() ? inputs[i] : kAbsent; }
+};
+
+// Names that are all different: where one is asked for again, it gets a number.
+class DistinctNames {
+ public:
+  // `name`, or else the first of name#2, name#3, ... that was not given before.
+  std::string next(const std::string& name);
+
+ private:
+  std::map<std::string, int> numbers_;  // of each name given, that to try next
 };
 
 // The graph under construction, or the body of a control-flow node in one, and what is known of its
@@ -55,7 +64,7 @@ class Emitter {
   // The tensor of a constant, else nullptr.
   const Tensor* constant_of(ValueId value) const;
   // Its value where that follows from constants by a few simple operators on small tensors (what
-  // the condition of an If is made of), else nullptr.
+  // the condition of an If is made of), else nullptr. There is an end to what is remembered.
   const Tensor* known(ValueId value) const;
   // The rank where it is known, else -1.
   int rank_of(ValueId value) const;
@@ -70,10 +79,12 @@ class Emitter {
   std::vector<Capture> captures_;
   GraphBuilder builder_;
   void evaluate(const Node& node);
+  void keep(ValueId value, const Tensor& tensor);
   std::map<ValueId, Tensor> constants_;
   std::map<ValueId, Tensor> known_;  // constants aside
+  int64_t kept_ = 0;                 // elements of what is known; the outermost graph's counts
   std::map<ValueId, int> ranks_;
-  std::set<std::string> constant_names_;
+  DistinctNames constant_names_;
 };
 
 // The values of the node's outputs.

@@ -106,8 +106,12 @@ Result<bool> read_condition(const Tensor& t, const char* what) {
 class Interpreter {
  public:
   Interpreter(const Node& node, std::span<const Tensor> inputs, Backend& backend,
-              const Checkpoint& checkpoint)
-      : node_(node), inputs_(inputs), backend_(backend), checkpoint_(checkpoint) {}
+              const Checkpoint& checkpoint, const Checkpoint& on_trip)
+      : node_(node),
+        inputs_(inputs),
+        backend_(backend),
+        checkpoint_(checkpoint),
+        on_trip_(on_trip) {}
 
   Result<Tensors> run_if() {
     VB_ASSIGN(const bool condition, read_condition(inputs_[0], "the condition"));
@@ -163,6 +167,7 @@ class Interpreter {
   Result<Tensors> trip(const Evaluation& evaluation, const char* name,
                        std::span<const Tensor> inputs) {
     if (checkpoint_) VB_TRY(checkpoint_());
+    if (on_trip_) VB_TRY(on_trip_());
     Result<Tensors> outputs = evaluation.run(backend_, inputs, checkpoint_);
     if (!outputs.ok()) return outputs.status().with_context(name);
     for (size_t i = 0; i < outputs->size(); ++i)
@@ -285,6 +290,7 @@ class Interpreter {
   const std::span<const Tensor> inputs_;
   Backend& backend_;
   const Checkpoint& checkpoint_;
+  const Checkpoint& on_trip_;
   Form form_;
   Tensors state_;
   std::vector<ScanOutput> scans_;
@@ -302,14 +308,14 @@ Status check_if(const Node& node) {
 Status check_form(const Node& node) { return read_form(node, node.inputs.size()).status(); }
 
 Result<Tensors> interpret(const Node& node, std::span<const Tensor> inputs, Backend& backend,
-                          const Checkpoint& checkpoint) {
-  Interpreter interpreter(node, inputs, backend, checkpoint);
+                          const Checkpoint& checkpoint, const Checkpoint& on_trip) {
+  Interpreter interpreter(node, inputs, backend, checkpoint, on_trip);
   if (node.op == "If") return interpreter.run_if();
   return node.op == "Loop" ? interpreter.run_loop() : interpreter.run_scan();
 }
 
 Result<Tensors> evaluate(const Node& node, std::span<const Tensor> inputs) {
-  return interpret(node, inputs, *make_reference_backend(), {});
+  return interpret(node, inputs, *make_reference_backend(), {}, {});
 }
 
 constexpr OpDef kOps[] = {
@@ -328,8 +334,8 @@ bool is_control_flow(std::string_view domain, std::string_view op) {
 }
 
 Result<Tensors> run_control_flow(const Node& node, std::span<const Tensor> inputs, Backend& backend,
-                                 const Checkpoint& checkpoint) {
-  Result<Tensors> outputs = interpret(node, inputs, backend, checkpoint);
+                                 const Checkpoint& checkpoint, const Checkpoint& on_trip) {
+  Result<Tensors> outputs = interpret(node, inputs, backend, checkpoint, on_trip);
   if (!outputs.ok()) return outputs.status().with_context(node.title());
   return outputs;
 }

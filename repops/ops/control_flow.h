@@ -28,9 +28,10 @@ bool is_control_flow(std::string_view domain, std::string_view op);
 
 // Runs the node, those of its bodies on `backend`. Errors: bad_input (a condition that is not one
 // bool, a state whose element type changes, scan elements of different shapes), whatever a node of
-// the body or `checkpoint` says.
+// the body, `checkpoint` or `on_trip` says. `on_trip`, if any, is asked before each trip through a
+// body of this node, not of nodes within it.
 Result<Tensors> run_control_flow(const Node& node, std::span<const Tensor> inputs, Backend& backend,
-                                 const Checkpoint& checkpoint);
+                                 const Checkpoint& checkpoint, const Checkpoint& on_trip = {});
 
 // How a body's captures lie in its node: body input i, from first_capture on, is the node's input
 // i + offset.

@@ -534,6 +534,15 @@ uint64_t unique_cost(const Node&, std::span<const Tensor> inputs, std::span<cons
   return saturating_multiply(n, 3 + 3 * static_cast<uint64_t>(std::bit_width(n)));
 }
 
+// Of those that read all their inputs to give few elements, or none.
+uint64_t reading_cost(const Node&, std::span<const Tensor> inputs,
+                      std::span<const Tensor> outputs) {
+  uint64_t n = 0;
+  for (const Tensor& t : inputs) n += static_cast<uint64_t>(t.elements());
+  for (const Tensor& t : outputs) n += static_cast<uint64_t>(t.elements());
+  return n;
+}
+
 constexpr OpDef kOps[] = {
     {"", "Gather", 2, 2, 1, gather},
     {"", "GatherElements", 2, 2, 1, gather_elements},
@@ -541,9 +550,9 @@ constexpr OpDef kOps[] = {
     {"", "ScatterElements", 3, 3, 1, scatter_elements},
     {"", "ScatterND", 3, 3, 1, scatter_nd},
     {"", "TensorScatter", 2, 3, 1, tensor_scatter},
-    {"", "OneHot", 3, 3, 1, one_hot},
-    {"", "NonZero", 1, 1, 1, non_zero},
-    {"", "Compress", 2, 2, 1, compress},
+    {"", "OneHot", 3, 3, 1, one_hot, reading_cost},
+    {"", "NonZero", 1, 1, 1, non_zero, reading_cost},
+    {"", "Compress", 2, 2, 1, compress, reading_cost},
     {"", "ReverseSequence", 2, 2, 1, reverse_sequence},
     {"", "Unique", 1, 1, 4, unique, unique_cost},
 };

@@ -2,8 +2,11 @@
 // sets, and errors.
 #include <gtest/gtest.h>
 
+#include <chrono>
+
 #include <verbatim/repops/executor.h>
 #include <verbatim/repops/onnx/import.h>
+#include <verbatim/repops/onnx/lower.h>
 #include <verbatim/repops/ops/control_flow.h>
 
 #include "repops/onnx_writer.h"
@@ -217,6 +220,17 @@ TEST(OnnxControlFlow, ScanOfOperatorSetEightHasABatchAndLengths) {
   expect_output(back, floats({2, 3, 2}, {3, 4, 4, 6, 0, 0, 103, 103, 105, 105, 106, 106}), 1);
 }
 
+// As of operator set 9, what comes of no trips has the type that the file states.
+TEST(OnnxControlFlow, ScanOfOperatorSetEightHasTheFilesTypesForABatchOfNone) {
+  const Tensor s = floats({0, 2}, {}), x = floats({0, 3, 2}, {});
+  const auto whole = run(scanning(8, {"", "s", "x"}, {}), {s, x});
+  expect_output(whole, floats({0, 2}, {}));
+  expect_output(whole, floats({0, 0, 2}, {}), 1);
+  const auto part = run(scanning(8, {"lengths", "s", "x"}, {}), {integers({0}, {}), s, x});
+  expect_output(part, floats({0, 2}, {}));
+  expect_output(part, floats({0, 0, 2}, {}), 1);
+}
+
 TEST(OnnxControlFlow, ABodyMayGiveAValueTwiceAndWhatIsNotItsOwn) {
   ModelParts p = choosing();
   p.outputs.push_back(floats_named("z"));
@@ -290,6 +304,84 @@ TEST(OnnxControlFlow, BodiesAreBoundedInDepth) {
                 floats({2}, {-1, -2}));
   expect_refused(deep(kMaxBodyDepth + 1), StatusCode::limit, "bodies more than 8 deep");
   EXPECT_FALSE(import(deep(100)).ok());  // the parser's own limit
+}
+
+std::vector<std::string> names_of(const Graph& body) {
+  std::vector<std::string> names;
+  for (const GraphOutput& out : body.outputs) names.push_back(out.name);
+  return names;
+}
+
+// Roots depend on these names.
+TEST(OnnxControlFlow, EqualNamesAreNumbered) {
+  const std::vector<std::string> want = {"a", "a#2", "a#3", "a#4", "a#2#2"};
+  ModelParts p = choosing(), body = {18, {}, {}, {}, {}};
+  std::vector<std::string> outputs;
+  for (const char* name : {"a", "a#2", "a", "a", "a#2"}) {
+    body.outputs.push_back(any(name));
+    outputs.push_back("y" + std::to_string(outputs.size()));
+  }
+  body.nodes = {node("Neg", {"x"}, {"a"}), node("Neg", {"a"}, {"a#2"})};
+  p.outputs = {floats_named("y0")};
+  p.nodes = {
+      node("If", {"c"}, outputs, {attribute("then_branch", body), attribute("else_branch", body)})};
+  const Graph g = *import(p);
+  EXPECT_EQ(names_of(*std::get<Body>(g.nodes[0].attributes.map().at("then_branch"))), want);
+
+  onnx::Emitter emitter;
+  for (const char* name : {"a", "a#2", "a", "a", "a#2"}) emitter.constant(name, floats({}, {1}));
+  const Graph constants = *emitter.finish();
+  for (size_t i = 0; i < want.size(); ++i) EXPECT_EQ(constants.initializers[i].name, want[i]);
+}
+
+TEST(OnnxControlFlow, EqualNamesTakeNoLongerThanOthers) {
+  constexpr int kMany = 1 << 15;
+  ModelParts p = choosing(), body = {18, {}, {}, {}, {}};
+  for (int i = 0; i < kMany; ++i) body.outputs.push_back(any("x"));
+  p.nodes[1] =
+      node("If", {"c"}, {"y"}, {attribute("then_branch", body), attribute("else_branch", body)});
+  const auto start = std::chrono::steady_clock::now();
+  const Result<Graph> g = import(p);
+  ASSERT_TRUE(g.ok()) << g.status().message();
+  EXPECT_EQ(names_of(*std::get<Body>(g->nodes[1].attributes.map().at("then_branch"))).back(),
+            "x#32768");
+  onnx::Emitter emitter;
+  for (int i = 0; i < kMany; ++i) emitter.constant("w", floats({}, {1}));
+  EXPECT_EQ(emitter.finish()->initializers.back().name, "w#32768");
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+}
+
+TEST(OnnxControlFlow, OutputsOfABodyAreBounded) {
+  ModelParts p = choosing(), body = {18, {}, {}, {}, {}};
+  for (int i = 0; i <= 1 << 16; ++i) body.outputs.push_back(any("x" + std::to_string(i)));
+  body.nodes = {node("Nonsense", {"x"}, {"x0"})};
+  p.nodes[1] =
+      node("If", {"c"}, {"y"}, {attribute("then_branch", body), attribute("else_branch", body)});
+  expect_refused(p, StatusCode::limit, "then_branch: a body of 65537 outputs");
+}
+
+// What follows from constants is remembered for the conditions of Ifs, as far as it is small.
+TEST(OnnxControlFlow, LittleOfWhatFollowsFromConstantsIsKept) {
+  onnx::Emitter emitter;
+  const Tensor column = *Tensor::zeros(DType::f32, Shape{64, 1}),
+               row = *Tensor::zeros(DType::f32, Shape{1, 64});
+  const ValueId a = emitter.constant("a", column), b = emitter.constant("b", row);
+  const auto known = [&](std::string_view op, std::vector<ValueId> inputs, Attributes attributes) {
+    return emitter.known(emitter.emit(op, std::move(inputs), std::move(attributes), "")) != nullptr;
+  };
+  EXPECT_TRUE(known("Add", {a, a}, {}));
+  EXPECT_FALSE(known("Add", {a, b}, {}));
+  EXPECT_FALSE(known("Concat", {a, a}, {{"axis", int64_t{0}}}));
+  EXPECT_FALSE(known("Gather", {b, emitter.constant("i", *Tensor::zeros(DType::i64, Shape{2}))},
+                     {{"axis", int64_t{0}}}));
+  // A million elements in all, those of bodies included.
+  onnx::Emitter body(&emitter);
+  const ValueId inside = body.reach(emitter, a, "a");
+  int kept = 0;
+  while (kept < 20000 && known("Add", {a, a}, {}) &&
+         body.known(body.emit("Add", {inside, inside}, {}, "")) != nullptr)
+    ++kept;
+  EXPECT_EQ(kept, 8191);
 }
 
 // Every truncation and many overwritten bytes: an error or a graph that decodes again.

@@ -133,6 +133,82 @@ TEST(ControlFlow, EndlessLoopsAreRefusedAndRefereesDoNotRunThem) {
                          "this party allows");
 }
 
+// What a Loop of `trips` trips counts: its state an empty tensor, its `captured` a number.
+uint64_t operations_of(int64_t trips, const Body& body, int outputs = 1, const Shape& state = {0}) {
+  Node node;
+  node.op = "Loop";
+  node.attributes = {{"body", body}, {"captures", int64_t{1}}};
+  node.inputs.assign(4, 0);
+  node.outputs.assign(static_cast<size_t>(outputs), 1);
+  const Tensor inputs[] = {ok(Tensor::scalar(trips)), Tensor(),
+                           ok(Tensor::zeros(DType::i64, state)), ok(Tensor::scalar(int64_t{0}))};
+  const NodeLimits limits;
+  uint64_t operations = 0;
+  ok(run_limited(*make_reference_backend(), {limits, limits}, node, inputs, {}, nullptr,
+                 &operations));
+  return operations;
+}
+
+// A trip that computes nothing may still take long: by what it is given, gives and reads.
+TEST(ControlFlow, WhatATripHandlesCounts) {
+  using Values = std::vector<ValueId>;
+  constexpr int kWide = 1000, kLong = 100'000;
+  const auto expect_each = [](const char* what, uint64_t least, const Body& body, int outputs = 1) {
+    const uint64_t ten = operations_of(10, body, outputs), two = operations_of(2, body, outputs);
+    EXPECT_GE(ten - two, 8 * least) << what;
+    EXPECT_LT(ten - two, 8 * 3 * least) << what;
+  };
+  // As Neg of nothing with an attribute.
+  const auto with = [](Attribute attribute) {
+    return body_of(4, [&](GraphBuilder& b, auto in) {
+      b.add("Neg", "", {in[2]}, {{"unused", std::move(attribute)}});
+      return Values{in[1], in[2]};
+    });
+  };
+  const Body gives = body_of(4, [](GraphBuilder& b, auto in) {
+    b.add("Split", "", {in[2]}, {{"axis", int64_t{0}}, {"num_outputs", int64_t{kWide}}}, "", kWide);
+    return Values{in[1], in[2]};
+  });
+  const Body takes = body_of(4, [](GraphBuilder& b, auto in) {
+    return Values{in[1], b.add("Concat", "", Values(kWide, in[2]), {{"axis", int64_t{0}}})};
+  });
+  const Body collects = body_of(4, [](GraphBuilder&, auto in) {
+    Values all(kWide + 2, in[2]);
+    all[0] = in[1];
+    return all;
+  });
+  const Body many = body_of(3, [](GraphBuilder& b, auto in) {
+    for (int i = 0; i < kLong; ++i) b.add("Neg", "", {in[2]});
+    return Values{in[1], in[2]};
+  });
+  const Body prepares = body_of(4, [&](GraphBuilder& b, auto in) {
+    return Values{in[1], b.add("Loop", "", {in[3], kAbsent, in[2]}, {{"body", many}})};
+  });
+  expect_each("outputs", 64 * kWide, gives);
+  expect_each("inputs", 64 * kWide, takes);
+  expect_each("scan outputs", 64 * kWide, collects, kWide + 1);
+  expect_each("a list", 64 * kWide, with(std::vector<int64_t>(kWide)));
+  expect_each("texts", 64 * kWide, with(std::vector<std::string>(kWide)));
+  expect_each("a text", kLong, with(std::string(kLong, 'x')));
+  expect_each("a body of no trips", 2 * kLong, prepares);
+  const Body negates = body_of(4, [](GraphBuilder& b, auto in) {
+    return Values{in[1], b.add("Neg", "", {in[2]})};
+  });
+  const Shape rows{kLong, 0};  // of no elements
+  EXPECT_GE(operations_of(10, negates, 1, rows) - operations_of(2, negates, 1, rows),
+            8 * 2 * kLong);
+}
+
+TEST(ControlFlow, EndlessLoopsOverManyEmptyTensorsAreRefused) {
+  const Body wide = body_of(4, [](GraphBuilder& b, auto in) {
+    constexpr int kWide = 1 << 14;
+    b.add("Split", "", {in[2]}, {{"axis", int64_t{0}}, {"num_outputs", int64_t{kWide}}}, "", kWide);
+    return std::vector{in[1], in[2]};
+  });
+  expect_refused_at_once(loop_task(INT64_MAX, {0}, ok(Tensor::scalar(1.0f)), wide, 1), kSmall,
+                         " operations, this party allows 67108864");
+}
+
 TEST(ControlFlow, LoopsThatGrowAreRefused) {
   const Body doubling = body_of(4, [](GraphBuilder& b, auto in) {
     return std::vector{in[1], b.add("Concat", "", {in[2], in[2]}, {{"axis", int64_t{0}}})};

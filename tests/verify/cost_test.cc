@@ -30,5 +30,21 @@ TEST(Cost, IsHarmlessForHostileShapes) {
   }
 }
 
+// However few elements they give.
+TEST(Cost, OfWhatReadsItsInputsIsTheirs) {
+  const Tensor numbers = ok(Tensor::zeros(DType::f32, Shape{1000})),
+               flags = ok(Tensor::zeros(DType::boolean, Shape{1000})),
+               pair = ok(Tensor::zeros(DType::f32, Shape{2})),
+               none = ok(Tensor::scalar(int64_t{0}));
+  const std::pair<const char*, std::vector<Tensor>> cases[] = {
+      {"NonZero", {numbers}}, {"Compress", {numbers, flags}}, {"OneHot", {numbers, none, pair}}};
+  for (const auto& [op, inputs] : cases) {
+    const Node node{"", op, "", {}, {}, {0}};
+    const std::vector<Tensor> outputs = ok(evaluate_reference(node, inputs));
+    EXPECT_EQ(outputs[0].elements(), 0) << op;
+    EXPECT_GE(operation_count(node, inputs, outputs), 1000u) << op;
+  }
+}
+
 }  // namespace
 }  // namespace verbatim::test
