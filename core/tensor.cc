@@ -4,12 +4,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <new>
 #include <utility>
+
+#include <verbatim/core/buffers.h>
 
 namespace verbatim {
 namespace {
-constexpr std::align_val_t kAlignment{64};
 // Where addresses have 32 bits, a quarter of them.
 constexpr uint64_t kMostBytes = uint64_t{16} << 30;
 size_t g_max_tensor_bytes = kMostBytes <= SIZE_MAX ? static_cast<size_t>(kMostBytes) : SIZE_MAX / 4;
@@ -37,11 +37,12 @@ Result<Tensor> Tensor::allocate(DType dtype, const Shape& shape) {
   if (t_guard != nullptr) {
     VB_ASSIGN(lease, t_guard->admit(t));
   }
-  void* memory = ::operator new(static_cast<size_t>(bytes) + 64, kAlignment, std::nothrow);
+  void* memory = take_buffer(static_cast<size_t>(bytes));
   if (memory == nullptr) return over_limit("out of memory for " + std::to_string(bytes) + " bytes");
   t.data_ = static_cast<const std::byte*>(memory);
-  t.owner_ = std::shared_ptr<const void>(
-      memory, [lease = std::move(lease)](void* p) { ::operator delete(p, kAlignment); });
+  t.owner_ = std::shared_ptr<const void>(memory, [bytes, lease = std::move(lease)](void* p) {
+    give_back_buffer(p, static_cast<size_t>(bytes));
+  });
   return t;
 }
 

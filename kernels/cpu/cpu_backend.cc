@@ -24,6 +24,7 @@ constexpr Entry kEntries[] = {
     {kVerbatimDomain, "Attention", run_attention},
     {kVerbatimDomain, "SlicedLinear", run_sliced_linear},
     {kVerbatimDomain, "QuantizedLinear", run_quantized_linear},
+    {kVerbatimDomain, "TensorCoreLinear", run_tensor_core_linear},
     {kVerbatimDomain, "FixedDot", run_fixed_product},
     {kVerbatimDomain, "FixedSquaredDistance", run_fixed_product},
     {"", "Exp", run_unary},
@@ -95,6 +96,8 @@ Status CpuBackend::prepare(const Graph& graph, const std::vector<Tensor>& weight
     }
     if (node.inputs.size() < 2 || node.inputs[1] == kAbsent) continue;
     const Tensor& weight = weights[node.inputs[1]];
+    if (node.domain == kVerbatimDomain && node.op == "TensorCoreLinear")
+      VB_TRY(prepare_codes(weight));
     MatrixView view;
     if (!weight_view(node, weight, view)) continue;
     const std::unique_lock lock(mutex_);
@@ -103,6 +106,26 @@ Status CpuBackend::prepare(const Graph& graph, const std::vector<Tensor>& weight
     prepared_.emplace(key_of(view), Packed{weight, std::move(panels)});
   }
   return {};
+}
+
+Status CpuBackend::prepare_codes(const Tensor& w) {
+  const bool floats = w.dtype() == DType::bf16 || w.dtype() == DType::f16 || is_float8(w.dtype());
+  if (!floats || w.rank() != 2) return {};
+  const std::unique_lock lock(mutex_);
+  const CodesKey key = {w.bytes().data(), w.dtype(), w.dim(0), w.dim(1)};
+  if (prepared_codes_.contains(key)) return {};
+  VB_ASSIGN(PackedCodes packed, pack_codes(kernels_, w));
+  prepared_codes_.emplace(key, PreparedCodes{w, std::move(packed)});
+  return {};
+}
+
+Result<PackedCodes> CpuBackend::packed_codes(const Tensor& w) const {
+  {
+    const std::shared_lock lock(mutex_);
+    const auto it = prepared_codes_.find({w.bytes().data(), w.dtype(), w.dim(0), w.dim(1)});
+    if (it != prepared_codes_.end()) return it->second.packed;
+  }
+  return pack_codes(kernels_, w);
 }
 
 Result<Tensors> CpuBackend::run(const Node& node, std::span<const Tensor> inputs) {

@@ -30,6 +30,13 @@ MatrixView matrix_view(const float* data, int64_t rows, int64_t columns, bool tr
 Result<Tensor> pack_matrices(const CpuKernels& kernels, const MatrixView& b, int64_t count,
                              int64_t stride);
 
+// Rows of codes [n, k] for products as tensor cores compute them.
+struct PackedCodes {
+  Tensor codes;   // uint16 [panels, padded k, panel]
+  Tensor ranges;  // int16 [panels, 2]
+};
+Result<PackedCodes> pack_codes(const CpuKernels& kernels, const Tensor& w);
+
 class CpuBackend final : public Backend {
  public:
   explicit CpuBackend(const CpuKernels& kernels) : kernels_(kernels) {}
@@ -43,6 +50,7 @@ class CpuBackend final : public Backend {
   const CpuKernels& kernels() const { return kernels_; }
   // The packed form of `b`: as prepared, or packed now.
   Result<Tensor> packed(const MatrixView& b) const;
+  Result<PackedCodes> packed_codes(const Tensor& w) const;
 
  private:
   using Key = std::tuple<const float*, int64_t, int64_t, int64_t>;  // storage, k, n, n_stride
@@ -50,6 +58,12 @@ class CpuBackend final : public Backend {
     Tensor source;  // kept, so that no other tensor can come to lie where it does
     Tensor panels;
   };
+  using CodesKey = std::tuple<const std::byte*, DType, int64_t, int64_t>;  // storage, type, n, k
+  struct PreparedCodes {
+    Tensor source;
+    PackedCodes packed;
+  };
+  Status prepare_codes(const Tensor& w);
   // `weights`: for each value of the graph its tensor, if that is the same in every run.
   Status prepare(const Graph& graph, const std::vector<Tensor>& weights);
   static Key key_of(const MatrixView& b) { return {b.data, b.k, b.n, b.n_stride}; }
@@ -57,6 +71,7 @@ class CpuBackend final : public Backend {
   const CpuKernels& kernels_;
   mutable std::shared_mutex mutex_;
   std::map<Key, Packed> prepared_;
+  std::map<CodesKey, PreparedCodes> prepared_codes_;
 };
 
 // What runs an operator. Nothing is returned for what it leaves to the reference: other element
@@ -78,6 +93,8 @@ Outcome run_quantized_linear(const CpuBackend& backend, const Node& node,
                              std::span<const Tensor> inputs);
 Outcome run_sliced_linear(const CpuBackend& backend, const Node& node,
                           std::span<const Tensor> inputs);
+Outcome run_tensor_core_linear(const CpuBackend& backend, const Node& node,
+                               std::span<const Tensor> inputs);
 Outcome run_fixed_product(const CpuBackend& backend, const Node& node,
                           std::span<const Tensor> inputs);
 Outcome run_unary(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);

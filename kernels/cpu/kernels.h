@@ -63,6 +63,27 @@ struct SlicedProduct {
   float* out = nullptr;
 };
 
+// A product as tensor cores compute it (docs/numerics.md, Family C): groups of `group` products,
+// terms cut to `fraction` bits, sums to `kept`. Operands are bf16 codes (fp8 as such, which loses
+// nothing) or fp16 codes.
+struct TensorCoreProduct {
+  const uint16_t* a = nullptr;      // [m, k]
+  const uint16_t* b = nullptr;      // packed by CpuKernels::tensor_core_pack
+  const int16_t* ranges = nullptr;  // of b's panels, likewise
+  int64_t n = 0, k = 0;
+  bool half = false;             // the codes are fp16
+  int least_a = 0, least_b = 0;  // biased exponent (as binary32's) of the operands' subnormals
+  int group = 0, fraction = 0, kept = 0;
+  int64_t split = 1, slice = 0;  // chains of `slice` elements, added ascending
+  int64_t restart = 0;           // elements after which a slice's chain starts again, or 0
+  float* out = nullptr;          // [m, n]
+  // Computes out[row, column..column_end) exactly as defined: where exponents are extreme.
+  void (*exactly)(const void* context, int64_t row, int64_t column, int64_t column_end) = nullptr;
+  const void* context = nullptr;
+};
+inline constexpr int64_t kTensorCoreGroup = 32;  // K of packed operands is a multiple of this
+inline constexpr int64_t kTensorCoreRows = 16;   // most rows of one call of tensor_core_product
+
 // A row of Q16.16 codes (repops/ops/fixed_point.h) whose sum of squares is this or more may have
 // products beyond an int64.
 inline constexpr uint64_t kWideFixedNorm = uint64_t{1} << 61;
@@ -100,6 +121,17 @@ struct CpuKernels {
   // Rows [row, row_end) of columns [from, to).
   void (*sliced_product)(const SlicedProduct& p, int64_t row, int64_t row_end, int64_t from,
                          int64_t to);
+
+  // B [n, k] becomes panels of tensor_core_panel rows: [panel][k / 2][row][2], zeros where k or n
+  // end, and for each panel the least and greatest biased exponents of its numbers.
+  int64_t tensor_core_panel;
+  void (*tensor_core_pack)(const uint16_t* b, bool half, int least, int64_t k, int64_t n,
+                           int64_t from, int64_t to, uint16_t* packed, int16_t* ranges);
+  // Rows [row, row_end), at most kTensorCoreRows, of the columns of panels [from, to). `scratch`
+  // has tensor_core_scratch(k) floats.
+  void (*tensor_core_product)(const TensorCoreProduct& p, int64_t row, int64_t row_end,
+                              int64_t from, int64_t to, float* scratch);
+  size_t (*tensor_core_scratch)(int64_t k);
 
   // The sum of squares of a row of Q16.16 codes, or kWideFixedNorm where it is that or more.
   uint64_t (*fixed_norm)(const int32_t* row, int64_t k);

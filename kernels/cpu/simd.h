@@ -49,11 +49,17 @@ VB_INLINE int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
 // true in lanes 0..n-1; load_first and store_first touch only those, and load_first fills the
 // others.
 
+// I32: the bits of an F32 as integers, or as pairs of 16-bit ones. to_int truncates toward zero,
+// and to_float rounds toward zero. overflowed(a, b, a + b) has its sign bit set where the sum did.
+
 #if defined(__AVX512F__)
 
 inline constexpr int kLanes = 16;
 struct F32 {
   __m512 v;
+};
+struct I32 {
+  __m512i v;
 };
 struct F64 {
   __m512d v;
@@ -115,11 +121,59 @@ VB_INLINE void look_up(const double* pairs, F64 t, F64& a, F64& b) {
   b.v = _mm512_i32gather_pd(i, pairs + 1, 8);
 }
 
+VB_INLINE I32 load(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
+VB_INLINE void store(int32_t* p, I32 a) { _mm512_storeu_si512(p, a.v); }
+VB_INLINE I32 all_int(int32_t x) { return {_mm512_set1_epi32(x)}; }
+VB_INLINE I32 operator+(I32 a, I32 b) { return {_mm512_add_epi32(a.v, b.v)}; }
+VB_INLINE I32 operator-(I32 a, I32 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
+VB_INLINE I32 operator&(I32 a, I32 b) { return {_mm512_and_si512(a.v, b.v)}; }
+VB_INLINE I32 operator|(I32 a, I32 b) { return {_mm512_or_si512(a.v, b.v)}; }
+VB_INLINE I32 maximum(I32 a, I32 b) { return {_mm512_max_epi32(a.v, b.v)}; }
+template <int kBits>
+VB_INLINE I32 shift_left(I32 a) {
+  return {_mm512_slli_epi32(a.v, kBits)};
+}
+template <int kBits>
+VB_INLINE I32 shift_right(I32 a) {  // signed
+  return {_mm512_srai_epi32(a.v, kBits)};
+}
+template <int kBits>
+VB_INLINE I32 shift_right_unsigned(I32 a) {
+  return {_mm512_srli_epi32(a.v, kBits)};
+}
+VB_INLINE I32 bits_of(F32 a) { return {_mm512_castps_si512(a.v)}; }
+VB_INLINE F32 float_of(I32 a) { return {_mm512_castsi512_ps(a.v)}; }
+VB_INLINE I32 to_int(F32 a) { return {_mm512_cvttps_epi32(a.v)}; }
+VB_INLINE F32 to_float(I32 a) {
+  return {_mm512_cvt_roundepi32_ps(a.v, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC)};
+}
+VB_INLINE I32 overflowed(I32 a, I32 b, I32 sum) {
+  return {_mm512_ternarylogic_epi32(a.v, b.v, sum.v, 0x42)};
+}
+VB_INLINE bool any_negative(I32 a) { return _mm512_movepi32_mask(a.v) != 0; }
+VB_INLINE I32 add16(I32 a, I32 b) { return {_mm512_add_epi16(a.v, b.v)}; }
+VB_INLINE I32 maximum16(I32 a, I32 b) { return {_mm512_max_epi16(a.v, b.v)}; }
+template <int kBits>
+VB_INLINE I32 shift_left16(I32 a) {
+  return {_mm512_slli_epi16(a.v, kBits)};
+}
+template <int kBits>
+VB_INLINE I32 shift_right_unsigned16(I32 a) {
+  return {_mm512_srli_epi16(a.v, kBits)};
+}
+VB_INLINE I32 where_zero16(I32 a, I32 yes, I32 no) {
+  return {
+      _mm512_mask_blend_epi16(_mm512_cmpeq_epi16_mask(a.v, _mm512_setzero_si512()), no.v, yes.v)};
+}
+
 #elif defined(__AVX2__)
 
 inline constexpr int kLanes = 8;
 struct F32 {
   __m256 v;
+};
+struct I32 {
+  __m256i v;
 };
 struct F64 {
   __m256d v;
@@ -188,11 +242,68 @@ VB_INLINE void look_up(const double* pairs, F64 t, F64& a, F64& b) {
   b.v = _mm256_unpackhi_pd(p02, p13);
 }
 
+VB_INLINE I32 load(const int32_t* p) {
+  return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))};
+}
+VB_INLINE void store(int32_t* p, I32 a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.v); }
+VB_INLINE I32 all_int(int32_t x) { return {_mm256_set1_epi32(x)}; }
+VB_INLINE I32 operator+(I32 a, I32 b) { return {_mm256_add_epi32(a.v, b.v)}; }
+VB_INLINE I32 operator-(I32 a, I32 b) { return {_mm256_sub_epi32(a.v, b.v)}; }
+VB_INLINE I32 operator&(I32 a, I32 b) { return {_mm256_and_si256(a.v, b.v)}; }
+VB_INLINE I32 operator|(I32 a, I32 b) { return {_mm256_or_si256(a.v, b.v)}; }
+VB_INLINE I32 maximum(I32 a, I32 b) { return {_mm256_max_epi32(a.v, b.v)}; }
+template <int kBits>
+VB_INLINE I32 shift_left(I32 a) {
+  return {_mm256_slli_epi32(a.v, kBits)};
+}
+template <int kBits>
+VB_INLINE I32 shift_right(I32 a) {
+  return {_mm256_srai_epi32(a.v, kBits)};
+}
+template <int kBits>
+VB_INLINE I32 shift_right_unsigned(I32 a) {
+  return {_mm256_srli_epi32(a.v, kBits)};
+}
+VB_INLINE I32 bits_of(F32 a) { return {_mm256_castps_si256(a.v)}; }
+VB_INLINE F32 float_of(I32 a) { return {_mm256_castsi256_ps(a.v)}; }
+VB_INLINE I32 to_int(F32 a) { return {_mm256_cvttps_epi32(a.v)}; }
+// Rounded to nearest, and a step back toward zero where that went away from it: where the
+// difference has the number's own sign. (2^31 converts back to -2^31, and the difference is right
+// modulo 2^32.)
+VB_INLINE F32 to_float(I32 a) {
+  const __m256 nearest = _mm256_cvtepi32_ps(a.v);
+  const __m256i d = _mm256_sub_epi32(_mm256_cvttps_epi32(nearest), a.v);
+  const __m256i away = _mm256_andnot_si256(
+      _mm256_cmpeq_epi32(d, _mm256_setzero_si256()),
+      _mm256_xor_si256(_mm256_srai_epi32(_mm256_xor_si256(d, a.v), 31), _mm256_set1_epi32(-1)));
+  return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(nearest), away))};
+}
+VB_INLINE I32 overflowed(I32 a, I32 b, I32 sum) {
+  return {_mm256_and_si256(_mm256_xor_si256(a.v, sum.v), _mm256_xor_si256(b.v, sum.v))};
+}
+VB_INLINE bool any_negative(I32 a) { return _mm256_movemask_ps(_mm256_castsi256_ps(a.v)) != 0; }
+VB_INLINE I32 add16(I32 a, I32 b) { return {_mm256_add_epi16(a.v, b.v)}; }
+VB_INLINE I32 maximum16(I32 a, I32 b) { return {_mm256_max_epi16(a.v, b.v)}; }
+template <int kBits>
+VB_INLINE I32 shift_left16(I32 a) {
+  return {_mm256_slli_epi16(a.v, kBits)};
+}
+template <int kBits>
+VB_INLINE I32 shift_right_unsigned16(I32 a) {
+  return {_mm256_srli_epi16(a.v, kBits)};
+}
+VB_INLINE I32 where_zero16(I32 a, I32 yes, I32 no) {
+  return {_mm256_blendv_epi8(no.v, yes.v, _mm256_cmpeq_epi16(a.v, _mm256_setzero_si256()))};
+}
+
 #else  // NEON
 
 inline constexpr int kLanes = 4;
 struct F32 {
   float32x4_t v;
+};
+struct I32 {
+  int32x4_t v;
 };
 struct F64 {
   float64x2_t v;
@@ -263,6 +374,63 @@ VB_INLINE void look_up(const double* pairs, F64 t, F64& a, F64& b) {
   const float64x2_t q = vld1q_f64(pairs + 2 * static_cast<uint32_t>(vgetq_lane_u64(i, 1)));
   a.v = vzip1q_f64(p, q);
   b.v = vzip2q_f64(p, q);
+}
+
+VB_INLINE I32 load(const int32_t* p) { return {vld1q_s32(p)}; }
+VB_INLINE void store(int32_t* p, I32 a) { vst1q_s32(p, a.v); }
+VB_INLINE I32 all_int(int32_t x) { return {vdupq_n_s32(x)}; }
+VB_INLINE I32 operator+(I32 a, I32 b) { return {vaddq_s32(a.v, b.v)}; }
+VB_INLINE I32 operator-(I32 a, I32 b) { return {vsubq_s32(a.v, b.v)}; }
+VB_INLINE I32 operator&(I32 a, I32 b) { return {vandq_s32(a.v, b.v)}; }
+VB_INLINE I32 operator|(I32 a, I32 b) { return {vorrq_s32(a.v, b.v)}; }
+VB_INLINE I32 maximum(I32 a, I32 b) { return {vmaxq_s32(a.v, b.v)}; }
+template <int kBits>
+VB_INLINE I32 shift_left(I32 a) {
+  return {vshlq_n_s32(a.v, kBits)};
+}
+template <int kBits>
+VB_INLINE I32 shift_right(I32 a) {
+  return {vshrq_n_s32(a.v, kBits)};
+}
+template <int kBits>
+VB_INLINE I32 shift_right_unsigned(I32 a) {
+  return {vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a.v), kBits))};
+}
+VB_INLINE I32 bits_of(F32 a) { return {vreinterpretq_s32_f32(a.v)}; }
+VB_INLINE F32 float_of(I32 a) { return {vreinterpretq_f32_s32(a.v)}; }
+VB_INLINE I32 to_int(F32 a) { return {vcvtq_s32_f32(a.v)}; }
+// As on AVX2; 2^31 converts back to 2^31 - 1, from which only that number itself comes without a
+// difference.
+VB_INLINE F32 to_float(I32 a) {
+  const float32x4_t nearest = vcvtq_f32_s32(a.v);
+  const int32x4_t back = vcvtq_s32_f32(nearest), d = vsubq_s32(back, a.v);
+  const uint32x4_t differs = vtstq_s32(d, d),
+                   same_sign = vcgeq_s32(veorq_s32(d, a.v), vdupq_n_s32(0));
+  const uint32x4_t away =
+      vorrq_u32(vandq_u32(differs, same_sign), vceqq_s32(back, vdupq_n_s32(INT32_MAX)));
+  return {vreinterpretq_f32_u32(vaddq_u32(vreinterpretq_u32_f32(nearest), away))};
+}
+VB_INLINE I32 overflowed(I32 a, I32 b, I32 sum) {
+  return {vandq_s32(veorq_s32(a.v, sum.v), veorq_s32(b.v, sum.v))};
+}
+VB_INLINE bool any_negative(I32 a) { return vminvq_s32(a.v) < 0; }
+VB_INLINE I32 add16(I32 a, I32 b) {
+  return {vreinterpretq_s32_s16(vaddq_s16(vreinterpretq_s16_s32(a.v), vreinterpretq_s16_s32(b.v)))};
+}
+VB_INLINE I32 maximum16(I32 a, I32 b) {
+  return {vreinterpretq_s32_s16(vmaxq_s16(vreinterpretq_s16_s32(a.v), vreinterpretq_s16_s32(b.v)))};
+}
+template <int kBits>
+VB_INLINE I32 shift_left16(I32 a) {
+  return {vreinterpretq_s32_s16(vshlq_n_s16(vreinterpretq_s16_s32(a.v), kBits))};
+}
+template <int kBits>
+VB_INLINE I32 shift_right_unsigned16(I32 a) {
+  return {vreinterpretq_s32_u16(vshrq_n_u16(vreinterpretq_u16_s32(a.v), kBits))};
+}
+VB_INLINE I32 where_zero16(I32 a, I32 yes, I32 no) {
+  const uint16x8_t zero = vceqq_s16(vreinterpretq_s16_s32(a.v), vdupq_n_s16(0));
+  return {vbslq_s32(vreinterpretq_u32_u16(zero), yes.v, no.v)};
 }
 
 #endif

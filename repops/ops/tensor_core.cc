@@ -51,98 +51,60 @@ float product(const Unit& unit, const Chains& chains, const T* a, const T* b, in
   return sum;
 }
 
-// Calls f with a value of each operand's C++ type: both 16 bits and the same, or both fp8.
-template <class F>
-Result<Tensors> visit_operands(DType a, DType b, F&& f) {
-  const auto second = [&](auto first) -> Result<Tensors> {
-    return b == DType::f8e4m3 ? f(first, Float8E4M3{}) : f(first, Float8E5M2{});
-  };
-  switch (a) {
-    case DType::bf16:
-      return f(BFloat16{}, BFloat16{});
-    case DType::f16:
-      return f(Half{}, Half{});
-    case DType::f8e4m3:
-      return second(Float8E4M3{});
-    default:
-      return second(Float8E5M2{});
-  }
+template <class A, class B>
+float sum_of(const LinearOperands& o, int64_t m, int64_t n) {
+  using Code = decltype(A::bits);
+  return product<typename FormatOf<A>::type, typename FormatOf<B>::type>(
+      o.unit, o.chains, static_cast<const Code*>(o.x) + m * o.k, static_cast<const Code*>(o.w) + n * o.k, o.k);
+}
+
+// For operands that unit_of() takes: both of 16 bits and the same, or both fp8.
+LinearOperands::Sum sum_for(DType a, DType b) {
+  if (a == DType::bf16) return sum_of<BFloat16, BFloat16>;
+  if (a == DType::f16) return sum_of<Half, Half>;
+  if (a == DType::f8e4m3) return b == a ? sum_of<Float8E4M3, Float8E4M3> : sum_of<Float8E4M3, Float8E5M2>;
+  return b == a ? sum_of<Float8E5M2, Float8E5M2> : sum_of<Float8E5M2, Float8E4M3>;
 }
 
 bool holds_floats(const Tensor& t, const Shape& shape) { return t.dtype() == DType::f32 && t.shape() == shape; }
 
 // What may follow a product: * (x_scale * w_scale), + bias, each rounded to binary32.
-struct Epilogue {
-  const float *x_scales = nullptr, *w_scales = nullptr, *bias = nullptr;
-  float operator()(float v, int64_t m, int64_t n) const {
-    if (x_scales != nullptr) v *= x_scales[m] * w_scales[n];
-    return bias == nullptr ? v : v + bias[n];
-  }
-};
-Result<Epilogue> epilogue_of(std::span<const Tensor> inputs, const Shape& rows) {
+Status read_epilogue(std::span<const Tensor> inputs, const Shape& rows, LinearOperands& o) {
   const auto given = [&](size_t i) { return inputs.size() > i && inputs[i].defined(); };
   const Tensor& w = inputs[1];
   const Shape columns{w.dim(0)};
-  Epilogue e;
   if (given(2)) {
     if (!holds_floats(inputs[2], columns)) return bad_input("bias " + inputs[2].describe() + " for weight " + w.describe());
-    e.bias = inputs[2].data<float>().data();
+    o.bias = inputs[2].data<float>().data();
   }
   if (given(3) != given(4)) return bad_input("scales of one operand only");
-  if (!given(3)) return e;
+  if (!given(3)) return {};
   if (!holds_floats(inputs[3], rows) || !holds_floats(inputs[4], columns))
     return bad_input("scales " + inputs[3].describe() + " and " + inputs[4].describe() + " for " + inputs[0].describe() + " and " +
                      w.describe());
-  e.x_scales = inputs[3].data<float>().data();
-  e.w_scales = inputs[4].data<float>().data();
-  return e;
+  o.x_scales = inputs[3].data<float>().data();
+  o.w_scales = inputs[4].data<float>().data();
+  return {};
+}
+
+float finished(const LinearOperands& o, float v, int64_t m, int64_t n) {
+  if (o.x_scales != nullptr) v *= o.x_scales[m] * o.w_scales[n];
+  return o.bias == nullptr ? v : v + o.bias[n];
 }
 
 // TensorCoreLinear(x [..., K], w [N, K], bias float32 [N]?, x scales float32 [...]?, w scales float32 [N]?) -> [..., N]: the product
 // as the member's tensor cores compute it, then * (x scale * w scale), then + bias in binary32, then one rounding to `output` (ONNX's
 // number; default float32). Attributes: member, split, precise (fp8).
 Result<Tensors> linear(const Node& node, std::span<const Tensor> inputs) {
-  const Tensor &x = inputs[0], &w = inputs[1];
-  VB_ASSIGN(const std::string member, node.attributes.get<std::string>("member", std::string(kDefaultMember)));
-  VB_ASSIGN(const Unit unit, unit_of(member, x.dtype(), w.dtype()));
-  if (x.rank() < 1 || w.rank() != 2 || x.dim(x.rank() - 1) != w.dim(1))
-    return bad_input("shapes " + x.describe() + " and " + w.describe());
-  VB_ASSIGN(const Shape rows, Shape::of(x.shape().dims().first(static_cast<size_t>(x.rank() - 1))));
-  VB_ASSIGN(const Epilogue epilogue, epilogue_of(inputs, rows));
-  VB_ASSIGN(const int64_t output, node.attributes.get<int64_t>("output", static_cast<int64_t>(DType::f32)));
-  const DType to = dtype_from_onnx(output);
-  if (to != DType::f32 && to != DType::bf16 && to != DType::f16)
-    return unsupported("output type " + std::to_string(output));
-  const int64_t n_size = w.dim(0), k_size = w.dim(1);
-  VB_ASSIGN(const int64_t split, node.attributes.get<int64_t>("split", 1));
-  VB_ASSIGN(const int64_t precise, node.attributes.get<int64_t>("precise", 0));
-  VB_ASSIGN(const Chains chains, cut(k_size, split, is_float8(x.dtype()), precise != 0));
-  std::vector<int64_t> dims(x.shape().dims().begin(), x.shape().dims().end());
-  dims.back() = n_size;
-  VB_ASSIGN(const Shape shape, Shape::of(dims));
-  VB_ASSIGN(Tensor out, Tensor::allocate(to, shape));
-  return visit_operands(x.dtype(), w.dtype(), [&](auto a_type, auto b_type) -> Result<Tensors> {
-    using A = decltype(a_type);
-    using B = decltype(b_type);
-    using Code = decltype(A::bits);
-    const auto* a = reinterpret_cast<const Code*>(x.data<A>().data());
-    const auto* b = reinterpret_cast<const Code*>(w.data<B>().data());
-    return visit_float<Tensors>(out, [&](auto out_type) -> Result<Tensors> {
-      using T = decltype(out_type);
-      if constexpr (!std::is_same_v<T, double>) {
-        T* y = out.mutable_data<T>().data();
-        parallel_for(out.elements(), 64, [&](int64_t from, int64_t until) {
-          for (int64_t i = from; i < until; ++i) {
-            const int64_t m = i / n_size, n = i % n_size;
-            const float v = product<typename FormatOf<A>::type, typename FormatOf<B>::type>(unit, chains, a + m * k_size,
-                                                                                            b + n * k_size, k_size);
-            y[i] = store<T>(epilogue(v, m, n));
-          }
-        });
-      }
-      return Tensors{out};
-    });
+  VB_ASSIGN(const LinearOperands o, linear_operands(node, inputs));
+  VB_ASSIGN(const Shape shape, Shape::of(o.dims));
+  VB_ASSIGN(Tensor sums, Tensor::allocate(DType::f32, shape));
+  float* y = sums.mutable_data<float>().data();
+  parallel_for(sums.elements(), 64, [&](int64_t from, int64_t until) {
+    for (int64_t i = from; i < until; ++i) y[i] = o.sum(o, i / o.n, i % o.n);
   });
+  VB_ASSIGN(Tensor out, finish_linear(o, std::move(sums)));
+  return Tensors{out};
 }
 
 uint64_t linear_cost(const Node&, std::span<const Tensor> inputs, std::span<const Tensor> outputs) {
@@ -165,6 +127,56 @@ Result<Unit> unit_of(std::string_view member, DType a, DType b) {
   if (float8 && member == "sm89") return Unit{kSm89Float8};
   return unsupported("the tensor cores of '" + printable(member) + "' multiplying " + std::string(name_of(a)) + " and " +
                      std::string(name_of(b)));
+}
+
+Result<LinearOperands> linear_operands(const Node& node, std::span<const Tensor> inputs) {
+  const Tensor &x = inputs[0], &w = inputs[1];
+  LinearOperands o;
+  VB_ASSIGN(const std::string member, node.attributes.get<std::string>("member", std::string(kDefaultMember)));
+  VB_ASSIGN(o.unit, unit_of(member, x.dtype(), w.dtype()));
+  if (x.rank() < 1 || w.rank() != 2 || x.dim(x.rank() - 1) != w.dim(1))
+    return bad_input("shapes " + x.describe() + " and " + w.describe());
+  VB_ASSIGN(const Shape rows, Shape::of(x.shape().dims().first(static_cast<size_t>(x.rank() - 1))));
+  VB_TRY(read_epilogue(inputs, rows, o));
+  VB_ASSIGN(const int64_t output, node.attributes.get<int64_t>("output", static_cast<int64_t>(DType::f32)));
+  o.output = dtype_from_onnx(output);
+  if (o.output != DType::f32 && o.output != DType::bf16 && o.output != DType::f16)
+    return unsupported("output type " + std::to_string(output));
+  o.m = rows.elements();
+  o.n = w.dim(0);
+  o.k = w.dim(1);
+  VB_ASSIGN(const int64_t split, node.attributes.get<int64_t>("split", 1));
+  VB_ASSIGN(const int64_t precise, node.attributes.get<int64_t>("precise", 0));
+  VB_ASSIGN(o.chains, cut(o.k, split, is_float8(x.dtype()), precise != 0));
+  o.dims.assign(x.shape().dims().begin(), x.shape().dims().end());
+  o.dims.back() = o.n;
+  o.x = x.bytes().data();
+  o.w = w.bytes().data();
+  o.sum = sum_for(x.dtype(), w.dtype());
+  return o;
+}
+
+Result<Tensor> finish_linear(const LinearOperands& o, Tensor sums) {
+  const float* from = sums.data<float>().data();
+  if (o.output == DType::f32 && o.x_scales == nullptr && o.bias == nullptr) return sums;
+  Tensor out = sums;
+  if (o.output != DType::f32) {
+    VB_ASSIGN(out, Tensor::allocate(o.output, sums.shape()));
+  }
+  const auto fill = [&](auto* y) {
+    using T = std::remove_pointer_t<decltype(y)>;
+    parallel_for(sums.elements(), 1 << 12, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) y[i] = store<T>(finished(o, from[i], i / o.n, i % o.n));
+    });
+  };
+  if (o.output == DType::f32) {
+    fill(out.mutable_data<float>().data());
+  } else if (o.output == DType::bf16) {
+    fill(out.mutable_data<BFloat16>().data());
+  } else {
+    fill(out.mutable_data<Half>().data());
+  }
+  return out;
 }
 
 Result<Chains> cut(int64_t k_size, int64_t split, bool float8, bool precise) {

@@ -25,6 +25,13 @@ size_t attention_scratch(int64_t rows, int64_t value_size);
 // sliced.cc
 void sliced_product(const SlicedProduct& p, int64_t row, int64_t row_end, int64_t from, int64_t to);
 
+// tensor_core.cc
+void tensor_core_pack(const uint16_t* b, bool half, int least, int64_t k, int64_t n, int64_t from,
+                      int64_t to, uint16_t* packed, int16_t* ranges);
+void tensor_core_product(const TensorCoreProduct& p, int64_t row, int64_t row_end, int64_t from,
+                         int64_t to, float* scratch);
+size_t tensor_core_scratch(int64_t k);
+
 // fixed_point.cc
 uint64_t fixed_norm(const int32_t* row, int64_t k_size);
 void fixed_dots(const int32_t* a, int64_t rows, const int32_t* b, int64_t columns, int64_t k_size,

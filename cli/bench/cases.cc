@@ -1,0 +1,82 @@
+#include <verbatim/cli/bench/cases.h>
+
+#include <cmath>
+
+#include <verbatim/core/parallel.h>
+#include <verbatim/core/philox.h>
+
+namespace verbatim::bench {
+
+Result<Tensor> random_tensor(const Shape& shape, uint64_t seed) {
+  VB_ASSIGN(Tensor t, Tensor::allocate(DType::f32, shape));
+  float* x = t.mutable_data<float>().data();
+  parallel_for(t.elements(), 1 << 14, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      double sum = 0;
+      const auto low = static_cast<uint32_t>(i), high = static_cast<uint32_t>(i >> 32);
+      for (const uint32_t word : philox4x32({low, high, 0, 0}, {static_cast<uint32_t>(seed), 0}))
+        sum += word * 0x1p-32 - 0.5;
+      x[i] = static_cast<float>(sum * 1.7320508);
+    }
+  });
+  return t;
+}
+
+Result<std::shared_ptr<Operator>> Operator::create(Backend& backend, std::string_view op,
+                                                   std::string_view domain,
+                                                   std::vector<Tensor> inputs,
+                                                   std::vector<Tensor> constants,
+                                                   Attributes attributes) {
+  auto made = std::make_shared<Operator>();
+  made->backend_ = &backend;
+  GraphBuilder builder;
+  std::vector<ValueId> values;
+  for (const Tensor& t : inputs) {
+    const std::span<const int64_t> dims = t.shape().dims();
+    values.push_back(
+        builder.input("x" + std::to_string(values.size()), t.dtype(), {dims.begin(), dims.end()}));
+  }
+  for (const Tensor& t : constants)
+    values.push_back(builder.constant("w" + std::to_string(values.size()), t));
+  builder.output("y", builder.add(op, domain, values, std::move(attributes)));
+  VB_ASSIGN(made->graph_, builder.finish());
+  VB_TRY(backend.prepare(made->graph_));
+  made->operands_ = std::move(inputs);
+  made->operands_.insert(made->operands_.end(), constants.begin(), constants.end());
+  return made;
+}
+
+void Operator::run() {
+  Result<Tensors> outputs = backend_->run(graph_.nodes[0], operands_);
+  if (!outputs.ok()) {
+    std::fprintf(stderr, "verbatim-bench: %s\n", outputs.status().message().c_str());
+    std::exit(70);
+  }
+  output_ = std::move((*outputs)[0]);
+}
+
+Contender Operator::contender() {
+  return {"Verbatim", "", std::string(backend_->name()), [this] { run(); }, {}};
+}
+
+Status close(std::span<const float> ours, std::span<const float> theirs, double tolerance,
+             const std::string& who) {
+  double squares = 0, worst = 0;
+  for (size_t i = 0; i < ours.size(); ++i) {
+    squares += static_cast<double>(ours[i]) * ours[i];
+    worst = std::max(worst, std::fabs(static_cast<double>(ours[i]) - theirs[i]));
+  }
+  const double size = std::sqrt(squares / static_cast<double>(std::max<size_t>(1, ours.size())));
+  if (worst <= tolerance * size) return {};
+  return internal_error(who + " differs from us by " + std::to_string(worst) +
+                        " where values are about " + std::to_string(size) +
+                        ": one of the two is wrong, and the comparison means nothing");
+}
+
+std::string shape_text(std::initializer_list<int64_t> sizes) {
+  std::string text;
+  for (const int64_t n : sizes) text += (text.empty() ? "" : "x") + std::to_string(n);
+  return text;
+}
+
+}  // namespace verbatim::bench

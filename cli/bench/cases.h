@@ -1,0 +1,41 @@
+// What cases are made of: operators run as the executor runs them, on generated operands.
+#pragma once
+
+#include <memory>
+
+#include <verbatim/cli/bench/bench.h>
+#include <verbatim/repops/graph.h>
+
+namespace verbatim::bench {
+
+// Gaussian-like numbers (the sum of four uniform ones) from Philox, the same everywhere.
+Result<Tensor> random_tensor(const Shape& shape, uint64_t seed);
+
+// A graph of one operator, prepared on a backend: its inputs are given for each run, its constants
+// are packed once.
+class Operator {
+ public:
+  static Result<std::shared_ptr<Operator>> create(Backend& backend, std::string_view op,
+                                                  std::string_view domain,
+                                                  std::vector<Tensor> inputs,
+                                                  std::vector<Tensor> constants,
+                                                  Attributes attributes = {});
+  void run();  // keeps the first output
+  const Tensor& output() const { return output_; }
+  Contender contender();  // "Verbatim", this backend
+
+ private:
+  Backend* backend_ = nullptr;
+  Graph graph_;
+  std::vector<Tensor> operands_;
+  Tensor output_;
+};
+
+// Both results are of the same product: |a - b| within `tolerance` of the root of the sum of
+// squares of a row.
+Status close(std::span<const float> ours, std::span<const float> theirs, double tolerance,
+             const std::string& who);
+
+std::string shape_text(std::initializer_list<int64_t> sizes);  // "512x512x64"
+
+}  // namespace verbatim::bench

@@ -1,0 +1,124 @@
+// verbatim-bench [PREFIX]: how fast our kernels are beside the libraries that people use now.
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+
+#include <verbatim/cli/bench/peers.h>
+#include <verbatim/core/cpu.h>
+#include <verbatim/core/parallel.h>
+#include <verbatim/kernels/backend.h>
+
+namespace {
+
+using namespace verbatim;
+using namespace verbatim::bench;
+
+constexpr int kFailed = 1, kUsage = 64, kUnavailable = 69;
+
+constexpr const char* kAbout =
+    "Our kernels and their peers in one process, taking turns: medians of the rates, and their "
+    "ratio (above 1 where ours is faster).\n\n"
+    "  verbatim-bench                       everything, on 1 thread and on all\n"
+    "  verbatim-bench gemm_f32 --threads 1  one family of cases\n"
+    "  verbatim-bench gemm --plot gemm.svg --json\n"
+    "  verbatim-bench --list\n\n"
+    "Peers: OpenBLAS, oneDNN, Eigen. What a peer can prepare once for constant weights is not "
+    "timed, nor is ours. The limit is\n"
+    "measured too: multiply-adds in registers, reading memory, one stream of SHA-256 a thread.";
+
+struct Options {
+  std::string prefix, backend = "auto", plot;
+  std::vector<int> threads;
+  bool json = false, list = false;
+  Settings settings;
+};
+
+std::vector<Row> run(const std::vector<Case>& cases, const Options& o, Backend& backend,
+                     int& failures) {
+  std::vector<Row> rows;
+  for (const Case& c : cases) {
+    for (const int threads : o.threads) {
+      std::fprintf(stderr, "\r%-70s",
+                   (c.name + " " + c.shape + ", threads " + std::to_string(threads)).c_str());
+      const Result<std::vector<Row>> measured = measure(c, backend, threads, o.settings);
+      if (measured.ok()) {
+        rows.insert(rows.end(), measured->begin(), measured->end());
+      } else {
+        std::fprintf(stderr, "\nverbatim-bench: %s %s: %s\n", c.name.c_str(), c.shape.c_str(),
+                     measured.status().message().c_str());
+        ++failures;
+      }
+    }
+  }
+  std::fprintf(stderr, "\r%-70s\r", "");
+  return rows;
+}
+
+void define(CLI::App& app, Options& o) {
+  app.add_option("prefix", o.prefix, "Cases whose name starts so");
+  app.add_option("--backend", o.backend, "auto, reference, avx2, avx512, neon")
+      ->capture_default_str();
+  app.add_option("--threads", o.threads, "Numbers of threads (default: 1 and all)")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--samples", o.settings.samples, "Samples of each contender")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  app.add_option("--seconds", o.settings.seconds, "Least length of a sample")
+      ->check(CLI::Range(0.0, 60.0))
+      ->capture_default_str();
+  app.add_option("--plot", o.plot, "Draw the rates into this SVG file");
+  app.add_flag("--json", o.json, "One JSON document on standard output");
+  app.add_flag("--list", o.list, "Name the cases, run nothing");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app(kAbout, "verbatim-bench");
+  Options o;
+  define(app, o);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kUsage;
+  }
+  std::vector<Case> cases;
+  add_product_cases(cases);
+  add_hash_cases(cases);
+  std::erase_if(cases, [&](const Case& c) { return !c.name.starts_with(o.prefix); });
+  if (cases.empty()) {
+    std::fprintf(stderr, "verbatim-bench: no case starts with '%s'; --list names them\n",
+                 o.prefix.c_str());
+    return kUsage;
+  }
+  if (o.list) {
+    for (const Case& c : cases) std::printf("%s %s\n", c.name.c_str(), c.shape.c_str());
+    return 0;
+  }
+  const Result<std::unique_ptr<Backend>> backend = make_backend(o.backend);
+  if (!backend.ok()) {
+    std::fprintf(stderr, "verbatim-bench: %s\n", backend.status().message().c_str());
+    return kUnavailable;
+  }
+  if (o.threads.empty()) {
+    o.threads = {1};
+    if (thread_count() > 1) o.threads.push_back(thread_count());
+  }
+  for (const std::string& absent : absent_peers())
+    std::fprintf(stderr, "not compared with %s\n", absent.c_str());
+  int failures = 0;
+  const std::vector<Row> rows = run(cases, o, **backend, failures);
+  std::fputs((o.json ? to_json(rows) : cpu_model_name() + "\n\n" + to_table(rows)).c_str(), stdout);
+  if (!o.plot.empty()) {
+    std::ofstream file(o.plot);
+    file << to_svg(rows, o.prefix.empty() ? "verbatim-bench" : o.prefix);
+    if (!file.flush()) {
+      std::fprintf(stderr, "verbatim-bench: cannot write %s\n", o.plot.c_str());
+      return kUnavailable;
+    }
+  }
+  return failures == 0 ? 0 : kFailed;
+}

@@ -1,0 +1,60 @@
+// The libraries that people use now, each behind one interface. A library that is not installed has
+// no contender, and `absent_peers` names it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <verbatim/cli/bench/bench.h>
+
+namespace verbatim::bench {
+
+// c [m, n] = a [m, k] b [k, n], dense and row-major. The weights b are constant: who can pack them
+// does so once.
+struct FloatProduct {
+  int64_t m, n, k;
+  const float *a, *b;
+  float* c;
+};
+// c [m, n] = a [m, k] b^T, b [n, k].
+struct Int8Product {
+  int64_t m, n, k;
+  const int8_t *a, *b;
+  int32_t* c;
+};
+
+std::vector<Contender> float_product_peers(const FloatProduct& p);
+std::vector<Contender> int8_product_peers(const Int8Product& p);
+std::vector<std::string> absent_peers();
+
+// What is compiled once for each vector target: Eigen, and the loops that show what the processor
+// can do at most.
+struct TargetPeers {
+  const char* name;
+  const char* eigen_version;
+  void (*eigen_product)(const FloatProduct& p);
+  void (*eigen_threads)(int threads);
+  double (*float_operations)();    // of one call, some milliseconds; multiply-adds count as two
+  double (*integer_operations)();  // with 8-bit operands; 0 where the processor has no such unit
+  double (*read)(const std::byte* p, size_t bytes);  // a value that depends on all bytes
+};
+const TargetPeers*
+target_peers();  // of this processor; null where Eigen was not there at build time
+
+namespace avx2 {
+extern const TargetPeers kPeers;
+}
+namespace avx512 {
+extern const TargetPeers kPeers;
+}
+namespace neon {
+extern const TargetPeers kPeers;
+}
+
+// One line for each library in peers_*.cc.
+void add_openblas(std::vector<Contender>& to, const FloatProduct& p);
+void add_onednn(std::vector<Contender>& to, const FloatProduct& p);
+void add_onednn(std::vector<Contender>& to, const Int8Product& p);
+
+}  // namespace verbatim::bench

@@ -1,0 +1,89 @@
+// Compiled once for each vector target, like kernels/cpu/target. Eigen's templates are functions
+// that a linker may merge between targets; the namespace is renamed so that it cannot.
+#include <verbatim/kernels/cpu/simd.h>
+
+#define VB_JOIN2(a, b) a##_##b
+#define VB_JOIN(a, b) VB_JOIN2(a, b)
+#define Eigen VB_JOIN(Eigen, VB_TARGET)
+#include <Eigen/Core>
+
+#include <verbatim/cli/bench/peers.h>
+
+namespace verbatim::bench::VB_TARGET {
+namespace {
+
+using namespace verbatim::VB_TARGET;  // the vector type
+
+void eigen_product(const FloatProduct& p) {
+  using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const Eigen::Map<const Matrix> a(p.a, p.m, p.k), b(p.b, p.k, p.n);
+  Eigen::Map<Matrix>(p.c, p.m, p.n).noalias() = a * b;
+}
+
+// Enough independent chains to fill the pipelines of any processor.
+constexpr int kChains = 12;
+constexpr int64_t kSteps = 1 << 18;
+
+double float_operations() {
+  F32 chain[kChains];
+  for (F32& c : chain) c = all(1);
+  const F32 factor = all(0.5f), addend = all(0.5f);
+  for (int64_t i = 0; i < kSteps; ++i) {
+    VB_UNROLL
+    for (int c = 0; c < kChains; ++c) {
+      chain[c] = fma(chain[c], factor, addend);
+#if defined(__x86_64__)
+      __asm__ volatile("" : "+v"(chain[c].v));
+#else
+      __asm__ volatile("" : "+w"(chain[c].v));
+#endif
+    }
+  }
+  return 2.0 * kLanes * kChains * kSteps;
+}
+
+double integer_operations() {
+#if defined(__AVX512F__)
+  __m512i chain[kChains];
+  for (__m512i& c : chain) c = _mm512_setzero_si512();
+  const __m512i one = _mm512_set1_epi8(1);
+  for (int64_t i = 0; i < kSteps; ++i) {
+    VB_UNROLL
+    for (int c = 0; c < kChains; ++c)
+      __asm__ volatile("vpdpbusd %1, %1, %0" : "+v"(chain[c]) : "v"(one));
+  }
+  return 2.0 * 64 * kChains * kSteps;
+#else
+  return 0;
+#endif
+}
+
+double read(const std::byte* p, size_t bytes) {
+  const float* x = reinterpret_cast<const float*>(p);
+  F32 sum[8];
+  for (F32& s : sum) s = zero();
+  constexpr size_t kStep = sizeof(F32) * 8;
+  for (size_t i = 0; i + kStep <= bytes; i += kStep, x += 8 * kLanes) {
+    VB_UNROLL
+    for (int s = 0; s < 8; ++s) sum[s] = bit_or(sum[s], load(x + s * kLanes));
+  }
+  float total[kLanes];
+  for (int s = 1; s < 8; ++s) sum[0] = bit_or(sum[0], sum[s]);
+  store(total, sum[0]);
+  return static_cast<double>(total[0]);
+}
+
+}  // namespace
+
+#define VB_TEXT2(x) #x
+#define VB_TEXT(x) VB_TEXT2(x)
+const TargetPeers kPeers = {
+    VB_TEXT(VB_TARGET),
+    VB_TEXT(EIGEN_WORLD_VERSION) "." VB_TEXT(EIGEN_MAJOR_VERSION) "." VB_TEXT(EIGEN_MINOR_VERSION),
+    eigen_product,
+    [](int threads) { Eigen::setNbThreads(threads); },
+    float_operations,
+    integer_operations,
+    read};
+
+}  // namespace verbatim::bench::VB_TARGET

@@ -1,0 +1,86 @@
+// Products as tensor cores compute them: every member and type, against the definition.
+#include <verbatim/repops/semantics.h>
+
+#include "kernels/compare.h"
+
+namespace verbatim::test {
+namespace {
+
+class TensorCoreTest : public OnBackend {};
+INSTANTIATE_TEST_SUITE_P(Backends, TensorCoreTest, ::testing::ValuesIn(vector_backends()),
+                         [](const auto& info) { return info.param; });
+
+// Codes of numbers about 1, of a few exponents, of any exponent, or any codes at all: subnormals,
+// infinities and NaNs, whose products only the slow path can do.
+enum class Codes { ordinary, spread, wide, any };
+uint16_t code_of(Random& r, DType type, Codes codes) {
+  if (codes == Codes::any || r.chance(1)) return static_cast<uint16_t>(r.next());
+  if (r.chance(10)) return r.chance(50) ? 0 : 0x8000;
+  const float sign = r.chance(50) ? -1.0f : 1.0f;
+  const int width = codes == Codes::ordinary ? 3 : codes == Codes::spread ? 13 : 60;
+  float x = sign * (1.0f + static_cast<float>(r.below(128)) / 128.0f);
+  for (int64_t e = r.between(-width, width); e != 0; e += e < 0 ? 1 : -1) x *= e < 0 ? 0.5f : 2.0f;
+  return type == DType::bf16 ? bfloat16_from_float(x) : half_from_float(x);
+}
+Tensor codes(Random& r, DType type, const Shape& shape, Codes kind) {
+  Tensor t = *Tensor::allocate(type, shape);
+  auto* bytes = reinterpret_cast<uint8_t*>(t.mutable_bytes().data());
+  for (int64_t i = 0; i < t.elements(); ++i) {
+    if (size_of(type) == 1) {
+      bytes[i] = static_cast<uint8_t>(r.next());
+      if (kind != Codes::any && (bytes[i] & 0x7F) >= 0x7C) bytes[i] ^= 0x40;  // finite
+    } else {
+      reinterpret_cast<uint16_t*>(bytes)[i] = code_of(r, type, kind);
+    }
+  }
+  return t;
+}
+
+Case some_product(Random& r, int64_t m, int64_t n, int64_t k) {
+  const bool float8 = r.chance(40);
+  const DType a =
+      float8 ? r.pick({DType::f8e4m3, DType::f8e5m2}) : r.pick({DType::bf16, DType::f16});
+  const DType b = float8 ? r.pick({DType::f8e4m3, DType::f8e5m2}) : a;
+  const Codes kind = r.pick({Codes::ordinary, Codes::spread, Codes::wide, Codes::any});
+  const std::string member =
+      float8 ? r.pick({"sm90", "sm90_mma", "sm89"}) : r.pick({"sm90", "sm89", "sm80"});
+  Attributes attributes = {{"member", member}};
+  if (float8 && r.chance(40)) attributes.set("precise", int64_t{1});
+  if (k > 300 && r.chance(40)) attributes.set("split", int64_t{2});
+  if (r.chance(30))
+    attributes.set("output", static_cast<int64_t>(r.pick({DType::bf16, DType::f16})));
+  const bool batched = r.chance(30) && m % 2 == 0;
+  const Shape x = batched ? Shape{2, m / 2, k} : Shape{m, k},
+              rows = batched ? Shape{2, m / 2} : Shape{m};
+  Case c{node_of("verbatim", "TensorCoreLinear", attributes),
+         {codes(r, a, x, kind), codes(r, b, {n, k}, kind)},
+         {1}};
+  if (r.chance(40)) c.inputs.push_back(floats(r, {n}, Fill::ordinary));
+  if (r.chance(20)) {
+    c.inputs.resize(3);
+    c.inputs.push_back(floats(r, rows, Fill::ordinary));
+    c.inputs.push_back(floats(r, {n}, Fill::ordinary));
+  }
+  return c;
+}
+
+TEST_P(TensorCoreTest, Product) {
+  expect_reference(*backend_, 1000, [](Random& r) {
+    return some_product(r, r.between(0, 40), r.between(0, 40), r.between(0, r.pick({20, 70, 700})));
+  });
+}
+
+// Sixteen greatest terms of one sign and an accumulator: more than an int32 holds.
+TEST_P(TensorCoreTest, SumsBeyondAnInt32) {
+  for (const DType type : {DType::bf16, DType::f16}) {
+    Tensor a = *Tensor::allocate(type, {3, 64}), b = *Tensor::allocate(type, {20, 64});
+    const uint16_t greatest = type == DType::bf16 ? 0x3FFF : 0x3FFF;  // just below 2
+    for (auto* t : {&a, &b})
+      for (int64_t i = 0; i < t->elements(); ++i)
+        reinterpret_cast<uint16_t*>(t->mutable_bytes().data())[i] = greatest;
+    expect_reference(*backend_, Case{node_of("verbatim", "TensorCoreLinear"), {a, b}, {}});
+  }
+}
+
+}  // namespace
+}  // namespace verbatim::test
