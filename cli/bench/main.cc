@@ -57,7 +57,7 @@ std::vector<Row> run(const std::vector<Case>& cases, const Options& o, Backend& 
 }
 
 void define(CLI::App& app, Options& o) {
-  app.add_option("prefix", o.prefix, "Cases whose name starts so");
+  app.add_option("prefix", o.prefix, "Cases whose name and shape start so: gemm_f32, \"gemm_f32 512\"");
   app.add_option("--backend", o.backend, "auto, reference, avx2, avx512, neon")
       ->capture_default_str();
   app.add_option("--threads", o.threads, "Numbers of threads (default: 1 and all)")
@@ -88,7 +88,7 @@ int main(int argc, char** argv) {
   std::vector<Case> cases;
   add_product_cases(cases);
   add_hash_cases(cases);
-  std::erase_if(cases, [&](const Case& c) { return !c.name.starts_with(o.prefix); });
+  std::erase_if(cases, [&](const Case& c) { return !(c.name + " " + c.shape).starts_with(o.prefix); });
   if (cases.empty()) {
     std::fprintf(stderr, "verbatim-bench: no case starts with '%s'; --list names them\n",
                  o.prefix.c_str());
