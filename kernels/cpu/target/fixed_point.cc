@@ -26,7 +26,13 @@ VB_INLINE Sums add_second(Sums s, Codes a, Codes b) {
   return _mm512_add_epi64(s, _mm512_mul_epi32(a.odd, b.odd));
 }
 VB_INLINE Sums unite(Sums a, Sums b) { return _mm512_or_si512(a, b); }
-VB_INLINE int64_t total(Sums s) { return _mm512_reduce_add_epi64(s); }
+// Not _mm512_reduce_add_epi64: sums may wrap here, and GCC writes that one with signed additions.
+VB_INLINE int64_t total(Sums s) {
+  const __m256i four = _mm256_add_epi64(_mm512_castsi512_si256(s), _mm512_extracti64x4_epi64(s, 1));
+  const __m128i two =
+      _mm_add_epi64(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
+  return _mm_cvtsi128_si64(_mm_add_epi64(two, _mm_unpackhi_epi64(two, two)));
+}
 VB_INLINE uint64_t any(Sums s) { return static_cast<uint64_t>(_mm512_reduce_or_epi64(s)); }
 #elif defined(__AVX2__)
 constexpr int kFixedRows = 2, kCodes = 8, kSums = 4;
