@@ -22,35 +22,38 @@ void eigen_product(const FloatProduct& p) {
 
 // Enough independent chains to fill the pipelines of any processor.
 constexpr int kChains = 12;
-constexpr int64_t kSteps = 1 << 18;
+constexpr int64_t kSteps = 1 << 20;
 
 double float_operations() {
+  static volatile float half = 0.5f;  // so that nothing is computed while compiling
+  const F32 factor = all(half), addend = all(half);
   F32 chain[kChains];
-  for (F32& c : chain) c = all(1);
-  const F32 factor = all(0.5f), addend = all(0.5f);
+  VB_UNROLL
+  for (int c = 0; c < kChains; ++c) chain[c] = all(half + static_cast<float>(c));  // all different
   for (int64_t i = 0; i < kSteps; ++i) {
     VB_UNROLL
-    for (int c = 0; c < kChains; ++c) {
-      chain[c] = fma(chain[c], factor, addend);
-#if defined(__x86_64__)
-      __asm__ volatile("" : "+v"(chain[c].v));
-#else
-      __asm__ volatile("" : "+w"(chain[c].v));
-#endif
-    }
+    for (int c = 0; c < kChains; ++c) chain[c] = fma(chain[c], factor, addend);
   }
-  return 2.0 * kLanes * kChains * kSteps;
+  F32 all_chains = zero();
+  VB_UNROLL
+  for (int c = 0; c < kChains; ++c) all_chains = all_chains + chain[c];
+  const bool sound = bits(is_nan(all_chains)) == 0;
+  return sound ? 2.0 * kLanes * kChains * kSteps : 0;
 }
 
 double integer_operations() {
 #if defined(__AVX512F__)
   __m512i chain[kChains];
-  for (__m512i& c : chain) c = _mm512_setzero_si512();
+  VB_UNROLL
+  for (int c = 0; c < kChains; ++c) chain[c] = _mm512_setzero_si512();
   const __m512i one = _mm512_set1_epi8(1);
   for (int64_t i = 0; i < kSteps; ++i) {
     VB_UNROLL
-    for (int c = 0; c < kChains; ++c)
-      __asm__ volatile("vpdpbusd %1, %1, %0" : "+v"(chain[c]) : "v"(one));
+    for (int c = 0; c < kChains; ++c) {
+      __m512i sum = chain[c];
+      __asm__ volatile("vpdpbusd %1, %1, %0" : "+v"(sum) : "v"(one));
+      chain[c] = sum;
+    }
   }
   return 2.0 * 64 * kChains * kSteps;
 #else
@@ -61,13 +64,15 @@ double integer_operations() {
 double read(const std::byte* p, size_t bytes) {
   const float* x = reinterpret_cast<const float*>(p);
   F32 sum[8];
-  for (F32& s : sum) s = zero();
+  VB_UNROLL
+  for (int s = 0; s < 8; ++s) sum[s] = zero();
   constexpr size_t kStep = sizeof(F32) * 8;
   for (size_t i = 0; i + kStep <= bytes; i += kStep, x += 8 * kLanes) {
     VB_UNROLL
     for (int s = 0; s < 8; ++s) sum[s] = bit_or(sum[s], load(x + s * kLanes));
   }
   float total[kLanes];
+  VB_UNROLL
   for (int s = 1; s < 8; ++s) sum[0] = bit_or(sum[0], sum[s]);
   store(total, sum[0]);
   return static_cast<double>(total[0]);
