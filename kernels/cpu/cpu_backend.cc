@@ -53,6 +53,15 @@ bool has_required(const Node& node, std::span<const Tensor> inputs) {
          std::ranges::all_of(inputs.first(required), [](const Tensor& t) { return t.defined(); });
 }
 
+// Which input of a product holds weights in codes; SIZE_MAX: none does.
+size_t codes_input(const Node& node) {
+  if (node.domain != kVerbatimDomain) return SIZE_MAX;
+  if (node.op == "TensorCoreLinear") return 1;
+  const bool grouped =
+      node.op == "QuantizedLinear" && node.inputs.size() > 4 && node.inputs[4] != kAbsent;
+  return node.op == "SlicedLinear" || (node.op == "QuantizedLinear" && !grouped) ? 2 : SIZE_MAX;
+}
+
 // B of a product whose second operand is `w`, or nothing where this backend does not pack it.
 bool weight_view(const Node& node, const Tensor& w, MatrixView& view) {
   if (w.dtype() != DType::f32 || w.rank() != 2) return false;
@@ -94,10 +103,10 @@ Status CpuBackend::prepare(const Graph& graph, const std::vector<Tensor>& weight
           inner[body.inputs[i].value] = weights[v];
       VB_TRY(prepare(body, inner));
     }
+    if (const size_t i = codes_input(node); i < node.inputs.size() && node.inputs[i] != kAbsent)
+      VB_TRY(prepare_codes(weights[node.inputs[i]]));
     if (node.inputs.size() < 2 || node.inputs[1] == kAbsent) continue;
     const Tensor& weight = weights[node.inputs[1]];
-    if (node.domain == kVerbatimDomain && node.op == "TensorCoreLinear")
-      VB_TRY(prepare_codes(weight));
     MatrixView view;
     if (!weight_view(node, weight, view)) continue;
     const std::unique_lock lock(mutex_);
@@ -109,20 +118,29 @@ Status CpuBackend::prepare(const Graph& graph, const std::vector<Tensor>& weight
 }
 
 Status CpuBackend::prepare_codes(const Tensor& w) {
-  const bool floats = w.dtype() == DType::bf16 || w.dtype() == DType::f16 || is_float8(w.dtype());
-  if (!floats || w.rank() != 2) return {};
   const std::unique_lock lock(mutex_);
-  const CodesKey key = {w.bytes().data(), w.dtype(), w.dim(0), w.dim(1)};
-  if (prepared_codes_.contains(key)) return {};
-  VB_ASSIGN(PackedCodes packed, pack_codes(kernels_, w));
-  prepared_codes_.emplace(key, PreparedCodes{w, std::move(packed)});
+  if (prepared_codes_.contains(key_of(w))) return {};
+  Result<PackedCodes> packed = pack_codes(kernels_, w);
+  // The reference says what is wrong with a weight once it is run.
+  if (packed.ok()) prepared_codes_.emplace(key_of(w), PreparedCodes{w, *std::move(packed)});
   return {};
+}
+
+CpuBackend::CodesKey CpuBackend::key_of(const Tensor& w) {
+  return {w.bytes().data(), w.dtype(), {w.shape().dims().begin(), w.shape().dims().end()}};
+}
+
+Result<PackedCodes> pack_codes(const CpuKernels& kernels, const Tensor& w) {
+  const bool floats = w.dtype() == DType::bf16 || w.dtype() == DType::f16 || is_float8(w.dtype());
+  if (floats && w.rank() == 2) return pack_floats(kernels, w);
+  if (w.dtype() == DType::i8 && (w.rank() == 2 || w.rank() == 3)) return pack_slices(kernels, w);
+  return bad_input("weights " + w.describe() + " are not packed");
 }
 
 Result<PackedCodes> CpuBackend::packed_codes(const Tensor& w) const {
   {
     const std::shared_lock lock(mutex_);
-    const auto it = prepared_codes_.find({w.bytes().data(), w.dtype(), w.dim(0), w.dim(1)});
+    const auto it = prepared_codes_.find(key_of(w));
     if (it != prepared_codes_.end()) return it->second.packed;
   }
   return pack_codes(kernels_, w);

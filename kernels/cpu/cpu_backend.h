@@ -30,12 +30,16 @@ MatrixView matrix_view(const float* data, int64_t rows, int64_t columns, bool tr
 Result<Tensor> pack_matrices(const CpuKernels& kernels, const MatrixView& b, int64_t count,
                              int64_t stride);
 
-// Rows of codes [n, k] for products as tensor cores compute them.
+// Rows of codes [n, k]: floats for products as tensor cores compute them, int8 for exact ones, of
+// which a third dimension before the others gives slices.
 struct PackedCodes {
-  Tensor codes;   // uint16 [panels, padded k, panel]
-  Tensor ranges;  // int16 [panels, 2]
+  Tensor codes;   // uint16 [panels, padded k, panel], or int8 [slices, panels, bytes]
+  Tensor ranges;  // int16 [panels, 2] of floats
 };
+// Refuses int8 codes that are out of range.
 Result<PackedCodes> pack_codes(const CpuKernels& kernels, const Tensor& w);
+Result<PackedCodes> pack_floats(const CpuKernels& kernels, const Tensor& w);
+Result<PackedCodes> pack_slices(const CpuKernels& kernels, const Tensor& w);
 
 class CpuBackend final : public Backend {
  public:
@@ -58,7 +62,8 @@ class CpuBackend final : public Backend {
     Tensor source;  // kept, so that no other tensor can come to lie where it does
     Tensor panels;
   };
-  using CodesKey = std::tuple<const std::byte*, DType, int64_t, int64_t>;  // storage, type, n, k
+  using CodesKey =
+      std::tuple<const std::byte*, DType, std::vector<int64_t>>;  // storage, type, dims
   struct PreparedCodes {
     Tensor source;
     PackedCodes packed;
@@ -67,6 +72,7 @@ class CpuBackend final : public Backend {
   // `weights`: for each value of the graph its tensor, if that is the same in every run.
   Status prepare(const Graph& graph, const std::vector<Tensor>& weights);
   static Key key_of(const MatrixView& b) { return {b.data, b.k, b.n, b.n_stride}; }
+  static CodesKey key_of(const Tensor& w);
 
   const CpuKernels& kernels_;
   mutable std::shared_mutex mutex_;

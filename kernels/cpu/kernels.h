@@ -52,16 +52,20 @@ struct KeyRange {  // the keys that a query sees; ends do not decrease from quer
 };
 
 // out [m, n] = the product of sliced rows (repops/ops/sliced.h), or of quantised ones
-// (repops/ops/quantized.h), which have scales instead of exponents and one slice; + bias [n] where
-// given.
+// (repops/ops/quantized.h), which have scales instead of powers of two and one slice; + bias [n]
+// where given. Codes are never -128.
 struct SlicedProduct {
-  const int8_t *a = nullptr, *b = nullptr;  // [a_count, m, k] and [b_count, n, k]
-  const int32_t *a_exponents = nullptr, *b_exponents = nullptr;
-  const float *a_scales = nullptr, *b_scales = nullptr;
+  const int8_t* a = nullptr;  // [a_count, m, k]
+  const int8_t* b = nullptr;  // b_count slices, each packed by CpuKernels::sliced_pack
+  // An exact sum times a_powers[row] * b_powers[column] is what is rounded: the powers of two of
+  // both rows, NaN for one that is flagged. b_powers has a whole number of panels.
+  const double *a_powers = nullptr, *b_powers = nullptr;
+  const float *a_scales = nullptr, *b_scales = nullptr;  // the other form: the sum is rounded first
   int64_t a_count = 1, b_count = 1, m = 0, n = 0, k = 0;
   const float* bias = nullptr;
   float* out = nullptr;
 };
+inline constexpr int64_t kSlicedRows = 96;  // most rows of one call of CpuKernels::sliced_product
 
 // A product as tensor cores compute it (docs/numerics.md, Family C): groups of `group` products,
 // terms cut to `fraction` bits, sums to `kept`. Operands are bf16 codes (fp8 as such, which loses
@@ -118,9 +122,16 @@ struct CpuKernels {
                  float* scratch);
   size_t (*attention_scratch)(int64_t rows, int64_t value_size);
 
-  // Rows [row, row_end) of columns [from, to).
+  // One slice of B [n, k] becomes panels of sliced_panel rows, sliced_panel_bytes(k) each.
+  int64_t sliced_panel;
+  int64_t (*sliced_panel_bytes)(int64_t k);
+  void (*sliced_pack)(const int8_t* b, int64_t k, int64_t n, int64_t from, int64_t to,
+                      int8_t* packed);
+  // Rows [row, row_end), at most kSlicedRows, of the columns of panels [from, to). `scratch` has
+  // sliced_scratch(a_count, to - from) floats.
   void (*sliced_product)(const SlicedProduct& p, int64_t row, int64_t row_end, int64_t from,
-                         int64_t to);
+                         int64_t to, float* scratch);
+  size_t (*sliced_scratch)(int64_t a_count, int64_t panels);
 
   // B [n, k] becomes panels of tensor_core_panel rows: [panel][k / 2][row][2], zeros where k or n
   // end, and for each panel the least and greatest biased exponents of its numbers.

@@ -50,7 +50,9 @@ VB_INLINE int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
 // others.
 
 // I32: the bits of an F32 as integers, or as pairs of 16-bit ones. to_int truncates toward zero,
-// and to_float rounds toward zero. overflowed(a, b, a + b) has its sign bit set where the sum did.
+// and to_float rounds toward zero; low and high give a half's exact numbers. add_pairs16(s, a, b)
+// adds both products of a lane's pair to it. overflowed(a, b, a + b) has its sign bit set where the
+// sum did.
 
 #if defined(__AVX512F__)
 
@@ -99,6 +101,10 @@ VB_INLINE void store_first(float* p, int64_t n, F32 a) {
 
 VB_INLINE F64 low(F32 a) { return {_mm512_cvtps_pd(_mm512_castps512_ps256(a.v))}; }
 VB_INLINE F64 high(F32 a) { return {_mm512_cvtps_pd(_mm512_extractf32x8_ps(a.v, 1))}; }
+VB_INLINE F64 low(I32 a) { return {_mm512_cvtepi32_pd(_mm512_castsi512_si256(a.v))}; }
+VB_INLINE F64 high(I32 a) { return {_mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(a.v, 1))}; }
+VB_INLINE F64 load(const double* p) { return {_mm512_loadu_pd(p)}; }
+VB_INLINE void store(double* p, F64 a) { _mm512_storeu_pd(p, a.v); }
 VB_INLINE F32 narrow(F64 low, F64 high) {
   return {_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(low.v)),
                              _mm512_cvtpd_ps(high.v), 1)};
@@ -161,6 +167,13 @@ template <int kBits>
 VB_INLINE I32 shift_right_unsigned16(I32 a) {
   return {_mm512_srli_epi16(a.v, kBits)};
 }
+template <int kBits>
+VB_INLINE I32 shift_right16(I32 a) {
+  return {_mm512_srai_epi16(a.v, kBits)};
+}
+VB_INLINE I32 add_pairs16(I32 s, I32 a, I32 b) {
+  return {_mm512_add_epi32(s.v, _mm512_madd_epi16(a.v, b.v))};
+}
 VB_INLINE I32 where_zero16(I32 a, I32 yes, I32 no) {
   return {
       _mm512_mask_blend_epi16(_mm512_cmpeq_epi16_mask(a.v, _mm512_setzero_si512()), no.v, yes.v)};
@@ -217,6 +230,10 @@ VB_INLINE void store_first(float* p, int64_t n, F32 a) {
 
 VB_INLINE F64 low(F32 a) { return {_mm256_cvtps_pd(_mm256_castps256_ps128(a.v))}; }
 VB_INLINE F64 high(F32 a) { return {_mm256_cvtps_pd(_mm256_extractf128_ps(a.v, 1))}; }
+VB_INLINE F64 low(I32 a) { return {_mm256_cvtepi32_pd(_mm256_castsi256_si128(a.v))}; }
+VB_INLINE F64 high(I32 a) { return {_mm256_cvtepi32_pd(_mm256_extracti128_si256(a.v, 1))}; }
+VB_INLINE F64 load(const double* p) { return {_mm256_loadu_pd(p)}; }
+VB_INLINE void store(double* p, F64 a) { _mm256_storeu_pd(p, a.v); }
 VB_INLINE F32 narrow(F64 low, F64 high) {
   return {_mm256_set_m128(_mm256_cvtpd_ps(high.v), _mm256_cvtpd_ps(low.v))};
 }
@@ -292,6 +309,13 @@ template <int kBits>
 VB_INLINE I32 shift_right_unsigned16(I32 a) {
   return {_mm256_srli_epi16(a.v, kBits)};
 }
+template <int kBits>
+VB_INLINE I32 shift_right16(I32 a) {
+  return {_mm256_srai_epi16(a.v, kBits)};
+}
+VB_INLINE I32 add_pairs16(I32 s, I32 a, I32 b) {
+  return {_mm256_add_epi32(s.v, _mm256_madd_epi16(a.v, b.v))};
+}
 VB_INLINE I32 where_zero16(I32 a, I32 yes, I32 no) {
   return {_mm256_blendv_epi8(no.v, yes.v, _mm256_cmpeq_epi16(a.v, _mm256_setzero_si256()))};
 }
@@ -357,6 +381,10 @@ VB_INLINE void store_first(float* p, int64_t n, F32 a) {
 
 VB_INLINE F64 low(F32 a) { return {vcvt_f64_f32(vget_low_f32(a.v))}; }
 VB_INLINE F64 high(F32 a) { return {vcvt_high_f64_f32(a.v)}; }
+VB_INLINE F64 low(I32 a) { return {vcvtq_f64_s64(vmovl_s32(vget_low_s32(a.v)))}; }
+VB_INLINE F64 high(I32 a) { return {vcvtq_f64_s64(vmovl_high_s32(a.v))}; }
+VB_INLINE F64 load(const double* p) { return {vld1q_f64(p)}; }
+VB_INLINE void store(double* p, F64 a) { vst1q_f64(p, a.v); }
 VB_INLINE F32 narrow(F64 low, F64 high) { return {vcvt_high_f32_f64(vcvt_f32_f64(low.v), high.v)}; }
 VB_INLINE F64 all64(double x) { return {vdupq_n_f64(x)}; }
 VB_INLINE F64 operator+(F64 a, F64 b) { return {vaddq_f64(a.v, b.v)}; }
@@ -427,6 +455,15 @@ VB_INLINE I32 shift_left16(I32 a) {
 template <int kBits>
 VB_INLINE I32 shift_right_unsigned16(I32 a) {
   return {vreinterpretq_s32_u16(vshrq_n_u16(vreinterpretq_u16_s32(a.v), kBits))};
+}
+template <int kBits>
+VB_INLINE I32 shift_right16(I32 a) {
+  return {vreinterpretq_s32_s16(vshrq_n_s16(vreinterpretq_s16_s32(a.v), kBits))};
+}
+VB_INLINE I32 add_pairs16(I32 s, I32 a, I32 b) {
+  const int16x8_t x = vreinterpretq_s16_s32(a.v), y = vreinterpretq_s16_s32(b.v);
+  const int32x4_t low = vmull_s16(vget_low_s16(x), vget_low_s16(y)), high = vmull_high_s16(x, y);
+  return {vaddq_s32(s.v, vpaddq_s32(low, high))};
 }
 VB_INLINE I32 where_zero16(I32 a, I32 yes, I32 no) {
   const uint16x8_t zero = vceqq_s16(vreinterpretq_s16_s32(a.v), vdupq_n_s16(0));

@@ -1,8 +1,10 @@
-// SlicedLinear and QuantizedLinear: tasks over tiles of the result.
+// SlicedLinear and QuantizedLinear: packing of the weights and tasks over tiles of the result.
 #include <verbatim/repops/ops/quantized.h>
 #include <verbatim/repops/ops/sliced.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <vector>
 
 #include <verbatim/core/parallel.h>
@@ -11,49 +13,91 @@
 namespace verbatim {
 namespace {
 
-constexpr int64_t kTaskRows = 32, kTaskColumns = 64;
+constexpr int64_t kTaskColumns = 256;
 
-// All of p.out, whose shape is `shape`.
-Outcome run_product(const CpuBackend& backend, SlicedProduct& p, const Shape& shape) {
+int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// p's product with packed weights, its result of `shape`.
+Outcome run_product(const CpuBackend& backend, const Tensor& weights, SlicedProduct p,
+                    const Shape& shape) {
+  VB_ASSIGN(const PackedCodes packed, backend.packed_codes(weights));
   VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, shape));
+  p.b = packed.codes.data<int8_t>().data();
   p.out = out.mutable_data<float>().data();
-  const int64_t row_tasks = (p.m + kTaskRows - 1) / kTaskRows,
-                column_tasks = (p.n + kTaskColumns - 1) / kTaskColumns;
+  const CpuKernels& kernels = backend.kernels();
+  const int64_t panels = ceiling(p.n, kernels.sliced_panel), row_tasks = ceiling(p.m, kSlicedRows),
+                task_panels = std::max<int64_t>(1, kTaskColumns / kernels.sliced_panel),
+                column_tasks = ceiling(panels, task_panels);
   parallel_for(row_tasks * column_tasks, 1, [&](int64_t begin, int64_t end) {
+    float* scratch = thread_scratch(kernels.sliced_scratch(p.a_count, task_panels));
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t row = i / column_tasks * kTaskRows, column = i % column_tasks * kTaskColumns;
-      backend.kernels().sliced_product(p, row, std::min(row + kTaskRows, p.m), column,
-                                       std::min(column + kTaskColumns, p.n));
+      const int64_t row = i % row_tasks, column = i / row_tasks;
+      kernels.sliced_product(p, p.m * row / row_tasks, p.m * (row + 1) / row_tasks,
+                             panels * column / column_tasks, panels * (column + 1) / column_tasks,
+                             scratch);
     }
   });
   return done({out});
 }
 
+// 2^(e - scale) for each exponent, NaN for a flagged row; zeros up to `size`.
+Result<Tensor> powers_of_two(const Tensor& exponents, int scale, int64_t size) {
+  VB_ASSIGN(Tensor powers, Tensor::zeros(DType::f64, Shape{size}));
+  std::ranges::transform(exponents.data<int32_t>(), powers.mutable_data<double>().begin(),
+                         [scale](int32_t e) {
+                           return e == kFlaggedRow ? std::numeric_limits<double>::quiet_NaN()
+                                                   : std::ldexp(1.0, e - scale);
+                         });
+  return powers;
+}
+
 }  // namespace
+
+Result<PackedCodes> pack_slices(const CpuKernels& kernels, const Tensor& w) {
+  VB_TRY(w.rank() == 3 ? check_slice_codes(w) : check_quantized_codes(w));
+  const int64_t slices = w.rank() == 3 ? w.dim(0) : 1, n = w.dim(w.rank() - 2),
+                k = w.dim(w.rank() - 1), panels = ceiling(n, kernels.sliced_panel),
+                bytes = kernels.sliced_panel_bytes(k);
+  VB_ASSIGN(Tensor codes, Tensor::allocate(DType::i8, Shape{slices, panels, bytes}));
+  int8_t* const packed = codes.mutable_data<int8_t>().data();
+  parallel_for(slices * panels, 4, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t slice = i / panels, panel = i % panels;
+      kernels.sliced_pack(w.data<int8_t>().data() + slice * n * k, k, n, panel, panel + 1,
+                          packed + slice * panels * bytes);
+    }
+  });
+  return PackedCodes{codes, {}};
+}
 
 Outcome run_sliced_linear(const CpuBackend& backend, const Node&, std::span<const Tensor> inputs) {
   const Tensor &a = inputs[0], &b = inputs[2];
   const Tensor bias = inputs.size() > 4 ? inputs[4] : Tensor();
-  if (!check_sliced(a, inputs[1]).ok() || !check_sliced(b, inputs[3]).ok() || b.rank() != 3)
+  if (!check_sliced(a, inputs[1]).ok() || !check_slice_codes(a).ok() ||
+      !check_sliced(b, inputs[3]).ok() || b.rank() != 3)
     return not_handled();
-  SlicedProduct p;
-  p.m = inputs[1].elements();
-  p.n = b.dim(1);
-  p.k = b.dim(2);
-  if (a.dim(a.rank() - 1) != p.k) return not_handled();
-  if (bias.defined() && (bias.dtype() != DType::f32 || !(bias.shape() == Shape{p.n})))
+  const int64_t n = b.dim(1), k = b.dim(2);
+  if (a.dim(a.rank() - 1) != k) return not_handled();
+  if (bias.defined() && (bias.dtype() != DType::f32 || !(bias.shape() == Shape{n})))
     return not_handled();
   std::vector<int64_t> dims(inputs[1].shape().dims().begin(), inputs[1].shape().dims().end());
-  dims.push_back(p.n);
+  dims.push_back(n);
   VB_ASSIGN(const Shape shape, Shape::of(dims));
-  p.a = a.data<int8_t>().data();
-  p.b = b.data<int8_t>().data();
-  p.a_exponents = inputs[1].data<int32_t>().data();
-  p.b_exponents = inputs[3].data<int32_t>().data();
-  p.a_count = a.dim(0);
-  p.b_count = b.dim(0);
-  if (bias.defined()) p.bias = bias.data<float>().data();
-  return run_product(backend, p, shape);
+  const int64_t m = inputs[1].elements(), panel = backend.kernels().sliced_panel;
+  const int order = static_cast<int>(std::max(a.dim(0), b.dim(0))) - 1;
+  VB_ASSIGN(const Tensor a_powers, powers_of_two(inputs[1], 7 * (order + 2), m));
+  VB_ASSIGN(const Tensor b_powers, powers_of_two(inputs[3], 0, ceiling(n, panel) * panel));
+  return run_product(backend, b,
+                     {.a = a.data<int8_t>().data(),
+                      .a_powers = a_powers.data<double>().data(),
+                      .b_powers = b_powers.data<double>().data(),
+                      .a_count = a.dim(0),
+                      .b_count = b.dim(0),
+                      .m = m,
+                      .n = n,
+                      .k = k,
+                      .bias = bias.defined() ? bias.data<float>().data() : nullptr},
+                     shape);
 }
 
 // Low-bit weights, which have group scales, are the reference's.
@@ -61,17 +105,16 @@ Outcome run_quantized_linear(const CpuBackend& backend, const Node&,
                              std::span<const Tensor> inputs) {
   const auto given = [&](size_t i) { return inputs.size() > i && inputs[i].defined(); };
   const Result<Shape> shape = check_quantized_linear(inputs);
-  if (!shape.ok() || given(4)) return not_handled();
-  SlicedProduct p;
-  p.m = inputs[1].elements();
-  p.n = inputs[2].dim(0);
-  p.k = inputs[2].dim(1);
-  p.a = inputs[0].data<int8_t>().data();
-  p.b = inputs[2].data<int8_t>().data();
-  p.a_scales = inputs[1].data<float>().data();
-  p.b_scales = inputs[3].data<float>().data();
-  if (given(5)) p.bias = inputs[5].data<float>().data();
-  return run_product(backend, p, *shape);
+  if (!shape.ok() || given(4) || !check_quantized_codes(inputs[0]).ok()) return not_handled();
+  return run_product(backend, inputs[2],
+                     {.a = inputs[0].data<int8_t>().data(),
+                      .a_scales = inputs[1].data<float>().data(),
+                      .b_scales = inputs[3].data<float>().data(),
+                      .m = inputs[1].elements(),
+                      .n = inputs[2].dim(0),
+                      .k = inputs[2].dim(1),
+                      .bias = given(5) ? inputs[5].data<float>().data() : nullptr},
+                     *shape);
 }
 
 }  // namespace verbatim

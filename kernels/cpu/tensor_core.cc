@@ -65,7 +65,7 @@ void compute_exactly(const void* context, int64_t row, int64_t column, int64_t c
 
 }  // namespace
 
-Result<PackedCodes> pack_codes(const CpuKernels& kernels, const Tensor& w) {
+Result<PackedCodes> pack_floats(const CpuKernels& kernels, const Tensor& w) {
   VB_ASSIGN(const Tensor wide, widened(w));
   const int64_t n = w.dim(0), k = w.dim(1), width = kernels.tensor_core_panel,
                 panels = ceiling(n, width),

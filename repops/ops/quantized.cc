@@ -49,6 +49,8 @@ int64_t weighted_dot(const int8_t* x, const int8_t* w, const uint8_t* group_scal
 // the integer product W, rounded to binary32, times (x scale * w scale), then + bias.
 Result<Tensors> quantized_linear(const Node&, std::span<const Tensor> inputs) {
   VB_ASSIGN(const Shape shape, check_quantized_linear(inputs));
+  VB_TRY(check_quantized_codes(inputs[0]));
+  VB_TRY(check_quantized_codes(inputs[2]));
   VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, shape));
   const int64_t n_size = inputs[2].dim(0), k_size = inputs[2].dim(1),
                 groups = (k_size + kQuantizedGroup - 1) / kQuantizedGroup;
@@ -283,12 +285,24 @@ Result<Shape> check_quantized_linear(std::span<const Tensor> inputs) {
     return bad_input("group scales " + inputs[4].describe() + " for " + w.describe());
   if (inputs.size() > 5 && inputs[5].defined() && !holds(inputs[5], DType::f32, Shape{n}))
     return bad_input("bias " + inputs[5].describe() + " for " + w.describe());
-  for (const Tensor* codes : {&x, &w})
-    if (std::ranges::any_of(codes->data<int8_t>(), [](int8_t v) { return v == -128; }))
-      return bad_input("a code of -128: codes are -127 to 127");
   std::vector<int64_t> dims(rows.dims().begin(), rows.dims().end());
   dims.push_back(n);
   return Shape::of(dims);
+}
+
+Status check_quantized_codes(const Tensor& codes) {
+  if (within(codes.data<int8_t>(), kInt8Codes)) return {};
+  return bad_input("a code of -128: codes are -127 to 127");
+}
+
+bool within(std::span<const int8_t> codes, int greatest) {
+  // Without an exit from the loop, which the compiler makes vector code of.
+  int8_t least = 0, most = 0;
+  for (const int8_t code : codes) {
+    least = std::min(least, code);
+    most = std::max(most, code);
+  }
+  return least >= -greatest && most <= greatest;
 }
 
 std::span<const OpDef> quantized_ops() { return kOps; }

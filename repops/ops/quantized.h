@@ -56,9 +56,15 @@ struct QuantizedWeights {
 // -1 and 1, and a scale is a group's mean magnitude.
 Result<QuantizedWeights> quantize_weights(const Tensor& w, int bits, int64_t rotation);
 
-// What QuantizedLinear takes, checked: x codes int8 [..., K <= kMaxQuantizedK] with scales float32
+// Whether every code is in [-greatest, greatest].
+bool within(std::span<const int8_t> codes, int greatest);
+
+// What QuantizedLinear takes, checked but for the codes' range: x codes int8 [..., K <=
+// kMaxQuantizedK] with scales float32
 // [...], and w codes int8 [N, K], scales float32 [N], group scales uint8 [N, ceil(K / 32)] or
-// undefined, bias float32 [N] or undefined. No code is -128. Returns the output's shape.
+// undefined, bias float32 [N] or undefined. Returns the output's shape. check_quantized_codes():
+// no code is -128; a weight needs that once only.
 Result<Shape> check_quantized_linear(std::span<const Tensor> inputs);
+Status check_quantized_codes(const Tensor& codes);
 
 }  // namespace verbatim

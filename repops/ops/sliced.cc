@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <verbatim/core/parallel.h>
+#include <verbatim/repops/ops/quantized.h>
 #include <verbatim/repops/ops/registry.h>
 #include <verbatim/repops/semantics.h>
 
@@ -32,6 +33,7 @@ struct SlicedOperand {
 
 Result<SlicedOperand> operand(const Tensor& slices, const Tensor& exponents) {
   VB_TRY(check_sliced(slices, exponents));
+  VB_TRY(check_slice_codes(slices));
   return SlicedOperand{slices.data<int8_t>().data(), static_cast<int>(slices.dim(0)),
                        exponents.elements(), slices.dim(slices.rank() - 1),
                        exponents.data<int32_t>().data()};
@@ -129,11 +131,14 @@ Status check_sliced(const Tensor& slices, const Tensor& exponents) {
   for (int32_t e : exponents.data<int32_t>())
     if (e != kFlaggedRow && (e < kLeastExponent || e > kGreatestExponent))
       return bad_input("slice exponent " + std::to_string(e));
+  return {};
+}
+
+Status check_slice_codes(const Tensor& slices) {
   // The first slice holds -127..127, later ones -64..64: |W| < 2^53 rests on it.
   const size_t slice_size = static_cast<size_t>(slices.elements() / slices.dim(0));
   const auto codes = slices.data<int8_t>();
-  if (std::ranges::any_of(codes.first(slice_size), [](int8_t v) { return v == -128; }) ||
-      std::ranges::any_of(codes.subspan(slice_size), [](int8_t v) { return v < -64 || v > 64; }))
+  if (!within(codes.first(slice_size), kInt8Codes) || !within(codes.subspan(slice_size), 64))
     return bad_input("slice codes out of range");
   return {};
 }

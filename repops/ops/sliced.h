@@ -32,9 +32,11 @@ struct SlicedTensor {
   Tensor slices;     // int8 [count, ..., K]
   Tensor exponents;  // int32 [...]
 };
-// An operand of SlicedLinear from outside: slices int8 [1 to 4, ..., K <= kMaxSlicedK] and exponents int32 [...], codes and
-// exponents in the ranges that slice_row() gives.
+// An operand of SlicedLinear from outside: slices int8 [1 to 4, ..., K <= kMaxSlicedK] and
+// exponents int32 [...] in the range that slice_row() gives. check_slice_codes() looks at every
+// code: a weight needs that once only.
 Status check_sliced(const Tensor& slices, const Tensor& exponents);
+Status check_slice_codes(const Tensor& slices);
 
 Result<SlicedTensor> slice_tensor(const Tensor& x, int count);
 

@@ -34,6 +34,13 @@ TEST_P(SlicedTest, Product) {
   expect_reference(*backend_, 400, [](Random& r) {
     return some_product(r, r.between(0, 9), r.between(0, 70), r.between(0, 200));
   });
+  // Every number of rows of a tile, more rows than a task, several blocks of K.
+  expect_reference(*backend_, 100, [](Random& r) {
+    return some_product(r, r.between(1, 33), r.between(1, 9), r.between(900, 2200));
+  });
+  expect_reference(*backend_, 4, [](Random& r) {
+    return some_product(r, r.between(97, 200), r.between(250, 300), r.between(1, 70));
+  });
 }
 
 // Codes from numbers or any at all; scales of numbers too, so that infinite and NaN ones come up.
@@ -57,6 +64,9 @@ Case some_quantized(Random& r, int64_t m, int64_t n, int64_t k) {
 TEST_P(SlicedTest, QuantizedProduct) {
   expect_reference(*backend_, 400, [](Random& r) {
     return some_quantized(r, r.between(0, 9), r.between(0, 70), r.between(0, 200));
+  });
+  expect_reference(*backend_, 100, [](Random& r) {
+    return some_quantized(r, r.between(1, 33), r.between(1, 9), r.between(900, 2200));
   });
   expect_reference(*backend_, 2, [](Random& r) { return some_quantized(r, 2, 5, kMaxQuantizedK); });
   Random r(1);

@@ -23,7 +23,11 @@ void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visibl
 size_t attention_scratch(int64_t rows, int64_t value_size);
 
 // sliced.cc
-void sliced_product(const SlicedProduct& p, int64_t row, int64_t row_end, int64_t from, int64_t to);
+int64_t sliced_panel_bytes(int64_t k);
+void sliced_pack(const int8_t* b, int64_t k, int64_t n, int64_t from, int64_t to, int8_t* packed);
+void sliced_product(const SlicedProduct& p, int64_t row, int64_t row_end, int64_t from, int64_t to,
+                    float* scratch);
+size_t sliced_scratch(int64_t a_count, int64_t panels);
 
 // tensor_core.cc
 void tensor_core_pack(const uint16_t* b, bool half, int least, int64_t k, int64_t n, int64_t from,

@@ -43,12 +43,13 @@ VB_INLINE void multiply_tile(const float* a, int64_t a_stride, const float* b, i
 // Panels that a tile of few rows takes at once, so that enough additions are in flight.
 constexpr int panels_at_once(int rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
 
-// The rows [first, last) of tile `t` when `rows` are cut into as few tiles as possible, evenly.
+// The rows [first, last) of tile `t` when `rows` are cut into as few tiles of up to `most` as
+// possible, evenly.
 struct TileRows {
   int64_t first, last;
 };
-VB_INLINE TileRows tile_rows(int64_t rows, int64_t t) {
-  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+VB_INLINE TileRows tile_rows(int64_t rows, int64_t t, int64_t most = kTileRows) {
+  const int64_t tiles = (rows + most - 1) / most;
   return {rows * t / tiles, rows * (t + 1) / tiles};
 }
 
