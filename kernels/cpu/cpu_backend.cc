@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <verbatim/repops/ops/control_flow.h>
+#include <verbatim/repops/ops/quantized.h>
 
 namespace verbatim {
 namespace {
@@ -98,6 +99,9 @@ Status CpuBackend::prepare(const Graph& graph, const std::vector<Tensor>& weight
     const Tensor& weight = weights[node.inputs[1]];
     if (node.domain == kVerbatimDomain && node.op == "TensorCoreLinear")
       VB_TRY(prepare_codes(weight));
+    if (node.domain == kVerbatimDomain && node.op == "QuantizedLinear" && node.inputs.size() > 4 &&
+        node.inputs[2] != kAbsent && node.inputs[4] != kAbsent)
+      VB_TRY(prepare_low_bit(weights[node.inputs[2]], weights[node.inputs[4]]));
     MatrixView view;
     if (!weight_view(node, weight, view)) continue;
     const std::unique_lock lock(mutex_);
@@ -126,6 +130,26 @@ Result<PackedCodes> CpuBackend::packed_codes(const Tensor& w) const {
     if (it != prepared_codes_.end()) return it->second.packed;
   }
   return pack_codes(kernels_, w);
+}
+
+Status CpuBackend::prepare_low_bit(const Tensor& codes, const Tensor& group_scales) {
+  if (!are_grouped_codes(codes, group_scales)) return {};
+  const std::unique_lock lock(mutex_);
+  const LowBitKey key = low_bit_key(codes, group_scales);
+  if (prepared_low_bit_.contains(key)) return {};
+  VB_ASSIGN(PackedLowBit packed, pack_low_bit(kernels_, codes, group_scales));
+  prepared_low_bit_.emplace(key, PreparedLowBit{codes, group_scales, std::move(packed)});
+  return {};
+}
+
+Result<PackedLowBit> CpuBackend::packed_low_bit(const Tensor& codes,
+                                                const Tensor& group_scales) const {
+  {
+    const std::shared_lock lock(mutex_);
+    const auto it = prepared_low_bit_.find(low_bit_key(codes, group_scales));
+    if (it != prepared_low_bit_.end()) return it->second.packed;
+  }
+  return pack_low_bit(kernels_, codes, group_scales);
 }
 
 Result<Tensors> CpuBackend::run(const Node& node, std::span<const Tensor> inputs) {

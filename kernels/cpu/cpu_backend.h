@@ -37,6 +37,15 @@ struct PackedCodes {
 };
 Result<PackedCodes> pack_codes(const CpuKernels& kernels, const Tensor& w);
 
+// Codes [n, k] in as few bits as hold them, with their group scales, as LowBitProduct wants both.
+struct PackedLowBit {
+  int bits = 0;         // 0 where the codes need more than kLowBitMostBits, and nothing is packed
+  Tensor codes;         // uint32 [panels, groups, bits, panel]
+  Tensor group_scales;  // uint8 [panels, groups, panel]
+};
+Result<PackedLowBit> pack_low_bit(const CpuKernels& kernels, const Tensor& codes,
+                                  const Tensor& group_scales);
+
 class CpuBackend final : public Backend {
  public:
   explicit CpuBackend(const CpuKernels& kernels) : kernels_(kernels) {}
@@ -51,6 +60,7 @@ class CpuBackend final : public Backend {
   // The packed form of `b`: as prepared, or packed now.
   Result<Tensor> packed(const MatrixView& b) const;
   Result<PackedCodes> packed_codes(const Tensor& w) const;
+  Result<PackedLowBit> packed_low_bit(const Tensor& codes, const Tensor& group_scales) const;
 
  private:
   using Key = std::tuple<const float*, int64_t, int64_t, int64_t>;  // storage, k, n, n_stride
@@ -64,6 +74,15 @@ class CpuBackend final : public Backend {
     PackedCodes packed;
   };
   Status prepare_codes(const Tensor& w);
+  using LowBitKey = std::tuple<const std::byte*, const std::byte*, int64_t, int64_t>;  // storages
+  struct PreparedLowBit {
+    Tensor codes, group_scales;
+    PackedLowBit packed;
+  };
+  static LowBitKey low_bit_key(const Tensor& codes, const Tensor& group_scales) {
+    return {codes.bytes().data(), group_scales.bytes().data(), codes.dim(0), codes.dim(1)};
+  }
+  Status prepare_low_bit(const Tensor& codes, const Tensor& group_scales);
   // `weights`: for each value of the graph its tensor, if that is the same in every run.
   Status prepare(const Graph& graph, const std::vector<Tensor>& weights);
   static Key key_of(const MatrixView& b) { return {b.data, b.k, b.n, b.n_stride}; }
@@ -72,6 +91,7 @@ class CpuBackend final : public Backend {
   mutable std::shared_mutex mutex_;
   std::map<Key, Packed> prepared_;
   std::map<CodesKey, PreparedCodes> prepared_codes_;
+  std::map<LowBitKey, PreparedLowBit> prepared_low_bit_;
 };
 
 // What runs an operator. Nothing is returned for what it leaves to the reference: other element
@@ -91,6 +111,8 @@ Outcome run_mean_pool(const CpuBackend& backend, const Node& node, std::span<con
 Outcome run_attention(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_quantized_linear(const CpuBackend& backend, const Node& node,
                              std::span<const Tensor> inputs);
+// The part of run_quantized_linear that has group scales.
+Outcome run_low_bit_linear(const CpuBackend& backend, std::span<const Tensor> inputs);
 Outcome run_sliced_linear(const CpuBackend& backend, const Node& node,
                           std::span<const Tensor> inputs);
 Outcome run_tensor_core_linear(const CpuBackend& backend, const Node& node,

@@ -56,12 +56,12 @@ Outcome run_sliced_linear(const CpuBackend& backend, const Node&, std::span<cons
   return run_product(backend, p, shape);
 }
 
-// Low-bit weights, which have group scales, are the reference's.
 Outcome run_quantized_linear(const CpuBackend& backend, const Node&,
                              std::span<const Tensor> inputs) {
   const auto given = [&](size_t i) { return inputs.size() > i && inputs[i].defined(); };
+  if (given(4)) return run_low_bit_linear(backend, inputs);
   const Result<Shape> shape = check_quantized_linear(inputs);
-  if (!shape.ok() || given(4)) return not_handled();
+  if (!shape.ok()) return not_handled();
   SlicedProduct p;
   p.m = inputs[1].elements();
   p.n = inputs[2].dim(0);

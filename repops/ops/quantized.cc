@@ -264,7 +264,17 @@ Result<QuantizedWeights> quantize_weights(const Tensor& w, int bits, int64_t rot
   return q;
 }
 
-Result<Shape> check_quantized_linear(std::span<const Tensor> inputs) {
+bool are_symmetric(std::span<const int8_t> codes) {
+  return std::ranges::none_of(codes, [](int8_t v) { return v == -128; });
+}
+
+bool are_grouped_codes(const Tensor& codes, const Tensor& group_scales) {
+  return codes.dtype() == DType::i8 && codes.rank() == 2 &&
+         holds(group_scales, DType::u8,
+               Shape{codes.dim(0), (codes.dim(1) + kQuantizedGroup - 1) / kQuantizedGroup});
+}
+
+Result<Shape> check_quantized_shapes(std::span<const Tensor> inputs) {
   const Tensor &x = inputs[0], &x_scales = inputs[1], &w = inputs[2], &w_scales = inputs[3];
   const auto fail = [&] {
     return bad_input("codes " + x.describe() + " with scales " + x_scales.describe() + " and " +
@@ -278,17 +288,21 @@ Result<Shape> check_quantized_linear(std::span<const Tensor> inputs) {
   if (!holds(x_scales, DType::f32, rows) || !holds(w_scales, DType::f32, Shape{n})) return fail();
   if (k > kMaxQuantizedK)
     return over_limit("K = " + std::to_string(k) + " is above " + std::to_string(kMaxQuantizedK));
-  if (inputs.size() > 4 && inputs[4].defined() &&
-      !holds(inputs[4], DType::u8, Shape{n, (k + kQuantizedGroup - 1) / kQuantizedGroup}))
+  if (inputs.size() > 4 && inputs[4].defined() && !are_grouped_codes(w, inputs[4]))
     return bad_input("group scales " + inputs[4].describe() + " for " + w.describe());
   if (inputs.size() > 5 && inputs[5].defined() && !holds(inputs[5], DType::f32, Shape{n}))
     return bad_input("bias " + inputs[5].describe() + " for " + w.describe());
-  for (const Tensor* codes : {&x, &w})
-    if (std::ranges::any_of(codes->data<int8_t>(), [](int8_t v) { return v == -128; }))
-      return bad_input("a code of -128: codes are -127 to 127");
   std::vector<int64_t> dims(rows.dims().begin(), rows.dims().end());
   dims.push_back(n);
   return Shape::of(dims);
+}
+
+Result<Shape> check_quantized_linear(std::span<const Tensor> inputs) {
+  VB_ASSIGN(const Shape shape, check_quantized_shapes(inputs));
+  for (const Tensor* codes : {&inputs[0], &inputs[2]})
+    if (!are_symmetric(codes->data<int8_t>()))
+      return bad_input("a code of -128: codes are -127 to 127");
+  return shape;
 }
 
 std::span<const OpDef> quantized_ops() { return kOps; }

@@ -60,5 +60,11 @@ Result<QuantizedWeights> quantize_weights(const Tensor& w, int bits, int64_t rot
 // [...], and w codes int8 [N, K], scales float32 [N], group scales uint8 [N, ceil(K / 32)] or
 // undefined, bias float32 [N] or undefined. No code is -128. Returns the output's shape.
 Result<Shape> check_quantized_linear(std::span<const Tensor> inputs);
+// The same but for the values of the codes: for who has looked at constant weights before.
+Result<Shape> check_quantized_shapes(std::span<const Tensor> inputs);
+// Whether no code is -128.
+bool are_symmetric(std::span<const int8_t> codes);
+// Whether these are codes int8 [N, K] and group scales uint8 [N, ceil(K / 32)].
+bool are_grouped_codes(const Tensor& codes, const Tensor& group_scales);
 
 }  // namespace verbatim

@@ -25,6 +25,10 @@ size_t attention_scratch(int64_t rows, int64_t value_size);
 // sliced.cc
 void sliced_product(const SlicedProduct& p, int64_t row, int64_t row_end, int64_t from, int64_t to);
 
+// low_bit.cc
+void low_bit_activations(const int8_t* x, int64_t k_size, int bits, int32_t* words);
+void low_bit_product(const LowBitProduct& p, int64_t from, int64_t to);
+
 // tensor_core.cc
 void tensor_core_pack(const uint16_t* b, bool half, int least, int64_t k, int64_t n, int64_t from,
                       int64_t to, uint16_t* packed, int16_t* ranges);
