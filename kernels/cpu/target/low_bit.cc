@@ -13,13 +13,13 @@ namespace {
 
 constexpr int kWords = kLowBitGroup / 4;        // of 4 codes each, in a group
 constexpr int kStarts = kLowBitWords - kWords;  // most sums that a group is cut into
-constexpr int64_t kBlock = 32;                  // groups
+constexpr int64_t kBlock = 32;                  // groups that an int32 sums
 
 // Codes are -offset .. offset, and packed ones 0 .. 2 offset; one bit is a code of -1 or 1, packed
 // as 0 or 2.
 constexpr int offset_of(int bits) { return bits == 1 ? 1 : (1 << (bits - 1)) - 1; }
 
-// An int32 holds the sum of a block of groups, each a scale times a dot.
+// An int32 holds the sum of a block of groups, each a scale times a dot; blocks add up in int64.
 static_assert(kBlock * 255 * kLowBitGroup * 127 * offset_of(kLowBitMostBits) <= INT32_MAX);
 
 // Ways to multiply packed codes by activations. kSpan: elements of a group that one sum takes.
@@ -37,9 +37,7 @@ VB_INLINE I32 multiply_halves(I32 a, I32 b) { return {_mm256_madd_epi16(a.v, b.v
 // and what it comes to is at most kSpan / 2 * 127 * offset, which an int16 holds.
 struct Pairs {
   template <int kBits>
-  static constexpr int kSpan = kBits <= 5   ? 32
-                               : kBits == 6 ? 16
-                                            : 8;
+  static constexpr int kSpan = kLowBitGroup >> (kBits <= 5 ? 0 : kBits - 5);
   using Sum = I32;
   VB_INLINE static int32_t start(const int8_t* x, int span, int offset) {
     int32_t half[2] = {};
