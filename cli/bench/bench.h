@@ -63,6 +63,7 @@ double measured_limit(Limit limit, int threads);
 
 void add_product_cases(std::vector<Case>& cases);
 void add_hash_cases(std::vector<Case>& cases);
+void add_low_bit_cases(std::vector<Case>& cases);
 
 std::string to_json(const std::vector<Row>& rows);
 std::string to_table(const std::vector<Row>& rows);

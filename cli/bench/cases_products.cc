@@ -1,4 +1,5 @@
-// Matrix products: names gemm_f32, gemm_s8, gemm_bf16, gemm_sliced2..4, gemv.
+// Matrix products: names gemm_f32, gemm_s8, gemm_bf16, gemm_sliced2..4; of one row: gemv_f32,
+// gemv_s8.
 #include <verbatim/cli/bench/cases.h>
 #include <verbatim/cli/bench/peers.h>
 #include <verbatim/repops/ops/quantized.h>
@@ -15,6 +16,8 @@ constexpr Size kSquares[] = {
     {512, 512, 512}, {1024, 1024, 1024}, {2048, 2048, 2048}, {4096, 4096, 4096}};
 // K = 64, as in the scores of attention; and sizes that no tile divides.
 constexpr Size kOthers[] = {{2048, 2048, 64}, {509, 1021, 763}, {1531, 2039, 1097}};
+
+constexpr Size kRows[] = {{1, 4096, 4096}, {1, 8192, 8192}};
 
 double operations(const Size& s) {
   return 2e-9 * static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k);
@@ -151,6 +154,16 @@ Result<Match> against_int8_libraries(Backend& backend, const Size& s) {
   return match;
 }
 
+// A product of one row does little but read its weights: its rate is theirs.
+template <Result<Match> (*kProduct)(Backend&, const Size&), int kBytes>
+Result<Match> weights_read(Backend& backend, const Size& s) {
+  VB_ASSIGN(Match match, kProduct(backend, s));
+  match.work = 1e-9 * kBytes * static_cast<double>(s.n * s.k);
+  match.unit = "GB/s";
+  match.limit = Limit::read_bandwidth;
+  return match;
+}
+
 template <class F>
 void add(std::vector<Case>& cases, const std::string& name, const Size& s, F prepare) {
   cases.push_back(
@@ -170,6 +183,10 @@ void add_product_cases(std::vector<Case>& cases) {
   for (const Size& s : kSquares) add(cases, "gemm_f32", s, against_float_libraries);
   for (const Size& s : kOthers) add(cases, "gemm_f32", s, against_float_libraries);
   for (const Size& s : kSquares) add(cases, "gemm_s8", s, against_int8_libraries);
+  for (const Size& s : kRows) {
+    add(cases, "gemv_f32", s, weights_read<against_float_libraries, 4>);
+    add(cases, "gemv_s8", s, weights_read<against_int8_libraries, 1>);
+  }
   const std::span<const Size> some(kSquares, 3);
   add_family(cases, "gemm_s8_own", some, quantized, 0.1);
   add_family(cases, "gemm_bf16", some, tensor_core<DType::bf16>, 0.05);

@@ -88,6 +88,7 @@ int main(int argc, char** argv) {
   std::vector<Case> cases;
   add_product_cases(cases);
   add_hash_cases(cases);
+  add_low_bit_cases(cases);
   std::erase_if(cases, [&](const Case& c) { return !(c.name + " " + c.shape).starts_with(o.prefix); });
   if (cases.empty()) {
     std::fprintf(stderr, "verbatim-bench: no case starts with '%s'; --list names them\n",

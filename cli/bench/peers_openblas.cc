@@ -13,7 +13,10 @@ struct OpenBlas {
   using Sgemm = void (*)(int order, int trans_a, int trans_b, int m, int n, int k, float alpha,
                          const float* a, int lda, const float* b, int ldb, float beta, float* c,
                          int ldc);
+  using Sgemv = void (*)(int order, int trans, int m, int n, float alpha, const float* a, int lda,
+                         const float* x, int x_step, float beta, float* y, int y_step);
   Sgemm sgemm = nullptr;
+  Sgemv sgemv = nullptr;
   void (*set_threads)(int) = nullptr;
   std::string version, kernel;
 };
@@ -40,6 +43,7 @@ OpenBlas load() {
     if (library == nullptr) library = ::dlopen(name, RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return blas;
   blas.sgemm = reinterpret_cast<OpenBlas::Sgemm>(::dlsym(library, "cblas_sgemm"));
+  blas.sgemv = reinterpret_cast<OpenBlas::Sgemv>(::dlsym(library, "cblas_sgemv"));
   blas.set_threads = reinterpret_cast<void (*)(int)>(::dlsym(library, "openblas_set_num_threads"));
   const auto text = [&](const char* function) -> std::string {
     const auto f = reinterpret_cast<char* (*)()>(::dlsym(library, function));
@@ -54,13 +58,16 @@ OpenBlas load() {
 
 void add_openblas(std::vector<Contender>& to, const FloatProduct& p) {
   static const OpenBlas blas = load();
-  if (blas.sgemm == nullptr || blas.set_threads == nullptr) return;
-  constexpr int kRowMajor = 101, kAsItIs = 111;
+  if (blas.sgemm == nullptr || blas.sgemv == nullptr || blas.set_threads == nullptr) return;
+  constexpr int kRowMajor = 101, kAsItIs = 111, kTransposed = 112;
   const int m = static_cast<int>(p.m), n = static_cast<int>(p.n), k = static_cast<int>(p.k);
-  to.push_back(
-      {"OpenBLAS", blas.version, blas.kernel,
-       [=] { blas.sgemm(kRowMajor, kAsItIs, kAsItIs, m, n, k, 1, p.a, k, p.b, n, 0, p.c, n); },
-       blas.set_threads});
+  to.push_back({"OpenBLAS", blas.version, blas.kernel,
+                [=] {
+                  if (m == 1)
+                    return blas.sgemv(kRowMajor, kTransposed, k, n, 1, p.b, n, p.a, 1, 0, p.c, 1);
+                  blas.sgemm(kRowMajor, kAsItIs, kAsItIs, m, n, k, 1, p.a, k, p.b, n, 0, p.c, n);
+                },
+                blas.set_threads});
 }
 
 }  // namespace verbatim::bench

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <verbatim/repops/ops/control_flow.h>
+#include <verbatim/repops/ops/quantized.h>
 
 namespace verbatim {
 namespace {
@@ -57,9 +58,7 @@ bool has_required(const Node& node, std::span<const Tensor> inputs) {
 size_t codes_input(const Node& node) {
   if (node.domain != kVerbatimDomain) return SIZE_MAX;
   if (node.op == "TensorCoreLinear") return 1;
-  const bool grouped =
-      node.op == "QuantizedLinear" && node.inputs.size() > 4 && node.inputs[4] != kAbsent;
-  return node.op == "SlicedLinear" || (node.op == "QuantizedLinear" && !grouped) ? 2 : SIZE_MAX;
+  return node.op == "SlicedLinear" || node.op == "QuantizedLinear" ? 2 : SIZE_MAX;
 }
 
 // B of a product whose second operand is `w`, or nothing where this backend does not pack it.
@@ -103,8 +102,12 @@ Status CpuBackend::prepare(const Graph& graph, const std::vector<Tensor>& weight
           inner[body.inputs[i].value] = weights[v];
       VB_TRY(prepare(body, inner));
     }
-    if (const size_t i = codes_input(node); i < node.inputs.size() && node.inputs[i] != kAbsent)
-      VB_TRY(prepare_codes(weights[node.inputs[i]]));
+    const auto weight_at = [&](size_t i) {
+      return i < node.inputs.size() && node.inputs[i] != kAbsent ? weights[node.inputs[i]]
+                                                                 : Tensor();
+    };
+    if (const Tensor codes = weight_at(codes_input(node)); codes.defined())
+      prepare_codes(codes, node.op == "QuantizedLinear" ? weight_at(4) : Tensor());
     if (node.inputs.size() < 2 || node.inputs[1] == kAbsent) continue;
     const Tensor& weight = weights[node.inputs[1]];
     MatrixView view;
@@ -117,33 +120,39 @@ Status CpuBackend::prepare(const Graph& graph, const std::vector<Tensor>& weight
   return {};
 }
 
-Status CpuBackend::prepare_codes(const Tensor& w) {
+void CpuBackend::prepare_codes(const Tensor& w, const Tensor& group_scales) {
   const std::unique_lock lock(mutex_);
-  if (prepared_codes_.contains(key_of(w))) return {};
-  Result<PackedCodes> packed = pack_codes(kernels_, w);
-  // The reference says what is wrong with a weight once it is run.
-  if (packed.ok()) prepared_codes_.emplace(key_of(w), PreparedCodes{w, *std::move(packed)});
-  return {};
+  const CodesKey key = key_of(w, group_scales);
+  if (prepared_codes_.contains(key)) return;
+  Result<PackedCodes> packed = pack_codes(kernels_, w, group_scales);
+  // What is wrong with a weight is said once it is used.
+  if (packed.ok()) prepared_codes_.emplace(key, PreparedCodes{w, group_scales, *std::move(packed)});
 }
 
-CpuBackend::CodesKey CpuBackend::key_of(const Tensor& w) {
-  return {w.bytes().data(), w.dtype(), {w.shape().dims().begin(), w.shape().dims().end()}};
+CpuBackend::CodesKey CpuBackend::key_of(const Tensor& w, const Tensor& group_scales) {
+  return {w.bytes().data(),
+          group_scales.bytes().data(),
+          w.dtype(),
+          {w.shape().dims().begin(), w.shape().dims().end()}};
 }
 
-Result<PackedCodes> pack_codes(const CpuKernels& kernels, const Tensor& w) {
+Result<PackedCodes> pack_codes(const CpuKernels& kernels, const Tensor& w,
+                               const Tensor& group_scales) {
   const bool floats = w.dtype() == DType::bf16 || w.dtype() == DType::f16 || is_float8(w.dtype());
+  if (group_scales.defined() && are_grouped_codes(w, group_scales))
+    return pack_low_bit(kernels, w, group_scales);
   if (floats && w.rank() == 2) return pack_floats(kernels, w);
   if (w.dtype() == DType::i8 && (w.rank() == 2 || w.rank() == 3)) return pack_slices(kernels, w);
   return bad_input("weights " + w.describe() + " are not packed");
 }
 
-Result<PackedCodes> CpuBackend::packed_codes(const Tensor& w) const {
+Result<PackedCodes> CpuBackend::packed_codes(const Tensor& w, const Tensor& group_scales) const {
   {
     const std::shared_lock lock(mutex_);
-    const auto it = prepared_codes_.find(key_of(w));
+    const auto it = prepared_codes_.find(key_of(w, group_scales));
     if (it != prepared_codes_.end()) return it->second.packed;
   }
-  return pack_codes(kernels_, w);
+  return pack_codes(kernels_, w, group_scales);
 }
 
 Result<Tensors> CpuBackend::run(const Node& node, std::span<const Tensor> inputs) {

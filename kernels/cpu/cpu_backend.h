@@ -30,16 +30,23 @@ MatrixView matrix_view(const float* data, int64_t rows, int64_t columns, bool tr
 Result<Tensor> pack_matrices(const CpuKernels& kernels, const MatrixView& b, int64_t count,
                              int64_t stride);
 
-// Rows of codes [n, k]: floats for products as tensor cores compute them, int8 for exact ones, of
-// which a third dimension before the others gives slices.
+// Rows of codes [n, k] as one of the products wants them: floats for those that tensor cores
+// compute, int8 for exact ones, of which a third dimension before the others gives slices, and int8
+// with group scales in as few bits as hold them.
 struct PackedCodes {
-  Tensor codes;   // uint16 [panels, padded k, panel], or int8 [slices, panels, bytes]
-  Tensor ranges;  // int16 [panels, 2] of floats
+  Tensor codes;         // uint16 [panels, padded k, panel], int8 [slices, panels, bytes], or uint32
+                        // [panels, groups, bits, panel]
+  Tensor ranges;        // int16 [panels, 2], of floats
+  Tensor group_scales;  // uint8 [panels, groups, panel]
+  int bits = 0;         // with group scales; 0: more than kLowBitMostBits, and nothing is packed
 };
-// Refuses int8 codes that are out of range.
-Result<PackedCodes> pack_codes(const CpuKernels& kernels, const Tensor& w);
+// Refuses int8 codes that are out of range. group_scales may be undefined.
+Result<PackedCodes> pack_codes(const CpuKernels& kernels, const Tensor& w,
+                               const Tensor& group_scales);
 Result<PackedCodes> pack_floats(const CpuKernels& kernels, const Tensor& w);
 Result<PackedCodes> pack_slices(const CpuKernels& kernels, const Tensor& w);
+Result<PackedCodes> pack_low_bit(const CpuKernels& kernels, const Tensor& codes,
+                                 const Tensor& group_scales);
 
 class CpuBackend final : public Backend {
  public:
@@ -54,7 +61,7 @@ class CpuBackend final : public Backend {
   const CpuKernels& kernels() const { return kernels_; }
   // The packed form of `b`: as prepared, or packed now.
   Result<Tensor> packed(const MatrixView& b) const;
-  Result<PackedCodes> packed_codes(const Tensor& w) const;
+  Result<PackedCodes> packed_codes(const Tensor& w, const Tensor& group_scales = {}) const;
 
  private:
   using Key = std::tuple<const float*, int64_t, int64_t, int64_t>;  // storage, k, n, n_stride
@@ -62,17 +69,17 @@ class CpuBackend final : public Backend {
     Tensor source;  // kept, so that no other tensor can come to lie where it does
     Tensor panels;
   };
-  using CodesKey =
-      std::tuple<const std::byte*, DType, std::vector<int64_t>>;  // storage, type, dims
+  // Storage of codes and of group scales, type and dims of the codes.
+  using CodesKey = std::tuple<const std::byte*, const std::byte*, DType, std::vector<int64_t>>;
   struct PreparedCodes {
-    Tensor source;
+    Tensor source, group_scales;
     PackedCodes packed;
   };
-  Status prepare_codes(const Tensor& w);
+  void prepare_codes(const Tensor& w, const Tensor& group_scales);
   // `weights`: for each value of the graph its tensor, if that is the same in every run.
   Status prepare(const Graph& graph, const std::vector<Tensor>& weights);
   static Key key_of(const MatrixView& b) { return {b.data, b.k, b.n, b.n_stride}; }
-  static CodesKey key_of(const Tensor& w);
+  static CodesKey key_of(const Tensor& w, const Tensor& group_scales);
 
   const CpuKernels& kernels_;
   mutable std::shared_mutex mutex_;
@@ -97,6 +104,8 @@ Outcome run_mean_pool(const CpuBackend& backend, const Node& node, std::span<con
 Outcome run_attention(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_quantized_linear(const CpuBackend& backend, const Node& node,
                              std::span<const Tensor> inputs);
+// The part of run_quantized_linear that has group scales.
+Outcome run_low_bit_linear(const CpuBackend& backend, std::span<const Tensor> inputs);
 Outcome run_sliced_linear(const CpuBackend& backend, const Node& node,
                           std::span<const Tensor> inputs);
 Outcome run_tensor_core_linear(const CpuBackend& backend, const Node& node,

@@ -67,6 +67,27 @@ struct SlicedProduct {
 };
 inline constexpr int64_t kSlicedRows = 96;  // most rows of one call of CpuKernels::sliced_product
 
+// A product with weights of 1 to 7 bits whose groups of 32 have integer scales
+// (repops/ops/quantized.h). Weights lie in panels of CpuKernels::low_bit_panel columns:
+// [panel][group][bit][column] words of 32 bits. A code of b bits is cut into fields of 4, 2 and 1
+// bits, those that add up to b, low bits first; a field of w bits has w words a column, and byte i
+// of word j holds it for the elements 4 (8 / w * j + s) + i, s = 0 .. 8 / w - 1, from its low bits
+// on. So a register of words gives codes of 4 successive elements of each column by a shift and a
+// mask (the layouts of Tilus, arXiv 2504.12984, have the same aim).
+struct LowBitProduct {
+  const int32_t* x = nullptr;  // rows [m, groups, kLowBitWords] from low_bit_activations
+  const uint32_t* codes = nullptr;
+  const uint8_t* group_scales = nullptr;  // [panel][group][column]; 0 for columns beyond n
+  const float *x_scales = nullptr, *w_scales = nullptr;
+  int bits = 0;
+  int64_t m = 0, n = 0, groups = 0;
+  const float* bias = nullptr;
+  float* out = nullptr;  // [m, n]
+};
+inline constexpr int kLowBitGroup = 32;
+inline constexpr int kLowBitMostBits = 7;
+inline constexpr int kLowBitWords = 12;  // of a group of activations: 8 of codes, and sums of them
+
 // A product as tensor cores compute it (docs/numerics.md, Family C): groups of `group` products,
 // terms cut to `fraction` bits, sums to `kept`. Operands are bf16 codes (fp8 as such, which loses
 // nothing) or fp16 codes.
@@ -132,6 +153,12 @@ struct CpuKernels {
   void (*sliced_product)(const SlicedProduct& p, int64_t row, int64_t row_end, int64_t from,
                          int64_t to, float* scratch);
   size_t (*sliced_scratch)(int64_t a_count, int64_t panels);
+
+  int64_t low_bit_panel;
+  // A row of k int8 codes, for weights of that many bits: ceil(k / 32) times kLowBitWords words.
+  void (*low_bit_activations)(const int8_t* x, int64_t k, int bits, int32_t* words);
+  // All rows of the columns of panels [from, to).
+  void (*low_bit_product)(const LowBitProduct& p, int64_t from, int64_t to);
 
   // B [n, k] becomes panels of tensor_core_panel rows: [panel][k / 2][row][2], zeros where k or n
   // end, and for each panel the least and greatest biased exponents of its numbers.

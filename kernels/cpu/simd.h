@@ -52,7 +52,7 @@ VB_INLINE int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
 // I32: the bits of an F32 as integers, or as pairs of 16-bit ones. to_int truncates toward zero,
 // and to_float rounds toward zero; low and high give a half's exact numbers. add_pairs16(s, a, b)
 // adds both products of a lane's pair to it. overflowed(a, b, a + b) has its sign bit set where the
-// sum did.
+// sum did. multiply keeps the low 32 bits; widen loads kLanes bytes.
 
 #if defined(__AVX512F__)
 
@@ -135,6 +135,10 @@ VB_INLINE I32 operator-(I32 a, I32 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 VB_INLINE I32 operator&(I32 a, I32 b) { return {_mm512_and_si512(a.v, b.v)}; }
 VB_INLINE I32 operator|(I32 a, I32 b) { return {_mm512_or_si512(a.v, b.v)}; }
 VB_INLINE I32 maximum(I32 a, I32 b) { return {_mm512_max_epi32(a.v, b.v)}; }
+VB_INLINE I32 multiply(I32 a, I32 b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
+VB_INLINE I32 widen(const uint8_t* p) {
+  return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
 template <int kBits>
 VB_INLINE I32 shift_left(I32 a) {
   return {_mm512_slli_epi32(a.v, kBits)};
@@ -269,6 +273,8 @@ VB_INLINE I32 operator-(I32 a, I32 b) { return {_mm256_sub_epi32(a.v, b.v)}; }
 VB_INLINE I32 operator&(I32 a, I32 b) { return {_mm256_and_si256(a.v, b.v)}; }
 VB_INLINE I32 operator|(I32 a, I32 b) { return {_mm256_or_si256(a.v, b.v)}; }
 VB_INLINE I32 maximum(I32 a, I32 b) { return {_mm256_max_epi32(a.v, b.v)}; }
+VB_INLINE I32 multiply(I32 a, I32 b) { return {_mm256_mullo_epi32(a.v, b.v)}; }
+VB_INLINE I32 widen(const uint8_t* p) { return {_mm256_cvtepu8_epi32(_mm_loadu_si64(p))}; }
 template <int kBits>
 VB_INLINE I32 shift_left(I32 a) {
   return {_mm256_slli_epi32(a.v, kBits)};
@@ -412,6 +418,13 @@ VB_INLINE I32 operator-(I32 a, I32 b) { return {vsubq_s32(a.v, b.v)}; }
 VB_INLINE I32 operator&(I32 a, I32 b) { return {vandq_s32(a.v, b.v)}; }
 VB_INLINE I32 operator|(I32 a, I32 b) { return {vorrq_s32(a.v, b.v)}; }
 VB_INLINE I32 maximum(I32 a, I32 b) { return {vmaxq_s32(a.v, b.v)}; }
+VB_INLINE I32 multiply(I32 a, I32 b) { return {vmulq_s32(a.v, b.v)}; }
+VB_INLINE I32 widen(const uint8_t* p) {
+  uint32_t four;
+  std::memcpy(&four, p, sizeof four);
+  const uint16x8_t halves = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four)));
+  return {vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(halves)))};
+}
 template <int kBits>
 VB_INLINE I32 shift_left(I32 a) {
   return {vshlq_n_s32(a.v, kBits)};

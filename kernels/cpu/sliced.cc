@@ -67,7 +67,7 @@ Result<PackedCodes> pack_slices(const CpuKernels& kernels, const Tensor& w) {
                           packed + slice * panels * bytes);
     }
   });
-  return PackedCodes{codes, {}};
+  return PackedCodes{.codes = codes, .ranges = {}, .group_scales = {}};
 }
 
 Outcome run_sliced_linear(const CpuBackend& backend, const Node&, std::span<const Tensor> inputs) {
@@ -100,12 +100,12 @@ Outcome run_sliced_linear(const CpuBackend& backend, const Node&, std::span<cons
                      shape);
 }
 
-// Low-bit weights, which have group scales, are the reference's.
 Outcome run_quantized_linear(const CpuBackend& backend, const Node&,
                              std::span<const Tensor> inputs) {
   const auto given = [&](size_t i) { return inputs.size() > i && inputs[i].defined(); };
+  if (given(4)) return run_low_bit_linear(backend, inputs);
   const Result<Shape> shape = check_quantized_linear(inputs);
-  if (!shape.ok() || given(4) || !check_quantized_codes(inputs[0]).ok()) return not_handled();
+  if (!shape.ok() || !check_quantized_codes(inputs[0]).ok()) return not_handled();
   return run_product(backend, inputs[2],
                      {.a = inputs[0].data<int8_t>().data(),
                       .a_scales = inputs[1].data<float>().data(),

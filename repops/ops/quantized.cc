@@ -266,6 +266,12 @@ Result<QuantizedWeights> quantize_weights(const Tensor& w, int bits, int64_t rot
   return q;
 }
 
+bool are_grouped_codes(const Tensor& codes, const Tensor& group_scales) {
+  return codes.dtype() == DType::i8 && codes.rank() == 2 &&
+         holds(group_scales, DType::u8,
+               Shape{codes.dim(0), (codes.dim(1) + kQuantizedGroup - 1) / kQuantizedGroup});
+}
+
 Result<Shape> check_quantized_linear(std::span<const Tensor> inputs) {
   const Tensor &x = inputs[0], &x_scales = inputs[1], &w = inputs[2], &w_scales = inputs[3];
   const auto fail = [&] {
@@ -280,8 +286,7 @@ Result<Shape> check_quantized_linear(std::span<const Tensor> inputs) {
   if (!holds(x_scales, DType::f32, rows) || !holds(w_scales, DType::f32, Shape{n})) return fail();
   if (k > kMaxQuantizedK)
     return over_limit("K = " + std::to_string(k) + " is above " + std::to_string(kMaxQuantizedK));
-  if (inputs.size() > 4 && inputs[4].defined() &&
-      !holds(inputs[4], DType::u8, Shape{n, (k + kQuantizedGroup - 1) / kQuantizedGroup}))
+  if (inputs.size() > 4 && inputs[4].defined() && !are_grouped_codes(w, inputs[4]))
     return bad_input("group scales " + inputs[4].describe() + " for " + w.describe());
   if (inputs.size() > 5 && inputs[5].defined() && !holds(inputs[5], DType::f32, Shape{n}))
     return bad_input("bias " + inputs[5].describe() + " for " + w.describe());

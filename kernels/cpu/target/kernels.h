@@ -29,6 +29,10 @@ void sliced_product(const SlicedProduct& p, int64_t row, int64_t row_end, int64_
                     float* scratch);
 size_t sliced_scratch(int64_t a_count, int64_t panels);
 
+// low_bit.cc
+void low_bit_activations(const int8_t* x, int64_t k_size, int bits, int32_t* words);
+void low_bit_product(const LowBitProduct& p, int64_t from, int64_t to);
+
 // tensor_core.cc
 void tensor_core_pack(const uint16_t* b, bool half, int least, int64_t k, int64_t n, int64_t from,
                       int64_t to, uint16_t* packed, int16_t* ranges);
