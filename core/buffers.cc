@@ -1,17 +1,16 @@
 #include <verbatim/core/buffers.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
-#include <map>
 #include <mutex>
 #include <new>
-#include <vector>
+#include <utility>
 
 namespace verbatim {
 namespace {
 
 constexpr std::align_val_t kAlignment{64};
-constexpr size_t kLeastKept = size_t{1} << 14;  // below, the system's own allocator is as good
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr size_t kMostKept = 0;  // a use after the end has to be seen
 #else
@@ -22,10 +21,22 @@ constexpr size_t kMostKept = size_t{1} << 30;
 // more than asked for: kernels may read a whole register at the end of a row.
 size_t rounded_size(size_t bytes) {
   bytes += 64;
-  if (bytes < kLeastKept) return bytes;
   const size_t step = std::bit_floor(bytes) / 8;
   return (bytes + step - 1) / step * step;
 }
+
+// Rounded sizes have numbers, in ascending order.
+constexpr size_t kClasses = 8 * 64;
+size_t class_of(size_t size) {
+  const size_t floor = std::bit_floor(size);
+  return 8 * static_cast<size_t>(std::bit_width(size) - 1) + (size - floor) / (floor / 8);
+}
+
+// Stands in each buffer that is kept: a list for each class, which takes no memory besides.
+struct Kept {
+  Kept* next;
+  size_t size;
+};
 
 class Buffers {
  public:
@@ -34,13 +45,8 @@ class Buffers {
       const std::lock_guard lock(mutex_);
       statistics_.in_use += size;
       most_in_use_ = std::max(most_in_use_, statistics_.in_use);
-      if (const auto it = kept_.find(size); it != kept_.end()) {
-        void* buffer = it->second.back();
-        it->second.pop_back();
-        if (it->second.empty()) kept_.erase(it);
-        statistics_.kept -= size;
-        return buffer;
-      }
+      Kept*& first = kept_[class_of(size)];
+      if (first != nullptr) return pop(first);
       ++statistics_.from_system;
     }
     void* buffer = ::operator new(size, kAlignment, std::nothrow);
@@ -59,8 +65,9 @@ class Buffers {
     {
       const std::lock_guard lock(mutex_);
       statistics_.in_use -= size;
-      if (size >= kLeastKept && statistics_.kept + size <= std::min(most_kept_, most_in_use_)) {
-        kept_[size].push_back(buffer);
+      if (statistics_.kept + size <= std::min(most_kept_, most_in_use_)) {
+        Kept*& first = kept_[class_of(size)];
+        first = new (buffer) Kept{first, size};
         statistics_.kept += size;
         return;
       }
@@ -82,24 +89,31 @@ class Buffers {
   }
 
  private:
+  Kept* pop(Kept*& first) {
+    Kept* const buffer = first;
+    first = buffer->next;
+    statistics_.kept -= buffer->size;
+    return buffer;
+  }
+
   // The largest go first.
   void drop_down_to(size_t most) {
-    std::vector<void*> dropped;
+    Kept* dropped = nullptr;
     {
       const std::lock_guard lock(mutex_);
-      while (statistics_.kept > most) {
-        const auto last = std::prev(kept_.end());
-        dropped.push_back(last->second.back());
-        statistics_.kept -= last->first;
-        last->second.pop_back();
-        if (last->second.empty()) kept_.erase(last);
+      for (size_t i = kClasses; i-- > 0;) {
+        while (kept_[i] != nullptr && statistics_.kept > most) {
+          Kept* const buffer = pop(kept_[i]);
+          buffer->next = dropped;
+          dropped = buffer;
+        }
       }
     }
-    for (void* buffer : dropped) ::operator delete(buffer, kAlignment);
+    while (dropped != nullptr) ::operator delete(std::exchange(dropped, dropped->next), kAlignment);
   }
 
   std::mutex mutex_;
-  std::map<size_t, std::vector<void*>> kept_;  // by size
+  std::array<Kept*, kClasses> kept_{};
   BufferStatistics statistics_;
   size_t most_in_use_ = 0, most_kept_ = kMostKept;
 };

@@ -2,13 +2,24 @@
 
 #include <fstream>
 
-#if defined(__aarch64__) && defined(__linux__)
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
 #endif
 
 namespace verbatim {
 namespace {
+
+#if defined(__x86_64__)
+// Compilers differ in whether __builtin_cpu_supports() knows it. The registers are SSE's, which
+// every x86-64 system saves.
+bool has_sha() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b >> 29 & 1) != 0;
+}
+#endif
 
 CpuFeatures detect() {
   CpuFeatures f;
@@ -19,6 +30,7 @@ CpuFeatures detect() {
              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
              __builtin_cpu_supports("avx512vl");
   f.avx512_vnni = f.avx512 && __builtin_cpu_supports("avx512vnni");
+  f.sha = has_sha() && __builtin_cpu_supports("sse4.1");
 #elif defined(__aarch64__)
   f.neon = true;
 #if defined(__linux__)
@@ -41,6 +53,7 @@ std::vector<std::string> cpu_feature_names() {
   if (f.avx2_fma) names.insert(names.end(), {"avx2", "fma"});
   if (f.avx512) names.push_back("avx512");
   if (f.avx512_vnni) names.push_back("avx512_vnni");
+  if (f.sha) names.push_back("sha");
   if (f.neon) names.push_back("neon");
   if (f.neon_dotprod) names.push_back("neon_dotprod");
   return names;

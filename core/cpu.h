@@ -10,6 +10,7 @@ struct CpuFeatures {
   bool avx2_fma = false;  // AVX2, FMA and F16C, enabled by the operating system
   bool avx512 = false;    // AVX-512 F, BW, DQ and VL
   bool avx512_vnni = false;
+  bool sha = false;   // x86's SHA extensions
   bool neon = false;  // Advanced SIMD on AArch64
   bool neon_dotprod = false;
 };

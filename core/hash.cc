@@ -1,11 +1,30 @@
 #include <verbatim/core/hash.h>
 
+#include <algorithm>
 #include <bit>
+
+#include <verbatim/core/parallel.h>
 
 namespace verbatim {
 namespace {
 
 size_t left_size(size_t count) { return std::bit_ceil(count) / 2; }  // for count of at least 2
+
+// The root of at least one and at most kMerkleBatch leaves, which are overwritten. A level at a
+// time, an odd last one moving up unpaired, is the same tree as RFC 6962's recursion.
+Digest small_root(std::span<Digest> level) {
+  while (level.size() > 1) {
+    const size_t pairs = level.size() / 2, above = pairs + level.size() % 2;
+    std::array<ByteView, kMerkleBatch / 2> children;
+    std::array<Digest, kMerkleBatch / 2> parents;
+    for (size_t i = 0; i < pairs; ++i) children[i] = std::as_bytes(level.subspan(2 * i, 2));
+    sha256_many(std::byte{1}, std::span(children).first(pairs), parents.data());
+    level[above - 1] = level.back();
+    std::copy_n(parents.begin(), pairs, level.begin());
+    level = level.first(above);
+  }
+  return level[0];
+}
 
 }  // namespace
 
@@ -40,18 +59,29 @@ Digest merkle_node(const Digest& left, const Digest& right) {
   return sha256({&prefix, 1}, left.bytes, right.bytes);
 }
 
+Digest merkle_root(size_t count, const MakeLeaves& make) {
+  if (count == 0) return sha256({});
+  // Roots of a power of two of leaves are leaves of the tree above them.
+  const size_t batches = (count + kMerkleBatch - 1) / kMerkleBatch;
+  const auto root_of = [&](size_t batch) {
+    std::array<Digest, kMerkleBatch> leaves;
+    const size_t first = batch * kMerkleBatch;
+    const auto level = std::span(leaves).first(std::min(kMerkleBatch, count - first));
+    make(first, level);
+    return small_root(level);
+  };
+  if (batches == 1) return root_of(0);
+  std::vector<Digest> roots(batches);
+  parallel_for(static_cast<int64_t>(batches), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) roots[i] = root_of(static_cast<size_t>(i));
+  });
+  return merkle_root(roots);
+}
+
 Digest merkle_root(std::span<const Digest> leaves) {
-  if (leaves.empty()) return sha256({});
-  // A level at a time, an odd last one moving up unpaired, is the same tree as RFC 6962's
-  // recursion.
-  std::vector<Digest> level(leaves.begin(), leaves.end());
-  while (level.size() > 1) {
-    const size_t pairs = level.size() / 2;
-    for (size_t i = 0; i < pairs; ++i) level[i] = merkle_node(level[2 * i], level[2 * i + 1]);
-    if (level.size() % 2 != 0) level[pairs] = level.back();
-    level.resize((level.size() + 1) / 2);
-  }
-  return level[0];
+  return merkle_root(leaves.size(), [&](size_t first, std::span<Digest> out) {
+    std::ranges::copy(leaves.subspan(first, out.size()), out.begin());
+  });
 }
 
 MerkleProof merkle_proof(std::span<const Digest> leaves, size_t index) {

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -28,7 +29,10 @@ Result<Digest> read_digest(Reader& reader);
 
 Digest sha256(ByteView a, ByteView b = {}, ByteView c = {});
 
-// The same over bytes that come piece by piece.
+// digests[i] = sha256(prefix, messages[i]): together they take less time than one after another.
+void sha256_many(std::byte prefix, std::span<const ByteView> messages, Digest* digests);
+
+// sha256() over bytes that come piece by piece.
 class Sha256 {
  public:
   Sha256();
@@ -45,6 +49,12 @@ Digest tagged_hash(std::string_view tag, ByteView body);
 Digest merkle_leaf(ByteView data);
 Digest merkle_node(const Digest& left, const Digest& right);
 Digest merkle_root(std::span<const Digest> leaves);  // no leaves: SHA-256 of nothing
+
+// The same of `count` leaves that are made when they are needed, by several threads: make(first,
+// leaves) sets leaves[i] to the leaf first + i, of which it is asked for kMerkleBatch at most.
+inline constexpr size_t kMerkleBatch = 64;
+using MakeLeaves = std::function<void(size_t first, std::span<Digest> leaves)>;
+Digest merkle_root(size_t count, const MakeLeaves& make);
 
 // Siblings from the leaf upwards.
 using MerkleProof = std::vector<Digest>;

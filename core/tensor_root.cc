@@ -1,6 +1,7 @@
 #include <verbatim/core/tensor_root.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 #include <tuple>
@@ -79,6 +80,32 @@ bool unpack(ByteView bytes, Tensor& tensor) {
       out[begin + j] = static_cast<std::byte>(byte >> (j * packing.width) & packing.mask());
   }
   return true;
+}
+
+// The leaves from `first` on; kMerkleBatch at most.
+void hash_leaves(const Tensor& tensor, const LeafLayout& layout, int64_t first,
+                 std::span<Digest> leaves) {
+  const auto count = static_cast<int64_t>(leaves.size());
+  if (kSwap || is_sub_byte(tensor.dtype())) {
+    for (int64_t i = 0; i < count; ++i)
+      leaves[i] = merkle_leaf(little_endian_bytes(tensor, layout.bytes(first + i)));
+    return;
+  }
+  std::array<ByteView, kMerkleBatch> data;
+  for (int64_t i = 0; i < count; ++i) {
+    const ByteRange range = layout.bytes(first + i);
+    data[i] = tensor.bytes().subspan(range.begin, range.size());
+  }
+  sha256_many(std::byte{0}, std::span(data).first(leaves.size()), leaves.data());
+}
+
+Digest root_over(DType dtype, const Shape& shape, const Digest& leaves_root) {
+  Writer w;
+  write_dtype(w, dtype);
+  write_shape(w, shape);
+  w.u64(canonical_bytes(dtype, shape));
+  w.raw(leaves_root.bytes);
+  return tagged_hash("verbatim.tensor.1", w.bytes());
 }
 
 }  // namespace
@@ -188,29 +215,24 @@ Result<Tensor> tensor_from_little_endian(DType dtype, const Shape& shape, ByteVi
 std::vector<Digest> tensor_leaves(const Tensor& tensor) {
   const LeafLayout layout = leaf_layout(tensor.dtype(), tensor.shape());
   std::vector<Digest> leaves(static_cast<size_t>(layout.leaf_count()));
-  const bool as_they_lie = !kSwap && !is_sub_byte(tensor.dtype());
-  parallel_for(layout.leaf_count(), 64, [&](int64_t from, int64_t to) {
-    for (int64_t i = from; i < to; ++i) {
-      const ByteRange range = layout.bytes(i);
-      leaves[i] = as_they_lie ? merkle_leaf(tensor.bytes().subspan(range.begin, range.size()))
-                              : merkle_leaf(little_endian_bytes(tensor, range));
-    }
+  parallel_for(layout.leaf_count(), kMerkleBatch, [&](int64_t from, int64_t to) {
+    hash_leaves(tensor, layout, from, std::span(leaves).subspan(from, to - from));
   });
   return leaves;
 }
 
 Digest tensor_root(DType dtype, const Shape& shape, std::span<const Digest> leaves) {
-  Writer w;
-  write_dtype(w, dtype);
-  write_shape(w, shape);
-  w.u64(canonical_bytes(dtype, shape));
-  w.raw(merkle_root(leaves).bytes);
-  return tagged_hash("verbatim.tensor.1", w.bytes());
+  return root_over(dtype, shape, merkle_root(leaves));
 }
 
 Digest tensor_root(const Tensor& tensor) {
-  return tensor.defined() ? tensor_root(tensor.dtype(), tensor.shape(), tensor_leaves(tensor))
-                          : absent_root();
+  if (!tensor.defined()) return absent_root();
+  const LeafLayout layout = leaf_layout(tensor.dtype(), tensor.shape());
+  const auto make = [&](size_t first, std::span<Digest> leaves) {
+    hash_leaves(tensor, layout, static_cast<int64_t>(first), leaves);
+  };
+  return root_over(tensor.dtype(), tensor.shape(),
+                   merkle_root(static_cast<size_t>(layout.leaf_count()), make));
 }
 
 Digest absent_root() { return tagged_hash("verbatim.absent.1", {}); }

@@ -37,6 +37,7 @@ struct Match {
 
 struct Case {
   std::string name, shape;
+  // An error of code unavailable: the case cannot be run here, and is skipped.
   std::function<Result<Match>(Backend&)> prepare;
 };
 
@@ -63,7 +64,12 @@ double measured_limit(Limit limit, int threads);
 
 void add_product_cases(std::vector<Case>& cases);
 void add_hash_cases(std::vector<Case>& cases);
+<<<<<<< HEAD
 void add_low_bit_cases(std::vector<Case>& cases);
+=======
+// `minilm`: the folder of a MiniLM-type model; empty: the cases are skipped.
+void add_committed_cases(std::vector<Case>& cases, const std::string& minilm);
+>>>>>>> hash
 
 std::string to_json(const std::vector<Row>& rows);
 std::string to_table(const std::vector<Row>& rows);

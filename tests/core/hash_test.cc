@@ -2,6 +2,7 @@
 #include <rapidcheck/gtest.h>
 
 #include <bit>
+#include <vector>
 
 #include <verbatim/core/hash.h>
 
@@ -31,9 +32,44 @@ TEST(Hash, KnownDigests) {
             "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d");
 }
 
+// Every length around the blocks' ends, at an odd address, in one call and thus beside each other.
+TEST(Hash, ManyEqualOneByOneAtEveryLength) {
+  std::vector<std::byte> bytes(300);
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i * 37 + i / 256);
+  std::vector<ByteView> messages;
+  for (size_t n = 0; n < bytes.size(); ++n) messages.push_back(ByteView(bytes).last(n));
+  std::vector<Digest> digests(messages.size());
+  const std::byte prefix{7};
+  sha256_many(prefix, messages, digests.data());
+  for (size_t i = 0; i < messages.size(); ++i)
+    EXPECT_EQ(digests[i], sha256({&prefix, 1}, messages[i])) << i;
+}
+
+RC_GTEST_PROP(Hash, ManyEqualOneByOne, ()) {
+  const auto bytes = *rc::gen::container<std::vector<uint8_t>>(5000, rc::gen::arbitrary<uint8_t>());
+  const auto count = *rc::gen::inRange<size_t>(0, 9);
+  std::vector<ByteView> messages;
+  for (size_t i = 0; i < count; ++i) {
+    const auto begin = *rc::gen::inRange<size_t>(0, bytes.size());
+    const auto size = *rc::gen::inRange<size_t>(0, bytes.size() - begin + 1);
+    messages.push_back(std::as_bytes(std::span(bytes)).subspan(begin, size));
+  }
+  const auto prefix = std::byte{*rc::gen::arbitrary<uint8_t>()};
+  std::vector<Digest> digests(count);
+  sha256_many(prefix, messages, digests.data());
+  for (size_t i = 0; i < count; ++i) RC_ASSERT(digests[i] == sha256({&prefix, 1}, messages[i]));
+}
+
+// Up to three levels of batches.
 TEST(Hash, RootEqualsTheRecursiveDefinition) {
-  for (size_t n = 1; n <= 130; ++n)
-    EXPECT_EQ(merkle_root(leaves_of(n)), recursive_root(leaves_of(n))) << n;
+  const std::vector<Digest> leaves = leaves_of(3 * kMerkleBatch * kMerkleBatch);
+  const auto check = [&](size_t n) {
+    const auto some = std::span(leaves).first(n);
+    EXPECT_EQ(merkle_root(some), recursive_root(some)) << n;
+  };
+  for (size_t n = 1; n <= 200; ++n) check(n);
+  for (const size_t batches : {size_t{3}, kMerkleBatch - 1, kMerkleBatch, 2 * kMerkleBatch})
+    for (size_t n = batches * kMerkleBatch - 2; n <= batches * kMerkleBatch + 2; ++n) check(n);
 }
 
 TEST(Hash, TagsSeparate) {

@@ -91,16 +91,14 @@ struct Dot {
   }
 #endif
 };
-#endif
 bool has_dot() {
 #if defined(__AVX512F__)
   return cpu_features().avx512_vnni;
-#elif defined(__AVX2__)
-  return false;
 #else
   return cpu_features().neon_dotprod;
 #endif
 }
+#endif
 
 template <class D>
 constexpr int64_t kRowBytes = kBlock / kGroup* D::kLeftBytes + 64;  // not a multiple of 4 KiB
