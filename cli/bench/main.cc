@@ -87,6 +87,7 @@ int main(int argc, char** argv) {
   }
   std::vector<Case> cases;
   add_product_cases(cases);
+  add_attention_cases(cases);
   add_hash_cases(cases);
   std::erase_if(cases, [&](const Case& c) { return !(c.name + " " + c.shape).starts_with(o.prefix); });
   if (cases.empty()) {
