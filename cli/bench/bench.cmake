@@ -36,6 +36,7 @@ verbatim_program(verbatim-bench SOURCES ${bench_sources}
 target_include_directories(verbatim-bench PRIVATE ${cli_root})
 if(VERBATIM_DNNL AND VERBATIM_DNNL_INCLUDE AND TARGET OpenMP::OpenMP_CXX)
   list(APPEND bench_definitions VERBATIM_BENCH_ONEDNN)
+  target_include_directories(verbatim-bench SYSTEM PRIVATE ${VERBATIM_DNNL_INCLUDE})
   target_link_libraries(verbatim-bench PRIVATE ${VERBATIM_DNNL})
 endif()
 if(TARGET OpenMP::OpenMP_CXX)

@@ -63,13 +63,11 @@ Result<std::vector<Row>> measure(const Case& c, Backend& backend, int threads,
 double measured_limit(Limit limit, int threads);
 
 void add_product_cases(std::vector<Case>& cases);
+void add_attention_cases(std::vector<Case>& cases);
 void add_hash_cases(std::vector<Case>& cases);
-<<<<<<< HEAD
 void add_low_bit_cases(std::vector<Case>& cases);
-=======
 // `minilm`: the folder of a MiniLM-type model; empty: the cases are skipped.
 void add_committed_cases(std::vector<Case>& cases, const std::string& minilm);
->>>>>>> hash
 
 std::string to_json(const std::vector<Row>& rows);
 std::string to_table(const std::vector<Row>& rows);

@@ -30,6 +30,15 @@ std::vector<Contender> int8_product_peers(const Int8Product& p) {
   return peers;
 }
 
+std::vector<Contender> float_attention_peers(const FloatAttention& p) {
+  std::vector<Contender> peers;
+  add_onednn(peers, p);
+  if (const TargetPeers* t = target_peers())
+    peers.push_back(
+        {"Eigen", t->eigen_version, t->name, [p, t] { t->eigen_attention(p); }, t->eigen_threads});
+  return peers;
+}
+
 std::vector<std::string> absent_peers() {
   std::vector<std::string> absent;
   const FloatProduct none{};

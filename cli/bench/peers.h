@@ -24,8 +24,20 @@ struct Int8Product {
   int32_t* c;
 };
 
+// out = softmax(scale * q k^T) v for each head: q and out [heads, queries, size], k and v [heads,
+// keys, size], dense. Where causal there are as many keys as queries, and query t sees keys 0..t.
+struct FloatAttention {
+  int64_t heads, queries, keys, size;
+  bool causal;
+  float scale;
+  const float *q, *k, *v;
+  float* out;
+};
+
 std::vector<Contender> float_product_peers(const FloatProduct& p);
 std::vector<Contender> int8_product_peers(const Int8Product& p);
+// Libraries have no attention: what their products and a softmax compose.
+std::vector<Contender> float_attention_peers(const FloatAttention& p);
 std::vector<std::string> absent_peers();
 
 // What is compiled once for each vector target: Eigen, and the loops that show what the processor
@@ -34,6 +46,7 @@ struct TargetPeers {
   const char* name;
   const char* eigen_version;
   void (*eigen_product)(const FloatProduct& p);
+  void (*eigen_attention)(const FloatAttention& p);
   void (*eigen_threads)(int threads);
   double (*float_operations)();    // of one call, some milliseconds; multiply-adds count as two
   double (*integer_operations)();  // with 8-bit operands; 0 where the processor has no such unit
@@ -56,5 +69,6 @@ extern const TargetPeers kPeers;
 void add_openblas(std::vector<Contender>& to, const FloatProduct& p);
 void add_onednn(std::vector<Contender>& to, const FloatProduct& p);
 void add_onednn(std::vector<Contender>& to, const Int8Product& p);
+void add_onednn(std::vector<Contender>& to, const FloatAttention& p);
 
 }  // namespace verbatim::bench

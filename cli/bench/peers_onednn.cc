@@ -1,8 +1,12 @@
-// oneDNN's matmul primitive. Its weights are reordered once into the layout that it asks for.
+// oneDNN's matmul primitive, whose constant weights are reordered once into the layout that it asks
+// for, and attention made of it.
 #include <verbatim/cli/bench/peers.h>
 
 #if defined(VERBATIM_BENCH_ONEDNN)
 #include <omp.h>
+
+#include <limits>
+#include <unordered_map>
 
 #include <oneapi/dnnl/dnnl.hpp>
 
@@ -42,6 +46,69 @@ Contender contender(const dnnl::memory::dims& a_dims, const dnnl::memory::dims& 
           [](int threads) { ::omp_set_num_threads(threads); }};
 }
 
+// Some queries of every head: two batched products and a softmax, in place between them. Causal
+// queries get the mask as an addend of their scores, [queries, keys].
+class AttentionBlock {
+ public:
+  AttentionBlock(const dnnl::engine& engine, const FloatAttention& p, int64_t from, int64_t to)
+      : engine_(engine) {
+    using dnnl::memory;
+    const int64_t rows = to - from, keys = p.causal ? to : p.keys;
+    const memory::dims q_strides = {p.queries * p.size, p.size, 1};
+    const memory::desc q({p.heads, rows, p.size}, Type::f32, q_strides),
+        k({p.heads, p.size, keys}, Type::f32, memory::dims{p.keys * p.size, 1, p.size}),
+        v({p.heads, keys, p.size}, Type::f32, memory::dims{p.keys * p.size, p.size, 1}),
+        scores({p.heads, rows, keys}, Type::f32, memory::format_tag::abc),
+        mask({1, rows, keys}, Type::f32, memory::format_tag::abc);
+    dnnl::primitive_attr scaled;
+    scaled.set_output_scales(0, {p.scale});
+    if (p.causal) {
+      dnnl::post_ops addend;
+      addend.append_binary(dnnl::algorithm::binary_add, mask);
+      scaled.set_post_ops(addend);
+      mask_ = memory(mask, engine);
+      auto* m = static_cast<float*>(mask_.get_data_handle());
+      for (int64_t i = 0; i < rows * keys; ++i)
+        m[i] = i % keys > from + i / keys ? -std::numeric_limits<float>::infinity() : 0.0f;
+    }
+    const dnnl::matmul::primitive_desc first({q, k, scores}, scaled, engine);
+    const dnnl::matmul::primitive_desc second({scores, v, q}, engine);
+    const dnnl::softmax_forward::primitive_desc softmax(
+        {dnnl::prop_kind::forward_inference, scores, 2}, engine);
+    kernel_ = first.impl_info_str();
+    const auto at = [&](const memory::desc& desc, const float* data) {
+      return memory(desc, engine, const_cast<float*>(data));
+    };
+    scores_ = memory(scores, engine);
+    steps_ = {{dnnl::matmul(first),
+               {{DNNL_ARG_SRC, at(q, p.q + from * p.size)},
+                {DNNL_ARG_WEIGHTS, at(k, p.k)},
+                {DNNL_ARG_DST, scores_}}},
+              {dnnl::softmax_forward(softmax), {{DNNL_ARG_SRC, scores_}, {DNNL_ARG_DST, scores_}}},
+              {dnnl::matmul(second),
+               {{DNNL_ARG_SRC, scores_},
+                {DNNL_ARG_WEIGHTS, at(v, p.v)},
+                {DNNL_ARG_DST, at(q, p.out + from * p.size)}}}};
+    if (p.causal)
+      steps_[0].arguments.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, mask_);
+  }
+  const std::string& kernel() const { return kernel_; }
+  void run(dnnl::stream& stream) const {
+    for (const Step& s : steps_) s.primitive.execute(stream, s.arguments);
+  }
+
+ private:
+  using Type = dnnl::memory::data_type;
+  struct Step {
+    dnnl::primitive primitive;
+    std::unordered_map<int, dnnl::memory> arguments;
+  };
+  dnnl::engine engine_;
+  dnnl::memory mask_, scores_;
+  std::string kernel_;
+  std::vector<Step> steps_;
+};
+
 }  // namespace
 
 void add_onednn(std::vector<Contender>& to, const FloatProduct& p) {
@@ -57,6 +124,24 @@ void add_onednn(std::vector<Contender>& to, const Int8Product& p) {
                          dnnl::memory::format_tag::ba, p.a, p.b, p.c));
 }
 
+void add_onednn(std::vector<Contender>& to, const FloatAttention& p) {
+  if (p.heads == 0) return to.push_back({});
+  // Causal queries are cut into blocks, each with the keys up to its last.
+  constexpr int64_t kCausalRows = 256;
+  const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  const int64_t rows = p.causal ? kCausalRows : p.queries;
+  std::vector<AttentionBlock> blocks;
+  for (int64_t from = 0; from < p.queries; from += rows)
+    blocks.emplace_back(engine, p, from, std::min(from + rows, p.queries));
+  const std::string kernel = blocks[0].kernel();
+  to.push_back({"oneDNN", version(), kernel,
+                [blocks = std::move(blocks), stream = dnnl::stream(engine)]() mutable {
+                  for (const AttentionBlock& block : blocks) block.run(stream);
+                  stream.wait();
+                },
+                [](int threads) { ::omp_set_num_threads(threads); }});
+}
+
 }  // namespace verbatim::bench
 
 #else
@@ -64,6 +149,7 @@ void add_onednn(std::vector<Contender>& to, const Int8Product& p) {
 namespace verbatim::bench {
 void add_onednn(std::vector<Contender>&, const FloatProduct&) {}
 void add_onednn(std::vector<Contender>&, const Int8Product&) {}
+void add_onednn(std::vector<Contender>&, const FloatAttention&) {}
 }  // namespace verbatim::bench
 
 #endif

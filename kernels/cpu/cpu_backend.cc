@@ -23,6 +23,8 @@ constexpr Entry kEntries[] = {
     {"", "RMSNormalization", run_rms_norm},
     {kVerbatimDomain, "MeanPool", run_mean_pool},
     {kVerbatimDomain, "Attention", run_attention},
+    {kVerbatimDomain, "AttentionInt8", run_int8_attention},
+    {kVerbatimDomain, "AttentionInt8Cached", run_int8_attention},
     {kVerbatimDomain, "SlicedLinear", run_sliced_linear},
     {kVerbatimDomain, "QuantizedLinear", run_quantized_linear},
     {kVerbatimDomain, "TensorCoreLinear", run_tensor_core_linear},

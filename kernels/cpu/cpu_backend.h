@@ -102,6 +102,8 @@ Outcome run_layer_norm(const CpuBackend& backend, const Node& node, std::span<co
 Outcome run_rms_norm(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_mean_pool(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_attention(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
+Outcome run_int8_attention(const CpuBackend& backend, const Node& node,
+                           std::span<const Tensor> inputs);
 Outcome run_quantized_linear(const CpuBackend& backend, const Node& node,
                              std::span<const Tensor> inputs);
 // The part of run_quantized_linear that has group scales.

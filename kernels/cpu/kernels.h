@@ -47,6 +47,18 @@ struct Attention {
   int64_t group = 1, head_size = 0, value_size = 0;
   float scale = 0, softcap = 0;  // as in repops/ops/attention.h
 };
+// The same of codes (repops/ops/int8_attention.h): q, k, v, their scales and exponents, and out are
+// [tokens, heads or kv_heads, ...], and point to the first query head and to the head of keys.
+struct Int8Attention {
+  const int8_t *q = nullptr, *k = nullptr, *v = nullptr;
+  const float *q_scales = nullptr, *k_scales = nullptr;
+  const int32_t* v_exponents = nullptr;
+  float* out = nullptr;
+  int64_t heads = 1, kv_heads = 1, group = 1, head_size = 0, value_size = 0;
+  float scale = 0, softcap = 0;
+  float q_factor = 1;  // of q's scales: 1 / n of their rotation
+  int64_t slices = 1;  // of weights: 1 or 2
+};
 struct KeyRange {  // the keys that a query sees; ends do not decrease from query to query
   int64_t begin, end;
 };
@@ -142,6 +154,10 @@ struct CpuKernels {
   void (*attend)(const Attention& p, int64_t from, int64_t to, const KeyRange* visible,
                  float* scratch);
   size_t (*attention_scratch)(int64_t rows, int64_t value_size);
+  // Likewise; what it writes is not turned back yet.
+  void (*attend_int8)(const Int8Attention& p, int64_t from, int64_t to, const KeyRange* visible,
+                      float* scratch);
+  size_t (*int8_attention_scratch)(int64_t rows, int64_t head_size, int64_t value_size);
 
   // One slice of B [n, k] becomes panels of sliced_panel rows, sliced_panel_bytes(k) each.
   int64_t sliced_panel;

@@ -49,10 +49,13 @@ VB_INLINE int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
 // true in lanes 0..n-1; load_first and store_first touch only those, and load_first fills the
 // others.
 
+// greatest_lane(a) is the greatest where no lane is NaN.
+
 // I32: the bits of an F32 as integers, or as pairs of 16-bit ones. to_int truncates toward zero,
-// and to_float rounds toward zero; low and high give a half's exact numbers. add_pairs16(s, a, b)
-// adds both products of a lane's pair to it. overflowed(a, b, a + b) has its sign bit set where the
-// sum did. multiply keeps the low 32 bits; widen loads kLanes bytes.
+// to_float rounds toward zero and to_nearest_float to nearest; low and high give a half's exact
+// numbers. multiply keeps the low 32 bits; multiply_pairs adds the two products of 16-bit integers
+// in each lane. widen loads kLanes bytes; store16 stores the low halves of all lanes. overflowed(a,
+// b, a + b) has its sign bit set where the sum did.
 
 #if defined(__AVX512F__)
 
@@ -89,6 +92,7 @@ VB_INLINE F32 bit_or(F32 a, F32 b) { return {_mm512_or_ps(a.v, b.v)}; }
 
 VB_INLINE M32 first(int64_t n) { return {static_cast<__mmask16>((1u << n) - 1)}; }
 VB_INLINE M32 is_nan(F32 a) { return {_mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q)}; }
+VB_INLINE M32 below(F32 a, F32 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
 VB_INLINE M32 differs(F32 a, F32 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_NEQ_UQ)}; }
 VB_INLINE unsigned bits(M32 m) { return m.v; }
 VB_INLINE F32 select(M32 m, F32 yes, F32 no) { return {_mm512_mask_blend_ps(m.v, no.v, yes.v)}; }
@@ -98,6 +102,8 @@ VB_INLINE F32 load_first(const float* p, int64_t n, F32 rest) {
 VB_INLINE void store_first(float* p, int64_t n, F32 a) {
   _mm512_mask_storeu_ps(p, first(n).v, a.v);
 }
+
+VB_INLINE float greatest_lane(F32 a) { return _mm512_reduce_max_ps(a.v); }
 
 VB_INLINE F64 low(F32 a) { return {_mm512_cvtps_pd(_mm512_castps512_ps256(a.v))}; }
 VB_INLINE F64 high(F32 a) { return {_mm512_cvtps_pd(_mm512_extractf32x8_ps(a.v, 1))}; }
@@ -139,6 +145,7 @@ VB_INLINE I32 multiply(I32 a, I32 b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
 VB_INLINE I32 widen(const uint8_t* p) {
   return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
 }
+VB_INLINE int32_t greatest_lane(I32 a) { return _mm512_reduce_max_epi32(a.v); }
 template <int kBits>
 VB_INLINE I32 shift_left(I32 a) {
   return {_mm512_slli_epi32(a.v, kBits)};
@@ -157,6 +164,11 @@ VB_INLINE I32 to_int(F32 a) { return {_mm512_cvttps_epi32(a.v)}; }
 VB_INLINE F32 to_float(I32 a) {
   return {_mm512_cvt_roundepi32_ps(a.v, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC)};
 }
+VB_INLINE F32 to_nearest_float(I32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
+VB_INLINE I32 multiply_pairs(I32 a, I32 b) { return {_mm512_madd_epi16(a.v, b.v)}; }
+VB_INLINE void store16(int16_t* p, I32 a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a.v));
+}
 VB_INLINE I32 overflowed(I32 a, I32 b, I32 sum) {
   return {_mm512_ternarylogic_epi32(a.v, b.v, sum.v, 0x42)};
 }
@@ -174,9 +186,6 @@ VB_INLINE I32 shift_right_unsigned16(I32 a) {
 template <int kBits>
 VB_INLINE I32 shift_right16(I32 a) {
   return {_mm512_srai_epi16(a.v, kBits)};
-}
-VB_INLINE I32 add_pairs16(I32 s, I32 a, I32 b) {
-  return {_mm512_add_epi32(s.v, _mm512_madd_epi16(a.v, b.v))};
 }
 VB_INLINE I32 where_zero16(I32 a, I32 yes, I32 no) {
   return {
@@ -221,6 +230,7 @@ VB_INLINE M32 first(int64_t n) {
   return {_mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), index))};
 }
 VB_INLINE M32 is_nan(F32 a) { return {_mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q)}; }
+VB_INLINE M32 below(F32 a, F32 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
 VB_INLINE M32 differs(F32 a, F32 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_NEQ_UQ)}; }
 VB_INLINE unsigned bits(M32 m) { return static_cast<unsigned>(_mm256_movemask_ps(m.v)); }
 VB_INLINE F32 select(M32 m, F32 yes, F32 no) { return {_mm256_blendv_ps(no.v, yes.v, m.v)}; }
@@ -230,6 +240,12 @@ VB_INLINE F32 load_first(const float* p, int64_t n, F32 rest) {
 }
 VB_INLINE void store_first(float* p, int64_t n, F32 a) {
   _mm256_maskstore_ps(p, _mm256_castps_si256(first(n).v), a.v);
+}
+
+VB_INLINE float greatest_lane(F32 a) {
+  __m128 x = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
 }
 
 VB_INLINE F64 low(F32 a) { return {_mm256_cvtps_pd(_mm256_castps256_ps128(a.v))}; }
@@ -275,6 +291,11 @@ VB_INLINE I32 operator|(I32 a, I32 b) { return {_mm256_or_si256(a.v, b.v)}; }
 VB_INLINE I32 maximum(I32 a, I32 b) { return {_mm256_max_epi32(a.v, b.v)}; }
 VB_INLINE I32 multiply(I32 a, I32 b) { return {_mm256_mullo_epi32(a.v, b.v)}; }
 VB_INLINE I32 widen(const uint8_t* p) { return {_mm256_cvtepu8_epi32(_mm_loadu_si64(p))}; }
+VB_INLINE int32_t greatest_lane(I32 a) {
+  __m128i x = _mm_max_epi32(_mm256_castsi256_si128(a.v), _mm256_extracti128_si256(a.v, 1));
+  x = _mm_max_epi32(x, _mm_shuffle_epi32(x, 0x4E));
+  return _mm_cvtsi128_si32(_mm_max_epi32(x, _mm_shuffle_epi32(x, 0xB1)));
+}
 template <int kBits>
 VB_INLINE I32 shift_left(I32 a) {
   return {_mm256_slli_epi32(a.v, kBits)};
@@ -301,6 +322,12 @@ VB_INLINE F32 to_float(I32 a) {
       _mm256_xor_si256(_mm256_srai_epi32(_mm256_xor_si256(d, a.v), 31), _mm256_set1_epi32(-1)));
   return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(nearest), away))};
 }
+VB_INLINE F32 to_nearest_float(I32 a) { return {_mm256_cvtepi32_ps(a.v)}; }
+VB_INLINE I32 multiply_pairs(I32 a, I32 b) { return {_mm256_madd_epi16(a.v, b.v)}; }
+VB_INLINE void store16(int16_t* p, I32 a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm_packs_epi32(_mm256_castsi256_si128(a.v), _mm256_extracti128_si256(a.v, 1)));
+}
 VB_INLINE I32 overflowed(I32 a, I32 b, I32 sum) {
   return {_mm256_and_si256(_mm256_xor_si256(a.v, sum.v), _mm256_xor_si256(b.v, sum.v))};
 }
@@ -318,9 +345,6 @@ VB_INLINE I32 shift_right_unsigned16(I32 a) {
 template <int kBits>
 VB_INLINE I32 shift_right16(I32 a) {
   return {_mm256_srai_epi16(a.v, kBits)};
-}
-VB_INLINE I32 add_pairs16(I32 s, I32 a, I32 b) {
-  return {_mm256_add_epi32(s.v, _mm256_madd_epi16(a.v, b.v))};
 }
 VB_INLINE I32 where_zero16(I32 a, I32 yes, I32 no) {
   return {_mm256_blendv_epi8(no.v, yes.v, _mm256_cmpeq_epi16(a.v, _mm256_setzero_si256()))};
@@ -367,6 +391,7 @@ VB_INLINE M32 first(int64_t n) {
   return {vcltq_u32(index, vdupq_n_u32(static_cast<uint32_t>(n)))};
 }
 VB_INLINE M32 is_nan(F32 a) { return {vmvnq_u32(vceqq_f32(a.v, a.v))}; }
+VB_INLINE M32 below(F32 a, F32 b) { return {vcltq_f32(a.v, b.v)}; }
 VB_INLINE M32 differs(F32 a, F32 b) { return {vmvnq_u32(vceqq_f32(a.v, b.v))}; }
 VB_INLINE unsigned bits(M32 m) {
   const uint32x4_t weight = {1, 2, 4, 8};
@@ -384,6 +409,8 @@ VB_INLINE void store_first(float* p, int64_t n, F32 a) {
   store(lane, a);
   for (int64_t i = 0; i < n; ++i) p[i] = lane[i];
 }
+
+VB_INLINE float greatest_lane(F32 a) { return vmaxvq_f32(a.v); }
 
 VB_INLINE F64 low(F32 a) { return {vcvt_f64_f32(vget_low_f32(a.v))}; }
 VB_INLINE F64 high(F32 a) { return {vcvt_high_f64_f32(a.v)}; }
@@ -425,6 +452,7 @@ VB_INLINE I32 widen(const uint8_t* p) {
   const uint16x8_t halves = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four)));
   return {vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(halves)))};
 }
+VB_INLINE int32_t greatest_lane(I32 a) { return vmaxvq_s32(a.v); }
 template <int kBits>
 VB_INLINE I32 shift_left(I32 a) {
   return {vshlq_n_s32(a.v, kBits)};
@@ -451,6 +479,12 @@ VB_INLINE F32 to_float(I32 a) {
       vorrq_u32(vandq_u32(differs, same_sign), vceqq_s32(back, vdupq_n_s32(INT32_MAX)));
   return {vreinterpretq_f32_u32(vaddq_u32(vreinterpretq_u32_f32(nearest), away))};
 }
+VB_INLINE F32 to_nearest_float(I32 a) { return {vcvtq_f32_s32(a.v)}; }
+VB_INLINE I32 multiply_pairs(I32 a, I32 b) {
+  const int16x8_t x = vreinterpretq_s16_s32(a.v), y = vreinterpretq_s16_s32(b.v);
+  return {vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y))};
+}
+VB_INLINE void store16(int16_t* p, I32 a) { vst1_s16(p, vmovn_s32(a.v)); }
 VB_INLINE I32 overflowed(I32 a, I32 b, I32 sum) {
   return {vandq_s32(veorq_s32(a.v, sum.v), veorq_s32(b.v, sum.v))};
 }
@@ -472,11 +506,6 @@ VB_INLINE I32 shift_right_unsigned16(I32 a) {
 template <int kBits>
 VB_INLINE I32 shift_right16(I32 a) {
   return {vreinterpretq_s32_s16(vshrq_n_s16(vreinterpretq_s16_s32(a.v), kBits))};
-}
-VB_INLINE I32 add_pairs16(I32 s, I32 a, I32 b) {
-  const int16x8_t x = vreinterpretq_s16_s32(a.v), y = vreinterpretq_s16_s32(b.v);
-  const int32x4_t low = vmull_s16(vget_low_s16(x), vget_low_s16(y)), high = vmull_high_s16(x, y);
-  return {vaddq_s32(s.v, vpaddq_s32(low, high))};
 }
 VB_INLINE I32 where_zero16(I32 a, I32 yes, I32 no) {
   const uint16x8_t zero = vceqq_s16(vreinterpretq_s16_s32(a.v), vdupq_n_s16(0));

@@ -1,6 +1,8 @@
 // Attention in exact integers (docs/numerics.md, Attention, family B): each query, key and value of
 // one token and one head is rotated and quantised by itself, so that no later token and no
 // neighbour changes it; q.k and p.v are integer products.
+#include <verbatim/repops/ops/int8_attention.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -145,53 +147,32 @@ AttentionState block_state(const AttentionSettings& s, bool two, const Query& qu
   return state;
 }
 
-// One query's result: o / l, turned back.
-void finish(const AttentionState& total, int64_t rotation, std::span<float> out) {
-  for (size_t j = 0; j < out.size(); ++j) out[j] = total.empty ? 0.0f : total.o[j] / total.l;
-  rotate_row(out, rotation);
-  for (float& v : out) v = canonical(v * (1.0f / static_cast<float>(rotation)));
-}
-
-struct Keys {
-  Tensor codes;   // int8 [B, T, heads, size]
-  Tensor scales;  // float32 [B, T, heads]
-};
-
-// q float32 [B, Tq, heads * head_size] to keys and values in codes.
-Result<Tensors> attend_codes(const AttentionSettings& s, int64_t slices, const Tensor& q,
-                             const Keys& ks, const Values& vs, const Tensor& lengths_tensor) {
-  if (q.dtype() != DType::f32)
-    return unsupported("int8 attention of " + std::string(name_of(q.dtype())));
-  if (slices != 1 && slices != 2)
-    return bad_input(std::to_string(slices) + " slices of the weights: 1 or 2 are possible");
-  const int64_t rotation = rotation_block(s.head_size);
-  VB_ASSIGN(const Tensor q_heads, split_heads(q, s.heads));
-  VB_ASSIGN(const QuantizedTensor qs, quantize_rows(q_heads, rotation));
-  VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, s.output));
-  const int64_t* lengths =
-      lengths_tensor.defined() ? lengths_tensor.data<int64_t>().data() : nullptr;
-  const int64_t tq = q.dim(1), tk = ks.codes.dim(1), rows = q.dim(0) * tq * s.heads;
+Tensors attend_codes(const Int8Operands& o, Tensor out) {
+  const AttentionSettings& s = o.settings;
+  const int64_t tq = o.q.dim(1), tk = o.k.dim(1), rows = o.q.dim(0) * tq * s.heads;
   parallel_for(rows, 4, [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; ++i) {
       const int64_t b = i / (tq * s.heads), row = i / s.heads % tq,
                     kv = i % s.heads / (s.heads / s.kv_heads), first = b * tk * s.kv_heads + kv;
-      const Query query{qs.codes.data<int8_t>().data() + i * s.head_size,
-                        ks.codes.data<int8_t>().data() + first * s.head_size,
-                        vs.codes.data<int8_t>().data() + first * s.value_size,
-                        qs.scales.data<float>()[i] * (1.0f / static_cast<float>(rotation)),
-                        ks.scales.data<float>().data() + first,
-                        vs.exponents.data<int32_t>().data() + first,
+      const Query query{o.q.data<int8_t>().data() + i * s.head_size,
+                        o.k.data<int8_t>().data() + first * s.head_size,
+                        o.v.data<int8_t>().data() + first * s.value_size,
+                        o.q_scales.data<float>()[i] * (1.0f / static_cast<float>(o.rotation)),
+                        o.k_scales.data<float>().data() + first,
+                        o.v_exponents.data<int32_t>().data() + first,
                         s.kv_heads};
-      const AttentionState total = attend(visible_keys(s, row, tq, lengths ? lengths[b] : tk),
+      const AttentionState total = attend(visible_keys(s, row, tq, o.lengths ? o.lengths[b] : tk),
                                           exp2p, [&](int64_t begin, int64_t end) {
-                                            return block_state(s, slices == 2, query, begin, end);
+                                            return block_state(s, o.slices == 2, query, begin, end);
                                           });
-      finish(total, vs.rotation,
-             out.mutable_data<float>().subspan(static_cast<size_t>(i * s.value_size),
-                                               static_cast<size_t>(s.value_size)));
+      const std::span<float> result = out.mutable_data<float>().subspan(
+          static_cast<size_t>(i * s.value_size), static_cast<size_t>(s.value_size));
+      for (size_t j = 0; j < result.size(); ++j)
+        result[j] = total.empty ? 0.0f : total.o[j] / total.l;
+      finish_int8_row(result, o.value_rotation);
     }
   });
-  return Tensors{out};
+  return {out};
 }
 
 Status check_sizes(const AttentionSettings& s, const Tensor& q, const Tensor& v) {
@@ -199,20 +180,20 @@ Status check_sizes(const AttentionSettings& s, const Tensor& q, const Tensor& v)
   return bad_input("int8 attention of q " + q.describe() + ", v " + v.describe());
 }
 
-// AttentionInt8(q, k, v, lengths?), float32, as Attention's, with attribute weight_slices (1, the
-// default, or 2: int8 slices of the weights) -> [B, Tq, heads * value_size].
-Result<Tensors> int8_attention(const Node& node, std::span<const Tensor> inputs) {
-  VB_ASSIGN(const AttentionSettings s, attention_settings(node, inputs));
-  VB_ASSIGN(const int64_t slices, node.attributes.get<int64_t>("weight_slices", 1));
-  const Tensor &q = inputs[0], &k = inputs[1], &v = inputs[2];
+// What both operators check and quantise: all but keys and values.
+Status set_queries(const Node& node, const Tensor& q, const Tensor& lengths, Int8Operands& o) {
+  VB_ASSIGN(o.slices, node.attributes.get<int64_t>("weight_slices", 1));
   if (q.dtype() != DType::f32)
     return unsupported("int8 attention of " + std::string(name_of(q.dtype())));
-  VB_TRY(check_sizes(s, q, v));
-  VB_ASSIGN(const Tensor k_heads, split_heads(k, s.kv_heads));
-  VB_ASSIGN(const Tensor v_heads, split_heads(v, s.kv_heads));
-  VB_ASSIGN(const QuantizedTensor ks, quantize_rows(k_heads, rotation_block(s.head_size)));
-  VB_ASSIGN(const Values vs, quantize_values(v_heads));
-  return attend_codes(s, slices, q, {ks.codes, ks.scales}, vs, input_or_none(inputs, 3));
+  if (o.slices != 1 && o.slices != 2)
+    return bad_input(std::to_string(o.slices) + " slices of the weights: 1 or 2 are possible");
+  o.rotation = rotation_block(o.settings.head_size);
+  VB_ASSIGN(const Tensor heads, split_heads(q, o.settings.heads));
+  VB_ASSIGN(QuantizedTensor codes, quantize_rows(heads, o.rotation));
+  o.q = std::move(codes.codes);
+  o.q_scales = std::move(codes.scales);
+  o.lengths = lengths.defined() ? lengths.data<int64_t>().data() : nullptr;
+  return {};
 }
 
 // QuantizeKeys(k float32 [B, T, heads * size]) with attribute heads -> codes int8 [B, T, heads *
@@ -256,17 +237,47 @@ Status check_cache(const AttentionSettings& s, std::span<const Tensor> inputs) {
   return {};
 }
 
+// AttentionInt8(q, k, v, lengths?), float32, as Attention's, with attribute weight_slices (1, the
+// default, or 2: int8 slices of the weights) -> [B, Tq, heads * value_size].
+Result<Int8Operands> operands_of_floats(const Node& node, std::span<const Tensor> inputs) {
+  Int8Operands o;
+  VB_ASSIGN(o.settings, attention_settings(node, inputs));
+  VB_TRY(check_sizes(o.settings, inputs[0], inputs[2]));
+  VB_TRY(set_queries(node, inputs[0], input_or_none(inputs, 3), o));
+  VB_ASSIGN(const Tensor k_heads, split_heads(inputs[1], o.settings.kv_heads));
+  VB_ASSIGN(const Tensor v_heads, split_heads(inputs[2], o.settings.kv_heads));
+  VB_ASSIGN(QuantizedTensor keys, quantize_rows(k_heads, o.rotation));
+  VB_ASSIGN(Values values, quantize_values(v_heads));
+  o.k = std::move(keys.codes);
+  o.k_scales = std::move(keys.scales);
+  o.v = std::move(values.codes);
+  o.v_exponents = std::move(values.exponents);
+  o.value_rotation = values.rotation;
+  return o;
+}
+
 // AttentionInt8Cached(q float32, k codes, v codes, k scales, v exponents, lengths?) with
 // AttentionInt8's attributes: its bits, where codes are those of QuantizeKeys and QuantizeValues.
-Result<Tensors> cached_attention(const Node& node, std::span<const Tensor> inputs) {
+Result<Int8Operands> operands_of_cache(const Node& node, std::span<const Tensor> inputs) {
   const Tensor lengths = input_or_none(inputs, 5);
   const Tensor shapes[] = {inputs[0], inputs[1], inputs[2], lengths};
-  VB_ASSIGN(const AttentionSettings s, attention_shapes(node, shapes));
-  VB_ASSIGN(const int64_t slices, node.attributes.get<int64_t>("weight_slices", 1));
-  VB_TRY(check_sizes(s, inputs[0], inputs[2]));
-  VB_TRY(check_cache(s, inputs));
-  return attend_codes(s, slices, inputs[0], {inputs[1], inputs[3]},
-                      {inputs[2], inputs[4], rotation_block(s.value_size)}, lengths);
+  Int8Operands o;
+  VB_ASSIGN(o.settings, attention_shapes(node, shapes));
+  VB_TRY(check_sizes(o.settings, inputs[0], inputs[2]));
+  VB_TRY(check_cache(o.settings, inputs));
+  VB_TRY(set_queries(node, inputs[0], lengths, o));
+  o.k = inputs[1];
+  o.v = inputs[2];
+  o.k_scales = inputs[3];
+  o.v_exponents = inputs[4];
+  o.value_rotation = rotation_block(o.settings.value_size);
+  return o;
+}
+
+Result<Tensors> int8_attention(const Node& node, std::span<const Tensor> inputs) {
+  VB_ASSIGN(const Int8Operands o, int8_operands(node, inputs));
+  VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, o.settings.output));
+  return attend_codes(o, std::move(out));
 }
 
 uint64_t cached_cost(const Node& node, std::span<const Tensor> inputs,
@@ -281,10 +292,20 @@ constexpr OpDef kOps[] = {
     {kVerbatimDomain, "AttentionInt8", 3, 4, 1, int8_attention, attention_cost},
     {kVerbatimDomain, "QuantizeKeys", 1, 1, 2, quantize_keys, cache_cost},
     {kVerbatimDomain, "QuantizeValues", 1, 1, 2, quantize_cache_values, cache_cost},
-    {kVerbatimDomain, "AttentionInt8Cached", 5, 6, 1, cached_attention, cached_cost},
+    {kVerbatimDomain, "AttentionInt8Cached", 5, 6, 1, int8_attention, cached_cost},
 };
 
 }  // namespace
+
+Result<Int8Operands> int8_operands(const Node& node, std::span<const Tensor> inputs) {
+  return node.op == "AttentionInt8" ? operands_of_floats(node, inputs)
+                                    : operands_of_cache(node, inputs);
+}
+
+void finish_int8_row(std::span<float> row, int64_t rotation) {
+  rotate_row(row, rotation);
+  for (float& v : row) v = canonical(v * (1.0f / static_cast<float>(rotation)));
+}
 
 std::span<const OpDef> int8_attention_ops() { return kOps; }
 

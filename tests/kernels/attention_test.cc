@@ -51,6 +51,47 @@ TEST_P(AttentionTest, AcrossRestarts) {
                    [](Random& r) { return some_attention(r, r.between(1, 4), 4200); });
 }
 
+// The same operands for int8 attention, with one and two slices of the weights; or its cached form,
+// of codes at both ends of their range too.
+Case some_int8_attention(Random& r, int64_t queries, int64_t keys) {
+  Case c = some_attention(r, queries, keys);
+  Attributes& attributes = c.node.attributes;
+  if (r.chance(50)) attributes.set("weight_slices", r.between(1, 2));
+  c.node.op = "AttentionInt8";
+  if (r.chance(50) || c.inputs[1].elements() == 0 || c.inputs[2].elements() == 0) return c;
+  const int64_t heads = *attributes.get<int64_t>("heads", 1);
+  const Attributes kv{{"heads", *attributes.get<int64_t>("kv_heads", heads)}};
+  Tensors k = *evaluate_reference(node_of("verbatim", "QuantizeKeys", kv, 2), Tensors{c.inputs[1]}),
+          v = *evaluate_reference(node_of("verbatim", "QuantizeValues", kv, 2),
+                                  Tensors{c.inputs[2]});
+  if (r.chance(50))
+    for (Tensor* codes : {&k[0], &v[0]})
+      for (int8_t& code : codes->mutable_data<int8_t>())
+        code = static_cast<int8_t>(r.chance(50) ? r.pick({-127, 127}) : r.between(-127, 127));
+  c.node.op = "AttentionInt8Cached";
+  const Tensor lengths = c.inputs.size() > 3 ? c.inputs[3] : Tensor();
+  c.inputs = {c.inputs[0], k[0], v[0], k[1], v[1], lengths};
+  return c;
+}
+
+TEST_P(AttentionTest, Int8) {
+  expect_reference(*backend_, 600, [](Random& r) {
+    return some_int8_attention(r, r.between(0, 20), r.between(0, 60));
+  });
+}
+
+TEST_P(AttentionTest, Int8AcrossBlocks) {
+  expect_reference(*backend_, 80, [](Random& r) {
+    return some_int8_attention(r, r.pick<int64_t>({1, 3, 64, 130}),
+                               r.pick<int64_t>({127, 128, 129, 300}));
+  });
+}
+
+TEST_P(AttentionTest, Int8AcrossRestarts) {
+  expect_reference(*backend_, 8,
+                   [](Random& r) { return some_int8_attention(r, r.between(1, 4), 4200); });
+}
+
 // A query alone has the bits that it has in a prefill.
 TEST_P(AttentionTest, QueryAlone) {
   Random r(1);

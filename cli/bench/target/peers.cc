@@ -20,6 +20,36 @@ void eigen_product(const FloatProduct& p) {
   Eigen::Map<Matrix>(p.c, p.m, p.n).noalias() = a * b;
 }
 
+// Queries whose scores are in memory at once.
+constexpr int64_t kAttentionRows = 128;
+
+// Rows [from, from + rows) of one head.
+void eigen_attention_rows(const FloatAttention& p, int64_t head, int64_t from, int64_t rows) {
+  using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const int64_t keys = p.causal ? from + rows : p.keys, first = (head * p.queries + from) * p.size;
+  const Eigen::Map<const Matrix> q(p.q + first, rows, p.size),
+      k(p.k + head * p.keys * p.size, keys, p.size), v(p.v + head * p.keys * p.size, keys, p.size);
+  Matrix scores(rows, keys);
+  scores.noalias() = (p.scale * q) * k.transpose();
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t seen = p.causal ? from + r + 1 : keys;
+    auto row = scores.row(r).head(seen).array();
+    row = (row - row.maxCoeff()).exp();
+    row *= 1 / row.sum();
+    scores.row(r).tail(keys - seen).setZero();
+  }
+  Eigen::Map<Matrix>(p.out + first, rows, p.size).noalias() = scores * v;
+}
+
+void eigen_attention(const FloatAttention& p) {
+  const int64_t blocks = (p.queries + kAttentionRows - 1) / kAttentionRows;
+#pragma omp parallel for schedule(dynamic) num_threads(Eigen::nbThreads())
+  for (int64_t i = 0; i < p.heads * blocks; ++i) {
+    const int64_t from = i % blocks * kAttentionRows;
+    eigen_attention_rows(p, i / blocks, from, least(kAttentionRows, p.queries - from));
+  }
+}
+
 // Enough independent chains to fill the pipelines of any processor.
 constexpr int kChains = 12;
 constexpr int64_t kSteps = 1 << 20;
@@ -86,6 +116,7 @@ const TargetPeers kPeers = {
     VB_TEXT(VB_TARGET),
     VB_TEXT(EIGEN_WORLD_VERSION) "." VB_TEXT(EIGEN_MAJOR_VERSION) "." VB_TEXT(EIGEN_MINOR_VERSION),
     eigen_product,
+    eigen_attention,
     [](int threads) { Eigen::setNbThreads(threads); },
     float_operations,
     integer_operations,

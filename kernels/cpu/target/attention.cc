@@ -1,26 +1,11 @@
 // Ordered attention (docs/numerics.md, Attention, family A). A task holds the rows of some queries:
 // for each block of 128 keys it forms all scores as an ordered product, turns each row's visible
 // scores into weights and a block state, multiplies the weights by the values, and merges.
+#include <verbatim/kernels/cpu/target/attention_state.h>
 #include <verbatim/kernels/cpu/target/kernels.h>
-#include <verbatim/kernels/cpu/target/product_tile.h>
-#include <verbatim/kernels/cpu/target/unary.h>
-#include <verbatim/repops/semantics.h>
 
 namespace verbatim::VB_TARGET {
 namespace {
-
-// Room for a block of scores in whole panels; no power of two, as kRowStride.
-constexpr int64_t kScoreStride = kKeyBlock + 16;
-static_assert((kKeyBlock + kPanel - 1) / kPanel * kPanel <= kScoreStride);
-constexpr float kLog2EAsFloat = __builtin_bit_cast(float, kLog2E);
-
-int64_t whole_panels(int64_t n) { return (n + kPanel - 1) / kPanel * kPanel; }
-
-// States of all rows of a task: of a block, of the blocks of the running part, of all parts before.
-struct States {
-  float *m, *l, *full;  // full: 0 where no key took part yet
-  float* o;             // [rows, width]
-};
 
 struct Task {
   const Attention& p;
@@ -39,21 +24,9 @@ struct Task {
   }
   // A row's visible keys in the block of keys from `key` on.
   KeyRange in_block(int64_t row, int64_t key) const {
-    const KeyRange& r = visible[query(row)];
-    return {greatest(r.begin - key, 0), least(r.end - key, kKeyBlock)};
+    return verbatim::VB_TARGET::in_block(visible[query(row)], key);
   }
 };
-
-States take_states(float*& scratch, int64_t rows, int64_t width) {
-  States s;
-  s.m = scratch;
-  s.l = s.m + rows;
-  s.full = s.l + rows;
-  s.o = s.full + rows;
-  scratch = s.o + rows * width;
-  for (int64_t r = 0; r < rows; ++r) s.full[r] = 0;
-  return s;
-}
 
 // Accumulators start from `c` and go back there, or start at +0 and are stored (kFirst) or added.
 enum class Into { resume, first, add };
@@ -119,19 +92,13 @@ void form_scores(const Task& t, int64_t key, int64_t count, bool queries_are_the
   }
 }
 
-// A score in units of log2, as repops/ops/attention.cc's scaled_score().
+// A score in units of log2.
 VB_INLINE F32 scaled(const Attention& p, F32 score) {
   if (p.softcap == 0) return score * all(p.scale * kLog2EAsFloat);
-  const F32 capped = all(p.softcap) * tanh(score * all(p.scale) / all(p.softcap));
-  return capped * all(kLog2EAsFloat);
+  return capped(p.scale, p.softcap, score);
 }
 
-// Lanes of elements i .. of the range [begin, end); the others `rest`.
-VB_INLINE F32 only(KeyRange range, int64_t i, F32 x, F32 rest) {
-  if (i < range.begin) x = select(first(least(range.begin - i, kLanes)), rest, x);
-  if (i + kLanes > range.end) x = select(first(greatest(range.end - i, 0)), x, rest);
-  return x;
-}
+VB_INLINE F32 weight_of(F32 x) { return exp2(x); }
 
 // Turns the row's visible scores into weights relative to their maximum, other places it touches
 // into +0, and fills m and l of its block state. A NaN score need not be found by the maximum: it
@@ -146,20 +113,15 @@ void weigh(const Task& t, int64_t row, KeyRange range) {
     store(x + i, v);
     m = maximum_number(m, only(range, i, v, lowest));
   }
-  float lane[kLanes > kKeyLanes ? kLanes : kKeyLanes];
-  store(lane, m);
-  float best = lane[0];
-  for (int i = 1; i < kLanes; ++i) best = lane[i] > best ? lane[i] : best;
+  const float best = greatest_lane(m);
   Octet sums;
   for (int64_t i = start; i < range.end; i += kLanes) {
     const F32 weight = only(range, i, exp2(load(x + i) - all(best)), zero());
     store(x + i, weight);
     add(sums, weight, i);
   }
-  store(lane, sums);
   t.block.m[row] = best;
-  t.block.l[row] =
-      ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+  t.block.l[row] = lane_sum(sums);
 }
 
 // block.o[rows r] += weights[i] * v[i] for keys i of [begin, end) of the block, whose first `count`
@@ -194,27 +156,6 @@ void weigh_values(const Task& t, TileRows r, int64_t key, int64_t count) {
   }
 }
 
-// a = merge(a, b) of one row that has keys in b; b's keys follow a's.
-void merge(const States& a, const States& b, int64_t row, int64_t width) {
-  float *ao = a.o + row * width, *bo = b.o + row * width;
-  if (a.full[row] == 0) {
-    a.full[row] = 1;
-    a.m[row] = b.m[row];
-    a.l[row] = b.l[row];
-    std::memcpy(ao, bo, static_cast<size_t>(width) * sizeof(float));
-    return;
-  }
-  const float m = a.m[row] > b.m[row] ? a.m[row] : b.m[row];
-  const float alpha = exp2_f32(a.m[row] - m), beta = exp2_f32(b.m[row] - m);
-  a.m[row] = m;
-  const F32 scale = all(alpha), other = all(beta);
-  float lane[kLanes];
-  store(lane, fma(all(b.l[row]), other, all(a.l[row]) * scale));
-  a.l[row] = lane[0];
-  for (int64_t j = 0; j < width; j += kLanes)
-    store(ao + j, fma(load(bo + j), other, load(ao + j) * scale));
-}
-
 // One block of keys, `count` of them up to the last that any row sees.
 void attend_block(const Task& t, int64_t key, int64_t count, bool queries_are_there) {
   form_scores(t, key, count, queries_are_there);
@@ -229,24 +170,7 @@ void attend_block(const Task& t, int64_t key, int64_t count, bool queries_are_th
   for (int64_t i = 0; i < tiles; ++i) weigh_values(t, tile_rows(t.rows, i), key, count);
   for (int64_t r = 0; r < t.rows; ++r) {
     const KeyRange range = t.in_block(r, key);
-    if (range.begin < range.end) merge(t.running, t.block, r, t.width);
-  }
-}
-
-void end_part(const Task& t) {
-  for (int64_t r = 0; r < t.rows; ++r) {
-    if (t.running.full[r] == 0) continue;
-    merge(t.total, t.running, r, t.width);
-    t.running.full[r] = 0;
-  }
-}
-
-void finish_row(const Task& t, int64_t row) {
-  const F32 l = all(t.total.l[row]);
-  for (int64_t j = 0; j < t.p.value_size; j += kLanes) {
-    const F32 o = load(t.total.o + row * t.width + j);
-    store_up_to(t.out(row) + j, t.p.value_size - j,
-                t.total.full[row] == 0 ? zero() : canonical(o / l));
+    if (range.begin < range.end) merge(t.running, t.block, r, t.width, weight_of);
   }
 }
 
@@ -254,7 +178,7 @@ void finish_row(const Task& t, int64_t row) {
 
 size_t attention_scratch(int64_t rows, int64_t value_size) {
   const int64_t width = whole_panels(value_size);
-  return static_cast<size_t>(rows * (kRowStride + kScoreStride + 3 * (3 + width)) +
+  return static_cast<size_t>(rows * (kRowStride + kScoreStride + 3 * states_size(1, width)) +
                              kScoreStride * kProductBlock + kKeyBlock * width);
 }
 
@@ -270,24 +194,18 @@ void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visibl
   t.queries = take(rows * kRowStride);
   t.values = take(kKeyBlock * width);
   t.scores = take(rows * kScoreStride);
-  t.block = take_states(scratch, rows, width);
-  t.running = take_states(scratch, rows, width);
-  t.total = take_states(scratch, rows, width);
+  for (States* states : {&t.block, &t.running, &t.total})
+    *states = states_at(take(states_size(rows, width)), rows, width);
 
-  int64_t begin = INT64_MAX, end = 0;
-  for (int64_t i = 0; i < to - from; ++i) {
-    if (visible[i].begin >= visible[i].end) continue;
-    begin = least(begin, visible[i].begin);
-    end = greatest(end, visible[i].end);
-  }
   bool queries_are_there = false;
-  for (int64_t key = begin / kKeyBlock * kKeyBlock; key < end; key += kKeyBlock) {
-    attend_block(t, key, least(kKeyBlock, end - key), queries_are_there);
-    queries_are_there = true;
-    if ((key + kKeyBlock) % kKeyRestart == 0) end_part(t);
-  }
-  end_part(t);
-  for (int64_t r = 0; r < rows; ++r) finish_row(t, r);
+  for_blocks(
+      keys_of_all(visible, to - from),
+      [&](int64_t key, int64_t count) {
+        attend_block(t, key, count, queries_are_there);
+        queries_are_there = true;
+      },
+      [&] { end_part(t.total, t.running, rows, width, weight_of); });
+  for (int64_t r = 0; r < rows; ++r) write_row(t.total, r, width, p.value_size, t.out(r));
 }
 
 }  // namespace verbatim::VB_TARGET

@@ -22,6 +22,11 @@ void mean_pool(const float* x, int64_t rows, int64_t width, float* y);
 void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visible, float* scratch);
 size_t attention_scratch(int64_t rows, int64_t value_size);
 
+// int8_attention.cc
+void attend_int8(const Int8Attention& p, int64_t from, int64_t to, const KeyRange* visible,
+                 float* scratch);
+size_t int8_attention_scratch(int64_t rows, int64_t head_size, int64_t value_size);
+
 // sliced.cc
 int64_t sliced_panel_bytes(int64_t k);
 void sliced_pack(const int8_t* b, int64_t k, int64_t n, int64_t from, int64_t to, int8_t* packed);

@@ -27,10 +27,8 @@ static_assert(kBlock * 255 * kLowBitGroup * 127 * offset_of(kLowBitMostBits) <= 
 #if defined(__AVX2__)
 #if defined(__AVX512F__)
 VB_INLINE I32 multiply_bytes(I32 a, I32 b) { return {_mm512_maddubs_epi16(a.v, b.v)}; }
-VB_INLINE I32 multiply_halves(I32 a, I32 b) { return {_mm512_madd_epi16(a.v, b.v)}; }
 #else
 VB_INLINE I32 multiply_bytes(I32 a, I32 b) { return {_mm256_maddubs_epi16(a.v, b.v)}; }
-VB_INLINE I32 multiply_halves(I32 a, I32 b) { return {_mm256_madd_epi16(a.v, b.v)}; }
 #endif
 // Two int16 sums a column, of the first and the last two of each four elements. Products of two
 // are at most 2 * 126 * 127, so that the instruction never saturates; a sum may wrap on its way,
@@ -53,7 +51,7 @@ struct Pairs {
     const I32 scale = widen(p);
     return scale | shift_left<16>(scale);
   }
-  VB_INLINE static I32 scaled(Sum s, I32 scale) { return multiply_halves(s, scale); }
+  VB_INLINE static I32 scaled(Sum s, I32 scale) { return multiply_pairs(s, scale); }
 };
 static_assert(16 * 127 * offset_of(5) <= INT16_MAX && 8 * 127 * offset_of(6) <= INT16_MAX &&
               4 * 127 * offset_of(7) <= INT16_MAX && 2 * 127 * 2 * offset_of(7) <= INT16_MAX);

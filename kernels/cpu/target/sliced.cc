@@ -57,7 +57,7 @@ struct Widening {
     return {shift_right16<8>(shift_left16<8>(v)), shift_right16<8>(v)};
   }
   VB_INLINE static I32 add(I32 s, const Codes& a, const Codes& b) {
-    return add_pairs16(add_pairs16(s, a.even, b.even), a.odd, b.odd);
+    return s + multiply_pairs(a.even, b.even) + multiply_pairs(a.odd, b.odd);
   }
 };
 

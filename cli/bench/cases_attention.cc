@@ -1,0 +1,153 @@
+// Attention: attention_f32 beside what libraries' products and a softmax make of it, attention_s8
+// beside our own binary32.
+#include <cmath>
+
+#include <verbatim/cli/bench/cases.h>
+#include <verbatim/cli/bench/peers.h>
+
+namespace verbatim::bench {
+namespace {
+
+struct Size {
+  int64_t heads, kv_heads, queries, keys, head_size;
+  bool causal;
+
+  std::string text() const {
+    return shape_text({heads, queries, keys, head_size}) + (causal ? " causal" : "") +
+           (kv_heads < heads ? " kv" + std::to_string(kv_heads) : "");
+  }
+};
+// A sentence encoder's layer, a decoder's prefill, and one of its steps.
+constexpr Size kSizes[] = {
+    {12, 12, 512, 512, 64, false}, {8, 8, 2048, 2048, 128, true}, {32, 8, 1, 4096, 128, false}};
+
+double operations(const Size& s) {
+  const auto keys = static_cast<double>(s.keys);
+  return 4e-9 * static_cast<double>(s.heads * s.queries * s.head_size) *
+         (s.causal ? (keys + 1) / 2 : keys);
+}
+
+struct Operands {
+  Tensor q, k, v;  // [1, tokens, heads * head_size]
+};
+Result<Operands> operands(const Size& s) {
+  Operands o;
+  VB_ASSIGN(o.q, random_tensor(Shape{1, s.queries, s.heads * s.head_size}, 1));
+  VB_ASSIGN(o.k, random_tensor(Shape{1, s.keys, s.kv_heads * s.head_size}, 2));
+  VB_ASSIGN(o.v, random_tensor(Shape{1, s.keys, s.kv_heads * s.head_size}, 3));
+  return o;
+}
+
+float scale_of(const Size& s) { return 1.0f / std::sqrt(static_cast<float>(s.head_size)); }
+
+Result<std::shared_ptr<Operator>> attention(Backend& backend, std::string_view op, const Size& s,
+                                            const Operands& o) {
+  return Operator::create(backend, op, kVerbatimDomain, {o.q, o.k, o.v}, {},
+                          {{"heads", s.heads},
+                           {"kv_heads", s.kv_heads},
+                           {"scale", scale_of(s)},
+                           {"causal", int64_t{s.causal}}});
+}
+
+// [tokens, heads, size] as [heads, tokens, size]: the layout that libraries' products like best.
+Result<Tensor> by_head(const Tensor& x, int64_t tokens, int64_t heads) {
+  const int64_t size = x.elements() / (tokens * heads);
+  VB_ASSIGN(Tensor y, Tensor::allocate(DType::f32, Shape{heads, tokens, size}));
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t h = 0; h < heads; ++h)
+      std::copy_n(x.data<float>().data() + (t * heads + h) * size, size,
+                  y.mutable_data<float>().data() + (h * tokens + t) * size);
+  return y;
+}
+
+// Query heads that share keys are rows of one product where there is one query.
+struct PeerOperands {
+  Tensor q, k, v;
+  int64_t queries = 0;  // of one head of keys
+};
+Result<PeerOperands> peer_operands(const Size& s, const Operands& o) {
+  const int64_t group = s.heads / s.kv_heads;
+  if (group > 1 && s.queries > 1) return unsupported("peers' attention of grouped heads");
+  PeerOperands p;
+  p.queries = s.queries * group;
+  VB_ASSIGN(p.q, by_head(o.q, s.queries, s.heads));
+  VB_ASSIGN(p.k, by_head(o.k, s.keys, s.kv_heads));
+  VB_ASSIGN(p.v, by_head(o.v, s.keys, s.kv_heads));
+  return p;
+}
+
+struct Peers {
+  std::vector<Contender> peers;
+  std::vector<Tensor> results;  // by head
+};
+Result<Peers> peers_of(const Size& s, const PeerOperands& o) {
+  Peers f;
+  for (size_t i = 0, count = float_attention_peers({}).size(); i < count; ++i) {
+    VB_ASSIGN(Tensor out, Tensor::zeros(DType::f32, o.q.shape()));
+    std::vector<Contender> all =
+        float_attention_peers({s.kv_heads, o.queries, s.keys, s.head_size, s.causal, scale_of(s),
+                               o.q.data<float>().data(), o.k.data<float>().data(),
+                               o.v.data<float>().data(), out.mutable_data<float>().data()});
+    f.peers.push_back(std::move(all[i]));
+    f.results.push_back(std::move(out));
+  }
+  return f;
+}
+
+// One query reads all keys and values for few operations each: its rate is that of reading them.
+Match measured_in_its_unit(const Size& s) {
+  Match match;
+  match.work = operations(s);
+  match.unit = "GFLOP/s";
+  match.limit = Limit::float_operations;
+  if (s.queries > 1) return match;
+  match.work = 8e-9 * static_cast<double>(s.keys * s.kv_heads * s.head_size);
+  match.unit = "GB/s";
+  match.limit = Limit::read_bandwidth;
+  return match;
+}
+
+Result<Match> against_compositions(Backend& backend, const Size& s) {
+  VB_ASSIGN(const Operands o, operands(s));
+  VB_ASSIGN(const PeerOperands p, peer_operands(s, o));
+  auto peers = std::make_shared<Peers>();
+  VB_ASSIGN(*peers, peers_of(s, p));
+  VB_ASSIGN(const std::shared_ptr<Operator> ours, attention(backend, "Attention", s, o));
+  Match match = measured_in_its_unit(s);
+  match.ours = ours->contender();
+  match.peers = peers->peers;
+  match.check = [s, ours, peers, p]() -> Status {
+    VB_ASSIGN(const Tensor y, by_head(ours->output(), s.queries, s.heads));
+    for (size_t i = 0; i < peers->peers.size(); ++i)
+      VB_TRY(close(y.data<float>(), peers->results[i].data<float>(), 1e-4, peers->peers[i].name));
+    return {};
+  };
+  return match;
+}
+
+Result<Match> int8_against_ordered(Backend& backend, const Size& s) {
+  VB_ASSIGN(const Operands o, operands(s));
+  VB_ASSIGN(const std::shared_ptr<Operator> ours, attention(backend, "AttentionInt8", s, o));
+  VB_ASSIGN(const std::shared_ptr<Operator> own, attention(backend, "Attention", s, o));
+  Contender peer = own->contender();
+  peer.name = "own ordered fp32";
+  Match match{ours->contender(), {peer}, operations(s), "GFLOP/s"};
+  match.check = [=] {
+    return close(ours->output().data<float>(), own->output().data<float>(), 0.75,
+                 "ordered binary32");
+  };
+  return match;
+}
+
+}  // namespace
+
+void add_attention_cases(std::vector<Case>& cases) {
+  for (const Size& s : kSizes)
+    cases.push_back({"attention_f32", s.text(),
+                     [=](Backend& backend) { return against_compositions(backend, s); }});
+  for (const Size& s : kSizes)
+    cases.push_back({"attention_s8_own", s.text(),
+                     [=](Backend& backend) { return int8_against_ordered(backend, s); }});
+}
+
+}  // namespace verbatim::bench

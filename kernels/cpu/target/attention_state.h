@@ -1,0 +1,114 @@
+// What the forms of attention share (docs/numerics.md, Attention): the states of a task's rows, and
+// how those of consecutive keys merge.
+#pragma once
+
+#include <verbatim/kernels/cpu/kernels.h>
+#include <verbatim/kernels/cpu/target/product_tile.h>
+#include <verbatim/kernels/cpu/target/unary.h>
+#include <verbatim/repops/semantics.h>
+
+namespace verbatim::VB_TARGET {
+
+// Room for a block of scores in whole panels; no power of two, as kRowStride.
+inline constexpr int64_t kScoreStride = kKeyBlock + 16;
+static_assert((kKeyBlock + kPanel - 1) / kPanel * kPanel <= kScoreStride);
+inline constexpr float kLog2EAsFloat = __builtin_bit_cast(float, kLog2E);
+
+VB_INLINE int64_t whole_panels(int64_t n) { return (n + kPanel - 1) / kPanel * kPanel; }
+
+// States of all rows of a task: of a block, of the blocks of the running part, of all parts before.
+struct States {
+  float *m, *l, *full;  // full: 0 where no key took part yet
+  float* o;             // [rows, width]
+};
+VB_INLINE int64_t states_size(int64_t rows, int64_t width) { return rows * (3 + width); }
+VB_INLINE States states_at(float* memory, int64_t rows, int64_t width) {
+  std::memset(memory, 0, static_cast<size_t>(states_size(rows, width)) * sizeof(float));
+  return {memory, memory + rows, memory + 2 * rows, memory + 3 * rows};
+}
+
+// a = merge(a, b) of one row that has keys in b; b's keys follow a's.
+template <class Exp2>
+VB_INLINE void merge(const States& a, const States& b, int64_t row, int64_t width, Exp2 exp2) {
+  float *ao = a.o + row * width, *bo = b.o + row * width;
+  if (a.full[row] == 0) {
+    a.full[row] = 1;
+    a.m[row] = b.m[row];
+    a.l[row] = b.l[row];
+    std::memcpy(ao, bo, static_cast<size_t>(width) * sizeof(float));
+    return;
+  }
+  const float m = a.m[row] > b.m[row] ? a.m[row] : b.m[row];
+  const F32 alpha = exp2(all(a.m[row] - m)), beta = exp2(all(b.m[row] - m));
+  a.m[row] = m;
+  store_first(a.l + row, 1, fma(all(b.l[row]), beta, all(a.l[row]) * alpha));
+  for (int64_t j = 0; j < width; j += kLanes)
+    store(ao + j, fma(load(bo + j), beta, load(ao + j) * alpha));
+}
+
+// The parts before take in the running one, which starts afresh.
+template <class Exp2>
+VB_INLINE void end_part(const States& total, const States& running, int64_t rows, int64_t width,
+                        Exp2 exp2) {
+  for (int64_t r = 0; r < rows; ++r) {
+    if (running.full[r] == 0) continue;
+    merge(total, running, r, width, exp2);
+    running.full[r] = 0;
+  }
+}
+
+// o / l of a row, +0 where it saw nothing.
+VB_INLINE void write_row(const States& total, int64_t row, int64_t width, int64_t size,
+                         float* out) {
+  const F32 l = all(total.l[row]);
+  for (int64_t j = 0; j < size; j += kLanes) {
+    const F32 o = load(total.o + row * width + j);
+    store_up_to(out + j, size - j, total.full[row] == 0 ? zero() : canonical(o / l));
+  }
+}
+
+// The keys that `count` queries see, as far as any does.
+VB_INLINE KeyRange keys_of_all(const KeyRange* visible, int64_t count) {
+  KeyRange seen = {INT64_MAX, 0};
+  for (int64_t i = 0; i < count; ++i) {
+    if (visible[i].begin >= visible[i].end) continue;
+    seen.begin = least(seen.begin, visible[i].begin);
+    seen.end = greatest(seen.end, visible[i].end);
+  }
+  return seen;
+}
+
+// Calls block(key, count) for each block of keys that a row may see, end() after each part.
+template <class Block, class End>
+VB_INLINE void for_blocks(KeyRange keys, Block block, End end) {
+  for (int64_t key = keys.begin / kKeyBlock * kKeyBlock; key < keys.end; key += kKeyBlock) {
+    block(key, least(kKeyBlock, keys.end - key));
+    if ((key + kKeyBlock) % kKeyRestart == 0) end();
+  }
+  end();
+}
+
+// What a query that sees `range` sees of the block of keys from `key` on.
+VB_INLINE KeyRange in_block(KeyRange range, int64_t key) {
+  return {greatest(range.begin - key, 0), least(range.end - key, kKeyBlock)};
+}
+
+// A score with a softcap in units of log2, as repops/ops/attention_row.h's scaled_score().
+VB_INLINE F32 capped(float scale, float softcap, F32 score) {
+  return all(softcap) * tanh(score * all(scale) / all(softcap)) * all(kLog2EAsFloat);
+}
+
+// Lanes of elements i .. of the range [begin, end); the others `rest`.
+VB_INLINE F32 only(KeyRange range, int64_t i, F32 x, F32 rest) {
+  if (i < range.begin) x = select(first(least(range.begin - i, kLanes)), rest, x);
+  if (i + kLanes > range.end) x = select(first(greatest(range.end - i, 0)), x, rest);
+  return x;
+}
+
+VB_INLINE float lane_sum(const Octet& sums) {
+  float lane[kKeyLanes];
+  store(lane, sums);
+  return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+}
+
+}  // namespace verbatim::VB_TARGET

@@ -1,0 +1,385 @@
+// Attention in exact integers (docs/numerics.md, Attention, family B). As attention.cc, a task
+// holds the rows of some queries and goes through the keys in blocks of 128; both products are of
+// codes, so their order is free, and a key that a row does not see has weight 0 in it.
+#include <verbatim/core/cpu.h>
+#include <verbatim/kernels/cpu/target/attention_state.h>
+#include <verbatim/kernels/cpu/target/kernels.h>
+#include <verbatim/repops/ops/sliced.h>
+
+namespace verbatim::VB_TARGET {
+namespace {
+
+// Codes lie in units of four bytes. One step multiplies a unit of a row by those of kLanes columns,
+// and adds the kCodes products of each to an int32. Rows' codes are stored as code + kOffset where
+// they may be negative.
+struct Pairs {
+  using Code = int16_t;
+  static constexpr int kCodes = 2, kOffset = 0;
+  VB_INLINE static I32 add(I32 sums, I32 row, I32 columns) {
+    return sums + multiply_pairs(row, columns);
+  }
+  VB_INLINE static void store(int16_t* to, I32 codes) { store16(to, codes); }
+};
+
+// Bytes, by the one instruction beyond the target's own set: written as such, run only where
+// has_dot().
+#if defined(__AVX512F__)
+#define VB_HAS_DOT 1
+struct Quads {
+  using Code = int8_t;
+  static constexpr int kCodes = 4, kOffset = 128;
+  VB_INLINE static I32 add(I32 sums, I32 row, I32 columns) {
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sums.v) : "v"(row.v), "v"(columns.v));
+    return sums;
+  }
+  VB_INLINE static void store(int8_t* to, I32 codes) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(codes.v));
+  }
+};
+bool has_dot() { return cpu_features().avx512_vnni; }
+#elif !defined(__AVX2__)
+#define VB_HAS_DOT 1
+struct Quads {
+  using Code = int8_t;
+  static constexpr int kCodes = 4, kOffset = 0;
+  VB_INLINE static I32 add(I32 sums, I32 row, I32 columns) {
+    __asm__(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
+            : "+w"(sums.v)
+            : "w"(row.v), "w"(columns.v));
+    return sums;
+  }
+  VB_INLINE static void store(int8_t* to, I32 codes) {
+    const int16x4_t half = vmovn_s32(codes.v);
+    const int8x8_t bytes = vmovn_s16(vcombine_s16(half, half));
+    std::memcpy(to, &bytes, kLanes);
+  }
+};
+bool has_dot() { return cpu_features().neon_dotprod; }
+#endif
+
+template <class D>
+VB_INLINE int64_t units_of(int64_t codes) {
+  return (codes + D::kCodes - 1) / D::kCodes;
+}
+
+// Units of a row of weights, of either kind.
+constexpr int64_t kWeightStride = kKeyBlock / 2 + 16;
+
+struct Task {
+  const Int8Attention& p;
+  int64_t from, to;         // queries
+  const KeyRange* visible;  // of each
+  int64_t rows, width;      // width: value_size in whole panels
+  int64_t query_units = 0;
+  // Units, and for each of a block's scores what kOffset adds to it, negated.
+  int32_t *queries = nullptr, *keys = nullptr, *values = nullptr, *weights = nullptr,
+          *starts = nullptr;
+  float *scores = nullptr, *key_scales = nullptr;
+  float* value_steps = nullptr;  // of a block's values: 2^f, or NaN
+  float* factors = nullptr;      // what a row's product of codes is multiplied by
+  States block{}, running{}, total{};
+
+  int64_t token(int64_t row) const { return from + row / p.group; }
+  const int8_t* q(int64_t row) const {
+    return p.q + (token(row) * p.heads + row % p.group) * p.head_size;
+  }
+  float q_scale(int64_t row) const {
+    return p.q_scales[token(row) * p.heads + row % p.group] * p.q_factor;
+  }
+  float* out(int64_t row) const {
+    return p.out + (token(row) * p.heads + row % p.group) * p.value_size;
+  }
+  KeyRange in_block(int64_t row, int64_t key) const {
+    return verbatim::VB_TARGET::in_block(visible[row / p.group], key);
+  }
+};
+
+// c[r, column] = float(start[column] + the sum over units of a[r] by b's panel) * factor[r].
+template <class D, int kRows>
+void run_tile(const int32_t* a, int64_t a_stride, const int32_t* b, int64_t units,
+              const int32_t* start, const float* factor, float* c, int64_t c_stride) {
+  I32 sums[kRows][kTileVectors];
+  VB_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    VB_UNROLL
+    for (int v = 0; v < kTileVectors; ++v) sums[r][v] = load(start + v * kLanes);
+  }
+  for (int64_t u = 0; u < units; ++u) {
+    I32 column[kTileVectors];
+    VB_UNROLL
+    for (int v = 0; v < kTileVectors; ++v) column[v] = load(b + u * kPanel + v * kLanes);
+    VB_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const I32 row = all_int(a[r * a_stride + u]);
+      VB_UNROLL
+      for (int v = 0; v < kTileVectors; ++v) sums[r][v] = D::add(sums[r][v], row, column[v]);
+    }
+  }
+  VB_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    VB_UNROLL
+    for (int v = 0; v < kTileVectors; ++v)
+      store(c + r * c_stride + v * kLanes, to_nearest_float(sums[r][v]) * all(factor[r]));
+  }
+}
+
+using TileFn = void (*)(const int32_t* a, int64_t a_stride, const int32_t* b, int64_t units,
+                        const int32_t* start, const float* factor, float* c, int64_t c_stride);
+template <class D, int... kRows>
+struct TileFunctions {
+  static constexpr TileFn kByRows[] = {nullptr, run_tile<D, kRows>...};
+};
+#if defined(__AVX512F__)
+template <class D>
+using Tiles = TileFunctions<D, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14>;
+#elif defined(__AVX2__)
+template <class D>
+using Tiles = TileFunctions<D, 1, 2, 3, 4, 5, 6>;
+#else
+template <class D>
+using Tiles = TileFunctions<D, 1, 2, 3, 4, 5, 6, 7, 8>;
+#endif
+
+// All rows of `a` by `panels` panels of b.
+template <class D>
+void multiply(const Task& t, const int32_t* a, int64_t a_stride, const int32_t* b, int64_t units,
+              int64_t panels, const int32_t* starts, int64_t start_step, const float* factors,
+              float* c, int64_t c_stride) {
+  for (int64_t i = 0, tiles = (t.rows + kTileRows - 1) / kTileRows; i < tiles; ++i) {
+    const TileRows r = tile_rows(t.rows, i);
+    const TileFn run = Tiles<D>::kByRows[r.last - r.first];
+    for (int64_t panel = 0; panel < panels; ++panel)
+      run(a + r.first * a_stride, a_stride, b + panel * units * kPanel, units,
+          starts + panel * start_step, factors + r.first, c + r.first * c_stride + panel * kPanel,
+          c_stride);
+  }
+}
+
+// One unit of codes code[0], code[step], ..., `count` of them and zeros.
+template <class D>
+VB_INLINE int32_t unit_of(const int8_t* code, int64_t step, int64_t count, int offset = 0) {
+  typename D::Code codes[D::kCodes] = {};
+  for (int64_t i = 0; i < least(count, D::kCodes); ++i)
+    codes[i] = static_cast<typename D::Code>(code[i * step] + offset);
+  int32_t unit;
+  std::memcpy(&unit, codes, sizeof unit);
+  return unit;
+}
+
+// The columns [0, columns) of `codes` codes each, column c's code i at x[c * column_step + i *
+// step], as panels of units; columns beyond are zero.
+template <class D>
+void pack_codes(const int8_t* x, int64_t columns, int64_t column_step, int64_t codes, int64_t step,
+                int32_t* packed) {
+  const int64_t units = units_of<D>(codes);
+  for (int64_t panel = 0; panel * kPanel < columns; ++panel) {
+    for (int64_t u = 0; u < units; ++u) {
+      const int64_t first = u * D::kCodes;
+      int32_t* to = packed + (panel * units + u) * kPanel;
+      for (int64_t c = 0; c < kPanel; ++c) {
+        const int64_t column = panel * kPanel + c;
+        to[c] = column < columns
+                    ? unit_of<D>(x + column * column_step + first * step, step, codes - first)
+                    : 0;
+      }
+    }
+  }
+}
+
+template <class D>
+void pack_queries(const Task& t) {
+  for (int64_t r = 0; r < t.rows; ++r)
+    for (int64_t u = 0; u < t.query_units; ++u)
+      t.queries[r * t.query_units + u] =
+          unit_of<D>(t.q(r) + u * D::kCodes, 1, t.p.head_size - u * D::kCodes, D::kOffset);
+}
+
+// scores[row, i] = float(q[row] . k[key + i]) for i < count.
+template <class D>
+void form_scores(const Task& t, int64_t key, int64_t count) {
+  const Int8Attention& p = t.p;
+  const int64_t panels = whole_panels(count) / kPanel;
+  pack_codes<D>(p.k + key * p.kv_heads * p.head_size, count, p.kv_heads * p.head_size, p.head_size,
+                1, t.keys);
+  std::memset(t.starts, 0, static_cast<size_t>(panels * kPanel) * sizeof(int32_t));
+  if constexpr (D::kOffset != 0) {
+    static_assert(D::kOffset == 128);
+    for (int64_t c = 0; c < panels * kPanel; c += kLanes) {
+      const int32_t* units = t.keys + c / kPanel * t.query_units * kPanel + c % kPanel;
+      I32 sums = all_int(0);
+      for (int64_t u = 0; u < t.query_units; ++u)
+        sums = D::add(sums, all_int(0x01010101), load(units + u * kPanel));
+      store(t.starts + c, all_int(0) - shift_left<7>(sums));
+    }
+  }
+  for (int64_t r = 0; r < t.rows; ++r) t.factors[r] = 1;
+  multiply<D>(t, t.queries, t.query_units, t.keys, t.query_units, panels, t.starts, kPanel,
+              t.factors, t.scores, kScoreStride);
+}
+
+// The scales of a block's keys, and what its values' codes are in.
+void gather_scales(const Task& t, int64_t key, int64_t count) {
+  for (int64_t i = 0; i < kKeyBlock; ++i) {
+    const bool is_there = i < count;
+    const int32_t f = is_there ? t.p.v_exponents[(key + i) * t.p.kv_heads] : 0;
+    t.key_scales[i] = is_there ? t.p.k_scales[(key + i) * t.p.kv_heads] : 0.0f;
+    t.value_steps[i] =
+        f == kFlaggedRow ? __builtin_nanf("") : __builtin_bit_cast(float, (f + 127) << 23);
+  }
+}
+
+// A score in units of log2: float(S) times scales, as the contract associates them.
+VB_INLINE F32 scaled(const Int8Attention& p, F32 score, float q_scale, F32 key_scale) {
+  if (p.softcap == 0) return score * (all(q_scale * (p.scale * kLog2EAsFloat)) * key_scale);
+  return capped(p.scale, p.softcap, score * (all(q_scale) * key_scale));
+}
+
+// semantics.h's exp2p.
+VB_INLINE F32 exp2p(F32 t) {
+  const F32 magic = all(0x1.8p23f);  // t + this holds rne(t) in its last bits
+  const F32 shifted = t + magic, r = t - (shifted - magic);
+  F32 p = all_bits(0x3AADDD09);
+  for (const uint32_t c : {0x3C1E7545u, 0x3D635BA8u, 0x3E75FCDFu, 0x3F317215u, 0x3F800000u})
+    p = fma(p, r, all_bits(c));
+  const F32 power = float_of(shift_left<23>(bits_of(shifted) + all_int(127)));
+  return select(below(t, all(-126)), zero(), p * power);
+}
+
+// rne(x) for |x| < 2^22; NaN gives any integer.
+VB_INLINE I32 nearest_int(F32 x) { return bits_of(x + all(0x1.8p23f)) - all_int(0x4B400000); }
+
+// The codes of a row's weights x[start..end) relative to their greatest, W, and its factor. Greater
+// than W * (127 / W) < 127.5 is no t, so no code is above 127; W is 2^-100 at least or NaN, since
+// the greatest score's p is 1.
+template <class D>
+void quantize_weights(const Task& t, int64_t row, int64_t start, int64_t end, float greatest) {
+  const F32 up = all(127.0f / greatest);
+  int32_t* units = t.weights + row * kWeightStride;
+  std::memset(units, 0, kKeyBlock / D::kCodes * sizeof(int32_t));
+  auto* codes = reinterpret_cast<typename D::Code*>(units);
+  for (int64_t i = start; i < end; i += kLanes) {
+    const F32 x = load(t.scores + row * kScoreStride + i) * up;
+    I32 code = nearest_int(x);
+    if (t.p.slices == 2)
+      code = shift_left<7>(code) + nearest_int((x - to_nearest_float(code)) * all(128));
+    D::store(codes + i, code);
+  }
+  t.factors[row] = t.p.slices == 2 ? greatest / 127.0f * 0x1p-7f : greatest / 127.0f;
+}
+
+// Turns the row's visible scores into codes of weights relative to their maximum, and fills m and l
+// of its block state. A NaN score need not be found by the maximum: it makes l, and by W, o NaN.
+template <class D>
+void weigh(const Task& t, int64_t row, KeyRange range) {
+  float* x = t.scores + row * kScoreStride;
+  const int64_t start = range.begin / kLanes * kLanes;
+  const F32 lowest = all_bits(0xFF800000);
+  const float q_scale = t.q_scale(row);
+  F32 m = lowest;
+  for (int64_t i = start; i < range.end; i += kLanes) {
+    const F32 v = scaled(t.p, load(x + i), q_scale, load(t.key_scales + i));
+    store(x + i, v);
+    m = maximum_number(m, only(range, i, v, lowest));
+  }
+  const float best = greatest_lane(m);
+  Octet sums;
+  I32 greatest = all_int(0);  // of weights' magnitudes as bits, where NaN is above all
+  for (int64_t i = start; i < range.end; i += kLanes) {
+    const F32 p = only(range, i, exp2p(load(x + i) - all(best)), zero());
+    add(sums, p, i);
+    const F32 w = only(range, i, absolute(p * load(t.value_steps + i)), zero());
+    store(x + i, w);
+    greatest = maximum(greatest, bits_of(w));
+  }
+  t.block.m[row] = best;
+  t.block.l[row] = lane_sum(sums);
+  quantize_weights<D>(t, row, start, range.end, __builtin_bit_cast(float, greatest_lane(greatest)));
+}
+
+VB_INLINE F32 weight_of(F32 x) { return exp2p(x); }
+
+// One block of keys, `count` of them up to the last that any row sees.
+template <class Scores, class Values>
+void attend_block(const Task& t, int64_t key, int64_t count) {
+  const Int8Attention& p = t.p;
+  form_scores<Scores>(t, key, count);
+  gather_scales(t, key, count);
+  const auto sees_some = [&](int64_t r) {
+    const KeyRange range = t.in_block(r, key);
+    return range.begin < range.end;
+  };
+  for (int64_t r = 0; r < t.rows; ++r)
+    if (sees_some(r)) weigh<Values>(t, r, t.in_block(r, key));
+  pack_codes<Values>(p.v + key * p.kv_heads * p.value_size, p.value_size, 1, count,
+                     p.kv_heads * p.value_size, t.values);
+  std::memset(t.starts, 0, kPanel * sizeof(int32_t));
+  multiply<Values>(t, t.weights, kWeightStride, t.values, units_of<Values>(count), t.width / kPanel,
+                   t.starts, 0, t.factors, t.block.o, t.width);
+  for (int64_t r = 0; r < t.rows; ++r)
+    if (sees_some(r)) merge(t.running, t.block, r, t.width, weight_of);
+}
+
+template <class Scores, class Values>
+void attend_all(Task& t) {
+  t.query_units = units_of<Scores>(t.p.head_size);
+  pack_queries<Scores>(t);
+  for_blocks(
+      keys_of_all(t.visible, t.to - t.from),
+      [&](int64_t key, int64_t count) { attend_block<Scores, Values>(t, key, count); },
+      [&] { end_part(t.total, t.running, t.rows, t.width, weight_of); });
+  for (int64_t r = 0; r < t.rows; ++r) write_row(t.total, r, t.width, t.p.value_size, t.out(r));
+}
+
+// Floats, or units, of each of a task's arrays, in the order that attend_int8() takes them.
+struct Sizes {
+  int64_t queries, keys, values, weights, starts, scores, block, factors, states;
+  Sizes(int64_t rows, int64_t head_size, int64_t value_size)
+      : queries(rows * units_of<Pairs>(head_size)),
+        keys(kScoreStride * units_of<Pairs>(head_size)),
+        values(whole_panels(value_size) * units_of<Pairs>(kKeyBlock)),
+        weights(rows * kWeightStride),
+        starts(kScoreStride),
+        scores(rows * kScoreStride),
+        block(kKeyBlock),
+        factors(rows),
+        states(states_size(rows, whole_panels(value_size))) {}
+  int64_t total() const {
+    return queries + keys + values + weights + starts + scores + 2 * block + factors + 3 * states;
+  }
+};
+
+}  // namespace
+
+size_t int8_attention_scratch(int64_t rows, int64_t head_size, int64_t value_size) {
+  return static_cast<size_t>(Sizes(rows, head_size, value_size).total());
+}
+
+void attend_int8(const Int8Attention& p, int64_t from, int64_t to, const KeyRange* visible,
+                 float* scratch) {
+  const int64_t rows = (to - from) * p.group, width = whole_panels(p.value_size);
+  const Sizes sizes(rows, p.head_size, p.value_size);
+  const auto take = [&](int64_t size) {
+    float* memory = scratch;
+    scratch += size;
+    return memory;
+  };
+  const auto take_units = [&](int64_t size) { return reinterpret_cast<int32_t*>(take(size)); };
+  Task t{p, from, to, visible, rows, width};
+  t.queries = take_units(sizes.queries);
+  t.keys = take_units(sizes.keys);
+  t.values = take_units(sizes.values);
+  t.weights = take_units(sizes.weights);
+  t.starts = take_units(sizes.starts);
+  t.scores = take(sizes.scores);
+  t.key_scales = take(sizes.block);
+  t.value_steps = take(sizes.block);
+  t.factors = take(sizes.factors);
+  for (States* states : {&t.block, &t.running, &t.total})
+    *states = states_at(take(sizes.states), rows, width);
+#if defined(VB_HAS_DOT)
+  if (has_dot()) return p.slices == 2 ? attend_all<Quads, Pairs>(t) : attend_all<Quads, Quads>(t);
+#endif
+  attend_all<Pairs, Pairs>(t);
+}
+
+}  // namespace verbatim::VB_TARGET
