@@ -31,7 +31,9 @@ struct Run {
   }
   Status committed() {
     Committer committer(task.program, task.level, task_id(task));
-    VB_ASSIGN(outputs, executor->run_step(0, task.inputs, {.sink = &committer}));
+    RunOptions options;
+    options.sink = &committer;
+    VB_ASSIGN(outputs, executor->run_step(0, task.inputs, options));
     root = committer.finish().final_root;
     return {};
   }

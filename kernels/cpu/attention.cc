@@ -10,7 +10,7 @@
 
 namespace verbatim {
 namespace {
-constexpr int64_t kTaskRows = 96;
+constexpr int64_t kTaskRows = 192;
 }
 
 Outcome run_attention(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs) {

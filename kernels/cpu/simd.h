@@ -121,10 +121,10 @@ VB_INLINE F64 operator-(F64 a, F64 b) { return {_mm512_sub_pd(a.v, b.v)}; }
 VB_INLINE F64 operator*(F64 a, F64 b) { return {_mm512_mul_pd(a.v, b.v)}; }
 VB_INLINE F64 operator/(F64 a, F64 b) { return {_mm512_div_pd(a.v, b.v)}; }
 VB_INLINE F64 fma(F64 a, F64 b, F64 c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
-// 2^n where the last bits of the binary64 in `t` are the integer n.
-VB_INLINE F64 power_of_two(F64 t) {
-  return {_mm512_castsi512_pd(_mm512_add_epi64(_mm512_slli_epi64(_mm512_castpd_si512(t.v), 52),
-                                               _mm512_castpd_si512(_mm512_set1_pd(1))))};
+// a * 2^n where the last bits of the binary64 in `t` are the integer n, and neither is subnormal.
+VB_INLINE F64 times_power_of_two(F64 a, F64 t) {
+  return {_mm512_castsi512_pd(
+      _mm512_add_epi64(_mm512_slli_epi64(_mm512_castpd_si512(t.v), 52), _mm512_castpd_si512(a.v)))};
 }
 // a = pairs[2 i], b = pairs[2 i + 1] for the integer i in the last 32 bits of the binary64 in `t`.
 VB_INLINE void look_up(const double* pairs, F64 t, F64& a, F64& b) {
@@ -263,9 +263,9 @@ VB_INLINE F64 operator-(F64 a, F64 b) { return {_mm256_sub_pd(a.v, b.v)}; }
 VB_INLINE F64 operator*(F64 a, F64 b) { return {_mm256_mul_pd(a.v, b.v)}; }
 VB_INLINE F64 operator/(F64 a, F64 b) { return {_mm256_div_pd(a.v, b.v)}; }
 VB_INLINE F64 fma(F64 a, F64 b, F64 c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
-VB_INLINE F64 power_of_two(F64 t) {
-  return {_mm256_castsi256_pd(_mm256_add_epi64(_mm256_slli_epi64(_mm256_castpd_si256(t.v), 52),
-                                               _mm256_castpd_si256(_mm256_set1_pd(1))))};
+VB_INLINE F64 times_power_of_two(F64 a, F64 t) {
+  return {_mm256_castsi256_pd(
+      _mm256_add_epi64(_mm256_slli_epi64(_mm256_castpd_si256(t.v), 52), _mm256_castpd_si256(a.v)))};
 }
 // Four 16-byte loads and two shuffles: gathers are slower on many processors.
 VB_INLINE void look_up(const double* pairs, F64 t, F64& a, F64& b) {
@@ -425,9 +425,9 @@ VB_INLINE F64 operator-(F64 a, F64 b) { return {vsubq_f64(a.v, b.v)}; }
 VB_INLINE F64 operator*(F64 a, F64 b) { return {vmulq_f64(a.v, b.v)}; }
 VB_INLINE F64 operator/(F64 a, F64 b) { return {vdivq_f64(a.v, b.v)}; }
 VB_INLINE F64 fma(F64 a, F64 b, F64 c) { return {vfmaq_f64(c.v, a.v, b.v)}; }
-VB_INLINE F64 power_of_two(F64 t) {
+VB_INLINE F64 times_power_of_two(F64 a, F64 t) {
   return {vreinterpretq_f64_u64(
-      vaddq_u64(vshlq_n_u64(vreinterpretq_u64_f64(t.v), 52), vdupq_n_u64(uint64_t{1023} << 52)))};
+      vaddq_u64(vshlq_n_u64(vreinterpretq_u64_f64(t.v), 52), vreinterpretq_u64_f64(a.v)))};
 }
 VB_INLINE void look_up(const double* pairs, F64 t, F64& a, F64& b) {
   const uint64x2_t i = vreinterpretq_u64_f64(t.v);
