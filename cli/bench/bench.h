@@ -63,6 +63,7 @@ Result<std::vector<Row>> measure(const Case& c, Backend& backend, int threads,
 double measured_limit(Limit limit, int threads);
 
 void add_product_cases(std::vector<Case>& cases);
+void add_convolution_cases(std::vector<Case>& cases);
 void add_attention_cases(std::vector<Case>& cases);
 void add_hash_cases(std::vector<Case>& cases);
 void add_low_bit_cases(std::vector<Case>& cases);

@@ -93,6 +93,7 @@ int main(int argc, char** argv) {
   std::vector<Case> cases;
   add_product_cases(cases);
   add_attention_cases(cases);
+  add_convolution_cases(cases);
   add_hash_cases(cases);
   add_low_bit_cases(cases);
   add_committed_cases(cases, o.minilm);

@@ -39,6 +39,12 @@ std::vector<Contender> float_attention_peers(const FloatAttention& p) {
   return peers;
 }
 
+std::vector<Contender> float_convolution_peers(const FloatConvolution& p) {
+  std::vector<Contender> peers;
+  add_onednn(peers, p);
+  return peers;
+}
+
 std::vector<std::string> absent_peers() {
   std::vector<std::string> absent;
   const FloatProduct none{};

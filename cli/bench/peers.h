@@ -34,10 +34,19 @@ struct FloatAttention {
   float* out;
 };
 
+// y [1, m, size, size] = x [1, c, size, size] convolved with w [m, c, kernel, kernel], padded by
+// kernel / 2 on each side. A peer keeps images and weights in the layout that it likes best.
+struct FloatConvolution {
+  int64_t c, m, size, kernel;
+  const float *x, *w;
+  float* y;
+};
+
 std::vector<Contender> float_product_peers(const FloatProduct& p);
 std::vector<Contender> int8_product_peers(const Int8Product& p);
 // Libraries have no attention: what their products and a softmax compose.
 std::vector<Contender> float_attention_peers(const FloatAttention& p);
+std::vector<Contender> float_convolution_peers(const FloatConvolution& p);
 std::vector<std::string> absent_peers();
 
 // What is compiled once for each vector target: Eigen, and the loops that show what the processor
@@ -70,5 +79,6 @@ void add_openblas(std::vector<Contender>& to, const FloatProduct& p);
 void add_onednn(std::vector<Contender>& to, const FloatProduct& p);
 void add_onednn(std::vector<Contender>& to, const Int8Product& p);
 void add_onednn(std::vector<Contender>& to, const FloatAttention& p);
+void add_onednn(std::vector<Contender>& to, const FloatConvolution& p);
 
 }  // namespace verbatim::bench

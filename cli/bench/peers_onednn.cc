@@ -142,6 +142,50 @@ void add_onednn(std::vector<Contender>& to, const FloatAttention& p) {
                 [](int threads) { ::omp_set_num_threads(threads); }});
 }
 
+void add_onednn(std::vector<Contender>& to, const FloatConvolution& p) {
+  using dnnl::memory;
+  using Type = memory::data_type;
+  using Tag = memory::format_tag;
+  const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  const memory::dims x_dims = {1, p.c, p.size, p.size}, w_dims = {p.m, p.c, p.kernel, p.kernel},
+                     y_dims = {1, p.m, p.size, p.size}, pad = {p.kernel / 2, p.kernel / 2};
+  const auto liked = [](const memory::dims& dims) {
+    return memory::desc(dims, Type::f32, Tag::any);
+  };
+  const dnnl::convolution_forward::primitive_desc desc({dnnl::prop_kind::forward_inference,
+                                                        dnnl::algorithm::convolution_direct,
+                                                        liked(x_dims),
+                                                        liked(w_dims),
+                                                        liked(y_dims),
+                                                        {1, 1},
+                                                        pad,
+                                                        pad},
+                                                       engine);
+  dnnl::stream stream(engine);
+  const auto moved = [&](const memory::dims& dims, Tag tag, const float* data,
+                         const memory::desc& to_desc) {
+    memory plain({dims, Type::f32, tag}, engine, const_cast<float*>(data)), own(to_desc, engine);
+    dnnl::reorder(plain, own).execute(stream, plain, own);
+    stream.wait();
+    return own;
+  };
+  const memory x = moved(x_dims, Tag::nchw, p.x, desc.src_desc()),
+               w = moved(w_dims, Tag::oihw, p.w, desc.weights_desc());
+  memory y(desc.dst_desc(), engine);
+  const dnnl::convolution_forward primitive(desc);
+  memory plain({y_dims, Type::f32, Tag::nchw}, engine, p.y);  // the result, once, to be checked
+  primitive.execute(stream, {{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DST, y}});
+  dnnl::reorder(y, plain).execute(stream, y, plain);
+  stream.wait();
+  to.push_back(
+      {"oneDNN", version(), desc.impl_info_str(),
+       [=]() mutable {
+         primitive.execute(stream, {{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DST, y}});
+         stream.wait();
+       },
+       [](int threads) { ::omp_set_num_threads(threads); }});
+}
+
 }  // namespace verbatim::bench
 
 #else
@@ -150,6 +194,7 @@ namespace verbatim::bench {
 void add_onednn(std::vector<Contender>&, const FloatProduct&) {}
 void add_onednn(std::vector<Contender>&, const Int8Product&) {}
 void add_onednn(std::vector<Contender>&, const FloatAttention&) {}
+void add_onednn(std::vector<Contender>&, const FloatConvolution&) {}
 }  // namespace verbatim::bench
 
 #endif

@@ -41,7 +41,7 @@ Outcome run_attention(const CpuBackend& backend, const Node& node, std::span<con
                 tasks = (queries + most - 1) / most;
   parallel_for(batch * s.kv_heads * tasks, 1, [&](int64_t begin, int64_t end) {
     const CpuKernels& kernels = backend.kernels();
-    std::vector<KeyRange> visible;
+    thread_local std::vector<KeyRange> visible;  // kept, as scratch is
     for (int64_t i = begin; i < end; ++i) {
       const int64_t task = i % tasks, head = i / tasks % s.kv_heads, b = i / tasks / s.kv_heads;
       const int64_t from = queries * task / tasks, to = queries * (task + 1) / tasks;

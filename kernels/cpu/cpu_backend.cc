@@ -18,6 +18,7 @@ constexpr Entry kEntries[] = {
     {kVerbatimDomain, "Linear", run_linear},
     {"", "MatMul", run_matmul},
     {"", "Gemm", run_gemm},
+    {"", "Conv", run_convolution},
     {"", "Softmax", run_softmax},
     {"", "LayerNormalization", run_layer_norm},
     {"", "RMSNormalization", run_rms_norm},

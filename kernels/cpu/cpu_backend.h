@@ -97,6 +97,8 @@ using RunFn = Outcome (*)(const CpuBackend& backend, const Node& node,
 Outcome run_linear(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_matmul(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_gemm(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
+Outcome run_convolution(const CpuBackend& backend, const Node& node,
+                        std::span<const Tensor> inputs);
 Outcome run_softmax(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_layer_norm(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_rms_norm(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);

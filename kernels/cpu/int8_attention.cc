@@ -38,7 +38,8 @@ Int8Attention view_of(const Int8Operands& o, int64_t b, int64_t head, float* out
 // Queries [from, to).
 void attend(const CpuKernels& kernels, const Int8Operands& o, const Int8Attention& p, int64_t from,
             int64_t to, int64_t length) {
-  std::vector<KeyRange> visible;
+  thread_local std::vector<KeyRange> visible;  // kept, as scratch is
+  visible.clear();
   for (int64_t t = from; t < to; ++t) {
     const auto [first, last] = visible_keys(o.settings, t, o.q.dim(1), length);
     visible.push_back({first, last});

@@ -15,7 +15,8 @@ struct Product {
   int64_t a_row = 0, a_k = 1;
   const float* b = nullptr;  // packed by CpuKernels::pack
   int64_t n = 0, k = 0;
-  float* out = nullptr;  // [m, n], dense
+  float* out = nullptr;  // element (m, n) at out[m * out_row + n]
+  int64_t out_row = 0;
   float alpha = 1, beta = 1;
   const float* c = nullptr;  // element (m, n) at c[m * c_row + n * c_column], c_column 0 or 1
   int64_t c_row = 0, c_column = 0;

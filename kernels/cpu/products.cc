@@ -47,6 +47,7 @@ Outcome multiply_one(const CpuBackend& backend, const MatrixView& b, Product p, 
   p.n = b.n;
   p.k = b.k;
   p.out = out.mutable_data<float>().data();
+  p.out_row = b.n;
   multiply_all(backend.kernels(), 1, m, b.n, [&](int64_t) { return p; });
   return done({out});
 }
@@ -79,7 +80,8 @@ Outcome multiply_batches(const CpuBackend& backend, const Tensor& a, const Tenso
                    .b = panels.data<float>().data() + uses[i].second * packed_size,
                    .n = n,
                    .k = k,
-                   .out = y + i * m * n};
+                   .out = y + i * m * n,
+                   .out_row = n};
   });
   return done({out});
 }

@@ -9,21 +9,6 @@
 namespace verbatim {
 namespace {
 
-struct Convolution {
-  Window window;
-  int64_t batch = 0, groups = 1;
-  int64_t in_channels = 0, out_channels = 0;  // of one group
-  bool transposed = false;
-
-  int64_t k_size() const { return in_channels * window.taps(); }
-  // The weight of output channel m of group g at K index k.
-  int64_t weight(int64_t g, int64_t m, int64_t k) const {
-    if (!transposed) return (g * out_channels + m) * k_size() + k;
-    const int64_t taps = window.taps(), c = k / taps;
-    return ((g * in_channels + c) * out_channels + m) * taps + k % taps;
-  }
-};
-
 // The ordered products of one output position with a few output channels, their taps given in
 // ascending K index. Taps are gathered until their block of 512 ends, so that nothing grows with
 // the kernel.
@@ -44,6 +29,16 @@ class ColumnProduct {
   // Once, after the last tap.
   void finish() { end_blocks((s_.k_size() + kProductBlock - 1) / kProductBlock); }
   Compute<T> total(int64_t channel) const { return totals_[channel]; }
+  // All taps of an output position of `plane`.
+  void add_all(const T* x, int64_t plane, int64_t position) {
+    const int64_t pixels = s_.window.inputs(), taps = s_.window.taps();
+    const T* in = x + plane * s_.in_channels * pixels;
+    for (int64_t c = 0; c < s_.in_channels; ++c)
+      s_.window.for_each_tap(position, [&](int64_t tap, int64_t offset) {
+        add(in[c * pixels + offset], c * taps + tap);
+      });
+    finish();
+  }
 
  private:
   // Adds the blocks [block_, end) to the totals: the gathered taps, and for the others +0.
@@ -70,19 +65,14 @@ class ColumnProduct {
 
 template <class T>
 void run(const Convolution& s, const T* x, const T* w, const T* bias, T* y) {
-  const int64_t positions = s.window.outputs(), pixels = s.window.inputs(), taps = s.window.taps();
+  const int64_t positions = s.window.outputs();
   parallel_for(s.batch * s.groups * positions, 16, [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; ++i) {
       const int64_t position = i % positions, plane = i / positions, g = plane % s.groups;
-      const T* in = x + plane * s.in_channels * pixels;
       for (int64_t first = 0; first < s.out_channels; first += ColumnProduct<T>::kChannels) {
         const int64_t count = std::min(ColumnProduct<T>::kChannels, s.out_channels - first);
         ColumnProduct<T> product(s, w, g, first, count);
-        for (int64_t c = 0; c < s.in_channels; ++c)
-          s.window.for_each_tap(position, [&](int64_t tap, int64_t offset) {
-            product.add(in[c * pixels + offset], c * taps + tap);
-          });
-        product.finish();
+        product.add_all(x, plane, position);
         for (int64_t m = 0; m < count; ++m) {
           const int64_t channel = g * s.out_channels + first + m;
           Compute<T> v = product.total(m);
@@ -94,8 +84,22 @@ void run(const Convolution& s, const T* x, const T* w, const T* bias, T* y) {
   });
 }
 
-Result<Convolution> plan(const Node& node, const Tensor& x, const Tensor& w, const Tensor& bias,
-                         bool transposed) {
+template <bool kTransposed>
+Result<Tensors> convolution(const Node& node, std::span<const Tensor> inputs) {
+  VB_ASSIGN(Tensor y, convolve(node, inputs[0], inputs[1], inputs.size() > 2 ? inputs[2] : Tensor(),
+                               kTransposed));
+  return Tensors{y};
+}
+
+constexpr OpDef kOps[] = {
+    {"", "Conv", 2, 3, 1, convolution<false>, convolution_cost},
+    {"", "ConvTranspose", 2, 3, 1, convolution<true>, convolution_cost},
+};
+
+}  // namespace
+
+Result<Convolution> plan_convolution(const Node& node, const Tensor& x, const Tensor& w,
+                                     const Tensor& bias, bool transposed) {
   const auto mismatch = [&] {
     return bad_input("operand " + x.describe() + ", weights " + w.describe() +
                      (bias.defined() ? ", bias " + bias.describe() : ""));
@@ -125,26 +129,23 @@ Result<Convolution> plan(const Node& node, const Tensor& x, const Tensor& w, con
   return s;
 }
 
-template <bool kTransposed>
-Result<Tensors> convolution(const Node& node, std::span<const Tensor> inputs) {
-  VB_ASSIGN(Tensor y, convolve(node, inputs[0], inputs[1], inputs.size() > 2 ? inputs[2] : Tensor(),
-                               kTransposed));
-  return Tensors{y};
+Result<Shape> Convolution::output_shape() const {
+  std::vector<int64_t> dims = {batch, groups * out_channels};
+  for (int d = 0; d < window.rank; ++d) dims.push_back(window.output[d]);
+  return Shape::of(dims);
 }
 
-constexpr OpDef kOps[] = {
-    {"", "Conv", 2, 3, 1, convolution<false>, convolution_cost},
-    {"", "ConvTranspose", 2, 3, 1, convolution<true>, convolution_cost},
-};
-
-}  // namespace
+float convolved(const Convolution& s, const float* x, const float* w, int64_t plane,
+                int64_t channel, int64_t position) {
+  ColumnProduct<float> product(s, w, plane % s.groups, channel, 1);
+  product.add_all(x, plane, position);
+  return product.total(0);
+}
 
 Result<Tensor> convolve(const Node& node, const Tensor& x, const Tensor& w, const Tensor& bias,
                         bool transposed) {
-  VB_ASSIGN(const Convolution s, plan(node, x, w, bias, transposed));
-  std::vector<int64_t> dims = {s.batch, s.groups * s.out_channels};
-  for (int d = 0; d < s.window.rank; ++d) dims.push_back(s.window.output[d]);
-  VB_ASSIGN(const Shape shape, Shape::of(dims));
+  VB_ASSIGN(const Convolution s, plan_convolution(node, x, w, bias, transposed));
+  VB_ASSIGN(const Shape shape, s.output_shape());
   VB_ASSIGN(Tensor y, Tensor::allocate(x.dtype(), shape));
   if (y.elements() == 0) return y;
   const auto with = [&](auto type) -> Result<Tensor> {

@@ -47,8 +47,8 @@ Result<Unit> unit_of(std::string_view member, DType a, DType b);
 
 inline constexpr std::string_view kDefaultMember = "sm90";
 inline constexpr int64_t kSplitBytes = 128;  // of operands: what the slices of K are multiples of
-inline constexpr int64_t kPreciseBlock =
-    128;  // elements after which a precise fp8 product adds to its master sum
+// Elements after which a precise fp8 product adds to its master sum.
+inline constexpr int64_t kPreciseBlock = 128;
 
 // How K is cut.
 struct Chains {

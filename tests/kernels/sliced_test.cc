@@ -25,7 +25,8 @@ Case some_product(Random& r, int64_t m, int64_t n, int64_t k) {
   const auto count = [&] { return static_cast<int>(r.between(1, kMaxSlices)); };
   const SlicedTensor a = some_slices(r, count(), r.chance(30) ? Shape{2, m, k} : Shape{m, k}, fill),
                      b = some_slices(r, count(), Shape{n, k}, fill);
-  Case c{node_of("verbatim", "SlicedLinear"), {a.slices, a.exponents, b.slices, b.exponents}, {}};
+  Case c{
+      node_of("verbatim", "SlicedLinear"), {a.slices, a.exponents, b.slices, b.exponents}, {2, 3}};
   if (r.chance(50)) c.inputs.push_back(floats(r, {n}, fill));
   return c;
 }
@@ -56,7 +57,7 @@ Case some_quantized(Random& r, int64_t m, int64_t n, int64_t k) {
   const Fill fill = any_fill(r);
   const QuantizedTensor a = some_codes(r, r.chance(30) ? Shape{2, m, k} : Shape{m, k}, fill),
                         b = some_codes(r, Shape{n, k}, fill);
-  Case c{node_of("verbatim", "QuantizedLinear"), {a.codes, a.scales, b.codes, b.scales}, {}};
+  Case c{node_of("verbatim", "QuantizedLinear"), {a.codes, a.scales, b.codes, b.scales}, {2, 3}};
   if (r.chance(50)) c.inputs.insert(c.inputs.end(), {Tensor(), floats(r, {n}, fill)});
   return c;
 }

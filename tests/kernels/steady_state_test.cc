@@ -134,7 +134,7 @@ TEST_P(SteadyStateTest, ARunTakesNothingFromTheSystem) {
     RecordProperty("allocations_per_node", std::to_string(calls / nodes));
     EXPECT_EQ(buffer_statistics().from_system, before);
     EXPECT_EQ(aligned, 0);
-    EXPECT_LE(calls, 8 * nodes);
+    EXPECT_LE(calls, 4 * nodes);
     EXPECT_LE(largest, 4096);
   }
   set_thread_count(threads);

@@ -20,7 +20,7 @@ struct Tile {
 // rest of the formula follows. `count` columns are left.
 VB_INLINE void finish(const Tile& t, int64_t row, int64_t column, int64_t count, F32 sum) {
   const Product& p = *t.p;
-  float* out = p.out + row * p.n + column;
+  float* out = p.out + row * p.out_row + column;
   if (!t.first) sum = load_up_to(out, count, zero()) + sum;
   if (t.last) {
     if (p.alpha != 1) sum = sum * all(p.alpha);

@@ -1,0 +1,158 @@
+// Conv in binary32: input elements gathered into the columns that an ordered product takes
+// (im2col; Chellapilla, Puri and Simard 2006), strip by strip.
+//
+// Padded taps take no part in the contract, and are zeros here. With finite weights they add +0 or
+// -0, which changes nothing but the sign of a sum that is -0 just then, and so no result but one
+// that is zero: those, where a window reaches into padding, are computed anew as defined.
+#include <verbatim/repops/ops/convolution.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include <verbatim/core/parallel.h>
+#include <verbatim/kernels/cpu/cpu_backend.h>
+#include <verbatim/repops/semantics.h>
+
+namespace verbatim {
+namespace {
+
+constexpr int64_t kStripFloats = 1 << 18;  // of gathered columns: they stay in a core's cache
+constexpr int64_t kMostPanelFloats = 1 << 24;
+constexpr int64_t kTasks = 16;             // at least, where there are as many panels
+
+int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+struct Task {
+  const CpuKernels& kernels;
+  const Convolution& s;
+  const float *x, *w, *bias;
+  float* y;
+  int64_t plane, first, count;  // output positions
+};
+
+constexpr int64_t kPadded = -1;
+
+// The elements that the windows of one panel's positions read, in a channel.
+struct Taps {
+  std::vector<int64_t> offsets;  // [taps, panel], or kPadded
+  std::vector<char> run;         // for each tap: whether the panel's elements lie side by side
+
+  void find(const Window& window, int64_t first, int64_t count, int64_t panel) {
+    const int64_t taps = window.taps();
+    offsets.assign(static_cast<size_t>(taps * panel), kPadded);
+    for (int64_t i = 0; i < count; ++i)
+      window.for_each_tap(first + i, [&](int64_t tap, int64_t offset) {
+        offsets[static_cast<size_t>(tap * panel + i)] = offset;
+      });
+    run.assign(static_cast<size_t>(taps), 1);
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      const int64_t* at = offsets.data() + tap * panel;
+      for (int64_t i = 0; i < panel; ++i)
+        if (at[0] == kPadded || at[i] != at[0] + i) run[static_cast<size_t>(tap)] = 0;
+    }
+  }
+};
+
+// Columns [first, first + count) of the plane as one packed panel.
+void gather(const Task& t, const Taps& taps, float* packed) {
+  const int64_t panel = t.kernels.panel, pixels = t.s.window.inputs(), size = t.s.window.taps();
+  const float* in = t.x + t.plane * t.s.in_channels * pixels;
+  for (int64_t c = 0; c < t.s.in_channels; ++c, in += pixels) {
+    for (int64_t tap = 0; tap < size; ++tap, packed += panel) {
+      const int64_t* at = taps.offsets.data() + tap * panel;
+      if (taps.run[static_cast<size_t>(tap)]) {
+        std::memcpy(packed, in + at[0], static_cast<size_t>(panel) * sizeof(float));
+      } else {
+        for (int64_t i = 0; i < panel; ++i) packed[i] = at[i] == kPadded ? 0.0f : in[at[i]];
+      }
+    }
+  }
+}
+
+// What the header says of zeros, for the positions of one panel.
+void correct_zeros(const Task& t, const Taps& taps, int64_t first, int64_t count) {
+  const int64_t panel = t.kernels.panel, size = t.s.window.taps(), positions = t.s.window.outputs();
+  for (int64_t i = 0; i < count; ++i) {
+    bool padded = false;
+    for (int64_t tap = 0; tap < size; ++tap)
+      padded = padded || taps.offsets[static_cast<size_t>(tap * panel + i)] == kPadded;
+    if (!padded) continue;
+    for (int64_t m = 0; m < t.s.out_channels; ++m) {
+      float& y = t.y[(t.plane * t.s.out_channels + m) * positions + first + i];
+      if (y != 0) continue;
+      const float v = convolved(t.s, t.x, t.w, t.plane, m, first + i);
+      y = canonical(t.bias == nullptr ? v
+                                      : v + t.bias[t.plane % t.s.groups * t.s.out_channels + m]);
+    }
+  }
+}
+
+void convolve_strip(const Task& t) {
+  const int64_t k = t.s.k_size(), panel = t.kernels.panel, panels = ceiling(t.count, panel),
+                rows = t.s.out_channels, group = t.plane % t.s.groups,
+                positions = t.s.window.outputs();
+  float* scratch =
+      thread_scratch(static_cast<size_t>(panels * k * panel) + t.kernels.product_scratch);
+  float* packed = scratch + t.kernels.product_scratch;
+  thread_local std::vector<Taps> taps;
+  if (static_cast<int64_t>(taps.size()) < panels) taps.resize(static_cast<size_t>(panels));
+  for (int64_t i = 0; i < panels; ++i) {
+    Taps& of_panel = taps[static_cast<size_t>(i)];
+    of_panel.find(t.s.window, t.first + i * panel, std::min(panel, t.count - i * panel), panel);
+    gather(t, of_panel, packed + i * k * panel);
+  }
+  Product p{.a = t.w + group * rows * k,
+            .a_row = k,
+            .b = packed,
+            .n = t.count,
+            .k = k,
+            .out = t.y + t.plane * rows * positions + t.first,
+            .out_row = positions};
+  if (t.bias != nullptr) {
+    p.c = t.bias + group * rows;
+    p.c_row = 1;
+  }
+  for (int64_t i = 0, tasks = ceiling(rows, kProductRows); i < tasks; ++i)
+    t.kernels.product(p, rows * i / tasks, rows * (i + 1) / tasks, 0, panels, scratch);
+  for (int64_t i = 0; i < panels; ++i)
+    correct_zeros(t, taps[static_cast<size_t>(i)], t.first + i * panel,
+                  std::min(panel, t.count - i * panel));
+}
+
+}  // namespace
+
+Outcome run_convolution(const CpuBackend& backend, const Node& node,
+                        std::span<const Tensor> inputs) {
+  const bool has_bias = inputs.size() > 2 && inputs[2].defined();
+  if (!all_float32(inputs.first(has_bias ? 3 : 2))) return not_handled();
+  const Tensor &x = inputs[0], &w = inputs[1], bias = has_bias ? inputs[2] : Tensor();
+  const Result<Convolution> plan = plan_convolution(node, x, w, bias, false);
+  if (!plan.ok() || w.elements() == 0) return not_handled();
+  if (!std::ranges::all_of(w.data<float>(), [](float v) { return std::isfinite(v); }))
+    return not_handled();
+  const Convolution& s = *plan;
+  if (s.k_size() > kMostPanelFloats / backend.kernels().panel) return not_handled();
+  VB_ASSIGN(const Shape shape, s.output_shape());
+  VB_ASSIGN(Tensor y, Tensor::allocate(DType::f32, shape));
+  if (y.elements() == 0) return done({y});
+  const CpuKernels& kernels = backend.kernels();
+  const int64_t planes = s.batch * s.groups, positions = s.window.outputs(), panel = kernels.panel,
+                panels = ceiling(positions, panel),
+                in_cache = std::max<int64_t>(1, kStripFloats / (s.k_size() * panel)),
+                strip = std::min({panels, in_cache, ceiling(panels * planes, kTasks)}),
+                strips = ceiling(panels, strip);
+  float* out = y.mutable_data<float>().data();
+  parallel_for(planes * strips, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t first = i % strips * strip * panel;
+      convolve_strip({kernels, s, x.data<float>().data(), w.data<float>().data(),
+                      has_bias ? bias.data<float>().data() : nullptr, out, i / strips, first,
+                      std::min(strip * panel, positions - first)});
+    }
+  });
+  return done({y});
+}
+
+}  // namespace verbatim

@@ -1,0 +1,73 @@
+// Conv against the reference.
+#include "kernels/compare.h"
+
+namespace verbatim::test {
+namespace {
+
+class ConvolutionTest : public OnBackend {};
+INSTANTIATE_TEST_SUITE_P(Backends, ConvolutionTest, ::testing::ValuesIn(vector_backends()),
+                         [](const auto& info) { return info.param; });
+
+using Ints = std::vector<int64_t>;
+
+struct Size {
+  int spatial = 2;  // dimensions
+  int64_t image = 9, channels = 4, outputs = 6, kernel = 3;
+};
+
+// Any strides, dilations, padding and groups; `fill` of the weights may differ from the image's.
+Case some_convolution(Random& r, const Size& most, Fill fill, Fill weights) {
+  const int64_t groups = r.pick({1, 1, 1, 2, 3}), channels = r.between(1, most.channels);
+  Ints x = {r.between(1, 2), channels * groups},
+       w = {r.between(1, most.outputs) * groups, channels};
+  Ints strides, dilations, begin, end;
+  for (int d = 0; d < most.spatial; ++d) {
+    w.push_back(r.between(1, most.kernel));
+    dilations.push_back(r.between(1, 2));
+    strides.push_back(r.pick({1, 1, 2, 3}));
+    begin.push_back(r.between(0, 2));
+    end.push_back(r.between(0, 2));
+    x.push_back(r.between(1 + (w.back() - 1) * dilations.back(), most.image + 4));
+  }
+  begin.insert(begin.end(), end.begin(), end.end());
+  Case c{
+      node_of("", "Conv",
+              {{"group", groups}, {"strides", strides}, {"dilations", dilations}, {"pads", begin}}),
+      {floats(r, *Shape::of(x), fill), floats(r, *Shape::of(w), weights)},
+      {1, 2}};
+  if (r.chance(50)) c.inputs.push_back(floats(r, Shape{w[0]}, fill));
+  return c;
+}
+
+TEST_P(ConvolutionTest, EqualsTheReference) {
+  for (const Size& most : {Size{1, 90, 4, 20, 7}, Size{2, 9, 4, 6, 3}, Size{3, 4, 2, 4, 2}})
+    expect_reference(*backend_, 300, [&](Random& r) {
+      const Fill fill = any_fill(r);
+      return some_convolution(r, most, fill, r.chance(50) ? fill : Fill::ordinary);
+    });
+}
+
+TEST_P(ConvolutionTest, SeveralBlocksTilesAndStrips) {
+  expect_reference(*backend_, 12, [](Random& r) {
+    return some_convolution(r, {2, 20, 200, 130, 3}, any_fill(r), Fill::ordinary);
+  });
+}
+
+// A sum that is -0 where a window reaches into padding: +0 added there would turn its sign.
+TEST_P(ConvolutionTest, PaddingLeavesTheSignOfZero) {
+  const float least = 1e-45f;
+  Tensor x = *Tensor::zeros(DType::f32, Shape{1, 1, 40}),
+         w = *Tensor::zeros(DType::f32, Shape{2, 1, 3});
+  for (float& v : x.mutable_data<float>()) v = least;
+  w.mutable_data<float>()[1] = -0.25f;
+  w.mutable_data<float>()[2] = 1;  // reaches into the padding at the end
+  w.mutable_data<float>()[4] = -0.25f;
+  for (const Tensor& bias : {Tensor(), *Tensor::zeros(DType::f32, Shape{2})}) {
+    Case c{node_of("", "Conv", {{"pads", Ints{1, 1}}}), {x, w}, {1}};
+    if (bias.defined()) c.inputs.push_back(bias);
+    expect_reference(*backend_, c);
+  }
+}
+
+}  // namespace
+}  // namespace verbatim::test
