@@ -12,9 +12,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_of(const std::function<void()>& run, int64_t times) {
+double seconds_of(const Contender& contender, int64_t times) {
+  if (contender.seconds) return contender.seconds(times) / static_cast<double>(times);
   const Clock::time_point start = Clock::now();
-  for (int64_t i = 0; i < times; ++i) run();
+  for (int64_t i = 0; i < times; ++i) contender.run();
   return std::chrono::duration<double>(Clock::now() - start).count() / static_cast<double>(times);
 }
 
@@ -42,7 +43,7 @@ Result<std::vector<Row>> measure(const Case& c, Backend& backend, int threads,
     if (contender->set_threads) contender->set_threads(threads);
     contender->run();  // code, pages and caches
     settle(threads);
-    const double once = seconds_of(contender->run, 1);
+    const double once = seconds_of(*contender, 1);
     times.push_back(std::max<int64_t>(1, std::llround(settings.seconds / std::max(once, 1e-9))));
   }
   if (match.check) VB_TRY(match.check());
@@ -52,7 +53,7 @@ Result<std::vector<Row>> measure(const Case& c, Backend& backend, int threads,
     for (size_t i = 0; i < all.size(); ++i) {
       if (all[i]->set_threads) all[i]->set_threads(threads);
       settle(threads);
-      samples[i].push_back(seconds_of(all[i]->run, times[i]));
+      samples[i].push_back(seconds_of(*all[i], times[i]));
     }
   }
   Row row;

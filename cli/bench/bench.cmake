@@ -42,4 +42,5 @@ endif()
 if(TARGET OpenMP::OpenMP_CXX)
   target_link_libraries(verbatim-bench PRIVATE OpenMP::OpenMP_CXX)
 endif()
-target_compile_definitions(verbatim-bench PRIVATE ${bench_definitions})
+target_compile_definitions(verbatim-bench PRIVATE ${bench_definitions}
+                           VERBATIM_BENCH_ONNXRUNTIME="${CMAKE_CURRENT_SOURCE_DIR}/bench/onnxruntime_minilm.py")

@@ -19,7 +19,9 @@ namespace verbatim::bench {
 struct Contender {
   std::string name, version, kernel;  // kernel: the instruction set that it runs
   std::function<void()> run;
-  std::function<void(int)> set_threads;  // absent: what the case says holds
+  std::function<void(int)> set_threads = nullptr;  // absent: what the case says holds
+  // How long so many runs take, where the contender times them itself.
+  std::function<double(int64_t times)> seconds = nullptr;
 };
 
 // What the machine can do at most for the work of a case.
@@ -67,8 +69,13 @@ void add_convolution_cases(std::vector<Case>& cases);
 void add_attention_cases(std::vector<Case>& cases);
 void add_hash_cases(std::vector<Case>& cases);
 void add_low_bit_cases(std::vector<Case>& cases);
-// `minilm`: the folder of a MiniLM-type model; empty: the cases are skipped.
-void add_committed_cases(std::vector<Case>& cases, const std::string& minilm);
+// What the cases of whole models need; they are skipped where it is not there.
+struct ModelFiles {
+  std::string minilm;  // the folder of a MiniLM-type model
+  std::string python;  // an interpreter that has ONNX Runtime's package
+};
+void add_committed_cases(std::vector<Case>& cases, const ModelFiles& files);
+void add_model_cases(std::vector<Case>& cases, const ModelFiles& files);
 
 std::string to_json(const std::vector<Row>& rows);
 std::string to_table(const std::vector<Row>& rows);

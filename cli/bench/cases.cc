@@ -48,10 +48,7 @@ Result<std::shared_ptr<Operator>> Operator::create(Backend& backend, std::string
 
 void Operator::run() {
   Result<Tensors> outputs = backend_->run(graph_.nodes[0], operands_);
-  if (!outputs.ok()) {
-    std::fprintf(stderr, "verbatim-bench: %s\n", outputs.status().message().c_str());
-    std::exit(70);
-  }
+  require(outputs.status());
   output_ = std::move((*outputs)[0]);
 }
 
@@ -71,6 +68,29 @@ Status close(std::span<const float> ours, std::span<const float> theirs, double 
   return internal_error(who + " differs from us by " + std::to_string(worst) +
                         " where values are about " + std::to_string(size) +
                         ": one of the two is wrong, and the comparison means nothing");
+}
+
+Result<std::shared_ptr<const Model>> load_model(const std::string& folder) {
+  if (folder.empty())
+    return unavailable("no model; give its folder by --minilm or VERBATIM_MINILM");
+  return Model::load(folder);
+}
+
+Result<Tensors> random_tokens(const Model& model, int64_t texts, int64_t length) {
+  VB_ASSIGN(Tensor ids, Tensor::allocate(DType::i64, Shape{texts, length}));
+  uint64_t i = 0;
+  for (int64_t& id : ids.mutable_data<int64_t>())
+    id = static_cast<int64_t>(philox_u64(5, i++, 0) %
+                              static_cast<uint64_t>(model.config().vocab_size));
+  VB_ASSIGN(Tensor lengths, Tensor::allocate(DType::i64, Shape{texts}));
+  for (int64_t& n : lengths.mutable_data<int64_t>()) n = length;
+  return Tensors{ids, lengths};
+}
+
+void require(const Status& status) {
+  if (status.ok()) return;
+  std::fprintf(stderr, "verbatim-bench: %s\n", status.message().c_str());
+  std::exit(70);
 }
 
 std::string shape_text(std::initializer_list<int64_t> sizes) {

@@ -5,6 +5,7 @@
 
 #include <verbatim/cli/bench/bench.h>
 #include <verbatim/repops/graph.h>
+#include <verbatim/repops/models/model.h>
 
 namespace verbatim::bench {
 
@@ -35,6 +36,14 @@ class Operator {
 // squares of a row.
 Status close(std::span<const float> ours, std::span<const float> theirs, double tolerance,
              const std::string& who);
+
+// The model in `folder`; an error of code unavailable where no folder is given.
+Result<std::shared_ptr<const Model>> load_model(const std::string& folder);
+// What an embedding takes: texts of one length, of tokens that the vocabulary has.
+Result<Tensors> random_tokens(const Model& model, int64_t texts, int64_t length);
+
+// Ends the program where a run that is measured fails.
+void require(const Status& status);
 
 std::string shape_text(std::initializer_list<int64_t> sizes);  // "512x512x64"
 

@@ -2,9 +2,7 @@
 // plain run. The committed one is what a provider does: a task's id, its limits on every node, a
 // sink for step records, and the final root.
 #include <verbatim/cli/bench/cases.h>
-#include <verbatim/core/philox.h>
 #include <verbatim/kernels/backend.h>
-#include <verbatim/repops/models/model.h>
 #include <verbatim/verify/committer.h>
 #include <verbatim/verify/limits.h>
 #include <verbatim/verify/task.h>
@@ -39,37 +37,17 @@ struct Run {
   }
 };
 
-// Texts of one length, of tokens that the vocabulary has.
-Result<Tensors> tokens(const Model& model, int64_t texts, int64_t length) {
-  VB_ASSIGN(Tensor ids, Tensor::allocate(DType::i64, Shape{texts, length}));
-  uint64_t i = 0;
-  for (int64_t& id : ids.mutable_data<int64_t>())
-    id = static_cast<int64_t>(philox_u64(5, i++, 0) %
-                              static_cast<uint64_t>(model.config().vocab_size));
-  VB_ASSIGN(Tensor lengths, Tensor::allocate(DType::i64, Shape{texts}));
-  for (int64_t& n : lengths.mutable_data<int64_t>()) n = length;
-  return Tensors{ids, lengths};
-}
-
 Result<std::shared_ptr<Run>> create(const std::string& folder, CommitLevel level, int64_t texts,
                                     int64_t length) {
-  if (folder.empty())
-    return unavailable("no model; give its folder by --minilm or VERBATIM_MINILM");
-  VB_ASSIGN(const std::shared_ptr<const Model> model, Model::load(folder));
+  VB_ASSIGN(const std::shared_ptr<const Model> model, load_model(folder));
   auto run = std::make_shared<Run>();
   VB_ASSIGN(run->task.program, model->embedding_program({}));
-  VB_ASSIGN(run->task.inputs, tokens(*model, texts, length));
+  VB_ASSIGN(run->task.inputs, random_tokens(*model, texts, length));
   run->task.program.graph.compute_roots();
   run->task.level = level;
   run->task.model_name = model->name();
   VB_TRY(validate_task(run->task));
   return run;
-}
-
-void require(const Status& status) {
-  if (status.ok()) return;
-  std::fprintf(stderr, "verbatim-bench: %s\n", status.message().c_str());
-  std::exit(70);
 }
 
 Result<Match> prepare(Backend& backend, const std::string& folder, CommitLevel level, int64_t texts,
@@ -83,13 +61,10 @@ Result<Match> prepare(Backend& backend, const std::string& folder, CommitLevel l
   const EffectiveLimits limits{committed->task.limits, {}};
   VB_TRY(committed->prepare(limited(std::move(other), limits)));
   Match match;
-  match.ours = {"Verbatim",
-                "",
-                std::string(backend.name()),
-                [committed] { require(committed->committed()); },
-                {}};
+  match.ours = {"Verbatim", "", std::string(backend.name()),
+                [committed] { require(committed->committed()); }};
   match.peers = {
-      {"plain run", "", std::string(backend.name()), [plain] { require(plain->plain()); }, {}}};
+      {"plain run", "", std::string(backend.name()), [plain] { require(plain->plain()); }}};
   match.work = static_cast<double>(texts * length);
   match.unit = "tokens/s";
   match.check = [committed, plain]() -> Status {
@@ -101,15 +76,16 @@ Result<Match> prepare(Backend& backend, const std::string& folder, CommitLevel l
 
 }  // namespace
 
-void add_committed_cases(std::vector<Case>& cases, const std::string& minilm) {
+void add_committed_cases(std::vector<Case>& cases, const ModelFiles& files) {
   struct Size {
     int64_t texts, tokens;
   };
   for (const CommitLevel level : {CommitLevel::light, CommitLevel::full})
     for (const Size s : {Size{1, 16}, Size{1, 128}, Size{16, 128}})
-      cases.push_back(
-          {"committed_" + std::string(name_of(level)), "minilm " + shape_text({s.texts, s.tokens}),
-           [=](Backend& backend) { return prepare(backend, minilm, level, s.texts, s.tokens); }});
+      cases.push_back({"committed_" + std::string(name_of(level)),
+                       "minilm " + shape_text({s.texts, s.tokens}), [=](Backend& backend) {
+                         return prepare(backend, files.minilm, level, s.texts, s.tokens);
+                       }});
 }
 
 }  // namespace verbatim::bench

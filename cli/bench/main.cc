@@ -18,18 +18,20 @@ using namespace verbatim::bench;
 constexpr int kFailed = 1, kUsage = 64, kUnavailable = 69;
 
 constexpr const char* kAbout =
-    "Our kernels and their peers in one process, taking turns: medians of the rates, and their "
+    "Our kernels and their peers, taking turns: medians of the rates, and their "
     "ratio (above 1 where ours is faster).\n\n"
     "  verbatim-bench                       everything, on 1 thread and on all\n"
     "  verbatim-bench gemm_f32 --threads 1  one family of cases\n"
     "  verbatim-bench gemm --plot gemm.svg --json\n"
     "  verbatim-bench --list\n\n"
-    "Peers: OpenBLAS, oneDNN, Eigen. What a peer can prepare once for constant weights is not "
+    "Peers: OpenBLAS, oneDNN, Eigen, and ONNX Runtime for whole models. What a peer can prepare "
+    "once for constant weights is not "
     "timed, nor is ours. The limit is\n"
     "measured too: multiply-adds in registers, reading memory, one stream of SHA-256 a thread.";
 
 struct Options {
-  std::string prefix, backend = "auto", plot, minilm;
+  std::string prefix, backend = "auto", plot;
+  ModelFiles files{"", "python3"};
   std::vector<int> threads;
   bool json = false, list = false;
   Settings settings;
@@ -71,9 +73,13 @@ void define(CLI::App& app, Options& o) {
   app.add_option("--seconds", o.settings.seconds, "Least length of a sample")
       ->check(CLI::Range(0.0, 60.0))
       ->capture_default_str();
-  app.add_option("--minilm", o.minilm, "Model folder for the cases named committed")
+  app.add_option("--minilm", o.files.minilm, "Model folder for the cases of whole models")
       ->envname("VERBATIM_MINILM")
       ->type_name("FOLDER");
+  app.add_option("--python", o.files.python, "Python that has ONNX Runtime, for whole models")
+      ->envname("VERBATIM_PYTHON")
+      ->type_name("PROGRAM")
+      ->capture_default_str();
   app.add_option("--plot", o.plot, "Draw the rates into this SVG file");
   app.add_flag("--json", o.json, "One JSON document on standard output");
   app.add_flag("--list", o.list, "Name the cases, run nothing");
@@ -96,7 +102,8 @@ int main(int argc, char** argv) {
   add_convolution_cases(cases);
   add_hash_cases(cases);
   add_low_bit_cases(cases);
-  add_committed_cases(cases, o.minilm);
+  add_committed_cases(cases, o.files);
+  add_model_cases(cases, o.files);
   std::erase_if(cases,
                 [&](const Case& c) { return !(c.name + " " + c.shape).starts_with(o.prefix); });
   if (cases.empty()) {
