@@ -5,7 +5,6 @@
 #include <vector>
 
 #include <verbatim/repops/ops/control_flow.h>
-#include <verbatim/repops/ops/quantized.h>
 
 namespace verbatim {
 namespace {
@@ -27,6 +26,9 @@ constexpr Entry kEntries[] = {
     {kVerbatimDomain, "AttentionInt8", run_int8_attention},
     {kVerbatimDomain, "AttentionInt8Cached", run_int8_attention},
     {kVerbatimDomain, "SlicedLinear", run_sliced_linear},
+    {kVerbatimDomain, "QuantizeRows", run_quantize_rows},
+    {kVerbatimDomain, "QuantizeKeys", run_quantize_keys},
+    {kVerbatimDomain, "QuantizeValues", run_quantize_values},
     {kVerbatimDomain, "QuantizedLinear", run_quantized_linear},
     {kVerbatimDomain, "TensorCoreLinear", run_tensor_core_linear},
     {kVerbatimDomain, "FixedDot", run_fixed_product},

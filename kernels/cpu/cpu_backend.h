@@ -14,6 +14,7 @@
 
 #include <verbatim/kernels/cpu/kernels.h>
 #include <verbatim/repops/backend.h>
+#include <verbatim/repops/ops/quantized.h>
 
 namespace verbatim {
 
@@ -106,6 +107,14 @@ Outcome run_mean_pool(const CpuBackend& backend, const Node& node, std::span<con
 Outcome run_attention(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_int8_attention(const CpuBackend& backend, const Node& node,
                            std::span<const Tensor> inputs);
+// The vector units' form of quantize_row_codes (repops/ops/quantized.h).
+QuantizeRowsFn quantize_rows_fn(const CpuKernels& kernels);
+Outcome run_quantize_rows(const CpuBackend& backend, const Node& node,
+                          std::span<const Tensor> inputs);
+Outcome run_quantize_keys(const CpuBackend& backend, const Node& node,
+                          std::span<const Tensor> inputs);
+Outcome run_quantize_values(const CpuBackend& backend, const Node& node,
+                            std::span<const Tensor> inputs);
 Outcome run_quantized_linear(const CpuBackend& backend, const Node& node,
                              std::span<const Tensor> inputs);
 // The part of run_quantized_linear that has group scales.

@@ -47,17 +47,17 @@ void attend(const CpuKernels& kernels, const Int8Operands& o, const Int8Attentio
   float* scratch = thread_scratch(
       kernels.int8_attention_scratch((to - from) * p.group, p.head_size, p.value_size));
   kernels.attend_int8(p, from, to, visible.data(), scratch);
-  const auto size = static_cast<size_t>(p.value_size);
   for (int64_t t = from; t < to; ++t)
     for (int64_t g = 0; g < p.group; ++g)
-      finish_int8_row({p.out + (t * p.heads + g) * p.value_size, size}, o.value_rotation);
+      kernels.rotate_back(p.out + (t * p.heads + g) * p.value_size, p.value_size, o.value_rotation);
 }
 
 }  // namespace
 
 Outcome run_int8_attention(const CpuBackend& backend, const Node& node,
                            std::span<const Tensor> inputs) {
-  const Result<Int8Operands> operands = int8_operands(node, inputs);
+  const Result<Int8Operands> operands =
+      int8_operands(node, inputs, quantize_rows_fn(backend.kernels()));
   if (!operands.ok()) return not_handled();
   const Int8Operands& o = *operands;
   const AttentionSettings& s = o.settings;

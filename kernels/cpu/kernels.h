@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <verbatim/repops/ops/row_codes.h>
+
 namespace verbatim {
 
 // out = (A B) * alpha + c * beta, where a factor of 1 takes no part, and each step is rounded.
@@ -159,6 +161,11 @@ struct CpuKernels {
   void (*attend_int8)(const Int8Attention& p, int64_t from, int64_t to, const KeyRange* visible,
                       float* scratch);
   size_t (*int8_attention_scratch)(int64_t rows, int64_t head_size, int64_t value_size);
+
+  // Rows [from, to). `scratch` has n floats.
+  void (*quantize_rows)(const RowCodes& p, int64_t from, int64_t to, float* scratch);
+  // A row of n elements, rotated once more and divided by `rotation`: as before it was rotated.
+  void (*rotate_back)(float* x, int64_t n, int64_t rotation);
 
   // One slice of B [n, k] becomes panels of sliced_panel rows, sliced_panel_bytes(k) each.
   int64_t sliced_panel;

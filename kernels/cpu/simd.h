@@ -49,12 +49,14 @@ VB_INLINE int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
 // true in lanes 0..n-1; load_first and store_first touch only those, and load_first fills the
 // others.
 
-// greatest_lane(a) is the greatest where no lane is NaN.
+// greatest_lane(a) is the greatest where no lane is NaN. butterfly<s>(a) takes the lanes u and v
+// that are s apart, u the lower, to u + v and u - v.
 
 // I32: the bits of an F32 as integers, or as pairs of 16-bit ones. to_int truncates toward zero,
 // to_float rounds toward zero and to_nearest_float to nearest; low and high give a half's exact
 // numbers. multiply keeps the low 32 bits; multiply_pairs adds the two products of 16-bit integers
-// in each lane. widen loads kLanes bytes; store16 stores the low halves of all lanes. overflowed(a,
+// in each lane. widen loads kLanes bytes; store16 and store8 store all lanes, whose
+// numbers fit, as 16-bit integers and as bytes. overflowed(a,
 // b, a + b) has its sign bit set where the sum did.
 
 #if defined(__AVX512F__)
@@ -104,6 +106,19 @@ VB_INLINE void store_first(float* p, int64_t n, F32 a) {
 }
 
 VB_INLINE float greatest_lane(F32 a) { return _mm512_reduce_max_ps(a.v); }
+template <int kStride>
+VB_INLINE F32 butterfly(F32 a) {
+  __m512 other;
+  if constexpr (kStride == 1) other = _mm512_permute_ps(a.v, 0xB1);
+  if constexpr (kStride == 2) other = _mm512_permute_ps(a.v, 0x4E);
+  if constexpr (kStride == 4) other = _mm512_shuffle_f32x4(a.v, a.v, 0xB1);
+  if constexpr (kStride == 8) other = _mm512_shuffle_f32x4(a.v, a.v, 0x4E);
+  constexpr __mmask16 kHigh = kStride == 1   ? 0xAAAA
+                              : kStride == 2 ? 0xCCCC
+                              : kStride == 4 ? 0xF0F0
+                                             : 0xFF00;
+  return {_mm512_mask_sub_ps(_mm512_add_ps(a.v, other), kHigh, other, a.v)};
+}
 
 VB_INLINE F64 low(F32 a) { return {_mm512_cvtps_pd(_mm512_castps512_ps256(a.v))}; }
 VB_INLINE F64 high(F32 a) { return {_mm512_cvtps_pd(_mm512_extractf32x8_ps(a.v, 1))}; }
@@ -168,6 +183,9 @@ VB_INLINE F32 to_nearest_float(I32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
 VB_INLINE I32 multiply_pairs(I32 a, I32 b) { return {_mm512_madd_epi16(a.v, b.v)}; }
 VB_INLINE void store16(int16_t* p, I32 a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a.v));
+}
+VB_INLINE void store8(int8_t* p, I32 a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v));
 }
 VB_INLINE I32 overflowed(I32 a, I32 b, I32 sum) {
   return {_mm512_ternarylogic_epi32(a.v, b.v, sum.v, 0x42)};
@@ -246,6 +264,15 @@ VB_INLINE float greatest_lane(F32 a) {
   __m128 x = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
   x = _mm_max_ps(x, _mm_movehl_ps(x, x));
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+}
+template <int kStride>
+VB_INLINE F32 butterfly(F32 a) {
+  __m256 other;
+  if constexpr (kStride == 1) other = _mm256_permute_ps(a.v, 0xB1);
+  if constexpr (kStride == 2) other = _mm256_permute_ps(a.v, 0x4E);
+  if constexpr (kStride == 4) other = _mm256_permute2f128_ps(a.v, a.v, 1);
+  constexpr int kHigh = kStride == 1 ? 0xAA : kStride == 2 ? 0xCC : 0xF0;
+  return {_mm256_blend_ps(_mm256_add_ps(a.v, other), _mm256_sub_ps(other, a.v), kHigh)};
 }
 
 VB_INLINE F64 low(F32 a) { return {_mm256_cvtps_pd(_mm256_castps256_ps128(a.v))}; }
@@ -327,6 +354,11 @@ VB_INLINE I32 multiply_pairs(I32 a, I32 b) { return {_mm256_madd_epi16(a.v, b.v)
 VB_INLINE void store16(int16_t* p, I32 a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
                    _mm_packs_epi32(_mm256_castsi256_si128(a.v), _mm256_extracti128_si256(a.v, 1)));
+}
+VB_INLINE void store8(int8_t* p, I32 a) {
+  const __m128i half =
+      _mm_packs_epi32(_mm256_castsi256_si128(a.v), _mm256_extracti128_si256(a.v, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(half, half));
 }
 VB_INLINE I32 overflowed(I32 a, I32 b, I32 sum) {
   return {_mm256_and_si256(_mm256_xor_si256(a.v, sum.v), _mm256_xor_si256(b.v, sum.v))};
@@ -411,6 +443,12 @@ VB_INLINE void store_first(float* p, int64_t n, F32 a) {
 }
 
 VB_INLINE float greatest_lane(F32 a) { return vmaxvq_f32(a.v); }
+template <int kStride>
+VB_INLINE F32 butterfly(F32 a) {
+  const float32x4_t other = kStride == 1 ? vrev64q_f32(a.v) : vextq_f32(a.v, a.v, 2);
+  const uint32x4_t high = kStride == 1 ? uint32x4_t{0, ~0u, 0, ~0u} : uint32x4_t{0, 0, ~0u, ~0u};
+  return {vbslq_f32(high, vsubq_f32(other, a.v), vaddq_f32(a.v, other))};
+}
 
 VB_INLINE F64 low(F32 a) { return {vcvt_f64_f32(vget_low_f32(a.v))}; }
 VB_INLINE F64 high(F32 a) { return {vcvt_high_f64_f32(a.v)}; }
@@ -485,6 +523,11 @@ VB_INLINE I32 multiply_pairs(I32 a, I32 b) {
   return {vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y))};
 }
 VB_INLINE void store16(int16_t* p, I32 a) { vst1_s16(p, vmovn_s32(a.v)); }
+VB_INLINE void store8(int8_t* p, I32 a) {
+  const int16x4_t half = vmovn_s32(a.v);
+  const int8x8_t bytes = vmovn_s16(vcombine_s16(half, half));
+  std::memcpy(p, &bytes, kLanes);
+}
 VB_INLINE I32 overflowed(I32 a, I32 b, I32 sum) {
   return {vandq_s32(veorq_s32(a.v, sum.v), veorq_s32(b.v, sum.v))};
 }
@@ -523,6 +566,8 @@ VB_INLINE float canonical(float x) {
   return x;
 }
 VB_INLINE F32 zero() { return all_bits(0); }
+// rne(x) for |x| < 2^22; NaN gives any integer.
+VB_INLINE I32 nearest_int(F32 x) { return bits_of(x + all(0x1.8p23f)) - all_int(0x4B400000); }
 VB_INLINE F32 negative_zero() { return all_bits(0x80000000); }
 
 // Eight sums of attention: element i of a block belongs to lane i mod 8.

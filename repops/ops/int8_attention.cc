@@ -24,47 +24,22 @@ Result<Tensor> split_heads(const Tensor& x, int64_t heads) {
 
 struct Values {
   Tensor codes;      // int8 [B, T, heads, size]
-  Tensor exponents;  // int32 [B, T, heads]: a value is code * 2^f; kFlaggedRow where one is NaN or
-                     // infinite
+  Tensor exponents;  // int32 [B, T, heads]: a value is code * 2^f
   int64_t rotation;
 };
 
-// The key that draws most has weight 1, so that a block's greatest w is 2^f of its value at least,
-// and 127 / w finite.
-constexpr int32_t kLeastValueExponent = -100;
-constexpr int32_t kGreatestValueExponent = 122;  // that of the greatest binary32
-
-// f: the least integer, not below that, with max|v| <= 127 * 2^f.
-Result<Values> quantize_values(const Tensor& v) {
+Result<Values> quantize_values(const Tensor& v, const QuantizeRowsFn& quantize) {
   const int64_t size = v.dim(3);
   Values q{{}, {}, rotation_block(size)};
   VB_ASSIGN(q.codes, Tensor::allocate(DType::i8, v.shape()));
   VB_ASSIGN(q.exponents, Tensor::allocate(DType::i32, Shape{v.dim(0), v.dim(1), v.dim(2)}));
-  VB_ASSIGN(Tensor rotated, Tensor::allocate(DType::f32, v.shape()));
-  int8_t* codes = q.codes.mutable_data<int8_t>().data();
-  int32_t* exponents = q.exponents.mutable_data<int32_t>().data();
-  float* scratch = rotated.mutable_data<float>().data();
-  parallel_for(q.exponents.elements(), 8, [&](int64_t from, int64_t to) {
-    for (int64_t r = from; r < to; ++r) {
-      const std::span<float> row(scratch + r * size, static_cast<size_t>(size));
-      std::ranges::copy(v.data<float>().subspan(static_cast<size_t>(r * size), row.size()),
-                        row.begin());
-      rotate_row(row, q.rotation);
-      uint32_t greatest = 0;
-      for (const float x : row) greatest = std::max(greatest, bits_of(x) & 0x7FFFFFFF);
-      const bool finite = greatest < 0x7F800000;
-      const int32_t f = finite ? std::max(kLeastValueExponent, row_exponent(float_of(greatest)) - 7)
-                               : kFlaggedRow;
-      exponents[r] = f;
-      // In binary64 the power of two is exact, and so is the product; as a binary32 it is the code
-      // before rounding.
-      const double unit =
-          finite ? 1.0 / std::bit_cast<double>(static_cast<uint64_t>(f + 1023) << 52) : 0.0;
-      for (size_t i = 0; i < row.size(); ++i)
-        codes[r * size + static_cast<int64_t>(i)] =
-            finite ? static_cast<int8_t>(round_even(static_cast<float>(row[i] * unit))) : int8_t{0};
-    }
-  });
+  const RowCodes rows = {.x = v.data<float>().data(),
+                         .n = size,
+                         .rotation = q.rotation,
+                         .codes = q.codes.mutable_data<int8_t>().data(),
+                         .exponents = q.exponents.mutable_data<int32_t>().data()};
+  parallel_for(q.exponents.elements(), row_grain(size),
+               [&](int64_t from, int64_t to) { quantize(rows, from, to); });
   return q;
 }
 
@@ -181,7 +156,8 @@ Status check_sizes(const AttentionSettings& s, const Tensor& q, const Tensor& v)
 }
 
 // What both operators check and quantise: all but keys and values.
-Status set_queries(const Node& node, const Tensor& q, const Tensor& lengths, Int8Operands& o) {
+Status set_queries(const Node& node, const Tensor& q, const Tensor& lengths,
+                   const QuantizeRowsFn& quantize, Int8Operands& o) {
   VB_ASSIGN(o.slices, node.attributes.get<int64_t>("weight_slices", 1));
   if (q.dtype() != DType::f32)
     return unsupported("int8 attention of " + std::string(name_of(q.dtype())));
@@ -189,16 +165,14 @@ Status set_queries(const Node& node, const Tensor& q, const Tensor& lengths, Int
     return bad_input(std::to_string(o.slices) + " slices of the weights: 1 or 2 are possible");
   o.rotation = rotation_block(o.settings.head_size);
   VB_ASSIGN(const Tensor heads, split_heads(q, o.settings.heads));
-  VB_ASSIGN(QuantizedTensor codes, quantize_rows(heads, o.rotation));
+  VB_ASSIGN(QuantizedTensor codes, quantize_rows(heads, o.rotation, quantize));
   o.q = std::move(codes.codes);
   o.q_scales = std::move(codes.scales);
   o.lengths = lengths.defined() ? lengths.data<int64_t>().data() : nullptr;
   return {};
 }
 
-// QuantizeKeys(k float32 [B, T, heads * size]) with attribute heads -> codes int8 [B, T, heads *
-// size], scales float32 [B, T, heads]; QuantizeValues(v) alike, with exponents int32 [B, T, heads].
-// What a key-value cache holds of each token and head: nothing of one depends on another.
+// What QuantizeKeys and QuantizeValues take, with its heads split.
 Result<Tensor> cache_rows(const Node& node, const Tensor& x) {
   VB_ASSIGN(const int64_t heads, node.attributes.require<int64_t>("heads"));
   if (x.dtype() != DType::f32 || x.rank() != 3 || heads < 1 || x.dim(2) % heads != 0 ||
@@ -206,19 +180,6 @@ Result<Tensor> cache_rows(const Node& node, const Tensor& x) {
     return bad_input("a cache of " + x.describe() + " with " + std::to_string(heads) + " heads");
   return split_heads(x, heads);
 }
-Result<Tensors> quantize_keys(const Node& node, std::span<const Tensor> inputs) {
-  VB_ASSIGN(const Tensor heads, cache_rows(node, inputs[0]));
-  VB_ASSIGN(const QuantizedTensor q, quantize_rows(heads, rotation_block(heads.dim(3))));
-  VB_ASSIGN(const Tensor codes, q.codes.reshaped(inputs[0].shape()));
-  return Tensors{codes, q.scales};
-}
-Result<Tensors> quantize_cache_values(const Node& node, std::span<const Tensor> inputs) {
-  VB_ASSIGN(const Tensor heads, cache_rows(node, inputs[0]));
-  VB_ASSIGN(const Values q, quantize_values(heads));
-  VB_ASSIGN(const Tensor codes, q.codes.reshaped(inputs[0].shape()));
-  return Tensors{codes, q.exponents};
-}
-
 // What a cache from outside holds, checked: no code is -128, exponents are those of
 // quantize_values.
 Status check_cache(const AttentionSettings& s, std::span<const Tensor> inputs) {
@@ -228,9 +189,8 @@ Status check_cache(const AttentionSettings& s, std::span<const Tensor> inputs) {
       exponents.dtype() != DType::i32 || !(scales.shape() == rows) || !(exponents.shape() == rows))
     return bad_input("cache of keys " + k.describe() + " with scales " + scales.describe() +
                      ", values " + v.describe() + " with exponents " + exponents.describe());
-  for (const Tensor* codes : {&k, &v})
-    if (std::ranges::any_of(codes->data<int8_t>(), [](int8_t c) { return c == -128; }))
-      return bad_input("a code of -128: codes are -127 to 127");
+  VB_TRY(check_quantized_codes(k));
+  VB_TRY(check_quantized_codes(v));
   for (const int32_t f : exponents.data<int32_t>())
     if (f != kFlaggedRow && (f < kLeastValueExponent || f > kGreatestValueExponent))
       return bad_input("value exponent " + std::to_string(f));
@@ -239,15 +199,16 @@ Status check_cache(const AttentionSettings& s, std::span<const Tensor> inputs) {
 
 // AttentionInt8(q, k, v, lengths?), float32, as Attention's, with attribute weight_slices (1, the
 // default, or 2: int8 slices of the weights) -> [B, Tq, heads * value_size].
-Result<Int8Operands> operands_of_floats(const Node& node, std::span<const Tensor> inputs) {
+Result<Int8Operands> operands_of_floats(const Node& node, std::span<const Tensor> inputs,
+                                        const QuantizeRowsFn& quantize) {
   Int8Operands o;
   VB_ASSIGN(o.settings, attention_settings(node, inputs));
   VB_TRY(check_sizes(o.settings, inputs[0], inputs[2]));
-  VB_TRY(set_queries(node, inputs[0], input_or_none(inputs, 3), o));
+  VB_TRY(set_queries(node, inputs[0], input_or_none(inputs, 3), quantize, o));
   VB_ASSIGN(const Tensor k_heads, split_heads(inputs[1], o.settings.kv_heads));
   VB_ASSIGN(const Tensor v_heads, split_heads(inputs[2], o.settings.kv_heads));
-  VB_ASSIGN(QuantizedTensor keys, quantize_rows(k_heads, o.rotation));
-  VB_ASSIGN(Values values, quantize_values(v_heads));
+  VB_ASSIGN(QuantizedTensor keys, quantize_rows(k_heads, o.rotation, quantize));
+  VB_ASSIGN(Values values, quantize_values(v_heads, quantize));
   o.k = std::move(keys.codes);
   o.k_scales = std::move(keys.scales);
   o.v = std::move(values.codes);
@@ -258,14 +219,15 @@ Result<Int8Operands> operands_of_floats(const Node& node, std::span<const Tensor
 
 // AttentionInt8Cached(q float32, k codes, v codes, k scales, v exponents, lengths?) with
 // AttentionInt8's attributes: its bits, where codes are those of QuantizeKeys and QuantizeValues.
-Result<Int8Operands> operands_of_cache(const Node& node, std::span<const Tensor> inputs) {
+Result<Int8Operands> operands_of_cache(const Node& node, std::span<const Tensor> inputs,
+                                       const QuantizeRowsFn& quantize) {
   const Tensor lengths = input_or_none(inputs, 5);
   const Tensor shapes[] = {inputs[0], inputs[1], inputs[2], lengths};
   Int8Operands o;
   VB_ASSIGN(o.settings, attention_shapes(node, shapes));
   VB_TRY(check_sizes(o.settings, inputs[0], inputs[2]));
   VB_TRY(check_cache(o.settings, inputs));
-  VB_TRY(set_queries(node, inputs[0], lengths, o));
+  VB_TRY(set_queries(node, inputs[0], lengths, quantize, o));
   o.k = inputs[1];
   o.v = inputs[2];
   o.k_scales = inputs[3];
@@ -275,9 +237,16 @@ Result<Int8Operands> operands_of_cache(const Node& node, std::span<const Tensor>
 }
 
 Result<Tensors> int8_attention(const Node& node, std::span<const Tensor> inputs) {
-  VB_ASSIGN(const Int8Operands o, int8_operands(node, inputs));
+  VB_ASSIGN(const Int8Operands o, int8_operands(node, inputs, quantize_row_codes));
   VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, o.settings.output));
   return attend_codes(o, std::move(out));
+}
+
+Result<Tensors> quantize_keys(const Node& node, std::span<const Tensor> inputs) {
+  return quantize_keys_of(node, inputs, quantize_row_codes);
+}
+Result<Tensors> quantize_cache_values(const Node& node, std::span<const Tensor> inputs) {
+  return quantize_values_of(node, inputs, quantize_row_codes);
 }
 
 uint64_t cached_cost(const Node& node, std::span<const Tensor> inputs,
@@ -297,9 +266,29 @@ constexpr OpDef kOps[] = {
 
 }  // namespace
 
-Result<Int8Operands> int8_operands(const Node& node, std::span<const Tensor> inputs) {
-  return node.op == "AttentionInt8" ? operands_of_floats(node, inputs)
-                                    : operands_of_cache(node, inputs);
+Result<Int8Operands> int8_operands(const Node& node, std::span<const Tensor> inputs,
+                                   const QuantizeRowsFn& quantize) {
+  return node.op == "AttentionInt8" ? operands_of_floats(node, inputs, quantize)
+                                    : operands_of_cache(node, inputs, quantize);
+}
+
+// QuantizeKeys(k float32 [B, T, heads * size]) with attribute heads -> codes int8 [B, T, heads *
+// size], scales float32 [B, T, heads]; QuantizeValues(v) alike, with exponents int32 [B, T, heads].
+// What a key-value cache holds of each token and head: nothing of one depends on another.
+Result<Tensors> quantize_keys_of(const Node& node, std::span<const Tensor> inputs,
+                                 const QuantizeRowsFn& quantize) {
+  VB_ASSIGN(const Tensor heads, cache_rows(node, inputs[0]));
+  VB_ASSIGN(const QuantizedTensor q, quantize_rows(heads, rotation_block(heads.dim(3)), quantize));
+  VB_ASSIGN(const Tensor codes, q.codes.reshaped(inputs[0].shape()));
+  return Tensors{codes, q.scales};
+}
+
+Result<Tensors> quantize_values_of(const Node& node, std::span<const Tensor> inputs,
+                                   const QuantizeRowsFn& quantize) {
+  VB_ASSIGN(const Tensor heads, cache_rows(node, inputs[0]));
+  VB_ASSIGN(const Values q, quantize_values(heads, quantize));
+  VB_ASSIGN(const Tensor codes, q.codes.reshaped(inputs[0].shape()));
+  return Tensors{codes, q.exponents};
 }
 
 void finish_int8_row(std::span<float> row, int64_t rotation) {

@@ -4,6 +4,7 @@
 #include <span>
 
 #include <verbatim/repops/ops/attention.h>
+#include <verbatim/repops/ops/quantized.h>
 
 namespace verbatim {
 
@@ -21,7 +22,14 @@ struct Int8Operands {
 };
 
 // The operands of AttentionInt8 or AttentionInt8Cached, checked, and quantised where they are not.
-Result<Int8Operands> int8_operands(const Node& node, std::span<const Tensor> inputs);
+Result<Int8Operands> int8_operands(const Node& node, std::span<const Tensor> inputs,
+                                   const QuantizeRowsFn& quantize);
+
+// The nodes QuantizeKeys and QuantizeValues.
+Result<Tensors> quantize_keys_of(const Node& node, std::span<const Tensor> inputs,
+                                 const QuantizeRowsFn& quantize);
+Result<Tensors> quantize_values_of(const Node& node, std::span<const Tensor> inputs,
+                                   const QuantizeRowsFn& quantize);
 
 // One query's o / l, turned back in place.
 void finish_int8_row(std::span<float> row, int64_t rotation);

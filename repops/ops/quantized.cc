@@ -6,6 +6,7 @@
 
 #include <verbatim/core/parallel.h>
 #include <verbatim/repops/ops/registry.h>
+#include <verbatim/repops/ops/sliced.h>
 #include <verbatim/repops/semantics.h>
 
 namespace verbatim {
@@ -18,18 +19,8 @@ Status check_rotation(int64_t rotation, int64_t k) {
                    ": a power of two that divides them is wanted");
 }
 
-// QuantizeRows(x float32 [..., K]) with attributes to (ONNX's number: int8, the default, or
-// float8e4m3fn) and, for int8, rotation (default 1: none) -> codes [..., K], scales float32 [...].
 Result<Tensors> quantize(const Node& node, std::span<const Tensor> inputs) {
-  VB_ASSIGN(const int64_t rotation, node.attributes.get<int64_t>("rotation", 1));
-  VB_ASSIGN(const int64_t to, node.attributes.get<int64_t>("to", static_cast<int64_t>(DType::i8)));
-  const bool float8 = dtype_from_onnx(to) == DType::f8e4m3;
-  if (!float8 && dtype_from_onnx(to) != DType::i8)
-    return unsupported("rows quantised to type " + std::to_string(to));
-  if (float8 && rotation != 1) return unsupported("fp8 rows are not rotated");
-  VB_ASSIGN(QuantizedTensor q,
-            float8 ? quantize_rows_float8(inputs[0]) : quantize_rows(inputs[0], rotation));
-  return Tensors{q.codes, q.scales};
+  return quantize_rows_of(node, inputs, quantize_row_codes);
 }
 
 // The sum over groups of their scale times the dot of their codes: exact.
@@ -176,6 +167,23 @@ void rotate_row(std::span<float> x, int64_t block) {
   }
 }
 
+int32_t quantize_value(std::span<const float> row, int8_t* codes) {
+  const float greatest = greatest_magnitude(row);
+  if (is_nan(greatest)) {
+    std::fill_n(codes, row.size(), int8_t{0});
+    return kFlaggedRow;
+  }
+  const int32_t f = std::max(kLeastValueExponent, row_exponent(greatest) - 7);
+  // In binary64 the power of two is exact, and so is the product; as a binary32 it is the code
+  // before rounding.
+  const double unit = 1.0 / std::bit_cast<double>(static_cast<uint64_t>(f + 1023) << 52);
+  for (size_t i = 0; i < row.size(); ++i)
+    codes[i] = static_cast<int8_t>(round_even(static_cast<float>(row[i] * unit)));
+  return f;
+}
+
+int64_t row_grain(int64_t n) { return std::max<int64_t>(8, 4096 / std::max<int64_t>(1, n)); }
+
 float quantize_row(std::span<const float> row, int greatest_code, int8_t* codes) {
   const float scale = greatest_magnitude(row) / static_cast<float>(greatest_code);
   if (!(scale > 0)) {
@@ -186,7 +194,36 @@ float quantize_row(std::span<const float> row, int greatest_code, int8_t* codes)
   return scale;
 }
 
-Result<QuantizedTensor> quantize_rows(const Tensor& x, int64_t rotation) {
+// QuantizeRows(x float32 [..., K]) with attributes to (ONNX's number: int8, the default, or
+// float8e4m3fn) and, for int8, rotation (default 1: none) -> codes [..., K], scales float32 [...].
+Result<Tensors> quantize_rows_of(const Node& node, std::span<const Tensor> inputs,
+                                 const QuantizeRowsFn& quantize) {
+  VB_ASSIGN(const int64_t rotation, node.attributes.get<int64_t>("rotation", 1));
+  VB_ASSIGN(const int64_t to, node.attributes.get<int64_t>("to", static_cast<int64_t>(DType::i8)));
+  const bool float8 = dtype_from_onnx(to) == DType::f8e4m3;
+  if (!float8 && dtype_from_onnx(to) != DType::i8)
+    return unsupported("rows quantised to type " + std::to_string(to));
+  if (float8 && rotation != 1) return unsupported("fp8 rows are not rotated");
+  VB_ASSIGN(QuantizedTensor q, float8 ? quantize_rows_float8(inputs[0])
+                                      : quantize_rows(inputs[0], rotation, quantize));
+  return Tensors{q.codes, q.scales};
+}
+
+void quantize_row_codes(const RowCodes& rows, int64_t from, int64_t to) {
+  std::vector<float> row(static_cast<size_t>(rows.n));
+  for (int64_t r = from; r < to; ++r) {
+    std::copy_n(rows.x + r * rows.n, rows.n, row.begin());
+    rotate_row(row, rows.rotation);
+    if (rows.scales) {
+      rows.scales[r] = quantize_row(row, kInt8Codes, rows.codes + r * rows.n);
+    } else {
+      rows.exponents[r] = quantize_value(row, rows.codes + r * rows.n);
+    }
+  }
+}
+
+Result<QuantizedTensor> quantize_rows(const Tensor& x, int64_t rotation,
+                                      const QuantizeRowsFn& quantize) {
   if (x.dtype() != DType::f32 || x.rank() < 1)
     return bad_input("quantised rows of " + x.describe());
   const int64_t k = x.dim(x.rank() - 1);
@@ -196,19 +233,13 @@ Result<QuantizedTensor> quantize_rows(const Tensor& x, int64_t rotation) {
   QuantizedTensor q;
   VB_ASSIGN(q.codes, Tensor::allocate(DType::i8, x.shape()));
   VB_ASSIGN(q.scales, Tensor::allocate(DType::f32, rows_shape));
-  VB_ASSIGN(Tensor rotated, Tensor::allocate(DType::f32, x.shape()));
-  int8_t* codes = q.codes.mutable_data<int8_t>().data();
-  float *scales = q.scales.mutable_data<float>().data(),
-        *scratch = rotated.mutable_data<float>().data();
-  parallel_for(q.scales.elements(), 8, [&](int64_t from, int64_t to) {
-    for (int64_t r = from; r < to; ++r) {
-      const std::span<float> row(scratch + r * k, static_cast<size_t>(k));
-      std::ranges::copy(x.data<float>().subspan(static_cast<size_t>(r * k), static_cast<size_t>(k)),
-                        row.begin());
-      rotate_row(row, rotation);
-      scales[r] = quantize_row(row, kInt8Codes, codes + r * k);
-    }
-  });
+  const RowCodes rows = {.x = x.data<float>().data(),
+                         .n = k,
+                         .rotation = rotation,
+                         .codes = q.codes.mutable_data<int8_t>().data(),
+                         .scales = q.scales.mutable_data<float>().data()};
+  parallel_for(q.scales.elements(), row_grain(k),
+               [&](int64_t from, int64_t to) { quantize(rows, from, to); });
   return q;
 }
 

@@ -4,10 +4,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include <verbatim/core/status.h>
 #include <verbatim/core/tensor.h>
+#include <verbatim/repops/op.h>
+#include <verbatim/repops/ops/row_codes.h>
 
 namespace verbatim {
 
@@ -30,6 +33,13 @@ void rotate_row(std::span<float> x, int64_t block);
 // s. A row of zeros has s = 0 and zero codes; one with NaN or infinity has s = NaN and zero codes.
 float quantize_row(std::span<const float> row, int greatest_code, int8_t* codes);
 
+// A row in codes of 2^f, where f, which is returned, is the least with max|x| <= 127 * 2^f, and not
+// below kLeastValueExponent. A row with NaN or infinity has kFlaggedRow (sliced.h) and zero codes.
+int32_t quantize_value(std::span<const float> row, int8_t* codes);
+
+// Rows of n elements that a task quantises at least.
+int64_t row_grain(int64_t n);
+
 // The greatest magnitude of a row, or NaN where one is NaN or infinite.
 float greatest_magnitude(std::span<const float> row);
 
@@ -40,8 +50,17 @@ struct QuantizedTensor {
   Tensor codes;   // int8 or float8e4m3fn [..., K]
   Tensor scales;  // float32 [...]
 };
+// Finds the codes of rows [from, to). The reference's is quantize_row_codes; a backend's gives the
+// same bits.
+using QuantizeRowsFn = std::function<void(const RowCodes& rows, int64_t from, int64_t to)>;
+void quantize_row_codes(const RowCodes& rows, int64_t from, int64_t to);
+
 // The rows of x float32 [..., K], rotated by `rotation` (1: not) and quantised.
-Result<QuantizedTensor> quantize_rows(const Tensor& x, int64_t rotation);
+Result<QuantizedTensor> quantize_rows(const Tensor& x, int64_t rotation,
+                                      const QuantizeRowsFn& quantize = quantize_row_codes);
+// The node QuantizeRows.
+Result<Tensors> quantize_rows_of(const Node& node, std::span<const Tensor> inputs,
+                                 const QuantizeRowsFn& quantize);
 
 // The same in fp8: s = max|x| / 448 and codes e4m3 of x / s; not rotated.
 Result<QuantizedTensor> quantize_rows_float8(const Tensor& x);

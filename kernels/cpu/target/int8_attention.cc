@@ -32,9 +32,7 @@ struct Quads {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(sums.v) : "v"(row.v), "v"(columns.v));
     return sums;
   }
-  VB_INLINE static void store(int8_t* to, I32 codes) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(codes.v));
-  }
+  VB_INLINE static void store(int8_t* to, I32 codes) { store8(to, codes); }
 };
 bool has_dot() { return cpu_features().avx512_vnni; }
 #elif !defined(__AVX2__)
@@ -48,11 +46,7 @@ struct Quads {
             : "w"(row.v), "w"(columns.v));
     return sums;
   }
-  VB_INLINE static void store(int8_t* to, I32 codes) {
-    const int16x4_t half = vmovn_s32(codes.v);
-    const int8x8_t bytes = vmovn_s16(vcombine_s16(half, half));
-    std::memcpy(to, &bytes, kLanes);
-  }
+  VB_INLINE static void store(int8_t* to, I32 codes) { store8(to, codes); }
 };
 bool has_dot() { return cpu_features().neon_dotprod; }
 #endif
@@ -244,9 +238,6 @@ VB_INLINE F32 exp2p(F32 t) {
   const F32 power = float_of(shift_left<23>(bits_of(shifted) + all_int(127)));
   return select(below(t, all(-126)), zero(), p * power);
 }
-
-// rne(x) for |x| < 2^22; NaN gives any integer.
-VB_INLINE I32 nearest_int(F32 x) { return bits_of(x + all(0x1.8p23f)) - all_int(0x4B400000); }
 
 // The codes of a row's weights x[start..end) relative to their greatest, W, and its factor. Greater
 // than W * (127 / W) < 127.5 is no t, so no code is above 127; W is 2^-100 at least or NaN, since

@@ -27,6 +27,10 @@ void attend_int8(const Int8Attention& p, int64_t from, int64_t to, const KeyRang
                  float* scratch);
 size_t int8_attention_scratch(int64_t rows, int64_t head_size, int64_t value_size);
 
+// quantize_rows.cc
+void quantize_rows(const RowCodes& p, int64_t from, int64_t to, float* scratch);
+void rotate_back(float* x, int64_t n, int64_t rotation);
+
 // sliced.cc
 int64_t sliced_panel_bytes(int64_t k);
 void sliced_pack(const int8_t* b, int64_t k, int64_t n, int64_t from, int64_t to, int8_t* packed);

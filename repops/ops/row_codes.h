@@ -1,0 +1,25 @@
+// Rows on their way to int8 codes, as plain memory: what the reference and a backend's kernels both
+// take.
+#pragma once
+
+#include <cstdint>
+
+namespace verbatim {
+
+// Dense rows of n elements, rotated by `rotation` (quantized.h's rotate_row) before they are
+// quantised. Either scales are given, and rows are quantized.h's quantize_row's, or exponents, and
+// they are quantize_value's; the other is null.
+struct RowCodes {
+  const float* x = nullptr;  // [rows, n]
+  int64_t n = 0, rotation = 1;
+  int8_t* codes = nullptr;       // [rows, n]
+  float* scales = nullptr;       // [rows]
+  int32_t* exponents = nullptr;  // [rows]
+};
+
+// The key that draws most has weight 1, so that a block's greatest w is 2^f of its value at least,
+// and 127 / w finite.
+inline constexpr int32_t kLeastValueExponent = -100;
+inline constexpr int32_t kGreatestValueExponent = 122;  // that of the greatest binary32
+
+}  // namespace verbatim
