@@ -109,6 +109,65 @@ class AttentionBlock {
   std::vector<Step> steps_;
 };
 
+// A convolution whose work is cut for the threads that there are when it is prepared.
+class Convolution {
+ public:
+  explicit Convolution(const FloatConvolution& p) : p_(p), engine_(dnnl::engine::kind::cpu, 0) {
+    prepare();
+    run();
+    memory plain({y_dims(), Type::f32, Tag::nchw}, engine_, p_.y);  // once, to be checked
+    dnnl::stream stream(engine_);
+    dnnl::reorder(y_, plain).execute(stream, y_, plain);
+    stream.wait();
+  }
+  void prepare() {
+    const memory::dims x_dims = {1, p_.c, p_.size, p_.size},
+                       w_dims = {p_.m, p_.c, p_.kernel, p_.kernel},
+                       pad = {p_.kernel / 2, p_.kernel / 2};
+    const auto liked = [](const memory::dims& dims) {
+      return memory::desc(dims, Type::f32, Tag::any);
+    };
+    const dnnl::convolution_forward::primitive_desc desc({dnnl::prop_kind::forward_inference,
+                                                          dnnl::algorithm::convolution_direct,
+                                                          liked(x_dims),
+                                                          liked(w_dims),
+                                                          liked(y_dims()),
+                                                          {1, 1},
+                                                          pad,
+                                                          pad},
+                                                         engine_);
+    kernel_ = desc.impl_info_str();
+    x_ = moved(x_dims, Tag::nchw, p_.x, desc.src_desc());
+    w_ = moved(w_dims, Tag::oihw, p_.w, desc.weights_desc());
+    y_ = memory(desc.dst_desc(), engine_);
+    primitive_ = dnnl::convolution_forward(desc);
+  }
+  void run() {
+    dnnl::stream stream(engine_);
+    primitive_.execute(stream, {{DNNL_ARG_SRC, x_}, {DNNL_ARG_WEIGHTS, w_}, {DNNL_ARG_DST, y_}});
+    stream.wait();
+  }
+  const std::string& kernel() const { return kernel_; }
+
+ private:
+  using memory = dnnl::memory;
+  using Type = memory::data_type;
+  using Tag = memory::format_tag;
+  memory::dims y_dims() const { return {1, p_.m, p_.size, p_.size}; }
+  memory moved(const memory::dims& dims, Tag tag, const float* data, const memory::desc& to) {
+    memory plain({dims, Type::f32, tag}, engine_, const_cast<float*>(data)), own(to, engine_);
+    dnnl::stream stream(engine_);
+    dnnl::reorder(plain, own).execute(stream, plain, own);
+    stream.wait();
+    return own;
+  }
+  FloatConvolution p_;
+  dnnl::engine engine_;
+  memory x_, w_, y_;
+  dnnl::primitive primitive_;
+  std::string kernel_;
+};
+
 }  // namespace
 
 void add_onednn(std::vector<Contender>& to, const FloatProduct& p) {
@@ -143,47 +202,12 @@ void add_onednn(std::vector<Contender>& to, const FloatAttention& p) {
 }
 
 void add_onednn(std::vector<Contender>& to, const FloatConvolution& p) {
-  using dnnl::memory;
-  using Type = memory::data_type;
-  using Tag = memory::format_tag;
-  const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
-  const memory::dims x_dims = {1, p.c, p.size, p.size}, w_dims = {p.m, p.c, p.kernel, p.kernel},
-                     y_dims = {1, p.m, p.size, p.size}, pad = {p.kernel / 2, p.kernel / 2};
-  const auto liked = [](const memory::dims& dims) {
-    return memory::desc(dims, Type::f32, Tag::any);
-  };
-  const dnnl::convolution_forward::primitive_desc desc({dnnl::prop_kind::forward_inference,
-                                                        dnnl::algorithm::convolution_direct,
-                                                        liked(x_dims),
-                                                        liked(w_dims),
-                                                        liked(y_dims),
-                                                        {1, 1},
-                                                        pad,
-                                                        pad},
-                                                       engine);
-  dnnl::stream stream(engine);
-  const auto moved = [&](const memory::dims& dims, Tag tag, const float* data,
-                         const memory::desc& to_desc) {
-    memory plain({dims, Type::f32, tag}, engine, const_cast<float*>(data)), own(to_desc, engine);
-    dnnl::reorder(plain, own).execute(stream, plain, own);
-    stream.wait();
-    return own;
-  };
-  const memory x = moved(x_dims, Tag::nchw, p.x, desc.src_desc()),
-               w = moved(w_dims, Tag::oihw, p.w, desc.weights_desc());
-  memory y(desc.dst_desc(), engine);
-  const dnnl::convolution_forward primitive(desc);
-  memory plain({y_dims, Type::f32, Tag::nchw}, engine, p.y);  // the result, once, to be checked
-  primitive.execute(stream, {{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DST, y}});
-  dnnl::reorder(y, plain).execute(stream, y, plain);
-  stream.wait();
-  to.push_back(
-      {"oneDNN", version(), desc.impl_info_str(),
-       [=]() mutable {
-         primitive.execute(stream, {{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DST, y}});
-         stream.wait();
-       },
-       [](int threads) { ::omp_set_num_threads(threads); }});
+  auto convolution = std::make_shared<Convolution>(p);
+  to.push_back({"oneDNN", version(), convolution->kernel(), [convolution] { convolution->run(); },
+                [convolution](int threads) {
+                  ::omp_set_num_threads(threads);
+                  convolution->prepare();
+                }});
 }
 
 }  // namespace verbatim::bench

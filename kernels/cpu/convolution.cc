@@ -20,7 +20,8 @@ namespace {
 
 constexpr int64_t kStripFloats = 1 << 18;  // of gathered columns: they stay in a core's cache
 constexpr int64_t kMostPanelFloats = 1 << 24;
-constexpr int64_t kTasks = 16;             // at least, where there are as many panels
+constexpr int64_t kTasks = 16;       // at least, where strips stay as wide as
+constexpr int64_t kLeastPanels = 4;  // this: each strip reads all weights
 
 int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -141,7 +142,8 @@ Outcome run_convolution(const CpuBackend& backend, const Node& node,
   const int64_t planes = s.batch * s.groups, positions = s.window.outputs(), panel = kernels.panel,
                 panels = ceiling(positions, panel),
                 in_cache = std::max<int64_t>(1, kStripFloats / (s.k_size() * panel)),
-                strip = std::min({panels, in_cache, ceiling(panels * planes, kTasks)}),
+                strip = std::min(
+                    {panels, in_cache, std::max(kLeastPanels, ceiling(panels * planes, kTasks))}),
                 strips = ceiling(panels, strip);
   float* out = y.mutable_data<float>().data();
   parallel_for(planes * strips, 1, [&](int64_t begin, int64_t end) {
