@@ -5,7 +5,7 @@
 // the contract's, so kernels map its logical lanes (32 of a sum, 8 of attention) onto registers and
 // never derive an order from kLanes. Functions of other headers must not be called from such a
 // source unless they are always inlined: the linker keeps one copy of an inline function, and it
-// may keep the one that needs the newest processor. tests/kernels/no_weak_symbols.sh checks that.
+// may keep the one that needs the newest processor. tests/kernels/symbols.sh checks that.
 #pragma once
 
 #include <cstdint>
