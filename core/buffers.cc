@@ -32,10 +32,36 @@ size_t class_of(size_t size) {
   return 8 * static_cast<size_t>(std::bit_width(size) - 1) + (size - floor) / (floor / 8);
 }
 
-// Stands in each buffer that is kept: a list for each class, which takes no memory besides.
+// Stands in each buffer that is kept, so that keeping takes no memory besides.
+struct Kept;
+struct Links {
+  Kept *newer = nullptr, *older = nullptr;
+};
 struct Kept {
-  Kept* next;
   size_t size;
+  Links in_class, in_all;
+};
+static_assert(sizeof(Kept) <= 64);
+
+// Kept buffers by the time when they were given back.
+template <Links Kept::*kLinks>
+class ByTime {
+ public:
+  Kept* newest() const { return newest_; }
+  Kept* oldest() const { return oldest_; }
+  void add(Kept* k) {
+    (k->*kLinks) = {nullptr, newest_};
+    (newest_ != nullptr ? (newest_->*kLinks).newer : oldest_) = k;
+    newest_ = k;
+  }
+  void remove(Kept* k) {
+    const auto [newer, older] = k->*kLinks;
+    (newer != nullptr ? (newer->*kLinks).older : newest_) = older;
+    (older != nullptr ? (older->*kLinks).newer : oldest_) = newer;
+  }
+
+ private:
+  Kept *newest_ = nullptr, *oldest_ = nullptr;
 };
 
 class Buffers {
@@ -45,8 +71,10 @@ class Buffers {
       const std::lock_guard lock(mutex_);
       statistics_.in_use += size;
       most_in_use_ = std::max(most_in_use_, statistics_.in_use);
-      Kept*& first = kept_[class_of(size)];
-      if (first != nullptr) return pop(first);
+      if (Kept* const kept = classes_[class_of(size)].newest(); kept != nullptr) {
+        remove(kept);
+        return kept;
+      }
       ++statistics_.from_system;
     }
     void* buffer = ::operator new(size, kAlignment, std::nothrow);
@@ -61,18 +89,19 @@ class Buffers {
     return buffer;
   }
 
+  // Those that nobody wanted for longest make room for it.
   void give_back(void* buffer, size_t size) {
+    Kept* dropped = nullptr;
     {
       const std::lock_guard lock(mutex_);
       statistics_.in_use -= size;
-      if (statistics_.kept + size <= std::min(most_kept_, most_in_use_)) {
-        Kept*& first = kept_[class_of(size)];
-        first = new (buffer) Kept{first, size};
-        statistics_.kept += size;
-        return;
-      }
+      auto* const kept = new (buffer) Kept{size, {}, {}};
+      classes_[class_of(size)].add(kept);
+      all_.add(kept);
+      statistics_.kept += size;
+      dropped = oldest_above(std::min(most_kept_, most_in_use_));
     }
-    ::operator delete(buffer, kAlignment);
+    release(dropped);
   }
 
   void set_most(size_t most) {
@@ -89,31 +118,39 @@ class Buffers {
   }
 
  private:
-  Kept* pop(Kept*& first) {
-    Kept* const buffer = first;
-    first = buffer->next;
-    statistics_.kept -= buffer->size;
-    return buffer;
+  void remove(Kept* kept) {
+    classes_[class_of(kept->size)].remove(kept);
+    all_.remove(kept);
+    statistics_.kept -= kept->size;
   }
 
-  // The largest go first.
-  void drop_down_to(size_t most) {
+  // Takes out the oldest until no more than `most` bytes are kept: a list by `older`.
+  Kept* oldest_above(size_t most) {
     Kept* dropped = nullptr;
+    while (statistics_.kept > most) {
+      Kept* const oldest = all_.oldest();
+      remove(oldest);
+      oldest->in_all.older = dropped;
+      dropped = oldest;
+    }
+    return dropped;
+  }
+  static void release(Kept* dropped) {
+    while (dropped != nullptr)
+      ::operator delete(std::exchange(dropped, dropped->in_all.older), kAlignment);
+  }
+  void drop_down_to(size_t most) {
+    Kept* dropped;
     {
       const std::lock_guard lock(mutex_);
-      for (size_t i = kClasses; i-- > 0;) {
-        while (kept_[i] != nullptr && statistics_.kept > most) {
-          Kept* const buffer = pop(kept_[i]);
-          buffer->next = dropped;
-          dropped = buffer;
-        }
-      }
+      dropped = oldest_above(most);
     }
-    while (dropped != nullptr) ::operator delete(std::exchange(dropped, dropped->next), kAlignment);
+    release(dropped);
   }
 
   std::mutex mutex_;
-  std::array<Kept*, kClasses> kept_{};
+  std::array<ByTime<&Kept::in_class>, kClasses> classes_;
+  ByTime<&Kept::in_all> all_;
   BufferStatistics statistics_;
   size_t most_in_use_ = 0, most_kept_ = kMostKept;
 };

@@ -19,8 +19,8 @@ struct BufferStatistics {
 };
 BufferStatistics buffer_statistics();
 
-// Most bytes that are kept; 1 GiB unless set, and never more than are or were in use at once. 0
-// keeps nothing.
+// Most bytes that are kept; 1 GiB unless set, and never more than are or were in use at once: what
+// was given back longest ago goes first. 0 keeps nothing.
 void set_kept_buffer_bytes(size_t most);
 
 }  // namespace verbatim
