@@ -48,23 +48,28 @@ struct Bert {
     return layer_norm(sum, "embeddings.LayerNorm");
   }
 
-  ValueId layer(ValueId x, ValueId lengths, const std::string& name) {
+  ValueId layer(ValueId x, ValueId lengths, int64_t index) {
+    using Role = LayerBuilder::Role;
+    const std::string name = "encoder.layer." + std::to_string(index);
+    const Role role = 3 * (index + 1) > 2 * c.num_hidden_layers ? Role::sensitive : Role::usual;
     const int64_t h = c.hidden_size;
     const std::string self = name + ".attention.self";
-    const ValueId q = b.linear(x, self + ".query", h, h, true),
-                  k = b.linear(x, self + ".key", h, h, true),
-                  v = b.linear(x, self + ".value", h, h, true);
+    const ValueId q = b.linear(x, self + ".query", h, h, true, role),
+                  k = b.linear(x, self + ".key", h, h, true, role),
+                  v = b.linear(x, self + ".value", h, h, true, Role::sensitive);
     const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(h / c.num_attention_heads));
-    const ValueId attended = b.attention({q, k, v, lengths}, self,
-                                   {{"heads", c.num_attention_heads}, {"scale", scale}});
-    const ValueId projected = b.linear(attended, name + ".attention.output.dense", h, h, true);
+    const ValueId attended =
+        b.attention({q, k, v, lengths}, self, {{"heads", c.num_attention_heads}, {"scale", scale}});
+    const ValueId projected =
+        b.linear(attended, name + ".attention.output.dense", h, h, true, role);
     const ValueId middle =
         layer_norm(b.add("Add", {projected, x}, name + ".attention.output.residual"),
                    name + ".attention.output.LayerNorm");
     const ValueId wide =
-        b.linear(middle, name + ".intermediate.dense", h, c.intermediate_size, true);
+        b.linear(middle, name + ".intermediate.dense", h, c.intermediate_size, true, role);
     const ValueId active = b.add("Gelu", {wide}, name + ".intermediate.gelu");
-    const ValueId narrow = b.linear(active, name + ".output.dense", c.intermediate_size, h, true);
+    const ValueId narrow =
+        b.linear(active, name + ".output.dense", c.intermediate_size, h, true, role);
     return layer_norm(b.add("Add", {narrow, middle}, name + ".output.residual"),
                       name + ".output.LayerNorm");
   }
@@ -87,7 +92,7 @@ Result<Program> Model::embedding_program(const Precision& precision) const {
                 lengths = builder.graph.input("lengths", DType::i64, {-1});
   ValueId x = bert.embeddings(ids);
   for (int64_t i = 0; i < config_.num_hidden_layers && !builder.failed(); ++i)
-    x = bert.layer(x, lengths, "encoder.layer." + std::to_string(i));
+    x = bert.layer(x, lengths, i);
   x = bert.pool(x, lengths);
   if (config_.normalize) x = builder.own("L2Normalize", {x}, "normalize");
   builder.graph.output("embeddings", x);

@@ -41,8 +41,8 @@ ValueId LayerBuilder::weight(const std::string& name, const Shape& shape) {
   return made_[name] = graph.constant(name, *std::move(t));
 }
 
-ValueId LayerBuilder::linear(ValueId x, const std::string& name, int64_t in, int64_t out,
-                             bool bias) {
+ValueId LayerBuilder::linear(ValueId x, const std::string& name, int64_t in, int64_t out, bool bias,
+                             Role role) {
   const std::string weight_name = name + ".weight";
   const ValueId b = bias ? weight(name + ".bias", Shape{out}) : kAbsent;
   if (is_fp32()) {
@@ -53,7 +53,7 @@ ValueId LayerBuilder::linear(ValueId x, const std::string& name, int64_t in, int
   const Result<Tensor> w = find(weight_name, Shape{out, in});
   if (!w.ok()) return fail(w.status());
   if (precision_.operands != DType::undefined) return tensor_core_linear(x, name, *w, b);
-  return precision_.weight_bits > 0 ? quantized_linear(x, name, *w, b)
+  return precision_.weight_bits > 0 ? quantized_linear(x, name, *w, b, role)
                                     : sliced_linear(x, name, *w, b);
 }
 
@@ -113,16 +113,36 @@ ValueId LayerBuilder::sliced_linear(ValueId x, const std::string& name, const Te
 }
 
 ValueId LayerBuilder::quantized_linear(ValueId x, const std::string& name, const Tensor& w,
-                                       ValueId bias) {
+                                       ValueId bias, Role role) {
   const int64_t rotation = rotation_block(w.dim(1));
+  const ValueId codes = quantized_rows(x, rotation, name);
+  if (role == Role::sensitive && precision_.weight_bits == 8) {
+    const auto parts = quantize_weights_in_parts(w, rotation);
+    if (!parts.ok()) return fail(parts.status());
+    return add("Add",
+               {quantized_product(codes, name, (*parts)[0], bias),
+                quantized_product(codes, name + ".rest", (*parts)[1], kAbsent)},
+               name + ".sum");
+  }
   const Result<QuantizedWeights> q = quantize_weights(w, precision_.weight_bits, rotation);
   if (!q.ok()) return fail(q.status());
-  const ValueId xq = graph.add("QuantizeRows", kVerbatimDomain, {x}, {{"rotation", rotation}},
-                               name + ".quantize", 2);
-  std::vector<ValueId> inputs = {xq, xq + 1, graph.constant(name + ".weight.codes", q->codes),
-                                 graph.constant(name + ".weight.scales", q->scales)};
-  if (q->group_scales.defined())
-    inputs.push_back(graph.constant(name + ".weight.group_scales", q->group_scales));
+  return quantized_product(codes, name, *q, bias);
+}
+
+ValueId LayerBuilder::quantized_rows(ValueId x, int64_t rotation, const std::string& name) {
+  const auto [it, is_new] = codes_of_.try_emplace(x);
+  if (is_new)
+    it->second = graph.add("QuantizeRows", kVerbatimDomain, {x}, {{"rotation", rotation}},
+                           name + ".quantize", 2);
+  return it->second;
+}
+
+ValueId LayerBuilder::quantized_product(ValueId codes, const std::string& name,
+                                        const QuantizedWeights& w, ValueId bias) {
+  std::vector<ValueId> inputs = {codes, codes + 1, graph.constant(name + ".weight.codes", w.codes),
+                                 graph.constant(name + ".weight.scales", w.scales)};
+  if (w.group_scales.defined())
+    inputs.push_back(graph.constant(name + ".weight.group_scales", w.group_scales));
   if (bias != kAbsent) {
     if (inputs.size() == 4) inputs.push_back(kAbsent);
     inputs.push_back(bias);

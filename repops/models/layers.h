@@ -7,6 +7,7 @@
 #include <verbatim/core/fp_guard.h>
 #include <verbatim/repops/graph.h>
 #include <verbatim/repops/models/model.h>
+#include <verbatim/repops/ops/quantized.h>
 
 namespace verbatim {
 
@@ -21,8 +22,11 @@ class LayerBuilder {
   // where it is missing or wrong.
   ValueId weight(const std::string& name, const Shape& shape);
   // y = x W^T (+ b), with W [out, in] at name.weight and b [out] at name.bias. Where the precision
-  // slices or quantises W, it does so here, once.
-  ValueId linear(ValueId x, const std::string& name, int64_t in, int64_t out, bool bias);
+  // slices or quantises W, it does so here, once. A sensitive layer has weights of 8 bits in two
+  // parts: errors of weights are the same for every token, and no average takes them out.
+  enum class Role { usual, sensitive };
+  ValueId linear(ValueId x, const std::string& name, int64_t in, int64_t out, bool bias,
+                 Role role = Role::usual);
   // Attention of the precision's family; inputs and attributes are Attention's.
   ValueId attention(std::vector<ValueId> inputs, const std::string& name, Attributes attributes);
   ValueId add(std::string_view op, std::vector<ValueId> inputs, const std::string& name,
@@ -47,7 +51,11 @@ class LayerBuilder {
 
  private:
   ValueId sliced_linear(ValueId x, const std::string& name, const Tensor& w, ValueId bias);
-  ValueId quantized_linear(ValueId x, const std::string& name, const Tensor& w, ValueId bias);
+  ValueId quantized_linear(ValueId x, const std::string& name, const Tensor& w, ValueId bias,
+                           Role role);
+  ValueId quantized_product(ValueId codes, const std::string& name, const QuantizedWeights& w,
+                            ValueId bias);
+  ValueId quantized_rows(ValueId x, int64_t rotation, const std::string& name);
   ValueId tensor_core_linear(ValueId x, const std::string& name, const Tensor& w, ValueId bias);
   ValueId cast(ValueId x, const std::string& name, DType to) {
     return add("Cast", {x}, name, {{"to", static_cast<int64_t>(to)}});
@@ -58,6 +66,7 @@ class LayerBuilder {
   Precision precision_;
   Status error_;
   std::map<std::string, ValueId> made_;  // a tied weight is one constant
+  std::map<ValueId, ValueId> codes_of_;  // what several layers take is quantised once
 };
 
 // 16-bit and binary64 tensors as binary32: exact for the former, rounded once for the latter.

@@ -267,26 +267,43 @@ Result<QuantizedTensor> quantize_rows_float8(const Tensor& x) {
   return q;
 }
 
-Result<QuantizedWeights> quantize_weights(const Tensor& w, int bits, int64_t rotation) {
+namespace {
+
+Result<QuantizedWeights> allocate_weights(const Tensor& w, int bits, int64_t rotation) {
   if (w.dtype() != DType::f32 || w.rank() != 2)
     return bad_input("quantised weights of " + w.describe());
-  if (bits < 1 || bits > 8) return bad_input(std::to_string(bits) + " bits: 1 to 8 are possible");
-  const int64_t n = w.dim(0), k = w.dim(1), groups = (k + kQuantizedGroup - 1) / kQuantizedGroup;
+  const int64_t n = w.dim(0), k = w.dim(1);
   VB_TRY(check_rotation(rotation, k));
   QuantizedWeights q;
   VB_ASSIGN(q.codes, Tensor::allocate(DType::i8, w.shape()));
   VB_ASSIGN(q.scales, Tensor::allocate(DType::f32, Shape{n}));
   if (bits < 8) {
-    VB_ASSIGN(q.group_scales, Tensor::allocate(DType::u8, Shape{n, groups}));
+    VB_ASSIGN(q.group_scales,
+              Tensor::allocate(DType::u8, Shape{n, (k + kQuantizedGroup - 1) / kQuantizedGroup}));
   }
+  return q;
+}
+
+std::vector<float> rotated_row(const Tensor& w, int64_t r, int64_t rotation) {
+  const auto k = static_cast<size_t>(w.dim(1));
+  const auto from = w.data<float>().subspan(static_cast<size_t>(r) * k, k);
+  std::vector<float> row(from.begin(), from.end());
+  rotate_row(row, rotation);
+  return row;
+}
+
+}  // namespace
+
+Result<QuantizedWeights> quantize_weights(const Tensor& w, int bits, int64_t rotation) {
+  if (bits < 1 || bits > 8) return bad_input(std::to_string(bits) + " bits: 1 to 8 are possible");
+  VB_ASSIGN(QuantizedWeights q, allocate_weights(w, bits, rotation));
+  const int64_t n = w.dim(0), k = w.dim(1), groups = (k + kQuantizedGroup - 1) / kQuantizedGroup;
   int8_t* codes = q.codes.mutable_data<int8_t>().data();
   float* scales = q.scales.mutable_data<float>().data();
   uint8_t* group_scales = bits < 8 ? q.group_scales.mutable_data<uint8_t>().data() : nullptr;
   const int greatest_code = (1 << (bits - 1)) - 1;
-  std::vector<float> row(static_cast<size_t>(k));
   for (int64_t r = 0; r < n; ++r) {
-    std::ranges::copy(w.data<float>().subspan(static_cast<size_t>(r * k), row.size()), row.begin());
-    rotate_row(row, rotation);
+    const std::vector<float> row = rotated_row(w, r, rotation);
     int8_t* const row_codes = codes + r * k;
     const float scale = bits == 8   ? quantize_row(row, greatest_code, row_codes)
                         : bits == 1 ? quantize_sign_row(row, row_codes, group_scales + r * groups)
@@ -295,6 +312,26 @@ Result<QuantizedWeights> quantize_weights(const Tensor& w, int bits, int64_t rot
     scales[r] = scale * (1.0f / static_cast<float>(rotation));
   }
   return q;
+}
+
+Result<std::array<QuantizedWeights, 2>> quantize_weights_in_parts(const Tensor& w,
+                                                                  int64_t rotation) {
+  std::array<QuantizedWeights, 2> parts;
+  for (QuantizedWeights& part : parts) {
+    VB_ASSIGN(part, allocate_weights(w, 8, rotation));
+  }
+  const int64_t k = w.dim(1);
+  for (int64_t r = 0; r < w.dim(0); ++r) {
+    std::vector<float> row = rotated_row(w, r, rotation);
+    for (QuantizedWeights& part : parts) {
+      int8_t* const codes = part.codes.mutable_data<int8_t>().data() + r * k;
+      const float scale = quantize_row(row, kInt8Codes, codes);
+      part.scales.mutable_data<float>()[r] = scale * (1.0f / static_cast<float>(rotation));
+      for (size_t i = 0; i < row.size(); ++i)
+        row[i] = row[i] - static_cast<float>(codes[i]) * scale;
+    }
+  }
+  return parts;
 }
 
 bool are_grouped_codes(const Tensor& codes, const Tensor& group_scales) {

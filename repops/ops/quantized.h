@@ -3,6 +3,7 @@
 // rows.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -74,6 +75,10 @@ struct QuantizedWeights {
 // codes have an integer scale, so that a product is still one integer. One bit is a sign: codes are
 // -1 and 1, and a scale is a group's mean magnitude.
 Result<QuantizedWeights> quantize_weights(const Tensor& w, int bits, int64_t rotation);
+// Weights of 8 bits in two parts whose products add up: the second holds what the first leaves of
+// each rotated row, x - float(code) * s, in 8 bits of its own.
+Result<std::array<QuantizedWeights, 2>> quantize_weights_in_parts(const Tensor& w,
+                                                                  int64_t rotation);
 
 // Whether every code is in [-greatest, greatest].
 bool within(std::span<const int8_t> codes, int greatest);

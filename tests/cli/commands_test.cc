@@ -15,6 +15,7 @@
 
 #include "../verify/support.h"
 #include "cli/call.h"
+#include "support/paths.h"
 
 namespace verbatim::test {
 namespace {
@@ -150,21 +151,23 @@ TEST(CommandsWithModels, EvalMeasuresPrecisionsAgainstFp32) {
       "One day he saw a red ball in the grass and wanted to play with it.\n"
       "A girl came and said: you can have my ball, if you are my friend.\n";
   ok(write_file(file, as_bytes(text)));
-  const auto evaluate = [&](const char* model) {
-    const Called c = call(std::string("verbatim eval ") + model + " --text-file " + file +
-                              " --precision s2x2,w8a8,bf16 --json",
-                          "2>/dev/null");
+  const auto evaluate = [&](const std::string& model, const std::string& precisions) {
+    const Called c =
+        call("verbatim eval " + model + " --precision " + precisions + " --json", "2>/dev/null");
     EXPECT_EQ(c.code, 0);
     return nlohmann::json::parse(c.text);
   };
-  const auto scores = evaluate(stories), cosines = evaluate(minilm);
+  const std::string sentences = std::string(kTestsDir) + "/accuracy/sentences.txt";
+  const auto scores = evaluate(stories + (" --text-file " + file), "s2x2,w8a8"),
+             cosines = evaluate(minilm + (" --text-file " + sentences), "s2x2,w8a8"),
+             few = evaluate(minilm + (" --text-file " + file), "bf16");
   EXPECT_LT(std::abs(scores["s2x2"]["relative_to_fp32"].get<double>()), 0.001);
   EXPECT_LT(std::abs(scores["w8a8"]["relative_to_fp32"].get<double>()), 0.01);
   EXPECT_GT(scores["fp32"]["perplexity"].get<double>(), 1.0);
   EXPECT_GT(cosines["s2x2"]["cosine_least"].get<double>(), 0.9999);
-  EXPECT_GT(cosines["w8a8"]["cosine_mean"].get<double>(), 0.999);
+  EXPECT_GT(cosines["w8a8"]["cosine_least"].get<double>(), 0.999);
   EXPECT_LT(cosines["w8a8"]["cosine_least"].get<double>(), 0.99999);  // they do differ
-  EXPECT_GE(cosines["bf16"]["bits_equal_across"].size(), 2u);
+  EXPECT_GE(few["bf16"]["bits_equal_across"].size(), 2u);
   EXPECT_EQ(call(std::string("verbatim eval ") + stories + " --window 1 --text-file " + file).code,
             64);
   ::unlink(file.c_str());

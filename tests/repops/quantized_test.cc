@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 
@@ -132,6 +133,29 @@ TEST(QuantizedLinear, IsTheIntegerProductScaled) {
         ASSERT_EQ(bits_of(y.data<float>()[i]), bits_of(want)) << bits << " bits, K " << k;
       }
     }
+  }
+}
+
+// The second part holds what the first rounded away, so that both together are a row of 15 bits.
+TEST(QuantizedWeights, PartsAddUpToTheRotatedRow) {
+  test::Random random(9);
+  const Tensor w = random.floats({7, 96});
+  const auto parts = *quantize_weights_in_parts(w, 32);
+  const QuantizedWeights whole = *quantize_weights(w, 8, 32);
+  EXPECT_TRUE(std::ranges::equal(parts[0].codes.bytes(), whole.codes.bytes()));
+  EXPECT_TRUE(std::ranges::equal(parts[0].scales.bytes(), whole.scales.bytes()));
+  for (int64_t r = 0; r < 7; ++r) {
+    std::vector<float> row(w.data<float>().begin() + r * 96, w.data<float>().begin() + r * 96 + 96);
+    rotate_row(row, 32);
+    double most = 0;
+    for (int64_t i = 0; i < 96; ++i) {
+      double left = row[static_cast<size_t>(i)];
+      for (const QuantizedWeights& part : parts)
+        left -= 32.0 * part.scales.data<float>()[r] * part.codes.data<int8_t>()[r * 96 + i];
+      most = std::max(most, std::abs(left));
+    }
+    EXPECT_LE(most, 32.0 * 0.501 * parts[1].scales.data<float>()[r]) << r;
+    EXPECT_LE(parts[1].scales.data<float>()[r], 0.501 * parts[0].scales.data<float>()[r] / 127);
   }
 }
 
