@@ -22,6 +22,7 @@ const std::map<Key, const OpDef*>& table() {
                               matmul_ops(),
                               normalization_ops(),
                               attention_ops(),
+                              sparse_attention_ops(),
                               sampling_ops(),
                               sliced_ops(),
                               convolution_ops(),

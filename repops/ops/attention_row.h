@@ -48,6 +48,7 @@ struct AttentionRow {
   HeadRows<T> keys, values;
   KeyMask<T> mask;
   int64_t begin = 0, end = 0;  // the keys that the query may see; the mask decides within
+  float shift = 0;             // of every score, in units of log2
 };
 
 // A score in units of e: s * scale, or with a softcap u, u * tanh(s * scale / u).
@@ -63,10 +64,11 @@ inline float scaled_score(const AttentionSettings& s, float score) {
   return capped_score(s, score) * float_of(kLog2E);
 }
 
-// x of key i: the scaled score, to which a bias b is added as fma(b, log2(e), x).
+// x of key i: the scaled score, to which a bias b is added as fma(b, log2(e), x), or a shift.
 template <class T>
 float key_score(const AttentionSettings& s, const AttentionRow<T>& row, int64_t i) {
   const float x = scaled_score(s, ordered_dot(row.q, row.keys[i], s.head_size));
+  if (row.shift != 0) return x + row.shift;
   return row.mask.bias == nullptr ? x : fma32(load(row.mask.bias[i]), float_of(kLog2E), x);
 }
 

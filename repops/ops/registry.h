@@ -21,6 +21,8 @@ std::span<const OpDef>
 normalization_ops();  // normalization.cc: Softmax, LayerNormalization, RMSNormalization, ...
 std::span<const OpDef> attention_ops();  // attention.cc: Attention, RotaryEmbedding
 std::span<const OpDef>
+sparse_attention_ops();  // sparse_attention.cc: AttentionSparse, AttentionLevels
+std::span<const OpDef>
 onnx_attention_ops();                   // onnx_attention.cc: ONNX's Attention and RotaryEmbedding
 std::span<const OpDef> sampling_ops();  // sampling.cc: Sample
 std::span<const OpDef> sliced_ops();    // sliced.cc: Slices, SlicedLinear (family B)

@@ -21,14 +21,6 @@ int64_t argmax(std::span<const float> x) {
   return best;
 }
 
-// rne(v * 2^32) for v in [0, 1]; NaN gives 0. The product is exact in binary64, and so is adding
-// 2^52 but for its one rounding.
-uint64_t to_fixed32(float v) {
-  if (!(v > 0)) return 0;
-  const double scaled = static_cast<double>(v) * 4294967296.0;
-  return static_cast<uint64_t>((scaled + 4503599627370496.0) - 4503599627370496.0);
-}
-
 std::vector<uint64_t> weights(std::span<const float> logits, float temperature) {
   float greatest = logits[0] / temperature;
   for (float v : logits)
@@ -40,18 +32,9 @@ std::vector<uint64_t> weights(std::span<const float> logits, float temperature) 
   return w;
 }
 
-// Token indices by descending weight, then ascending index.
-std::vector<int64_t> ranking(const std::vector<uint64_t>& w) {
-  std::vector<int64_t> order(w.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::ranges::sort(order,
-                    [&](int64_t a, int64_t b) { return w[a] != w[b] ? w[a] > w[b] : a < b; });
-  return order;
-}
-
 void keep_top_k(std::vector<uint64_t>& w, int64_t k) {
   if (k <= 0 || k >= static_cast<int64_t>(w.size())) return;
-  const std::vector<int64_t> order = ranking(w);
+  const std::vector<int64_t> order = by_weight(w);
   for (size_t i = static_cast<size_t>(k); i < order.size(); ++i) w[order[i]] = 0;
 }
 
@@ -70,7 +53,7 @@ void keep_top_p(std::vector<uint64_t>& w, float top_p) {
   const uint128 bound = uint128{to_fixed32(top_p)} * total;
   uint64_t sum = 0;
   bool reached = false;
-  for (int64_t i : ranking(w)) {
+  for (int64_t i : by_weight(w)) {
     if (reached) w[i] = 0;
     sum += w[i];
     reached = reached || uint128{sum} << 32 >= bound;
@@ -108,6 +91,22 @@ uint64_t sample_cost(const Node&, std::span<const Tensor> inputs, std::span<cons
 constexpr OpDef kOps[] = {{kVerbatimDomain, "Sample", 2, 2, 1, sample, sample_cost}};
 
 }  // namespace
+
+// The product is exact in binary64, and so is adding 2^52 but for its one rounding.
+uint64_t to_fixed32(float v) {
+  if (!(v > 0)) return 0;
+  const double scaled = static_cast<double>(v) * 4294967296.0;
+  return static_cast<uint64_t>((scaled + 4503599627370496.0) - 4503599627370496.0);
+}
+
+std::vector<int64_t> by_weight(std::span<const uint64_t> weights) {
+  std::vector<int64_t> order(weights.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::sort(order, [&](int64_t a, int64_t b) {
+    return weights[a] != weights[b] ? weights[a] > weights[b] : a < b;
+  });
+  return order;
+}
 
 int64_t sample_token(std::span<const float> logits, uint64_t position,
                      const SamplingSettings& settings) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace verbatim {
 
@@ -15,6 +16,11 @@ struct SamplingSettings {
   uint64_t seed = 0;
   uint64_t stream = 0;  // the index of the choice where a prompt has several
 };
+
+// rne(v * 2^32) for v in [0, 1]; NaN gives 0.
+uint64_t to_fixed32(float v);
+// Indices by descending weight, then ascending index.
+std::vector<int64_t> by_weight(std::span<const uint64_t> weights);
 
 // The token drawn at absolute index `position`. Logits must not be empty.
 int64_t sample_token(std::span<const float> logits, uint64_t position,

@@ -1,0 +1,55 @@
+// Attention that leaves out, or takes in summary, blocks of keys (docs/numerics.md, Sparse
+// attention). A level for each block of queries and block of keys says which: 0 leaves the block
+// out, and 1 + p takes means of 2^p successive keys and values, each counting for 2^p of them.
+//
+// Levels 0 and 1 alone are tile-sparse attention (FPSAttention, arXiv 2506.04648); with the others
+// it is pyramid sparse attention (arXiv 2512.04025).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include <verbatim/repops/ops/attention.h>
+
+namespace verbatim {
+
+inline constexpr int kSparseLevels = 4;  // beside 0: means of 1, 2, 4 and 8 keys
+
+struct SparseAttention {
+  AttentionSettings attention;
+  int64_t query_block = 0;  // rows of queries that share levels
+  int64_t query_blocks = 0, key_blocks = 0;
+  const uint8_t* levels = nullptr;  // [B, heads, query_blocks, key_blocks]
+
+  int level(int64_t batch, int64_t head, int64_t query, int64_t key) const {
+    const int64_t row = (batch * attention.heads + head) * query_blocks + query / query_block;
+    return levels[row * key_blocks + key / kKeyBlock];
+  }
+};
+// AttentionSparse's inputs and attributes, checked.
+Result<SparseAttention> sparse_attention_settings(const Node& node, std::span<const Tensor> inputs);
+
+// The means of 2^p successive rows of each whole block of x float32 [B, T, width], for p = 1 to 3:
+// the sum in ascending order, times 2^-p.
+class PooledRows {
+ public:
+  explicit PooledRows(const Tensor& x);
+  // Of batch entry b: row i is the mean of rows i * 2^p and on.
+  const float* rows(int64_t b, int p) const {
+    return means_[static_cast<size_t>(p)].data() + b * (blocks_ * kKeyBlock >> p) * width_;
+  }
+
+ private:
+  int64_t blocks_, width_;
+  std::array<std::vector<float>, kSparseLevels> means_;  // [0] is empty
+};
+
+// Levels of blocks by weight. Blocks are taken by descending weight, then ascending index: the
+// least prefix that holds shares[0] of the total gets level 1, what goes on to shares[1] level 2,
+// and so on; the others get 0. A share of 1 takes all that are left. Totals stay below 2^64.
+void choose_levels(std::span<const uint64_t> weights, std::span<const float> shares,
+                   std::span<uint8_t> levels);
+
+}  // namespace verbatim
