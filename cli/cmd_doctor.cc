@@ -2,6 +2,8 @@
 #include <oneapi/tbb/version.h>
 #include <openssl/crypto.h>
 
+#include <algorithm>
+
 #include <verbatim/cli/common.h>
 #include <verbatim/core/cpu.h>
 #include <verbatim/core/fp_guard.h>
@@ -35,6 +37,15 @@ std::pair<Json, std::string> describe_gpu() {
 #endif
 }
 
+// What VERBATIM_CPU_DISABLE takes away, and what it names in vain.
+std::string describe_disabled(const std::vector<std::string>& disabled) {
+  std::string text;
+  for (const std::string& name : disabled)
+    text += (text.empty() ? "" : ", ") + name +
+            (is_cpu_feature(name) ? "" : " (NO FEATURE has this name)");
+  return text.empty() ? "" : "not used (VERBATIM_CPU_DISABLE): " + text + "\n";
+}
+
 Result<int> doctor(const Context& context) {
   Json backends = Json::object();
   std::string backend_text;
@@ -55,8 +66,11 @@ Result<int> doctor(const Context& context) {
            : "; another mode is corrected (VERBATIM_ASSERT_FP=1: an error)");
 
   Json json;
-  json["cpu"] = {
-      {"model", cpu_model_name()}, {"features", cpu_feature_names()}, {"threads", thread_count()}};
+  const std::vector<std::string> disabled = disabled_cpu_features();
+  json["cpu"] = {{"model", cpu_model_name()},
+                 {"features", cpu_feature_names()},
+                 {"disabled", disabled},
+                 {"threads", thread_count()}};
   const auto [gpu, gpu_text] = describe_gpu();
   json["gpu"] = gpu;
   json["backends"] = backends;
@@ -71,11 +85,13 @@ Result<int> doctor(const Context& context) {
   print_result(context, json,
                "cpu: " + cpu_model_name() + "," +
                    (features.empty() ? " no vector features" : features) + ", " +
-                   std::to_string(thread_count()) + " threads\ngpu: " + gpu_text + "\nbackends:\n" +
-                   backend_text + "would run: " + would_run + "\nfloating point: " + floats +
+                   std::to_string(thread_count()) + " threads\n" + describe_disabled(disabled) +
+                   "gpu: " + gpu_text + "\nbackends:\n" + backend_text + "would run: " + would_run +
+                   "\nfloating point: " + floats +
                    "\nsemantics version: " + std::to_string(kSemanticsVersion) + "\nlibraries: " +
                    OpenSSL_version(OPENSSL_VERSION) + ", oneTBB " + TBB_VERSION_STRING + "\n");
-  return environment.ok() && chosen.ok() ? kDone : 69;
+  const bool known = std::ranges::all_of(disabled, is_cpu_feature);
+  return environment.ok() && chosen.ok() && known ? kDone : 69;
 }
 
 }  // namespace

@@ -19,18 +19,25 @@ constexpr bool kX86 = false, kArm = false;
 
 std::string missing(bool built, const char* processor, bool present, const char* features) {
   if (!built) return std::string("this program is not built for ") + processor;
-  if (!present) return std::string("this processor, or its operating system, lacks ") + features;
+  if (!present)
+    return "this processor, or its operating system, lacks " + std::string(features) +
+           (disabled_cpu_features().empty() ? "" : ", or VERBATIM_CPU_DISABLE names it");
   return "";
 }
 
-std::unique_ptr<Backend> construct([[maybe_unused]] std::string_view name) {
+const CpuKernels* kernels_of([[maybe_unused]] std::string_view backend) {
 #if defined(VERBATIM_KERNELS_X86)
-  if (name == "avx512") return std::make_unique<CpuBackend>(avx512::kKernels);
-  if (name == "avx2") return std::make_unique<CpuBackend>(avx2::kKernels);
+  if (backend == "avx512") return &avx512::kKernels;
+  if (backend == "avx2") return &avx2::kKernels;
 #elif defined(VERBATIM_KERNELS_ARM)
-  if (name == "neon") return std::make_unique<CpuBackend>(neon::kKernels);
+  if (backend == "neon") return &neon::kKernels;
 #endif
-  return make_reference_backend();
+  return nullptr;
+}
+
+std::unique_ptr<Backend> construct(std::string_view name) {
+  const CpuKernels* kernels = kernels_of(name);
+  return kernels == nullptr ? make_reference_backend() : std::make_unique<CpuBackend>(*kernels);
 }
 
 }  // namespace
@@ -60,6 +67,11 @@ Result<std::unique_ptr<Backend>> make_backend(std::string_view name) {
     names += ", " + b.name;
   }
   return usage_error("no backend '" + std::string(name) + "'; there are auto" + names);
+}
+
+std::string integer_product_way(std::string_view backend, int64_t rows) {
+  const CpuKernels* kernels = kernels_of(backend);
+  return kernels == nullptr ? "" : kernels->sliced_way({.m = rows});
 }
 
 }  // namespace verbatim

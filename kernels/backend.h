@@ -1,6 +1,7 @@
 // Choosing a backend by name. Every backend gives the reference's bits; they differ in speed.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -22,5 +23,9 @@ struct BackendInfo {
 };
 // Every backend there is, best first.
 std::vector<BackendInfo> list_backends();
+
+// Which of cpu_feature_names() a backend multiplies int8 codes of so many rows with, beyond what
+// its name says; "" for none. It decides how fast that is and nothing else.
+std::string integer_product_way(std::string_view backend, int64_t rows);
 
 }  // namespace verbatim

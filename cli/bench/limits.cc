@@ -61,9 +61,7 @@ double measured(Limit limit, int threads) {
     case Limit::float_operations:
       return rate(threads, [&](int) { return target->float_operations(); });
     case Limit::integer_operations:
-      return cpu_features().avx512_vnni
-                 ? rate(threads, [&](int) { return target->integer_operations(); })
-                 : 0;
+      return rate(threads, [&](int) { return target->integer_operations(); });
     case Limit::read_bandwidth:
       return read_rate(*target, threads);
     default:

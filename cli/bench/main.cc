@@ -27,7 +27,9 @@ constexpr const char* kAbout =
     "Peers: OpenBLAS, oneDNN, Eigen, and ONNX Runtime for whole models. What a peer can prepare "
     "once for constant weights is not "
     "timed, nor is ours. The limit is\n"
-    "measured too: multiply-adds in registers, reading memory, one stream of SHA-256 a thread.";
+    "measured too: multiply-adds in registers, reading memory, one stream of SHA-256 a thread.\n\n"
+    "VERBATIM_CPU_DISABLE=amx_int8 (or avx512_vnni,amx_int8; verbatim doctor names all) measures "
+    "without, oneDNN too.";
 
 struct Options {
   std::string prefix, backend = "auto", plot;
@@ -115,6 +117,7 @@ int main(int argc, char** argv) {
     for (const Case& c : cases) std::printf("%s %s\n", c.name.c_str(), c.shape.c_str());
     return 0;
   }
+  limit_onednn();
   const Result<std::unique_ptr<Backend>> backend = make_backend(o.backend);
   if (!backend.ok()) {
     std::fprintf(stderr, "verbatim-bench: %s\n", backend.status().message().c_str());

@@ -48,6 +48,8 @@ std::vector<Contender> int8_product_peers(const Int8Product& p);
 std::vector<Contender> float_attention_peers(const FloatAttention& p);
 std::vector<Contender> float_convolution_peers(const FloatConvolution& p);
 std::vector<std::string> absent_peers();
+// Called before all others: what VERBATIM_CPU_DISABLE takes from us, oneDNN is to do without, too.
+void limit_onednn();
 
 // What is compiled once for each vector target: Eigen, and the loops that show what the processor
 // can do at most.

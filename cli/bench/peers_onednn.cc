@@ -5,10 +5,13 @@
 #if defined(VERBATIM_BENCH_ONEDNN)
 #include <omp.h>
 
+#include <algorithm>
 #include <limits>
 #include <unordered_map>
 
 #include <oneapi/dnnl/dnnl.hpp>
+
+#include <verbatim/core/cpu.h>
 
 namespace verbatim::bench {
 namespace {
@@ -170,6 +173,18 @@ class Convolution {
 
 }  // namespace
 
+void limit_onednn() {
+  const std::vector<std::string> disabled = disabled_cpu_features();
+  const auto without = [&](const char* name) { return std::ranges::count(disabled, name) > 0; };
+  if (without("avx512")) {
+    dnnl::set_max_cpu_isa(dnnl::cpu_isa::avx2);
+  } else if (without("avx512_vnni")) {
+    dnnl::set_max_cpu_isa(dnnl::cpu_isa::avx512_core);
+  } else if (without("amx_int8")) {
+    dnnl::set_max_cpu_isa(dnnl::cpu_isa::avx512_core_vnni);
+  }
+}
+
 void add_onednn(std::vector<Contender>& to, const FloatProduct& p) {
   using Type = dnnl::memory::data_type;
   if (p.m == 0) return to.push_back({});
@@ -215,6 +230,7 @@ void add_onednn(std::vector<Contender>& to, const FloatConvolution& p) {
 #else
 
 namespace verbatim::bench {
+void limit_onednn() {}
 void add_onednn(std::vector<Contender>&, const FloatProduct&) {}
 void add_onednn(std::vector<Contender>&, const Int8Product&) {}
 void add_onednn(std::vector<Contender>&, const FloatAttention&) {}

@@ -31,7 +31,8 @@ std::string to_json(const std::vector<Row>& rows) {
     j["peer_version"] = r.peer_version;
     j["peer_kernel"] = r.peer_kernel;
     j["unit"] = r.unit;
-    j["ratio"] = alone ? nlohmann::ordered_json() : nlohmann::ordered_json(std::round(r.ratio() * 1000) / 1000);
+    j["ratio"] = alone ? nlohmann::ordered_json()
+                       : nlohmann::ordered_json(std::round(r.ratio() * 1000) / 1000);
     j["ours_kernel"] = r.ours_kernel;
     if (r.limit > 0) {
       j["limit"] = rounded(r.limit);
@@ -44,13 +45,14 @@ std::string to_json(const std::vector<Row>& rows) {
 
 std::string to_table(const std::vector<Row>& rows) {
   std::string text =
-      "| work | shape | threads | ours | peer | | unit | ratio | of the limit |\n"
-      "|---|---|---|---|---|---|---|---|---|\n";
+      "| work | shape | threads | ours | | peer | | unit | ratio | of the limit |\n"
+      "|---|---|---|---|---|---|---|---|---|---|\n";
   for (const Row& r : rows) {
     text += "| " + r.name + " | " + r.shape + " | " + std::to_string(r.threads) + " | " +
-            number(r.ours) + " | " + (r.peer_name.empty() ? "" : number(r.peer)) + " | " +
-            r.peer_name + (r.peer_kernel.empty() ? "" : " (" + r.peer_kernel + ")") + " | " +
-            r.unit + " | " + (r.peer_name.empty() ? "" : number(r.ratio())) + " | " +
+            number(r.ours) + " | " + r.ours_kernel + " | " +
+            (r.peer_name.empty() ? "" : number(r.peer)) + " | " + r.peer_name +
+            (r.peer_kernel.empty() ? "" : " (" + r.peer_kernel + ")") + " | " + r.unit + " | " +
+            (r.peer_name.empty() ? "" : number(r.ratio())) + " | " +
             (r.limit > 0 ? number(r.ours / r.limit) : "") + " |\n";
   }
   return text;

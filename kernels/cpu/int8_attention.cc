@@ -10,7 +10,7 @@
 namespace verbatim {
 namespace {
 
-constexpr int64_t kTaskRows = 96;
+constexpr int64_t kTaskRows = 192;
 
 // The kernel's view of batch entry b and head `head` of keys; its results go to `out`.
 Int8Attention view_of(const Int8Operands& o, int64_t b, int64_t head, float* out) {

@@ -70,8 +70,9 @@ struct KeyRange {  // the keys that a query sees; ends do not decrease from quer
 // (repops/ops/quantized.h), which have scales instead of powers of two and one slice; + bias [n]
 // where given. Codes are never -128.
 struct SlicedProduct {
-  const int8_t* a = nullptr;  // [a_count, m, k]
-  const int8_t* b = nullptr;  // b_count slices, each packed by CpuKernels::sliced_pack
+  const int8_t* a = nullptr;        // [a_count, m, k]
+  const uint8_t* copies = nullptr;  // of a, by CpuKernels::sliced_copy
+  const int8_t* b = nullptr;        // b_count slices, each packed by CpuKernels::sliced_pack
   // An exact sum times a_powers[row] * b_powers[column] is what is rounded: the powers of two of
   // both rows, NaN for one that is flagged. b_powers has a whole number of panels.
   const double *a_powers = nullptr, *b_powers = nullptr;
@@ -80,7 +81,10 @@ struct SlicedProduct {
   const float* bias = nullptr;
   float* out = nullptr;
 };
-inline constexpr int64_t kSlicedRows = 96;  // most rows of one call of CpuKernels::sliced_product
+struct SlicedTask {
+  int64_t rows, panels;
+  int64_t row_unit;  // rows are cut at its multiples
+};
 
 // A product with weights of 1 to 7 bits whose groups of 32 have integer scales
 // (repops/ops/quantized.h). Weights lie in panels of CpuKernels::low_bit_panel columns:
@@ -172,11 +176,19 @@ struct CpuKernels {
   int64_t (*sliced_panel_bytes)(int64_t k);
   void (*sliced_pack)(const int8_t* b, int64_t k, int64_t n, int64_t from, int64_t to,
                       int8_t* packed);
-  // Rows [row, row_end), at most kSlicedRows, of the columns of panels [from, to). `scratch` has
-  // sliced_scratch(a_count, to - from) floats.
+  // The cpu_feature_names() beyond the target's own that multiplies codes; "" for none.
+  const char* (*sliced_way)(const SlicedProduct& p);
+  // Copies rows [row, row_end), cut as a task's, of all slices to `copies`, which has room for
+  // sliced_copy_bytes(p). False: a code is out of range (repops/ops/sliced.h).
+  int64_t (*sliced_copy_bytes)(const SlicedProduct& p);
+  bool (*sliced_copy)(const SlicedProduct& p, int64_t row, int64_t row_end, uint8_t* copies);
+  // What one call of sliced_product takes at most, if it is to be fast.
+  SlicedTask (*sliced_task)(const SlicedProduct& p);
+  // Rows [row, row_end) of the columns of panels [from, to). `scratch` has sliced_scratch(p, task)
+  // floats, the task at least that large.
   void (*sliced_product)(const SlicedProduct& p, int64_t row, int64_t row_end, int64_t from,
                          int64_t to, float* scratch);
-  size_t (*sliced_scratch)(int64_t a_count, int64_t panels);
+  size_t (*sliced_scratch)(const SlicedProduct& p, const SlicedTask& task);
 
   int64_t low_bit_panel;
   // A row of k int8 codes, for weights of that many bits: ceil(k / 32) times kLowBitWords words.

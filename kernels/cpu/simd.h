@@ -193,6 +193,8 @@ VB_INLINE I32 overflowed(I32 a, I32 b, I32 sum) {
 VB_INLINE bool any_negative(I32 a) { return _mm512_movepi32_mask(a.v) != 0; }
 VB_INLINE I32 add16(I32 a, I32 b) { return {_mm512_add_epi16(a.v, b.v)}; }
 VB_INLINE I32 maximum16(I32 a, I32 b) { return {_mm512_max_epi16(a.v, b.v)}; }
+VB_INLINE I32 maximum8(I32 a, I32 b) { return {_mm512_max_epi8(a.v, b.v)}; }
+VB_INLINE I32 minimum8(I32 a, I32 b) { return {_mm512_min_epi8(a.v, b.v)}; }
 template <int kBits>
 VB_INLINE I32 shift_left16(I32 a) {
   return {_mm512_slli_epi16(a.v, kBits)};
@@ -366,6 +368,8 @@ VB_INLINE I32 overflowed(I32 a, I32 b, I32 sum) {
 VB_INLINE bool any_negative(I32 a) { return _mm256_movemask_ps(_mm256_castsi256_ps(a.v)) != 0; }
 VB_INLINE I32 add16(I32 a, I32 b) { return {_mm256_add_epi16(a.v, b.v)}; }
 VB_INLINE I32 maximum16(I32 a, I32 b) { return {_mm256_max_epi16(a.v, b.v)}; }
+VB_INLINE I32 maximum8(I32 a, I32 b) { return {_mm256_max_epi8(a.v, b.v)}; }
+VB_INLINE I32 minimum8(I32 a, I32 b) { return {_mm256_min_epi8(a.v, b.v)}; }
 template <int kBits>
 VB_INLINE I32 shift_left16(I32 a) {
   return {_mm256_slli_epi16(a.v, kBits)};
@@ -537,6 +541,12 @@ VB_INLINE I32 add16(I32 a, I32 b) {
 }
 VB_INLINE I32 maximum16(I32 a, I32 b) {
   return {vreinterpretq_s32_s16(vmaxq_s16(vreinterpretq_s16_s32(a.v), vreinterpretq_s16_s32(b.v)))};
+}
+VB_INLINE I32 maximum8(I32 a, I32 b) {
+  return {vreinterpretq_s32_s8(vmaxq_s8(vreinterpretq_s8_s32(a.v), vreinterpretq_s8_s32(b.v)))};
+}
+VB_INLINE I32 minimum8(I32 a, I32 b) {
+  return {vreinterpretq_s32_s8(vminq_s8(vreinterpretq_s8_s32(a.v), vreinterpretq_s8_s32(b.v)))};
 }
 template <int kBits>
 VB_INLINE I32 shift_left16(I32 a) {

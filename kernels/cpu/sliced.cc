@@ -3,6 +3,7 @@
 #include <verbatim/repops/ops/sliced.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -13,26 +14,43 @@
 namespace verbatim {
 namespace {
 
-constexpr int64_t kTaskColumns = 256;
-
 int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Copies of A's rows for the product, or nothing where a code is out of range.
+Result<Tensor> copy_rows(const CpuKernels& kernels, const SlicedProduct& p, int64_t unit) {
+  constexpr int64_t kBytes = 1 << 17;  // of a task
+  VB_ASSIGN(Tensor copies, Tensor::allocate(DType::u8, Shape{kernels.sliced_copy_bytes(p)}));
+  uint8_t* const to = copies.mutable_data<uint8_t>().data();
+  std::atomic<bool> within = true;
+  parallel_for(ceiling(p.m, unit), ceiling(kBytes, unit * (p.k + 1) * p.a_count),
+               [&](int64_t begin, int64_t end) {
+                 if (!kernels.sliced_copy(p, begin * unit, std::min(end * unit, p.m), to))
+                   within = false;
+               });
+  return within ? copies : Tensor();
+}
 
 // p's product with packed weights, its result of `shape`.
 Outcome run_product(const CpuBackend& backend, const Tensor& weights, SlicedProduct p,
                     const Shape& shape) {
+  const CpuKernels& kernels = backend.kernels();
+  const SlicedTask task = kernels.sliced_task(p);
+  VB_ASSIGN(const Tensor copies, copy_rows(kernels, p, task.row_unit));
+  if (!copies.defined()) return not_handled();
   VB_ASSIGN(const PackedCodes packed, backend.packed_codes(weights));
   VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, shape));
+  p.copies = copies.data<uint8_t>().data();
   p.b = packed.codes.data<int8_t>().data();
   p.out = out.mutable_data<float>().data();
-  const CpuKernels& kernels = backend.kernels();
-  const int64_t panels = ceiling(p.n, kernels.sliced_panel), row_tasks = ceiling(p.m, kSlicedRows),
-                task_panels = std::max<int64_t>(1, kTaskColumns / kernels.sliced_panel),
-                column_tasks = ceiling(panels, task_panels);
+  const int64_t panels = ceiling(p.n, kernels.sliced_panel), units = ceiling(p.m, task.row_unit),
+                row_tasks = ceiling(p.m, task.rows), column_tasks = ceiling(panels, task.panels);
   parallel_for(row_tasks * column_tasks, 1, [&](int64_t begin, int64_t end) {
-    float* scratch = thread_scratch(kernels.sliced_scratch(p.a_count, task_panels));
+    float* scratch = thread_scratch(kernels.sliced_scratch(p, task));
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t row = i % row_tasks, column = i / row_tasks;
-      kernels.sliced_product(p, p.m * row / row_tasks, p.m * (row + 1) / row_tasks,
+      // One after the other with the same rows, which then are at hand.
+      const int64_t row = i / column_tasks, column = i % column_tasks;
+      kernels.sliced_product(p, units * row / row_tasks * task.row_unit,
+                             std::min(units * (row + 1) / row_tasks * task.row_unit, p.m),
                              panels * column / column_tasks, panels * (column + 1) / column_tasks,
                              scratch);
     }
@@ -73,8 +91,7 @@ Result<PackedCodes> pack_slices(const CpuKernels& kernels, const Tensor& w) {
 Outcome run_sliced_linear(const CpuBackend& backend, const Node&, std::span<const Tensor> inputs) {
   const Tensor &a = inputs[0], &b = inputs[2];
   const Tensor bias = inputs.size() > 4 ? inputs[4] : Tensor();
-  if (!check_sliced(a, inputs[1]).ok() || !check_slice_codes(a).ok() ||
-      !check_sliced(b, inputs[3]).ok() || b.rank() != 3)
+  if (!check_sliced(a, inputs[1]).ok() || !check_sliced(b, inputs[3]).ok() || b.rank() != 3)
     return not_handled();
   const int64_t n = b.dim(1), k = b.dim(2);
   if (a.dim(a.rank() - 1) != k) return not_handled();
@@ -105,7 +122,7 @@ Outcome run_quantized_linear(const CpuBackend& backend, const Node&,
   const auto given = [&](size_t i) { return inputs.size() > i && inputs[i].defined(); };
   if (given(4)) return run_low_bit_linear(backend, inputs);
   const Result<Shape> shape = check_quantized_linear(inputs);
-  if (!shape.ok() || !check_quantized_codes(inputs[0]).ok()) return not_handled();
+  if (!shape.ok()) return not_handled();
   return run_product(backend, inputs[2],
                      {.a = inputs[0].data<int8_t>().data(),
                       .a_scales = inputs[1].data<float>().data(),

@@ -135,10 +135,11 @@ Status check_sliced(const Tensor& slices, const Tensor& exponents) {
 }
 
 Status check_slice_codes(const Tensor& slices) {
-  // The first slice holds -127..127, later ones -64..64: |W| < 2^53 rests on it.
+  // |W| < 2^53 rests on it.
   const size_t slice_size = static_cast<size_t>(slices.elements() / slices.dim(0));
   const auto codes = slices.data<int8_t>();
-  if (!within(codes.first(slice_size), kInt8Codes) || !within(codes.subspan(slice_size), 64))
+  if (!within(codes.first(slice_size), kInt8Codes) ||
+      !within(codes.subspan(slice_size), kLaterSliceCodes))
     return bad_input("slice codes out of range");
   return {};
 }

@@ -14,6 +14,7 @@ namespace verbatim {
 inline constexpr int kMaxSlices = 4;
 inline constexpr int32_t kFlaggedRow =
     INT32_MAX;  // a row that holds NaN or infinity: its products are NaN
+inline constexpr int kLaterSliceCodes = 64;     // -64..64, where the first slice has -127..127
 inline constexpr int64_t kMaxSlicedK = 262143;  // |W| < 2^53
 
 // The least e with greatest <= 127 * 2^(e - 7), and never below -148.

@@ -1,8 +1,10 @@
 // Choosing a backend: by name, by environment, and never another than was asked for.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 
+#include <verbatim/core/cpu.h>
 #include <verbatim/kernels/backend.h>
 
 namespace verbatim {
@@ -44,6 +46,25 @@ TEST_F(BackendTest, EnvironmentForces) {
     setenv("VERBATIM_BACKEND", info.name.c_str(), 1);
     EXPECT_EQ(make_backend("auto").status().code(), StatusCode::unavailable);
     EXPECT_TRUE(make_backend("reference").ok());
+  }
+}
+
+// What VERBATIM_CPU_DISABLE names is neither there nor used (tests/CMakeLists.txt sets it).
+TEST_F(BackendTest, DisabledFeaturesAreNotUsed) {
+  const auto names = cpu_feature_names(), disabled = disabled_cpu_features();
+  for (const std::string& name : disabled) {
+    EXPECT_TRUE(is_cpu_feature(name)) << name;
+    EXPECT_EQ(std::ranges::count(names, name), 0) << name;
+  }
+  for (const BackendInfo& info : list_backends()) {
+    if (!info.missing.empty()) continue;
+    for (const int64_t rows : {1, 64}) {
+      const std::string way = integer_product_way(info.name, rows);
+      EXPECT_TRUE(way.empty() || std::ranges::count(names, way) == 1) << way;
+    }
+  }
+  if (cpu_features().amx_int8) {
+    EXPECT_EQ(integer_product_way("avx512", 64), "amx_int8");
   }
 }
 

@@ -8,6 +8,7 @@
 #include <Eigen/Core>
 
 #include <verbatim/cli/bench/peers.h>
+#include <verbatim/core/cpu.h>
 
 namespace verbatim::bench::VB_TARGET {
 namespace {
@@ -71,8 +72,24 @@ double float_operations() {
   return sound ? 2.0 * kLanes * kChains * kSteps : 0;
 }
 
-double integer_operations() {
 #if defined(__AVX512F__)
+double tile_operations() {
+  struct {
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  } shapes;
+  __asm__ volatile("ldtilecfg %0" : : "m"(shapes));
+  constexpr int64_t kTileSteps = kSteps / 8;
+  for (int64_t i = 0; i < kTileSteps; ++i)
+    __asm__ volatile(
+        "tdpbssd %tmm6, %tmm4, %tmm0\n\ttdpbssd %tmm7, %tmm4, %tmm1\n\t"
+        "tdpbssd %tmm6, %tmm5, %tmm2\n\ttdpbssd %tmm7, %tmm5, %tmm3");
+  __asm__ volatile("tilerelease");
+  return 2.0 * 16 * 16 * 64 * 4 * kTileSteps;
+}
+
+double dot_operations() {
   __m512i chain[kChains];
   VB_UNROLL
   for (int c = 0; c < kChains; ++c) chain[c] = _mm512_setzero_si512();
@@ -86,9 +103,15 @@ double integer_operations() {
     }
   }
   return 2.0 * 64 * kChains * kSteps;
-#else
-  return 0;
+}
 #endif
+
+double integer_operations() {
+#if defined(__AVX512F__)
+  if (cpu_features().amx_int8) return tile_operations();
+  if (cpu_features().avx512_vnni) return dot_operations();
+#endif
+  return 0;
 }
 
 double read(const std::byte* p, size_t bytes) {

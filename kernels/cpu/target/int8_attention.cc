@@ -9,9 +9,11 @@
 namespace verbatim::VB_TARGET {
 namespace {
 
+VB_INLINE I32 bytes(const int8_t* p) { return widen(reinterpret_cast<const uint8_t*>(p)); }
+
 // Codes lie in units of four bytes. One step multiplies a unit of a row by those of kLanes columns,
 // and adds the kCodes products of each to an int32. Rows' codes are stored as code + kOffset where
-// they may be negative.
+// they may be negative. interleave() is kLanes units, of successive rows' codes in one column each.
 struct Pairs {
   using Code = int16_t;
   static constexpr int kCodes = 2, kOffset = 0;
@@ -19,34 +21,45 @@ struct Pairs {
     return sums + multiply_pairs(row, columns);
   }
   VB_INLINE static void store(int16_t* to, I32 codes) { store16(to, codes); }
+  VB_INLINE static I32 interleave(const int8_t* p, int64_t stride) {
+    const I32 codes = shift_left<8>(bytes(p)) | shift_left<24>(bytes(p + stride));
+    return shift_right16<8>(codes);
+  }
+};
+
+// What is the same however bytes are multiplied.
+struct Bytes {
+  using Code = int8_t;
+  static constexpr int kCodes = 4;
+  VB_INLINE static void store(int8_t* to, I32 codes) { store8(to, codes); }
+  VB_INLINE static I32 interleave(const int8_t* p, int64_t stride) {
+    return bytes(p) | shift_left<8>(bytes(p + stride)) | shift_left<16>(bytes(p + 2 * stride)) |
+           shift_left<24>(bytes(p + 3 * stride));
+  }
 };
 
 // Bytes, by the one instruction beyond the target's own set: written as such, run only where
 // has_dot().
 #if defined(__AVX512F__)
 #define VB_HAS_DOT 1
-struct Quads {
-  using Code = int8_t;
-  static constexpr int kCodes = 4, kOffset = 128;
+struct Quads : Bytes {
+  static constexpr int kOffset = 128;
   VB_INLINE static I32 add(I32 sums, I32 row, I32 columns) {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(sums.v) : "v"(row.v), "v"(columns.v));
     return sums;
   }
-  VB_INLINE static void store(int8_t* to, I32 codes) { store8(to, codes); }
 };
 bool has_dot() { return cpu_features().avx512_vnni; }
 #elif !defined(__AVX2__)
 #define VB_HAS_DOT 1
-struct Quads {
-  using Code = int8_t;
-  static constexpr int kCodes = 4, kOffset = 0;
+struct Quads : Bytes {
+  static constexpr int kOffset = 0;
   VB_INLINE static I32 add(I32 sums, I32 row, I32 columns) {
     __asm__(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
             : "+w"(sums.v)
             : "w"(row.v), "w"(columns.v));
     return sums;
   }
-  VB_INLINE static void store(int8_t* to, I32 codes) { store8(to, codes); }
 };
 bool has_dot() { return cpu_features().neon_dotprod; }
 #endif
@@ -151,30 +164,53 @@ void multiply(const Task& t, const int32_t* a, int64_t a_stride, const int32_t* 
 
 // One unit of codes code[0], code[step], ..., `count` of them and zeros.
 template <class D>
-VB_INLINE int32_t unit_of(const int8_t* code, int64_t step, int64_t count, int offset = 0) {
+VB_INLINE int32_t unit_of(const int8_t* code, int64_t step, int64_t count = D::kCodes) {
   typename D::Code codes[D::kCodes] = {};
-  for (int64_t i = 0; i < least(count, D::kCodes); ++i)
-    codes[i] = static_cast<typename D::Code>(code[i * step] + offset);
+  for (int64_t i = 0; i < least(count, D::kCodes); ++i) codes[i] = code[i * step];
   int32_t unit;
   std::memcpy(&unit, codes, sizeof unit);
   return unit;
 }
 
-// The columns [0, columns) of `codes` codes each, column c's code i at x[c * column_step + i *
-// step], as panels of units; columns beyond are zero.
+// A row of `size` codes: its units `step` apart.
 template <class D>
-void pack_codes(const int8_t* x, int64_t columns, int64_t column_step, int64_t codes, int64_t step,
-                int32_t* packed) {
-  const int64_t units = units_of<D>(codes);
-  for (int64_t panel = 0; panel * kPanel < columns; ++panel) {
-    for (int64_t u = 0; u < units; ++u) {
-      const int64_t first = u * D::kCodes;
-      int32_t* to = packed + (panel * units + u) * kPanel;
-      for (int64_t c = 0; c < kPanel; ++c) {
-        const int64_t column = panel * kPanel + c;
-        to[c] = column < columns
-                    ? unit_of<D>(x + column * column_step + first * step, step, codes - first)
-                    : 0;
+VB_INLINE void pack_row(const int8_t* codes, int64_t size, int32_t* units, int64_t step,
+                        int32_t offsets = 0) {
+  int64_t i = 0;
+  for (; i + D::kCodes <= size; i += D::kCodes, units += step)
+    *units = unit_of<D>(codes + i, 1) ^ offsets;
+  if (i < size) *units = unit_of<D>(codes + i, 1, size - i) ^ offsets;
+}
+
+// The keys of a block are columns, whose units lie in panels; columns beyond are zero.
+template <class D>
+void pack_keys(const int8_t* keys, int64_t count, int64_t stride, int64_t size, int32_t* packed) {
+  const int64_t units = units_of<D>(size);
+  for (int64_t key = 0; key < whole_panels(count); ++key) {
+    int32_t* to = packed + key / kPanel * units * kPanel + key % kPanel;
+    if (key < count) {
+      pack_row<D>(keys + key * stride, size, to, kPanel);
+    } else {
+      for (int64_t u = 0; u < units; ++u) to[u * kPanel] = 0;
+    }
+  }
+}
+
+// The elements of values are columns, and a unit has codes of successive values.
+template <class D>
+void pack_values(const int8_t* values, int64_t count, int64_t stride, int64_t size,
+                 int32_t* packed) {
+  const int64_t units = units_of<D>(count);
+  for (int64_t u = 0; u < units; ++u) {
+    const int64_t codes = least(D::kCodes, count - u * D::kCodes);
+    const int8_t* from = values + u * D::kCodes * stride;
+    for (int64_t c = 0; c < whole_panels(size); c += kLanes) {
+      int32_t* to = packed + (c / kPanel * units + u) * kPanel + c % kPanel;
+      if (codes == D::kCodes && c + kLanes <= size) {
+        VB_TARGET::store(to, D::interleave(from + c, stride));
+      } else {
+        for (int64_t i = 0; i < kLanes; ++i)
+          to[i] = c + i < size ? unit_of<D>(from + c + i, stride, codes) : 0;
       }
     }
   }
@@ -182,10 +218,10 @@ void pack_codes(const int8_t* x, int64_t columns, int64_t column_step, int64_t c
 
 template <class D>
 void pack_queries(const Task& t) {
+  static_assert(D::kOffset == 0 || (D::kOffset == 128 && D::kCodes == 4));
+  constexpr auto kOffsets = static_cast<int32_t>(D::kOffset == 0 ? 0 : 0x80808080);
   for (int64_t r = 0; r < t.rows; ++r)
-    for (int64_t u = 0; u < t.query_units; ++u)
-      t.queries[r * t.query_units + u] =
-          unit_of<D>(t.q(r) + u * D::kCodes, 1, t.p.head_size - u * D::kCodes, D::kOffset);
+    pack_row<D>(t.q(r), t.p.head_size, t.queries + r * t.query_units, 1, kOffsets);
 }
 
 // scores[row, i] = float(q[row] . k[key + i]) for i < count.
@@ -193,11 +229,10 @@ template <class D>
 void form_scores(const Task& t, int64_t key, int64_t count) {
   const Int8Attention& p = t.p;
   const int64_t panels = whole_panels(count) / kPanel;
-  pack_codes<D>(p.k + key * p.kv_heads * p.head_size, count, p.kv_heads * p.head_size, p.head_size,
-                1, t.keys);
+  const int64_t stride = p.kv_heads * p.head_size;
+  pack_keys<D>(p.k + key * stride, count, stride, p.head_size, t.keys);
   std::memset(t.starts, 0, static_cast<size_t>(panels * kPanel) * sizeof(int32_t));
   if constexpr (D::kOffset != 0) {
-    static_assert(D::kOffset == 128);
     for (int64_t c = 0; c < panels * kPanel; c += kLanes) {
       const int32_t* units = t.keys + c / kPanel * t.query_units * kPanel + c % kPanel;
       I32 sums = all_int(0);
@@ -301,8 +336,8 @@ void attend_block(const Task& t, int64_t key, int64_t count) {
   };
   for (int64_t r = 0; r < t.rows; ++r)
     if (sees_some(r)) weigh<Values>(t, r, t.in_block(r, key));
-  pack_codes<Values>(p.v + key * p.kv_heads * p.value_size, p.value_size, 1, count,
-                     p.kv_heads * p.value_size, t.values);
+  const int64_t stride = p.kv_heads * p.value_size;
+  pack_values<Values>(p.v + key * stride, count, stride, p.value_size, t.values);
   std::memset(t.starts, 0, kPanel * sizeof(int32_t));
   multiply<Values>(t, t.weights, kWeightStride, t.values, units_of<Values>(count), t.width / kPanel,
                    t.starts, 0, t.factors, t.block.o, t.width);

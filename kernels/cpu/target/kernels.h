@@ -36,7 +36,11 @@ int64_t sliced_panel_bytes(int64_t k);
 void sliced_pack(const int8_t* b, int64_t k, int64_t n, int64_t from, int64_t to, int8_t* packed);
 void sliced_product(const SlicedProduct& p, int64_t row, int64_t row_end, int64_t from, int64_t to,
                     float* scratch);
-size_t sliced_scratch(int64_t a_count, int64_t panels);
+const char* sliced_way(const SlicedProduct& p);
+SlicedTask sliced_task(const SlicedProduct& p);
+int64_t sliced_copy_bytes(const SlicedProduct& p);
+bool sliced_copy(const SlicedProduct& p, int64_t row, int64_t row_end, uint8_t* copies);
+size_t sliced_scratch(const SlicedProduct& p, const SlicedTask& task);
 
 // low_bit.cc
 void low_bit_activations(const int8_t* x, int64_t k_size, int bits, int32_t* words);
