@@ -13,7 +13,7 @@ namespace {
 
 // A task copies its rows of A and reads its columns of B once: the larger it is, the less that
 // costs. Smaller ones are for threads that would have none.
-constexpr int64_t kTaskColumns = 2048, kLeastRows = 96, kLeastColumns = 256, kTasksOfThread = 4;
+constexpr int64_t kTaskColumns = 2048, kLeastRows = 96, kLeastColumns = 256, kTasksOfThread = 8;
 
 int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

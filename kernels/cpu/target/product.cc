@@ -203,10 +203,12 @@ void pack(const float* b, int64_t b_k, int64_t b_n, int64_t k_size, int64_t n_si
           int64_t to, float* packed) {
   const auto columns = [&](int64_t panel) { return least(kPanel, n_size - panel * kPanel); };
   const auto at = [&](int64_t panel) { return packed + panel * k_size * kPanel; };
-  if (b_n == 1) {  // whole rows, so that reading is sequential
-    for (int64_t k = 0; k < k_size; ++k)
+  if (b_n == 1) {
+    constexpr int64_t kStrip = 16;  // rows of all panels in turn: few pages at a time on both sides
+    for (int64_t strip = 0; strip < k_size; strip += kStrip)
       for (int64_t panel = from; panel < to; ++panel)
-        pack_row(b + k * b_k + panel * kPanel, columns(panel), at(panel) + k * kPanel);
+        for (int64_t k = strip; k < least(strip + kStrip, k_size); ++k)
+          pack_row(b + k * b_k + panel * kPanel, columns(panel), at(panel) + k * kPanel);
     return;
   }
   for (int64_t panel = from; panel < to; ++panel) {
