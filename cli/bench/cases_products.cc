@@ -1,5 +1,6 @@
 // Matrix products: names gemm_f32, gemm_s8, gemm_bf16, gemm_sliced2..4; of one row: gemv_f32,
-// gemv_s8.
+// gemv_s8; where both operands are new each time: gemm_nn_f32, gemm_nt_f32, gemm_tn_f32,
+// gemm_tt_f32 (t: transposed in memory), and batches of them, bmm_f32.
 #include <verbatim/cli/bench/cases.h>
 #include <verbatim/cli/bench/peers.h>
 #include <verbatim/kernels/backend.h>
@@ -17,6 +18,10 @@ constexpr Size kSquares[] = {
     {512, 512, 512}, {1024, 1024, 1024}, {2048, 2048, 2048}, {4096, 4096, 4096}};
 // K = 64, as in the scores of attention; and sizes that no tile divides.
 constexpr Size kOthers[] = {{2048, 2048, 64}, {509, 1021, 763}, {1531, 2039, 1097}};
+
+// The two products of attention, heads being the batch.
+constexpr int64_t kBatch = 12;
+constexpr Size kBatched[] = {{512, 512, 64}, {512, 64, 512}};
 
 constexpr Size kRows[] = {{1, 4096, 4096}, {1, 8192, 8192}};
 constexpr Size kFewRows[] = {{2, 4096, 4096}, {4, 4096, 4096}, {8, 4096, 4096}, {16, 4096, 4096}};
@@ -41,18 +46,17 @@ Result<FloatOperands> operands(const Size& s) {
   return o;
 }
 
-// Peers that multiply the same matrices in binary32, each into a result of its own.
+// Peers of a product of binary32 matrices, each with a result of its own.
 struct FloatPeers {
   std::vector<Contender> peers;
   std::vector<Tensor> results;
 };
-Result<FloatPeers> float_peers(const Size& s, const FloatOperands& o) {
+Result<FloatPeers> float_peers(FloatProduct p) {
   FloatPeers f;
   for (size_t i = 0, count = float_product_peers({}).size(); i < count; ++i) {
-    VB_ASSIGN(Tensor c, Tensor::zeros(DType::f32, Shape{s.m, s.n}));
-    std::vector<Contender> all =
-        float_product_peers({s.m, s.n, s.k, o.a.data<float>().data(), o.b.data<float>().data(),
-                             c.mutable_data<float>().data()});
+    VB_ASSIGN(Tensor c, Tensor::zeros(DType::f32, Shape{p.batch, p.m, p.n}));
+    p.c = c.mutable_data<float>().data();
+    std::vector<Contender> all = float_product_peers(p);
     f.peers.push_back(std::move(all[i]));
     f.results.push_back(std::move(c));
   }
@@ -101,13 +105,15 @@ Result<std::shared_ptr<Operator>> quantized(Backend& backend, const FloatOperand
                           {b.codes, b.scales});
 }
 
-Result<Match> against_float_libraries(Backend& backend, const Size& s) {
-  VB_ASSIGN(const FloatOperands o, operands(s));
-  VB_ASSIGN(const std::shared_ptr<Operator> ours, ordered(backend, o));
+// `ours` keeps the operands.
+Result<Match> against_float_libraries(const std::shared_ptr<Operator>& ours,
+                                      const FloatProduct& p) {
   auto peers = std::make_shared<FloatPeers>();
-  VB_ASSIGN(*peers, float_peers(s, o));
-  Match match{ours->contender(), peers->peers, operations(s), "GFLOP/s", Limit::float_operations};
-  match.check = [ours, peers, o]() -> Status {
+  VB_ASSIGN(*peers, float_peers(p));
+  Match match{ours->contender(), peers->peers,
+              static_cast<double>(p.batch) * operations({p.m, p.n, p.k}), "GFLOP/s",
+              Limit::float_operations};
+  match.check = [ours, peers]() -> Status {
     for (size_t i = 0; i < peers->peers.size(); ++i)
       VB_TRY(close(ours->output().data<float>(), peers->results[i].data<float>(), 1e-4,
                    peers->peers[i].name));
@@ -122,6 +128,30 @@ Contender integers_of(Operator& ours, const Backend& backend, int64_t rows) {
   const std::string way = integer_product_way(backend.name(), rows);
   if (!way.empty()) c.kernel += " " + way;
   return c;
+}
+
+Result<Match> by_weights(Backend& backend, const Size& s) {
+  VB_ASSIGN(const FloatOperands o, operands(s));
+  VB_ASSIGN(const std::shared_ptr<Operator> ours, ordered(backend, o));
+  return against_float_libraries(
+      ours, {s.m, s.n, s.k, o.a.data<float>().data(), o.b.data<float>().data(), nullptr});
+}
+
+// Both operands are new each time: nothing is packed before.
+Result<Match> by_operand(Backend& backend, const Size& s, int64_t batch, bool a_turned,
+                         bool b_turned) {
+  const auto shape = [&](int64_t rows, int64_t columns) {
+    return batch == 1 ? Shape{rows, columns} : Shape{batch, rows, columns};
+  };
+  VB_ASSIGN(const Tensor a, random_tensor(a_turned ? shape(s.k, s.m) : shape(s.m, s.k), 1));
+  VB_ASSIGN(const Tensor b, random_tensor(b_turned ? shape(s.n, s.k) : shape(s.k, s.n), 2));
+  const Attributes turns = {{"transA", int64_t{a_turned}}, {"transB", int64_t{b_turned}}};
+  VB_ASSIGN(const std::shared_ptr<Operator> ours,
+            batch == 1 ? Operator::create(backend, "Gemm", "", {a, b}, {}, turns)
+                       : Operator::create(backend, "MatMul", "", {a, b}, {}));
+  return against_float_libraries(
+      ours, {s.m, s.n, s.k, a.data<float>().data(), b.data<float>().data(), nullptr, batch,
+             a_turned, b_turned, false});
 }
 
 // Another family against our own ordered binary32.
@@ -195,12 +225,20 @@ void add_family(std::vector<Case>& cases, const std::string& name, std::span<con
 }  // namespace
 
 void add_product_cases(std::vector<Case>& cases) {
-  for (const Size& s : kSquares) add(cases, "gemm_f32", s, against_float_libraries);
-  for (const Size& s : kOthers) add(cases, "gemm_f32", s, against_float_libraries);
+  for (const Size& s : kSquares) add(cases, "gemm_f32", s, by_weights);
+  for (const Size& s : kOthers) add(cases, "gemm_f32", s, by_weights);
+  for (const bool a_turned : {false, true})
+    for (const bool b_turned : {false, true})
+      add(cases, std::string("gemm_") + (a_turned ? "t" : "n") + (b_turned ? "t" : "n") + "_f32",
+          kSquares[1],
+          [=](Backend& b, const Size& s) { return by_operand(b, s, 1, a_turned, b_turned); });
+  for (const Size& s : kBatched)
+    cases.push_back({"bmm_f32", shape_text({kBatch, s.m, s.n, s.k}),
+                     [=](Backend& b) { return by_operand(b, s, kBatch, false, false); }});
   for (const Size& s : kSquares) add(cases, "gemm_s8", s, against_int8_libraries);
   for (const Size& s : kFewRows) add(cases, "gemm_s8", s, against_int8_libraries);
   for (const Size& s : kRows) {
-    add(cases, "gemv_f32", s, weights_read<against_float_libraries, 4>);
+    add(cases, "gemv_f32", s, weights_read<by_weights, 4>);
     add(cases, "gemv_s8", s, weights_read<against_int8_libraries, 1>);
   }
   const std::span<const Size> some(kSquares, 3);

@@ -10,12 +10,15 @@
 
 namespace verbatim::bench {
 
-// c [m, n] = a [m, k] b [k, n], dense and row-major. The weights b are constant: who can pack them
-// does so once.
+// c [m, n] = a [m, k] b [k, n], dense and row-major, for each of a batch. Where b is constant, who
+// can pack it does so once.
 struct FloatProduct {
   int64_t m, n, k;
   const float *a, *b;
   float* c;
+  int64_t batch = 1;
+  bool a_turned = false, b_turned = false;  // in memory a is [k, m], b is [n, k]
+  bool constant = true;
 };
 // c [m, n] = a [m, k] b^T, b [n, k].
 struct Int8Product {

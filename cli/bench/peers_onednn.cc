@@ -21,32 +21,40 @@ std::string version() {
   return std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch);
 }
 
-// One product [m, k] times [k, n]; b_tag says how b lies in memory.
-Contender contender(const dnnl::memory::dims& a_dims, const dnnl::memory::dims& b_dims,
-                    const dnnl::memory::dims& c_dims, dnnl::memory::data_type in,
-                    dnnl::memory::data_type out, dnnl::memory::format_tag b_tag, const void* a,
-                    const void* b, void* c) {
+// A product, or a batch of them. Weights that are constant come in the layout that it asks for.
+Contender contender(const dnnl::memory::desc& a_desc, const dnnl::memory::desc& b_desc,
+                    const dnnl::memory::desc& c_desc, bool constant, const void* a, const void* b,
+                    void* c) {
   using dnnl::memory;
   static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
-  const memory::desc a_desc(a_dims, in, memory::format_tag::ab),
-      c_desc(c_dims, out, memory::format_tag::ab);
+  const memory::desc any(b_desc.dims(), b_desc.data_type(), memory::format_tag::any);
   const dnnl::matmul::primitive_desc desc(
-      dnnl::matmul::desc(a_desc, memory::desc(b_dims, in, memory::format_tag::any), c_desc),
-      engine);
+      dnnl::matmul::desc(a_desc, constant ? any : b_desc, c_desc), engine);
   dnnl::stream stream(engine);
-  memory plain({b_dims, in, b_tag}, engine, const_cast<void*>(b)),
-      packed(desc.weights_desc(), engine);
-  dnnl::reorder(plain, packed).execute(stream, plain, packed);
-  stream.wait();
+  memory weights(b_desc, engine, const_cast<void*>(b));
+  if (constant) {
+    memory packed(desc.weights_desc(), engine);
+    dnnl::reorder(weights, packed).execute(stream, weights, packed);
+    stream.wait();
+    weights = packed;
+  }
   const dnnl::matmul primitive(desc);
   const memory x(a_desc, engine, const_cast<void*>(a)), y(c_desc, engine, c);
   return {"oneDNN", version(), desc.impl_info_str(),
           [=]() mutable {
             primitive.execute(stream,
-                              {{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, packed}, {DNNL_ARG_DST, y}});
+                              {{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, weights}, {DNNL_ARG_DST, y}});
             stream.wait();
           },
           [](int threads) { ::omp_set_num_threads(threads); }};
+}
+
+// `batch` dense matrices of rows by columns; turned: in memory they lie transposed.
+dnnl::memory::desc matrices(int64_t batch, int64_t rows, int64_t columns,
+                            dnnl::memory::data_type type, bool turned) {
+  using Tag = dnnl::memory::format_tag;
+  if (batch == 1) return {{rows, columns}, type, turned ? Tag::ba : Tag::ab};
+  return {{batch, rows, columns}, type, turned ? Tag::acb : Tag::abc};
 }
 
 // Some queries of every head: two batched products and a softmax, in place between them. Causal
@@ -188,14 +196,16 @@ void limit_onednn() {
 void add_onednn(std::vector<Contender>& to, const FloatProduct& p) {
   using Type = dnnl::memory::data_type;
   if (p.m == 0) return to.push_back({});
-  to.push_back(contender({p.m, p.k}, {p.k, p.n}, {p.m, p.n}, Type::f32, Type::f32,
-                         dnnl::memory::format_tag::ab, p.a, p.b, p.c));
+  to.push_back(contender(matrices(p.batch, p.m, p.k, Type::f32, p.a_turned),
+                         matrices(p.batch, p.k, p.n, Type::f32, p.b_turned),
+                         matrices(p.batch, p.m, p.n, Type::f32, false), p.constant, p.a, p.b, p.c));
 }
 
 void add_onednn(std::vector<Contender>& to, const Int8Product& p) {
   using Type = dnnl::memory::data_type;
-  to.push_back(contender({p.m, p.k}, {p.k, p.n}, {p.m, p.n}, Type::s8, Type::s32,
-                         dnnl::memory::format_tag::ba, p.a, p.b, p.c));
+  to.push_back(contender(matrices(1, p.m, p.k, Type::s8, false),
+                         matrices(1, p.k, p.n, Type::s8, true),
+                         matrices(1, p.m, p.n, Type::s32, false), true, p.a, p.b, p.c));
 }
 
 void add_onednn(std::vector<Contender>& to, const FloatAttention& p) {

@@ -63,9 +63,13 @@ void add_openblas(std::vector<Contender>& to, const FloatProduct& p) {
   const int m = static_cast<int>(p.m), n = static_cast<int>(p.n), k = static_cast<int>(p.k);
   to.push_back({"OpenBLAS", blas.version, blas.kernel,
                 [=] {
-                  if (m == 1)
+                  if (m == 1 && p.batch == 1 && !p.b_turned)
                     return blas.sgemv(kRowMajor, kTransposed, k, n, 1, p.b, n, p.a, 1, 0, p.c, 1);
-                  blas.sgemm(kRowMajor, kAsItIs, kAsItIs, m, n, k, 1, p.a, k, p.b, n, 0, p.c, n);
+                  for (int64_t i = 0; i < p.batch; ++i)
+                    blas.sgemm(kRowMajor, p.a_turned ? kTransposed : kAsItIs,
+                               p.b_turned ? kTransposed : kAsItIs, m, n, k, 1, p.a + i * p.m * p.k,
+                               p.a_turned ? m : k, p.b + i * p.k * p.n, p.b_turned ? k : n, 0,
+                               p.c + i * p.m * p.n, n);
                 },
                 blas.set_threads});
 }

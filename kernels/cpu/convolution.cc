@@ -37,36 +37,46 @@ constexpr int64_t kPadded = -1;
 
 // The elements that the windows of one panel's positions read, in a channel.
 struct Taps {
+  // Elements that lie side by side in the image and in the columns, or padding.
+  struct Run {
+    int64_t to, count, from;  // from: an offset, or kPadded
+  };
   std::vector<int64_t> offsets;  // [taps, panel], or kPadded
-  std::vector<char> run;         // for each tap: whether the panel's elements lie side by side
+  std::vector<Run> runs;         // the same in short
 
   void find(const Window& window, int64_t first, int64_t count, int64_t panel) {
-    const int64_t taps = window.taps();
-    offsets.assign(static_cast<size_t>(taps * panel), kPadded);
+    offsets.assign(static_cast<size_t>(window.taps() * panel), kPadded);
     for (int64_t i = 0; i < count; ++i)
       window.for_each_tap(first + i, [&](int64_t tap, int64_t offset) {
         offsets[static_cast<size_t>(tap * panel + i)] = offset;
       });
-    run.assign(static_cast<size_t>(taps), 1);
-    for (int64_t tap = 0; tap < taps; ++tap) {
-      const int64_t* at = offsets.data() + tap * panel;
-      for (int64_t i = 0; i < panel; ++i)
-        if (at[0] == kPadded || at[i] != at[0] + i) run[static_cast<size_t>(tap)] = 0;
+    runs.clear();
+    for (int64_t i = 0, end = static_cast<int64_t>(offsets.size()); i < end; ++i) {
+      const int64_t from = offsets[static_cast<size_t>(i)];
+      Run* last = runs.empty() ? nullptr : &runs.back();
+      if (last != nullptr && from == (last->from == kPadded ? kPadded : last->from + last->count)) {
+        ++last->count;
+      } else {
+        runs.push_back({i, 1, from});
+      }
     }
   }
 };
 
 // Columns [first, first + count) of the plane as one packed panel.
 void gather(const Task& t, const Taps& taps, float* packed) {
-  const int64_t panel = t.kernels.panel, pixels = t.s.window.inputs(), size = t.s.window.taps();
+  constexpr int64_t kShort = 8;  // where a loop is quicker than a call
+  const int64_t pixels = t.s.window.inputs(), size = t.s.window.taps() * t.kernels.panel;
   const float* in = t.x + t.plane * t.s.in_channels * pixels;
-  for (int64_t c = 0; c < t.s.in_channels; ++c, in += pixels) {
-    for (int64_t tap = 0; tap < size; ++tap, packed += panel) {
-      const int64_t* at = taps.offsets.data() + tap * panel;
-      if (taps.run[static_cast<size_t>(tap)]) {
-        std::memcpy(packed, in + at[0], static_cast<size_t>(panel) * sizeof(float));
+  for (int64_t c = 0; c < t.s.in_channels; ++c, in += pixels, packed += size) {
+    for (const Taps::Run& run : taps.runs) {
+      float* to = packed + run.to;
+      if (run.from == kPadded) {
+        std::fill_n(to, run.count, 0.0f);
+      } else if (run.count < kShort) {
+        for (int64_t i = 0; i < run.count; ++i) to[i] = in[run.from + i];
       } else {
-        for (int64_t i = 0; i < panel; ++i) packed[i] = at[i] == kPadded ? 0.0f : in[at[i]];
+        std::memcpy(to, in + run.from, static_cast<size_t>(run.count) * sizeof(float));
       }
     }
   }

@@ -13,7 +13,7 @@ namespace verbatim {
 
 // out = (A B) * alpha + c * beta, where a factor of 1 takes no part, and each step is rounded.
 struct Product {
-  const float* a = nullptr;  // element (m, k) at a[m * a_row + k * a_k]
+  const float* a = nullptr;  // element (m, k) at a[m * a_row + k * a_k]; one of them is 1
   int64_t a_row = 0, a_k = 1;
   const float* b = nullptr;  // packed by CpuKernels::pack
   int64_t n = 0, k = 0;
@@ -24,7 +24,7 @@ struct Product {
   int64_t c_row = 0, c_column = 0;
 };
 
-inline constexpr int64_t kProductRows = 96;  // most rows of one call of CpuKernels::product
+inline constexpr int64_t kProductRows = 192;  // most rows of one call of CpuKernels::product
 
 // LayerNormalization and RMSNormalization over rows of n elements. gamma and beta may be absent
 // (RMSNormalization has gamma); with a step of 0 they are one element for all.
@@ -141,7 +141,7 @@ struct CpuKernels {
   // Packing: B [k, n] becomes panels of `panel` columns, the last one padded with zeros. Panel p is
   // packed + p * k * panel, row-major [k, panel].
   int64_t panel;
-  // Panels [from, to) of B, whose element (k, n) is at b[k * b_k + n * b_n].
+  // Panels [from, to) of B, whose element (k, n) is at b[k * b_k + n * b_n]; one of them is 1.
   void (*pack)(const float* b, int64_t b_k, int64_t b_n, int64_t k, int64_t n, int64_t from,
                int64_t to, float* packed);
   // Rows [row, row_end), at most kProductRows, of the columns of panels [from, to). `scratch` has

@@ -1,5 +1,6 @@
 // Linear, MatMul and Gemm in binary32: packing of the second operand and tasks over tiles of the
-// result. How a product is cut depends on its shape alone, and changes no bit.
+// result. How a product is cut into tasks changes no bit: each element is one chain for each block
+// of K.
 #include <algorithm>
 #include <vector>
 
@@ -10,7 +11,9 @@
 namespace verbatim {
 namespace {
 
-constexpr int64_t kTaskColumns = 256;
+// A task copies its rows of A and reads its columns of B once: the larger it is, the less that
+// costs. Smaller ones are for threads that would have none.
+constexpr int64_t kTaskColumns = 2048, kLeastRows = 96, kLeastColumns = 256, kTasksOfThread = 8;
 
 int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -18,8 +21,12 @@ int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
 template <class F>
 void multiply_all(const CpuKernels& kernels, int64_t matrices, int64_t m, int64_t n, F product) {
   if (matrices == 0 || m == 0 || n == 0) return;
-  const int64_t panels = ceiling(n, kernels.panel), row_tasks = ceiling(m, kProductRows),
-                column_tasks = ceiling(panels, std::max<int64_t>(1, kTaskColumns / kernels.panel));
+  const int64_t panels = ceiling(n, kernels.panel),
+                tasks = thread_count() == 1 ? 1 : kTasksOfThread * thread_count(),
+                column_tasks = std::clamp(ceiling(tasks, matrices * ceiling(m, kProductRows)),
+                                          ceiling(n, kTaskColumns), ceiling(n, kLeastColumns)),
+                row_tasks = std::clamp(ceiling(tasks, matrices * column_tasks),
+                                       ceiling(m, kProductRows), ceiling(m, kLeastRows));
   parallel_for(matrices * row_tasks * column_tasks, 1, [&](int64_t begin, int64_t end) {
     float* scratch = thread_scratch(kernels.product_scratch);
     for (int64_t i = begin; i < end; ++i) {

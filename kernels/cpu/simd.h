@@ -611,16 +611,25 @@ VB_INLINE void store(float* p, const Octet& sums) {
 }
 #endif
 
-// Lanes [0, count) of p, the others `rest`; all lanes where count is kLanes or more.
+// Lanes [0, count) of p, the others `rest`: no lane where count is negative, all where it is kLanes
+// or more.
 VB_INLINE F32 load_up_to(const float* p, int64_t count, F32 rest) {
+#if defined(__AVX512F__)  // where a mask costs nothing and a branch does
+  return load_first(p, greatest(0, least(count, kLanes)), rest);
+#else
   return count >= kLanes ? load(p) : load_first(p, count, rest);
+#endif
 }
 VB_INLINE void store_up_to(float* p, int64_t count, F32 a) {
+#if defined(__AVX512F__)
+  store_first(p, greatest(0, least(count, kLanes)), a);
+#else
   if (count >= kLanes) {
     store(p, a);
   } else {
     store_first(p, count, a);
   }
+#endif
 }
 
 }  // namespace verbatim::VB_TARGET

@@ -12,7 +12,8 @@ INSTANTIATE_TEST_SUITE_P(Backends, ProductTest, ::testing::ValuesIn(vector_backe
 
 // Rows and columns on both sides of every tile size; K on both sides of the block of 512.
 int64_t some_rows(Random& r) {
-  return r.chance(50) ? r.between(1, 16) : r.pick<int64_t>({0, 1, 17, 29, 61, 95, 96, 97, 130});
+  return r.chance(50) ? r.between(1, 16)
+                      : r.pick<int64_t>({0, 1, 17, 29, 61, 95, 97, 130, 191, 192, 193});
 }
 int64_t some_columns(Random& r) {
   return r.chance(50) ? r.between(1, 40) : r.pick<int64_t>({0, 1, 48, 63, 64, 65, 257, 300});

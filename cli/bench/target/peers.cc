@@ -17,8 +17,22 @@ using namespace verbatim::VB_TARGET;  // the vector type
 
 void eigen_product(const FloatProduct& p) {
   using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  const Eigen::Map<const Matrix> a(p.a, p.m, p.k), b(p.b, p.k, p.n);
-  Eigen::Map<Matrix>(p.c, p.m, p.n).noalias() = a * b;
+  using View = Eigen::Map<const Matrix>;
+  for (int64_t i = 0; i < p.batch; ++i) {
+    const float *a = p.a + i * p.m * p.k, *b = p.b + i * p.k * p.n;
+    const View a_view(a, p.m, p.k), b_view(b, p.k, p.n), a_turned(a, p.k, p.m),
+        b_turned(b, p.n, p.k);
+    auto c = Eigen::Map<Matrix>(p.c + i * p.m * p.n, p.m, p.n);
+    if (p.a_turned && p.b_turned) {
+      c.noalias() = a_turned.transpose() * b_turned.transpose();
+    } else if (p.a_turned) {
+      c.noalias() = a_turned.transpose() * b_view;
+    } else if (p.b_turned) {
+      c.noalias() = a_view * b_turned.transpose();
+    } else {
+      c.noalias() = a_view * b_view;
+    }
+  }
 }
 
 // Queries whose scores are in memory at once.

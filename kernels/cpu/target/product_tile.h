@@ -20,12 +20,18 @@ inline constexpr int kPanel = kTileVectors * kLanes;  // columns
 // set of the first-level cache.
 inline constexpr int64_t kRowStride = kProductBlock + 16;
 
+// Cache lines that a tile fetches for one that comes after it.
+struct Ahead {
+  const float *next = nullptr, *end = nullptr;
+};
+inline constexpr int kLine = 16;  // floats
+
 // acc[r][v] = fma(a[r, k], b[k, v], acc[r][v]) for k = 0 .. k_size - 1. Row r of A is at
 // a + r * a_stride. B is one or more packed panels, panel_stride apart.
 template <int kRows, int kVectors>
 VB_INLINE void multiply_tile(const float* a, int64_t a_stride, const float* b, int64_t panel_stride,
-                             int64_t k_size, F32 (&acc)[kRows][kVectors]) {
-  for (int64_t k = 0; k < k_size; ++k) {
+                             int64_t k_size, F32 (&acc)[kRows][kVectors], Ahead ahead = {}) {
+  const auto step = [&](int64_t k) __attribute__((always_inline)) {
     F32 column[kVectors];
     VB_UNROLL
     for (int v = 0; v < kVectors; ++v)
@@ -37,11 +43,25 @@ VB_INLINE void multiply_tile(const float* a, int64_t a_stride, const float* b, i
       VB_UNROLL
       for (int v = 0; v < kVectors; ++v) acc[r][v] = fma(x, column[v], acc[r][v]);
     }
+  };
+  constexpr int kSteps = 4;  // a loop's own additions take slots of multiply-adds
+  for (; k_size >= kSteps; k_size -= kSteps) {
+    if (ahead.next < ahead.end) {
+      __builtin_prefetch(ahead.next, 0, 2);
+      __builtin_prefetch(ahead.next + kLine, 0, 2);
+      ahead.next += 2 * kLine;
+    }
+    VB_UNROLL
+    for (int k = 0; k < kSteps; ++k) step(k);
+    a += kSteps;
+    b += kSteps * kPanel;
   }
+  for (int64_t k = 0; k < k_size; ++k) step(k);
 }
 
 // Panels that a tile of few rows takes at once, so that enough additions are in flight.
-constexpr int panels_at_once(int rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
+inline constexpr int kMostPanels = 4;
+constexpr int panels_at_once(int rows) { return rows == 1 ? kMostPanels : rows <= 3 ? 2 : 1; }
 
 // The rows [first, last) of tile `t` when `rows` are cut into as few tiles of up to `most` as
 // possible, evenly.
