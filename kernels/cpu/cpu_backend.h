@@ -37,7 +37,7 @@ Result<Tensor> pack_matrices(const CpuKernels& kernels, const MatrixView& b, int
 struct PackedCodes {
   Tensor codes;         // uint16 [panels, padded k, panel], int8 [slices, panels, bytes], or uint32
                         // [panels, groups, bits, panel]
-  Tensor ranges;        // int16 [panels, 2], of floats
+  Tensor infos;         // int16 [panels, panel + kTensorCoreInfo], of floats
   Tensor group_scales;  // uint8 [panels, groups, panel]
   int bits = 0;         // with group scales; 0: more than kLowBitMostBits, and nothing is packed
 };

@@ -107,9 +107,9 @@ inline constexpr int kLowBitWords = 12;  // of a group of activations: 8 of code
 // terms cut to `fraction` bits, sums to `kept`. Operands are bf16 codes (fp8 as such, which loses
 // nothing) or fp16 codes.
 struct TensorCoreProduct {
-  const uint16_t* a = nullptr;      // [m, k]
-  const uint16_t* b = nullptr;      // packed by CpuKernels::tensor_core_pack
-  const int16_t* ranges = nullptr;  // of b's panels, likewise
+  const uint16_t* a = nullptr;     // [m, k]
+  const uint16_t* b = nullptr;     // packed by CpuKernels::tensor_core_pack
+  const int16_t* infos = nullptr;  // of b's panels, likewise
   int64_t n = 0, k = 0;
   bool half = false;             // the codes are fp16
   int least_a = 0, least_b = 0;  // biased exponent (as binary32's) of the operands' subnormals
@@ -122,7 +122,8 @@ struct TensorCoreProduct {
   const void* context = nullptr;
 };
 inline constexpr int64_t kTensorCoreGroup = 32;  // K of packed operands is a multiple of this
-inline constexpr int64_t kTensorCoreRows = 16;   // most rows of one call of tensor_core_product
+inline constexpr int64_t kTensorCoreRows = 32;   // most rows of one call of tensor_core_product
+inline constexpr int64_t kTensorCoreInfo = 4;    // numbers of a panel's info besides one a column
 
 // A row of Q16.16 codes (repops/ops/fixed_point.h) whose sum of squares is this or more may have
 // products beyond an int64.
@@ -185,10 +186,10 @@ struct CpuKernels {
   void (*low_bit_product)(const LowBitProduct& p, int64_t from, int64_t to);
 
   // B [n, k] becomes panels of tensor_core_panel rows: [panel][k / 2][row][2], zeros where k or n
-  // end, and for each panel the least and greatest biased exponents of its numbers.
+  // end, and for each panel tensor_core_panel + kTensorCoreInfo numbers that say how to decode it.
   int64_t tensor_core_panel;
   void (*tensor_core_pack)(const uint16_t* b, bool half, int least, int64_t k, int64_t n,
-                           int64_t from, int64_t to, uint16_t* packed, int16_t* ranges);
+                           int64_t from, int64_t to, uint16_t* packed, int16_t* infos);
   // Rows [row, row_end), at most kTensorCoreRows, of the columns of panels [from, to). `scratch`
   // has tensor_core_scratch(k) floats.
   void (*tensor_core_product)(const TensorCoreProduct& p, int64_t row, int64_t row_end,

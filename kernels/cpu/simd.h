@@ -193,6 +193,8 @@ VB_INLINE I32 overflowed(I32 a, I32 b, I32 sum) {
 VB_INLINE bool any_negative(I32 a) { return _mm512_movepi32_mask(a.v) != 0; }
 VB_INLINE I32 add16(I32 a, I32 b) { return {_mm512_add_epi16(a.v, b.v)}; }
 VB_INLINE I32 maximum16(I32 a, I32 b) { return {_mm512_max_epi16(a.v, b.v)}; }
+VB_INLINE I32 add8(I32 a, I32 b) { return {_mm512_add_epi8(a.v, b.v)}; }
+VB_INLINE I32 maximum8(I32 a, I32 b) { return {_mm512_max_epu8(a.v, b.v)}; }
 template <int kBits>
 VB_INLINE I32 shift_left16(I32 a) {
   return {_mm512_slli_epi16(a.v, kBits)};
@@ -366,6 +368,8 @@ VB_INLINE I32 overflowed(I32 a, I32 b, I32 sum) {
 VB_INLINE bool any_negative(I32 a) { return _mm256_movemask_ps(_mm256_castsi256_ps(a.v)) != 0; }
 VB_INLINE I32 add16(I32 a, I32 b) { return {_mm256_add_epi16(a.v, b.v)}; }
 VB_INLINE I32 maximum16(I32 a, I32 b) { return {_mm256_max_epi16(a.v, b.v)}; }
+VB_INLINE I32 add8(I32 a, I32 b) { return {_mm256_add_epi8(a.v, b.v)}; }
+VB_INLINE I32 maximum8(I32 a, I32 b) { return {_mm256_max_epu8(a.v, b.v)}; }
 template <int kBits>
 VB_INLINE I32 shift_left16(I32 a) {
   return {_mm256_slli_epi16(a.v, kBits)};
@@ -538,6 +542,12 @@ VB_INLINE I32 add16(I32 a, I32 b) {
 VB_INLINE I32 maximum16(I32 a, I32 b) {
   return {vreinterpretq_s32_s16(vmaxq_s16(vreinterpretq_s16_s32(a.v), vreinterpretq_s16_s32(b.v)))};
 }
+VB_INLINE I32 add8(I32 a, I32 b) {
+  return {vreinterpretq_s32_u8(vaddq_u8(vreinterpretq_u8_s32(a.v), vreinterpretq_u8_s32(b.v)))};
+}
+VB_INLINE I32 maximum8(I32 a, I32 b) {
+  return {vreinterpretq_s32_u8(vmaxq_u8(vreinterpretq_u8_s32(a.v), vreinterpretq_u8_s32(b.v)))};
+}
 template <int kBits>
 VB_INLINE I32 shift_left16(I32 a) {
   return {vreinterpretq_s32_s16(vshlq_n_s16(vreinterpretq_s16_s32(a.v), kBits))};
@@ -556,6 +566,16 @@ VB_INLINE I32 where_zero16(I32 a, I32 yes, I32 no) {
 }
 
 #endif
+
+// Keeps the compiler from reordering a sum of integers: of a chain that is as long as it is wide,
+// it makes a tree whose leaves do not fit in the registers.
+VB_INLINE void pin(I32& a) {
+#if defined(__aarch64__)
+  __asm__("" : "+w"(a.v));
+#else
+  __asm__("" : "+v"(a.v));
+#endif
+}
 
 // What an arithmetic operator stores.
 VB_INLINE F32 canonical(F32 a) { return select(is_nan(a), all_bits(0x7FC00000), a); }

@@ -44,7 +44,7 @@ void low_bit_product(const LowBitProduct& p, int64_t from, int64_t to);
 
 // tensor_core.cc
 void tensor_core_pack(const uint16_t* b, bool half, int least, int64_t k, int64_t n, int64_t from,
-                      int64_t to, uint16_t* packed, int16_t* ranges);
+                      int64_t to, uint16_t* packed, int16_t* infos);
 void tensor_core_product(const TensorCoreProduct& p, int64_t row, int64_t row_end, int64_t from,
                          int64_t to, float* scratch);
 size_t tensor_core_scratch(int64_t k);
