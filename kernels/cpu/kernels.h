@@ -125,6 +125,23 @@ inline constexpr int64_t kTensorCoreGroup = 32;  // K of packed operands is a mu
 inline constexpr int64_t kTensorCoreRows = 32;   // most rows of one call of tensor_core_product
 inline constexpr int64_t kTensorCoreInfo = 4;    // numbers of a panel's info besides one a column
 
+// Attention as tensor cores compute it (docs/numerics.md, Attention, family C), of bf16 or fp16
+// codes, else as Attention.
+struct TensorCoreAttention {
+  const uint16_t *q = nullptr, *k = nullptr, *v = nullptr;
+  float* out = nullptr;
+  int64_t q_stride = 0, k_stride = 0, v_stride = 0, out_stride = 0;
+  int64_t group = 1, head_size = 0, value_size = 0;
+  float scale = 0, softcap = 0;
+  bool half = false;       // fp16
+  int product_group = 16;  // of products that a step adds: 16 or 8
+  // Exactly as defined, where exponents are extreme: q . k, and acc + the weights [begin, end) of a
+  // block by the values of one column, the block's first at v.
+  float (*score)(const TensorCoreAttention& p, const uint16_t* q, const uint16_t* k) = nullptr;
+  float (*weighted)(const TensorCoreAttention& p, float acc, const uint16_t* weights, int64_t begin,
+                    int64_t end, const uint16_t* v) = nullptr;
+};
+
 // A row of Q16.16 codes (repops/ops/fixed_point.h) whose sum of squares is this or more may have
 // products beyond an int64.
 inline constexpr uint64_t kWideFixedNorm = uint64_t{1} << 61;
@@ -162,6 +179,9 @@ struct CpuKernels {
   void (*attend_int8)(const Int8Attention& p, int64_t from, int64_t to, const KeyRange* visible,
                       float* scratch);
   size_t (*int8_attention_scratch)(int64_t rows, int64_t head_size, int64_t value_size);
+  void (*attend_tensor_core)(const TensorCoreAttention& p, int64_t from, int64_t to,
+                             const KeyRange* visible, float* scratch);
+  size_t (*tensor_core_attention_scratch)(int64_t rows, int64_t head_size, int64_t value_size);
 
   // Rows [from, to). `scratch` has n floats.
   void (*quantize_rows)(const RowCodes& p, int64_t from, int64_t to, float* scratch);

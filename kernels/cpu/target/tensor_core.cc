@@ -8,16 +8,6 @@ namespace {
 
 constexpr int64_t kRows = kTensorCoreRows;
 
-int64_t pieces_of(int64_t k) { return (k + kTensorCoreGroup - 1) / kTensorCoreGroup; }
-
-// What tensor_core_pack says of a panel.
-struct PanelInfo {
-  int16_t shifts[kLanes];
-  Extent extent;
-  int16_t padding;
-};
-static_assert(sizeof(PanelInfo) == (kLanes + kTensorCoreInfo) * sizeof(int16_t));
-
 // Rows of A, decoded: kRows pieces for each 32 k.
 struct Rows {
   RowPiece* pieces;
@@ -27,47 +17,18 @@ struct Rows {
   int64_t count;
 };
 
-struct Panel {
-  const uint16_t* codes;
-  Decoder decoder;
-  F32 first, second;  // what results are multiplied by besides rows' own factors
-  I32 least_field;    // of a step that is not in doubt
-};
-Panel panel_of(const TensorCoreProduct& p, int64_t index, const PanelInfo& info, bool dropped) {
-  float power[kLanes], first[kLanes], second[kLanes];
-  int32_t bytes[kLanes];
-  for (int i = 0; i < kLanes; ++i) {
-    const int shift = info.shifts[i];
-    power[i] = power_of_two(shift);
-    bytes[i] = ((shift - kColumnOffset) & 0xFFFF) * 0x10001;
-    first[i] = unshift(shift).first;
-    second[i] = unshift(shift).second;
-  }
-  return {p.b + index * pieces_of(p.k) * kTensorCoreGroup * kLanes,
-          {load(power), load(bytes), both_halves(p.least_b)},
-          load(first),
-          load(second),
-          all_int(dropped ? kCarefulField << 23 : 0)};
-}
-
 // The chain of K from `begin` to `end` for all rows of a panel: acc[row].
 template <class Rule, bool kHalf, bool kCareful>
 void chain(const Rows& rows, const Panel& panel, int64_t begin, int64_t end, F32 (&acc)[kRows],
            I32 (&doubt)[kRows]) {
-  Columns columns;
   for (int64_t r = 0; r < rows.count; ++r) acc[r] = zero();
-  for (int64_t k = begin; k < end; k += Rule::kGroup) {
-    decode_columns<kHalf>(panel.codes + k * kLanes, Rule::kGroup, panel.decoder, columns);
-    const RowPiece* pieces = rows.pieces + k / kTensorCoreGroup * kRows;
-    const int64_t inside = k % kTensorCoreGroup;
-    for (int64_t r = 0; r < rows.count; ++r)
-      acc[r] =
-          step<Rule, kCareful>(pieces[r].numbers + inside / 2, pieces[r].bytes + inside / 4,
-                               columns.numbers, columns.bytes, acc[r], panel.least_field, doubt[r]);
-  }
-  for (int64_t r = 0; r < rows.count; ++r)
-    acc[r] = acc[r] * (all(rows.unshifts[r].first) * panel.first) *
-             (all(rows.unshifts[r].second) * panel.second);
+  run_chains<Rule, kHalf, kCareful>(
+      rows.pieces, kRows, panel, begin, end,
+      [&](int64_t) {
+        return RowRange{0, rows.count};
+      },
+      acc, doubt);
+  for (int64_t r = 0; r < rows.count; ++r) acc[r] = unshifted(acc[r], rows.unshifts[r], panel);
 }
 
 template <class Rule, bool kHalf, bool kCareful>
@@ -124,20 +85,9 @@ void tensor_core_pack(const uint16_t* b, bool half, int least_exponent, int64_t 
                       int64_t from, int64_t to, uint16_t* packed, int16_t* infos) {
   const int64_t panel_size = pieces_of(k_size) * kTensorCoreGroup * kLanes;
   for (int64_t panel = from; panel < to; ++panel) {
-    uint16_t* out = packed + panel * panel_size;
-    PanelInfo info = {};
-    std::memset(out, 0, static_cast<size_t>(panel_size) * sizeof *out);
-    for (int64_t c = 0; c < least(kLanes, n - panel * kLanes); ++c) {
-      const uint16_t* column = b + (panel * kLanes + c) * k_size;
-      Magnitudes m;
-      for (int64_t k = 0; k < k_size; ++k) see(m, column[k]);
-      const Scale scale = scale_of(m, {half, least_exponent}, kColumnOffset);
-      info.shifts[c] = static_cast<int16_t>(scale.shift);
-      join(info.extent, scale.extent);
-      for (int64_t k = 0; k < k_size; ++k)
-        out[k / 2 * 2 * kLanes + c * 2 + k % 2] =
-            (column[k] & 0x7FFFu) < scale.limit ? 0 : column[k];
-    }
+    const int64_t column = panel * kLanes;
+    const PanelInfo info = pack_panel(b + column * k_size, 1, k_size, least(kLanes, n - column),
+                                      k_size, {half, least_exponent}, packed + panel * panel_size);
     std::memcpy(infos + panel * (kLanes + kTensorCoreInfo), &info, sizeof info);
   }
 }
@@ -168,14 +118,15 @@ void tensor_core_product(const TensorCoreProduct& p, int64_t row, int64_t row_en
     F32 total[kRows];
     I32 doubt[kRows];
     if (!all_exact) {
-      const Panel panel = panel_of(p, index, info, need != Codes::plain);
+      const Panel panel = panel_of(p.b + index * pieces_of(p.k) * kTensorCoreGroup * kLanes, info,
+                                   p.least_b, need != Codes::plain);
       for (int64_t r = 0; r < rows.count; ++r) doubt[r] = all_int(0);
       (need == Codes::plain ? panel_function<false> : panel_function<true>)(p)(p, rows, panel,
                                                                                total, doubt);
     }
     for (int64_t r = 0; r < rows.count; ++r) {
       float* out = p.out + (row + r) * p.n + column;
-      if (all_exact || rows.extents[r].need == Codes::exact || any_negative(doubt[r])) {
+      if (all_exact || rows.extents[r].need == Codes::exact || is_doubtful(doubt[r], count)) {
         p.exactly(p.context, row + r, column, column + count);
       } else {
         store_up_to(out, count, total[r]);

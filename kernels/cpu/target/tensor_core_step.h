@@ -24,9 +24,9 @@ static_assert(kZeroByte + kGreatestByte < 2 * kLeastByte);
 inline constexpr int kRowOffset = 63, kColumnOffset = kBias - kRowOffset;  // field - offset = byte
 inline constexpr int kMostShift = 120;  // half of two of them is a normal number's exponent
 inline constexpr int kCarefulField = kLeastByte - 1 + kGreatestByte + 2 + 25;
-// Exponents (not biased) of products for which a step is exact: results are normal numbers, and
-// what is below 2^-125 is less than a unit.
-inline constexpr int kLeastExponent = -100, kGreatestExponent = 90;
+// Exponents (not biased) of products for which a step is exact: its unit is 2^-149 at least, and no
+// sum leaves binary32's range.
+inline constexpr int kLeastExponent = -120, kGreatestExponent = 90;
 // As a half of its field, exponent bits of an fp16 number at binary32's place are too small by
 // this.
 inline constexpr int kHalfBias = kBias - 15;
@@ -46,6 +46,8 @@ VB_INLINE void see(Magnitudes& m, uint16_t code) {
   m.greatest = magnitude > m.greatest ? magnitude : m.greatest;
   m.least = below < m.least ? below : m.least;
 }
+
+VB_INLINE int64_t pieces_of(int64_t k) { return (k + kTensorCoreGroup - 1) / kTensorCoreGroup; }
 
 enum class Codes : int16_t { plain, careful, exact };
 VB_INLINE Codes worse(Codes a, Codes b) { return a > b ? a : b; }
@@ -94,6 +96,10 @@ VB_INLINE Scale scale_of(Magnitudes m, CodeType type, int offset) {
   return s;
 }
 
+VB_INLINE uint16_t kept(uint16_t code, unsigned limit) {
+  return (code & 0x7FFFu) < limit ? uint16_t{0} : code;
+}
+
 VB_INLINE float power_of_two(int exponent) {
   return __builtin_bit_cast(float, (exponent + kBias) << 23);
 }
@@ -111,7 +117,10 @@ struct Decoder {
   I32 bytes;  // shift - offset, in both halves
   I32 least;  // in both halves
 };
-VB_INLINE I32 both_halves(int x) { return all_int((x & 0xFFFF) * 0x10001); }
+VB_INLINE int32_t twice(int x) {
+  return static_cast<int32_t>((static_cast<uint32_t>(x) & 0xFFFF) * 0x10001);
+}
+VB_INLINE I32 both_halves(int x) { return all_int(twice(x)); }
 
 template <bool kHalf>
 VB_INLINE F32 number_of(I32 at_top, F32 power) {  // the code is in the upper half
@@ -187,10 +196,10 @@ VB_INLINE void decode_row(const uint16_t* codes, int64_t k_size, const Scale& sc
       decode_piece<kHalf>(codes + k, d, *to);
       continue;
     }
-    uint16_t kept[kTensorCoreGroup] = {};
+    uint16_t piece[kTensorCoreGroup] = {};
     for (int64_t i = 0; i < least(kTensorCoreGroup, k_size - k); ++i)
-      kept[i] = (codes[k + i] & 0x7FFFu) < scale.limit ? 0 : codes[k + i];
-    decode_piece<kHalf>(kept, d, *to);
+      piece[i] = kept(codes[k + i], scale.limit);
+    decode_piece<kHalf>(piece, d, *to);
   }
 }
 
@@ -254,6 +263,102 @@ VB_INLINE F32 step(const float* a, const int32_t* a_bytes, const float (*b)[kLan
   if constexpr (Rule::kKept < 24)
     result = float_of(bits_of(result) & all_int(-(1 << (24 - Rule::kKept))));
   return result * unit;
+}
+
+// A panel: kLanes columns of codes [k / 2][column][2], zeros where they end. What it takes to
+// decode them, as it is stored besides them:
+struct PanelInfo {
+  int16_t shifts[kLanes];
+  Extent extent;
+  int16_t padding;
+};
+static_assert(sizeof(PanelInfo) == (kLanes + kTensorCoreInfo) * sizeof(int16_t));
+
+// Packs `columns` columns; element (k, c) is at b[k * b_k + c * b_column], one of the two steps 1.
+VB_INLINE PanelInfo pack_panel(const uint16_t* b, int64_t b_k, int64_t b_column, int64_t columns,
+                               int64_t k_size, CodeType type, uint16_t* out) {
+  const int64_t padded = pieces_of(k_size) * kTensorCoreGroup;
+  std::memset(out, 0, static_cast<size_t>(padded * kLanes) * sizeof *out);
+  Magnitudes magnitudes[kLanes];
+  unsigned limits[kLanes];
+  if (b_k == 1) {
+    for (int64_t c = 0; c < columns; ++c)
+      for (int64_t k = 0; k < k_size; ++k) see(magnitudes[c], b[c * b_column + k]);
+  } else {
+    for (int64_t k = 0; k < k_size; ++k)
+      for (int64_t c = 0; c < columns; ++c) see(magnitudes[c], b[k * b_k + c]);
+  }
+  PanelInfo info = {};
+  for (int64_t c = 0; c < columns; ++c) {
+    const Scale scale = scale_of(magnitudes[c], type, kColumnOffset);
+    info.shifts[c] = static_cast<int16_t>(scale.shift);
+    limits[c] = scale.limit;
+    join(info.extent, scale.extent);
+  }
+  if (b_k == 1) {
+    for (int64_t c = 0; c < columns; ++c)
+      for (int64_t k = 0; k < k_size; ++k)
+        out[(k / 2 * kLanes + c) * 2 + k % 2] = kept(b[c * b_column + k], limits[c]);
+  } else {
+    for (int64_t k = 0; k < k_size; ++k)
+      for (int64_t c = 0; c < columns; ++c)
+        out[(k / 2 * kLanes + c) * 2 + k % 2] = kept(b[k * b_k + c], limits[c]);
+  }
+  return info;
+}
+
+struct Panel {
+  const uint16_t* codes;
+  Decoder decoder;
+  F32 first, second;  // 2^-shift of its columns in two factors
+  I32 least_field;    // of a step that is not in doubt
+};
+VB_INLINE Panel panel_of(const uint16_t* codes, const PanelInfo& info, int least, bool careful) {
+  float power[kLanes], first[kLanes], second[kLanes];
+  int32_t bytes[kLanes];
+  for (int i = 0; i < kLanes; ++i) {
+    const int shift = info.shifts[i];
+    power[i] = power_of_two(shift);
+    bytes[i] = twice(shift - kColumnOffset);
+    first[i] = unshift(shift).first;
+    second[i] = unshift(shift).second;
+  }
+  return {codes,
+          {load(power), load(bytes), both_halves(least)},
+          load(first),
+          load(second),
+          all_int(careful ? kCarefulField << 23 : 0)};
+}
+// A result in the frame of its row and columns, where it belongs.
+VB_INLINE F32 unshifted(F32 acc, const Unshift& row, const Panel& panel) {
+  return acc * (all(row.first) * panel.first) * (all(row.second) * panel.second);
+}
+
+// In the first `count` lanes.
+VB_INLINE bool is_doubtful(I32 doubt, int64_t count) {
+  return any_negative(bits_of(select(first(least(count, kLanes)), float_of(doubt), zero())));
+}
+
+struct RowRange {
+  int64_t begin, end;
+};
+// Goes on with the chains acc[row] over the k of [begin, end); the rows that take part in the group
+// at k are rows_at(k), and row r's piece is `pieces` + r, those of the next 32 k `stride` on.
+template <class Rule, bool kHalf, bool kCareful, class RowsAt>
+VB_INLINE void run_chains(const RowPiece* pieces, int64_t stride, const Panel& panel, int64_t begin,
+                          int64_t end, RowsAt rows_at, F32* acc, I32* doubt) {
+  Columns columns;
+  for (int64_t k = begin; k < end; k += Rule::kGroup) {
+    const RowRange rows = rows_at(k);
+    if (rows.begin >= rows.end) continue;
+    decode_columns<kHalf>(panel.codes + k * kLanes, Rule::kGroup, panel.decoder, columns);
+    const RowPiece* piece = pieces + k / kTensorCoreGroup * stride;
+    const int64_t inside = k % kTensorCoreGroup;
+    for (int64_t r = rows.begin; r < rows.end; ++r)
+      acc[r] =
+          step<Rule, kCareful>(piece[r].numbers + inside / 2, piece[r].bytes + inside / 4,
+                               columns.numbers, columns.bytes, acc[r], panel.least_field, doubt[r]);
+  }
 }
 
 }  // namespace verbatim::VB_TARGET
