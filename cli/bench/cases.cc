@@ -4,6 +4,7 @@
 
 #include <verbatim/core/parallel.h>
 #include <verbatim/core/philox.h>
+#include <verbatim/repops/semantics.h>
 
 namespace verbatim::bench {
 
@@ -20,6 +21,20 @@ Result<Tensor> random_tensor(const Shape& shape, uint64_t seed) {
     }
   });
   return t;
+}
+
+Result<Tensor> rounded_to(DType type, const Tensor& x) {
+  if (type == DType::f32) return x;
+  VB_ASSIGN(Tensor y, Tensor::allocate(type, x.shape()));
+  for (int64_t i = 0; i < x.elements(); ++i) {
+    const float v = x.data<float>()[i];
+    if (type == DType::bf16) {
+      y.mutable_data<BFloat16>()[i].bits = bfloat16_from_float(v);
+    } else {
+      y.mutable_data<Half>()[i].bits = half_from_float(v);
+    }
+  }
+  return y;
 }
 
 Result<std::shared_ptr<Operator>> Operator::create(Backend& backend, std::string_view op,

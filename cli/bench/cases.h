@@ -12,6 +12,9 @@ namespace verbatim::bench {
 // Gaussian-like numbers (the sum of four uniform ones) from Philox, the same everywhere.
 Result<Tensor> random_tensor(const Shape& shape, uint64_t seed);
 
+// x in a type that is computed with; itself where that is float32.
+Result<Tensor> rounded_to(DType type, const Tensor& x);
+
 // A graph of one operator, prepared on a backend: its inputs are given for each run, its constants
 // are packed once.
 class Operator {

@@ -1,5 +1,5 @@
-// Attention: attention_f32 beside what libraries' products and a softmax make of it, attention_s8
-// beside our own binary32.
+// Attention: attention_f32 beside what libraries' products and a softmax make of it,
+// attention_s8_own, attention_bf16 and attention_f16 beside our own binary32.
 #include <cmath>
 
 #include <verbatim/cli/bench/cases.h>
@@ -46,6 +46,7 @@ Result<std::shared_ptr<Operator>> attention(Backend& backend, std::string_view o
                           {{"heads", s.heads},
                            {"kv_heads", s.kv_heads},
                            {"scale", scale_of(s)},
+                           {"output", static_cast<int64_t>(DType::f32)},
                            {"causal", int64_t{s.causal}}});
 }
 
@@ -125,15 +126,20 @@ Result<Match> against_compositions(Backend& backend, const Size& s) {
   return match;
 }
 
-Result<Match> int8_against_ordered(Backend& backend, const Size& s) {
+Result<Match> against_ordered(Backend& backend, const Size& s, std::string_view op, DType type,
+                              double tolerance) {
   VB_ASSIGN(const Operands o, operands(s));
-  VB_ASSIGN(const std::shared_ptr<Operator> ours, attention(backend, "AttentionInt8", s, o));
+  Operands rounded;
+  VB_ASSIGN(rounded.q, rounded_to(type, o.q));
+  VB_ASSIGN(rounded.k, rounded_to(type, o.k));
+  VB_ASSIGN(rounded.v, rounded_to(type, o.v));
+  VB_ASSIGN(const std::shared_ptr<Operator> ours, attention(backend, op, s, rounded));
   VB_ASSIGN(const std::shared_ptr<Operator> own, attention(backend, "Attention", s, o));
   Contender peer = own->contender();
   peer.name = "own ordered fp32";
   Match match{ours->contender(), {peer}, operations(s), "GFLOP/s"};
   match.check = [=] {
-    return close(ours->output().data<float>(), own->output().data<float>(), 0.75,
+    return close(ours->output().data<float>(), own->output().data<float>(), tolerance,
                  "ordered binary32");
   };
   return match;
@@ -145,9 +151,18 @@ void add_attention_cases(std::vector<Case>& cases) {
   for (const Size& s : kSizes)
     cases.push_back({"attention_f32", s.text(),
                      [=](Backend& backend) { return against_compositions(backend, s); }});
-  for (const Size& s : kSizes)
-    cases.push_back({"attention_s8_own", s.text(),
-                     [=](Backend& backend) { return int8_against_ordered(backend, s); }});
+  struct Form {
+    const char *name, *op;
+    DType type;
+    double tolerance;
+  };
+  for (const Form& f : {Form{"attention_s8_own", "AttentionInt8", DType::f32, 0.75},
+                        Form{"attention_bf16", "AttentionTensorCore", DType::bf16, 0.1},
+                        Form{"attention_f16", "AttentionTensorCore", DType::f16, 0.02}})
+    for (const Size& s : kSizes)
+      cases.push_back({f.name, s.text(), [=](Backend& backend) {
+                         return against_ordered(backend, s, f.op, f.type, f.tolerance);
+                       }});
 }
 
 }  // namespace verbatim::bench

@@ -6,7 +6,6 @@
 #include <verbatim/kernels/backend.h>
 #include <verbatim/repops/ops/quantized.h>
 #include <verbatim/repops/ops/sliced.h>
-#include <verbatim/repops/semantics.h>
 
 namespace verbatim::bench {
 namespace {
@@ -68,19 +67,6 @@ using Make = Result<std::shared_ptr<Operator>> (*)(Backend&, const FloatOperands
 
 Result<std::shared_ptr<Operator>> ordered(Backend& backend, const FloatOperands& o) {
   return Operator::create(backend, "MatMul", "", {o.a}, {o.b});
-}
-
-Result<Tensor> rounded_to(DType type, const Tensor& x) {
-  VB_ASSIGN(Tensor y, Tensor::allocate(type, x.shape()));
-  for (int64_t i = 0; i < x.elements(); ++i) {
-    const float v = x.data<float>()[i];
-    if (type == DType::bf16) {
-      y.mutable_data<BFloat16>()[i].bits = bfloat16_from_float(v);
-    } else {
-      y.mutable_data<Half>()[i].bits = half_from_float(v);
-    }
-  }
-  return y;
 }
 
 template <DType kType>

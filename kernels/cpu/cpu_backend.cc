@@ -25,6 +25,7 @@ constexpr Entry kEntries[] = {
     {kVerbatimDomain, "Attention", run_attention},
     {kVerbatimDomain, "AttentionInt8", run_int8_attention},
     {kVerbatimDomain, "AttentionInt8Cached", run_int8_attention},
+    {kVerbatimDomain, "AttentionTensorCore", run_tensor_core_attention},
     {kVerbatimDomain, "SlicedLinear", run_sliced_linear},
     {kVerbatimDomain, "QuantizeRows", run_quantize_rows},
     {kVerbatimDomain, "QuantizeKeys", run_quantize_keys},

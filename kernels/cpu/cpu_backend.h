@@ -37,7 +37,7 @@ Result<Tensor> pack_matrices(const CpuKernels& kernels, const MatrixView& b, int
 struct PackedCodes {
   Tensor codes;         // uint16 [panels, padded k, panel], int8 [slices, panels, bytes], or uint32
                         // [panels, groups, bits, panel]
-  Tensor ranges;        // int16 [panels, 2], of floats
+  Tensor infos;         // int16 [panels, panel + kTensorCoreInfo], of floats
   Tensor group_scales;  // uint8 [panels, groups, panel]
   int bits = 0;         // with group scales; 0: more than kLowBitMostBits, and nothing is packed
 };
@@ -107,6 +107,8 @@ Outcome run_mean_pool(const CpuBackend& backend, const Node& node, std::span<con
 Outcome run_attention(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_int8_attention(const CpuBackend& backend, const Node& node,
                            std::span<const Tensor> inputs);
+Outcome run_tensor_core_attention(const CpuBackend& backend, const Node& node,
+                                  std::span<const Tensor> inputs);
 // The vector units' form of quantize_row_codes (repops/ops/quantized.h).
 QuantizeRowsFn quantize_rows_fn(const CpuKernels& kernels);
 Outcome run_quantize_rows(const CpuBackend& backend, const Node& node,

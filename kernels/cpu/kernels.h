@@ -111,9 +111,9 @@ inline constexpr int kLowBitWords = 12;  // of a group of activations: 8 of code
 // terms cut to `fraction` bits, sums to `kept`. Operands are bf16 codes (fp8 as such, which loses
 // nothing) or fp16 codes.
 struct TensorCoreProduct {
-  const uint16_t* a = nullptr;      // [m, k]
-  const uint16_t* b = nullptr;      // packed by CpuKernels::tensor_core_pack
-  const int16_t* ranges = nullptr;  // of b's panels, likewise
+  const uint16_t* a = nullptr;     // [m, k]
+  const uint16_t* b = nullptr;     // packed by CpuKernels::tensor_core_pack
+  const int16_t* infos = nullptr;  // of b's panels, likewise
   int64_t n = 0, k = 0;
   bool half = false;             // the codes are fp16
   int least_a = 0, least_b = 0;  // biased exponent (as binary32's) of the operands' subnormals
@@ -126,7 +126,25 @@ struct TensorCoreProduct {
   const void* context = nullptr;
 };
 inline constexpr int64_t kTensorCoreGroup = 32;  // K of packed operands is a multiple of this
-inline constexpr int64_t kTensorCoreRows = 16;   // most rows of one call of tensor_core_product
+inline constexpr int64_t kTensorCoreRows = 32;   // most rows of one call of tensor_core_product
+inline constexpr int64_t kTensorCoreInfo = 4;    // numbers of a panel's info besides one a column
+
+// Attention as tensor cores compute it (docs/numerics.md, Attention, family C), of bf16 or fp16
+// codes, else as Attention.
+struct TensorCoreAttention {
+  const uint16_t *q = nullptr, *k = nullptr, *v = nullptr;
+  float* out = nullptr;
+  int64_t q_stride = 0, k_stride = 0, v_stride = 0, out_stride = 0;
+  int64_t group = 1, head_size = 0, value_size = 0;
+  float scale = 0, softcap = 0;
+  bool half = false;       // fp16
+  int product_group = 16;  // of products that a step adds: 16 or 8
+  // Exactly as defined, where exponents are extreme: q . k, and acc + the weights [begin, end) of a
+  // block by the values of one column, the block's first at v.
+  float (*score)(const TensorCoreAttention& p, const uint16_t* q, const uint16_t* k) = nullptr;
+  float (*weighted)(const TensorCoreAttention& p, float acc, const uint16_t* weights, int64_t begin,
+                    int64_t end, const uint16_t* v) = nullptr;
+};
 
 // A row of Q16.16 codes (repops/ops/fixed_point.h) whose sum of squares is this or more may have
 // products beyond an int64.
@@ -165,6 +183,9 @@ struct CpuKernels {
   void (*attend_int8)(const Int8Attention& p, int64_t from, int64_t to, const KeyRange* visible,
                       float* scratch);
   size_t (*int8_attention_scratch)(int64_t rows, int64_t head_size, int64_t value_size);
+  void (*attend_tensor_core)(const TensorCoreAttention& p, int64_t from, int64_t to,
+                             const KeyRange* visible, float* scratch);
+  size_t (*tensor_core_attention_scratch)(int64_t rows, int64_t head_size, int64_t value_size);
 
   // Rows [from, to). `scratch` has n floats.
   void (*quantize_rows)(const RowCodes& p, int64_t from, int64_t to, float* scratch);
@@ -197,10 +218,10 @@ struct CpuKernels {
   void (*low_bit_product)(const LowBitProduct& p, int64_t from, int64_t to);
 
   // B [n, k] becomes panels of tensor_core_panel rows: [panel][k / 2][row][2], zeros where k or n
-  // end, and for each panel the least and greatest biased exponents of its numbers.
+  // end, and for each panel tensor_core_panel + kTensorCoreInfo numbers that say how to decode it.
   int64_t tensor_core_panel;
   void (*tensor_core_pack)(const uint16_t* b, bool half, int least, int64_t k, int64_t n,
-                           int64_t from, int64_t to, uint16_t* packed, int16_t* ranges);
+                           int64_t from, int64_t to, uint16_t* packed, int16_t* infos);
   // Rows [row, row_end), at most kTensorCoreRows, of the columns of panels [from, to). `scratch`
   // has tensor_core_scratch(k) floats.
   void (*tensor_core_product)(const TensorCoreProduct& p, int64_t row, int64_t row_end,

@@ -57,7 +57,8 @@ VB_INLINE int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
 // numbers. multiply keeps the low 32 bits; multiply_pairs adds the two products of 16-bit integers
 // in each lane. widen loads kLanes bytes; store16 and store8 store all lanes, whose
 // numbers fit, as 16-bit integers and as bytes. overflowed(a,
-// b, a + b) has its sign bit set where the sum did.
+// b, a + b) has its sign bit set where the sum did. store_half rounds to nearest fp16, NaN keeping
+// its payload; load_half is exact.
 
 #if defined(__AVX512F__)
 
@@ -187,6 +188,13 @@ VB_INLINE void store16(int16_t* p, I32 a) {
 VB_INLINE void store8(int8_t* p, I32 a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v));
 }
+VB_INLINE void store_half(uint16_t* p, F32 a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+VB_INLINE F32 load_half(const uint16_t* p) {
+  return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
 VB_INLINE I32 overflowed(I32 a, I32 b, I32 sum) {
   return {_mm512_ternarylogic_epi32(a.v, b.v, sum.v, 0x42)};
 }
@@ -195,6 +203,8 @@ VB_INLINE I32 add16(I32 a, I32 b) { return {_mm512_add_epi16(a.v, b.v)}; }
 VB_INLINE I32 maximum16(I32 a, I32 b) { return {_mm512_max_epi16(a.v, b.v)}; }
 VB_INLINE I32 maximum8(I32 a, I32 b) { return {_mm512_max_epi8(a.v, b.v)}; }
 VB_INLINE I32 minimum8(I32 a, I32 b) { return {_mm512_min_epi8(a.v, b.v)}; }
+VB_INLINE I32 add8(I32 a, I32 b) { return {_mm512_add_epi8(a.v, b.v)}; }
+VB_INLINE I32 maximum_unsigned8(I32 a, I32 b) { return {_mm512_max_epu8(a.v, b.v)}; }
 template <int kBits>
 VB_INLINE I32 shift_left16(I32 a) {
   return {_mm512_slli_epi16(a.v, kBits)};
@@ -362,6 +372,13 @@ VB_INLINE void store8(int8_t* p, I32 a) {
       _mm_packs_epi32(_mm256_castsi256_si128(a.v), _mm256_extracti128_si256(a.v, 1));
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(half, half));
 }
+VB_INLINE void store_half(uint16_t* p, F32 a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm256_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+VB_INLINE F32 load_half(const uint16_t* p) {
+  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
 VB_INLINE I32 overflowed(I32 a, I32 b, I32 sum) {
   return {_mm256_and_si256(_mm256_xor_si256(a.v, sum.v), _mm256_xor_si256(b.v, sum.v))};
 }
@@ -370,6 +387,8 @@ VB_INLINE I32 add16(I32 a, I32 b) { return {_mm256_add_epi16(a.v, b.v)}; }
 VB_INLINE I32 maximum16(I32 a, I32 b) { return {_mm256_max_epi16(a.v, b.v)}; }
 VB_INLINE I32 maximum8(I32 a, I32 b) { return {_mm256_max_epi8(a.v, b.v)}; }
 VB_INLINE I32 minimum8(I32 a, I32 b) { return {_mm256_min_epi8(a.v, b.v)}; }
+VB_INLINE I32 add8(I32 a, I32 b) { return {_mm256_add_epi8(a.v, b.v)}; }
+VB_INLINE I32 maximum_unsigned8(I32 a, I32 b) { return {_mm256_max_epu8(a.v, b.v)}; }
 template <int kBits>
 VB_INLINE I32 shift_left16(I32 a) {
   return {_mm256_slli_epi16(a.v, kBits)};
@@ -532,6 +551,12 @@ VB_INLINE void store8(int8_t* p, I32 a) {
   const int8x8_t bytes = vmovn_s16(vcombine_s16(half, half));
   std::memcpy(p, &bytes, kLanes);
 }
+VB_INLINE void store_half(uint16_t* p, F32 a) {
+  vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a.v)));
+}
+VB_INLINE F32 load_half(const uint16_t* p) {
+  return {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)))};
+}
 VB_INLINE I32 overflowed(I32 a, I32 b, I32 sum) {
   return {vandq_s32(veorq_s32(a.v, sum.v), veorq_s32(b.v, sum.v))};
 }
@@ -547,6 +572,12 @@ VB_INLINE I32 maximum8(I32 a, I32 b) {
 }
 VB_INLINE I32 minimum8(I32 a, I32 b) {
   return {vreinterpretq_s32_s8(vminq_s8(vreinterpretq_s8_s32(a.v), vreinterpretq_s8_s32(b.v)))};
+}
+VB_INLINE I32 add8(I32 a, I32 b) {
+  return {vreinterpretq_s32_u8(vaddq_u8(vreinterpretq_u8_s32(a.v), vreinterpretq_u8_s32(b.v)))};
+}
+VB_INLINE I32 maximum_unsigned8(I32 a, I32 b) {
+  return {vreinterpretq_s32_u8(vmaxq_u8(vreinterpretq_u8_s32(a.v), vreinterpretq_u8_s32(b.v)))};
 }
 template <int kBits>
 VB_INLINE I32 shift_left16(I32 a) {
@@ -566,6 +597,16 @@ VB_INLINE I32 where_zero16(I32 a, I32 yes, I32 no) {
 }
 
 #endif
+
+// Keeps the compiler from reordering a sum of integers: of a chain that is as long as it is wide,
+// it makes a tree whose leaves do not fit in the registers.
+VB_INLINE void pin(I32& a) {
+#if defined(__aarch64__)
+  __asm__("" : "+w"(a.v));
+#else
+  __asm__("" : "+v"(a.v));
+#endif
+}
 
 // What an arithmetic operator stores.
 VB_INLINE F32 canonical(F32 a) { return select(is_nan(a), all_bits(0x7FC00000), a); }

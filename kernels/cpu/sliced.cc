@@ -85,7 +85,7 @@ Result<PackedCodes> pack_slices(const CpuKernels& kernels, const Tensor& w) {
                           packed + slice * panels * bytes);
     }
   });
-  return PackedCodes{.codes = codes, .ranges = {}, .group_scales = {}};
+  return PackedCodes{.codes = codes, .infos = {}, .group_scales = {}};
 }
 
 Outcome run_sliced_linear(const CpuBackend& backend, const Node&, std::span<const Tensor> inputs) {

@@ -72,12 +72,12 @@ Result<PackedCodes> pack_floats(const CpuKernels& kernels, const Tensor& w) {
                 padded = ceiling(k, kTensorCoreGroup) * kTensorCoreGroup;
   PackedCodes packed;
   VB_ASSIGN(packed.codes, Tensor::allocate(DType::u16, Shape{panels, padded, width}));
-  VB_ASSIGN(packed.ranges, Tensor::allocate(DType::i16, Shape{panels, 2}));
+  VB_ASSIGN(packed.infos, Tensor::allocate(DType::i16, Shape{panels, width + kTensorCoreInfo}));
   uint16_t* codes = packed.codes.mutable_data<uint16_t>().data();
-  int16_t* ranges = packed.ranges.mutable_data<int16_t>().data();
+  int16_t* infos = packed.infos.mutable_data<int16_t>().data();
   parallel_for(panels, 4, [&](int64_t begin, int64_t end) {
     kernels.tensor_core_pack(codes_of(wide), w.dtype() == DType::f16, least_exponent(w.dtype()), k,
-                             n, begin, end, codes, ranges);
+                             n, begin, end, codes, infos);
   });
   return packed;
 }
@@ -94,7 +94,7 @@ Outcome run_tensor_core_linear(const CpuBackend& backend, const Node& node,
   const Exact exact = {&o, sums.mutable_data<float>().data()};
   const TensorCoreProduct p = {.a = codes_of(a),
                                .b = b.codes.data<uint16_t>().data(),
-                               .ranges = b.ranges.data<int16_t>().data(),
+                               .infos = b.infos.data<int16_t>().data(),
                                .n = o.n,
                                .k = o.k,
                                .half = inputs[0].dtype() == DType::f16,

@@ -1,6 +1,8 @@
 // Attention as tensor cores compute it (docs/numerics.md, Attention, family C): both products are
 // chains of the member's steps, and within 2048 keys the sum of values is one chain that each block
 // of keys goes on with, as FlashAttention's (Dao, arXiv 2307.08691) is.
+#include <verbatim/repops/ops/tensor_core_attention.h>
+
 #include <algorithm>
 #include <array>
 #include <vector>
@@ -8,7 +10,6 @@
 #include <verbatim/core/parallel.h>
 #include <verbatim/repops/ops/attention_row.h>
 #include <verbatim/repops/ops/registry.h>
-#include <verbatim/repops/ops/tensor_core.h>
 
 namespace verbatim {
 namespace {
@@ -22,31 +23,8 @@ struct Query {
   const Code *q, *k, *v;  // k and v of this head's key 0
 
   float score(int64_t key) const {
-    const Code* row = k + key * s.kv_heads * s.head_size;
-    float acc = 0;
-    for (int64_t i = 0; i < s.head_size; i += rule.group)
-      acc = tensor_core::step<Format, Format>(
-          rule, acc, q + i, row + i,
-          static_cast<int>(std::min<int64_t>(rule.group, s.head_size - i)));
-    return scaled_score(s, acc);
-  }
-
-  // acc + the weighted values of column j of the visible keys [begin, end) of one block: groups lie
-  // by the key's index in the block, and a key that is not seen is zero in both operands.
-  float accumulate(float acc, const std::array<Code, kKeyBlock>& p, int64_t begin, int64_t end,
-                   int64_t j) const {
-    const int64_t block = begin / kKeyBlock * kKeyBlock;
-    for (int64_t group = begin / rule.group * rule.group; group < end; group += rule.group) {
-      std::array<Code, 16> weights{}, values{};
-      const int64_t first = std::max(group, begin),
-                    last = std::min<int64_t>(group + rule.group, end);
-      for (int64_t i = first; i < last; ++i) {
-        weights[i - group] = p[i - block];
-        values[i - group] = v[i * s.kv_heads * s.value_size + j];
-      }
-      acc = tensor_core::step<Format, Format>(rule, acc, weights.data(), values.data(), rule.group);
-    }
-    return acc;
+    return scaled_score(s, tensor_core::attention_score<Format>(
+                               rule, q, k + key * s.kv_heads * s.head_size, s.head_size));
   }
 
   // `state` goes on with the visible keys [begin, end) of its part's next block.
@@ -67,8 +45,11 @@ struct Query {
     const float alpha = state.empty ? 0.0f : exp2p(state.m - m);
     state.l = state.empty ? lane_sum(lane) : fma32(state.l, alpha, lane_sum(lane));
     state.o.resize(static_cast<size_t>(s.value_size));
+    const int64_t stride = s.kv_heads * s.value_size;
     for (int64_t j = 0; j < s.value_size; ++j)
-      state.o[j] = accumulate(state.empty ? 0.0f : state.o[j] * alpha, p, begin, end, j);
+      state.o[j] = tensor_core::attention_weighted<Format>(
+          rule, state.empty ? 0.0f : state.o[j] * alpha, p.data(), begin - block, end - block,
+          v + block * stride + j, stride);
     state.m = m;
     state.empty = false;
   }
@@ -120,26 +101,16 @@ void attention_of(const AttentionSettings& s, const tensor_core::Rule& rule,
 // member and output (ONNX's number: float32, or the inputs' type, the default) -> [B, Tq, heads *
 // value_size].
 Result<Tensors> tensor_core_attention(const Node& node, std::span<const Tensor> inputs) {
-  VB_ASSIGN(const AttentionSettings s, attention_settings(node, inputs));
-  const DType type = inputs[0].dtype();
-  VB_ASSIGN(const std::string member,
-            node.attributes.get<std::string>("member", std::string(tensor_core::kDefaultMember)));
-  VB_ASSIGN(const tensor_core::Unit unit, tensor_core::unit_of(member, type, type));
-  VB_ASSIGN(const int64_t output,
-            node.attributes.get<int64_t>("output", static_cast<int64_t>(type)));
-  const DType to = dtype_from_onnx(output);
-  if ((type != DType::bf16 && type != DType::f16) || (to != DType::f32 && to != type))
-    return unsupported("tensor-core attention of " + std::string(name_of(type)) + " to type " +
-                       std::to_string(output));
-  VB_ASSIGN(Tensor out, Tensor::allocate(to, s.output));
+  VB_ASSIGN(const tensor_core::AttentionOperands o, tensor_core::attention_operands(node, inputs));
+  VB_ASSIGN(Tensor out, Tensor::allocate(o.output, o.settings.output));
   const auto run = [&](auto operand) {
     using T = decltype(operand);
-    if (to == DType::f32)
-      attention_of<T, float>(s, unit.rule, inputs, out);
+    if (o.output == DType::f32)
+      attention_of<T, float>(o.settings, o.rule, inputs, out);
     else
-      attention_of<T, T>(s, unit.rule, inputs, out);
+      attention_of<T, T>(o.settings, o.rule, inputs, out);
   };
-  if (type == DType::bf16)
+  if (o.type == DType::bf16)
     run(BFloat16{});
   else
     run(Half{});
@@ -151,6 +122,25 @@ constexpr OpDef kOps[] = {
 };
 
 }  // namespace
+
+Result<tensor_core::AttentionOperands> tensor_core::attention_operands(
+    const Node& node, std::span<const Tensor> inputs) {
+  AttentionOperands o;
+  VB_ASSIGN(o.settings, attention_settings(node, inputs));
+  o.type = inputs[0].dtype();
+  VB_ASSIGN(const std::string member,
+            node.attributes.get<std::string>("member", std::string(kDefaultMember)));
+  VB_ASSIGN(const Unit unit, unit_of(member, o.type, o.type));
+  o.rule = unit.rule;
+  VB_ASSIGN(const int64_t output,
+            node.attributes.get<int64_t>("output", static_cast<int64_t>(o.type)));
+  o.output = dtype_from_onnx(output);
+  if ((o.type != DType::bf16 && o.type != DType::f16) ||
+      (o.output != DType::f32 && o.output != o.type))
+    return unsupported("tensor-core attention of " + std::string(name_of(o.type)) + " to type " +
+                       std::to_string(output));
+  return o;
+}
 
 std::span<const OpDef> tensor_core_attention_ops() { return kOps; }
 

@@ -92,6 +92,45 @@ TEST_P(AttentionTest, Int8AcrossRestarts) {
                    [](Random& r) { return some_int8_attention(r, r.between(1, 4), 4200); });
 }
 
+// The same for tensor-core attention: operands rounded to 16 bits, scores of which some are far
+// apart (tiny weights), keys and values of which some are tiny, so that the definition has to be
+// asked here and there.
+Case some_tensor_core_attention(Random& r, int64_t queries, int64_t keys) {
+  Case c = some_attention(r, queries, keys);
+  c.node.op = "AttentionTensorCore";
+  const DType type = r.pick({DType::bf16, DType::f16});
+  c.node.attributes.set("member", std::string(r.pick({"sm90", "sm80"})));
+  if (r.chance(50)) c.node.attributes.set("output", static_cast<int64_t>(DType::f32));
+  if (r.chance(40)) c.node.attributes.set("scale", r.chance(50) ? 8.0f : 40.0f);
+  const int tiny = r.chance(30) ? 10 : 0;
+  for (size_t i = 0; i < 3; ++i) {
+    Tensor& wide = c.inputs[i];
+    for (float& x : wide.mutable_data<float>())
+      if (r.chance(tiny)) x *= 0x1p-60f;
+    wide = (*evaluate_reference(node_of("", "Cast", {{"to", static_cast<int64_t>(type)}}),
+                                Tensors{wide}))[0];
+  }
+  return c;
+}
+
+TEST_P(AttentionTest, TensorCore) {
+  expect_reference(*backend_, 1000, [](Random& r) {
+    return some_tensor_core_attention(r, r.between(0, 20), r.between(0, 60));
+  });
+}
+
+TEST_P(AttentionTest, TensorCoreAcrossBlocks) {
+  expect_reference(*backend_, 60, [](Random& r) {
+    return some_tensor_core_attention(r, r.pick<int64_t>({1, 3, 64, 130}),
+                                      r.pick<int64_t>({127, 128, 129, 300}));
+  });
+}
+
+TEST_P(AttentionTest, TensorCoreAcrossRestarts) {
+  expect_reference(*backend_, 6,
+                   [](Random& r) { return some_tensor_core_attention(r, r.between(1, 4), 4200); });
+}
+
 // A query alone has the bits that it has in a prefill.
 TEST_P(AttentionTest, QueryAlone) {
   Random r(1);

@@ -11,15 +11,19 @@ INSTANTIATE_TEST_SUITE_P(Backends, TensorCoreTest, ::testing::ValuesIn(vector_ba
                          [](const auto& info) { return info.param; });
 
 // Codes of numbers about 1, of a few exponents, of any exponent, or any codes at all: subnormals,
-// infinities and NaNs, whose products only the slow path can do.
-enum class Codes { ordinary, spread, wide, any };
+// infinities and NaNs, whose products only the slow path can do. few_tiny and most_tiny: numbers
+// about 1, and others so far below that their products are less than a unit, or are not where a
+// group has no others.
+enum class Codes { ordinary, spread, wide, any, few_tiny, most_tiny };
 uint16_t code_of(Random& r, DType type, Codes codes) {
   if (codes == Codes::any || r.chance(1)) return static_cast<uint16_t>(r.next());
   if (r.chance(10)) return r.chance(50) ? 0 : 0x8000;
   const float sign = r.chance(50) ? -1.0f : 1.0f;
-  const int width = codes == Codes::ordinary ? 3 : codes == Codes::spread ? 13 : 60;
+  const int width = codes == Codes::wide ? 60 : codes == Codes::spread ? 13 : 3;
   float x = sign * (1.0f + static_cast<float>(r.below(128)) / 128.0f);
   for (int64_t e = r.between(-width, width); e != 0; e += e < 0 ? 1 : -1) x *= e < 0 ? 0.5f : 2.0f;
+  if (codes == Codes::few_tiny ? r.chance(5) : codes == Codes::most_tiny && r.chance(95))
+    x *= 0x1p-50f;
   return type == DType::bf16 ? bfloat16_from_float(x) : half_from_float(x);
 }
 Tensor codes(Random& r, DType type, const Shape& shape, Codes kind) {
@@ -41,7 +45,8 @@ Case some_product(Random& r, int64_t m, int64_t n, int64_t k) {
   const DType a =
       float8 ? r.pick({DType::f8e4m3, DType::f8e5m2}) : r.pick({DType::bf16, DType::f16});
   const DType b = float8 ? r.pick({DType::f8e4m3, DType::f8e5m2}) : a;
-  const Codes kind = r.pick({Codes::ordinary, Codes::spread, Codes::wide, Codes::any});
+  const Codes kind = r.pick(
+      {Codes::ordinary, Codes::spread, Codes::wide, Codes::any, Codes::few_tiny, Codes::most_tiny});
   const std::string member =
       float8 ? r.pick({"sm90", "sm90_mma", "sm89"}) : r.pick({"sm90", "sm89", "sm80"});
   Attributes attributes = {{"member", member}};
@@ -65,7 +70,7 @@ Case some_product(Random& r, int64_t m, int64_t n, int64_t k) {
 }
 
 TEST_P(TensorCoreTest, Product) {
-  expect_reference(*backend_, 1000, [](Random& r) {
+  expect_reference(*backend_, 1500, [](Random& r) {
     return some_product(r, r.between(0, 40), r.between(0, 40), r.between(0, r.pick({20, 70, 700})));
   });
 }

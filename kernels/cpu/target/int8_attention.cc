@@ -263,17 +263,6 @@ VB_INLINE F32 scaled(const Int8Attention& p, F32 score, float q_scale, F32 key_s
   return capped(p.scale, p.softcap, score * (all(q_scale) * key_scale));
 }
 
-// semantics.h's exp2p.
-VB_INLINE F32 exp2p(F32 t) {
-  const F32 magic = all(0x1.8p23f);  // t + this holds rne(t) in its last bits
-  const F32 shifted = t + magic, r = t - (shifted - magic);
-  F32 p = all_bits(0x3AADDD09);
-  for (const uint32_t c : {0x3C1E7545u, 0x3D635BA8u, 0x3E75FCDFu, 0x3F317215u, 0x3F800000u})
-    p = fma(p, r, all_bits(c));
-  const F32 power = float_of(shift_left<23>(bits_of(shifted) + all_int(127)));
-  return select(below(t, all(-126)), zero(), p * power);
-}
-
 // The codes of a row's weights x[start..end) relative to their greatest, W, and its factor. Greater
 // than W * (127 / W) < 127.5 is no t, so no code is above 127; W is 2^-100 at least or NaN, since
 // the greatest score's p is 1.

@@ -27,6 +27,11 @@ void attend_int8(const Int8Attention& p, int64_t from, int64_t to, const KeyRang
                  float* scratch);
 size_t int8_attention_scratch(int64_t rows, int64_t head_size, int64_t value_size);
 
+// tensor_core_attention.cc
+void attend_tensor_core(const TensorCoreAttention& p, int64_t from, int64_t to,
+                        const KeyRange* visible, float* scratch);
+size_t tensor_core_attention_scratch(int64_t rows, int64_t head_size, int64_t value_size);
+
 // quantize_rows.cc
 void quantize_rows(const RowCodes& p, int64_t from, int64_t to, float* scratch);
 void rotate_back(float* x, int64_t n, int64_t rotation);
@@ -48,7 +53,7 @@ void low_bit_product(const LowBitProduct& p, int64_t from, int64_t to);
 
 // tensor_core.cc
 void tensor_core_pack(const uint16_t* b, bool half, int least, int64_t k, int64_t n, int64_t from,
-                      int64_t to, uint16_t* packed, int16_t* ranges);
+                      int64_t to, uint16_t* packed, int16_t* infos);
 void tensor_core_product(const TensorCoreProduct& p, int64_t row, int64_t row_end, int64_t from,
                          int64_t to, float* scratch);
 size_t tensor_core_scratch(int64_t k);
