@@ -49,8 +49,11 @@ VB_INLINE int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
 // true in lanes 0..n-1; load_first and store_first touch only those, and load_first fills the
 // others.
 
+// look_up(table, i) is table[i mod kTableSize].
+
 // greatest_lane(a) is the greatest where no lane is NaN. butterfly<s>(a) takes the lanes u and v
-// that are s apart, u the lower, to u + v and u - v.
+// that are s apart, u the lower, to u + v and u - v. transpose(x) swaps lane j of x[i] and lane i
+// of x[j].
 
 // I32: the bits of an F32 as integers, or as pairs of 16-bit ones. to_int truncates toward zero,
 // to_float rounds toward zero and to_nearest_float to nearest; low and high give a half's exact
@@ -97,8 +100,19 @@ VB_INLINE M32 first(int64_t n) { return {static_cast<__mmask16>((1u << n) - 1)};
 VB_INLINE M32 is_nan(F32 a) { return {_mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q)}; }
 VB_INLINE M32 below(F32 a, F32 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
 VB_INLINE M32 differs(F32 a, F32 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_NEQ_UQ)}; }
+VB_INLINE M32 operator|(M32 a, M32 b) { return {static_cast<__mmask16>(a.v | b.v)}; }
 VB_INLINE unsigned bits(M32 m) { return m.v; }
 VB_INLINE F32 select(M32 m, F32 yes, F32 no) { return {_mm512_mask_blend_ps(m.v, no.v, yes.v)}; }
+inline constexpr int kTableSize = 32;
+struct Table {
+  __m512 low, high;
+};
+VB_INLINE Table load_table(const float* p) {
+  return {_mm512_loadu_ps(p), _mm512_loadu_ps(p + kLanes)};
+}
+VB_INLINE F32 look_up(const Table& table, I32 i) {
+  return {_mm512_permutex2var_ps(table.low, i.v, table.high)};
+}
 VB_INLINE F32 load_first(const float* p, int64_t n, F32 rest) {
   return {_mm512_mask_loadu_ps(rest.v, first(n).v, p)};
 }
@@ -119,6 +133,36 @@ VB_INLINE F32 butterfly(F32 a) {
                               : kStride == 4 ? 0xF0F0
                                              : 0xFF00;
   return {_mm512_mask_sub_ps(_mm512_add_ps(a.v, other), kHigh, other, a.v)};
+}
+
+VB_INLINE void transpose(F32 (&x)[kLanes]) {
+  __m512 pairs[kLanes], fours[kLanes];  // of rows; then 4 columns of 4 rows in each quarter
+  VB_UNROLL
+  for (int i = 0; i < kLanes; i += 2) {
+    pairs[i] = _mm512_unpacklo_ps(x[i].v, x[i + 1].v);
+    pairs[i + 1] = _mm512_unpackhi_ps(x[i].v, x[i + 1].v);
+  }
+  const auto halves = [](__m512 a, __m512 b, bool high) {
+    const __m512d u = _mm512_castps_pd(a), v = _mm512_castps_pd(b);
+    return _mm512_castpd_ps(high ? _mm512_unpackhi_pd(u, v) : _mm512_unpacklo_pd(u, v));
+  };
+  VB_UNROLL
+  for (int i = 0; i < kLanes; i += 4) {
+    VB_UNROLL
+    for (int c = 0; c < 4; ++c)
+      fours[i + c] = halves(pairs[i + c / 2], pairs[i + c / 2 + 2], c % 2 != 0);
+  }
+  VB_UNROLL
+  for (int c = 0; c < 4; ++c) {
+    const __m512 even0 = _mm512_shuffle_f32x4(fours[c], fours[4 + c], 0x88),
+                 odd0 = _mm512_shuffle_f32x4(fours[c], fours[4 + c], 0xDD),
+                 even1 = _mm512_shuffle_f32x4(fours[8 + c], fours[12 + c], 0x88),
+                 odd1 = _mm512_shuffle_f32x4(fours[8 + c], fours[12 + c], 0xDD);
+    x[c].v = _mm512_shuffle_f32x4(even0, even1, 0x88);
+    x[4 + c].v = _mm512_shuffle_f32x4(odd0, odd1, 0x88);
+    x[8 + c].v = _mm512_shuffle_f32x4(even0, even1, 0xDD);
+    x[12 + c].v = _mm512_shuffle_f32x4(odd0, odd1, 0xDD);
+  }
 }
 
 VB_INLINE F64 low(F32 a) { return {_mm512_cvtps_pd(_mm512_castps512_ps256(a.v))}; }
@@ -142,11 +186,10 @@ VB_INLINE F64 times_power_of_two(F64 a, F64 t) {
   return {_mm512_castsi512_pd(
       _mm512_add_epi64(_mm512_slli_epi64(_mm512_castpd_si512(t.v), 52), _mm512_castpd_si512(a.v)))};
 }
-// a = pairs[2 i], b = pairs[2 i + 1] for the integer i in the last 32 bits of the binary64 in `t`.
-VB_INLINE void look_up(const double* pairs, F64 t, F64& a, F64& b) {
-  const __m256i i = _mm256_slli_epi32(_mm512_cvtepi64_epi32(_mm512_castpd_si512(t.v)), 1);
-  a.v = _mm512_i32gather_pd(i, pairs, 8);
-  b.v = _mm512_i32gather_pd(i, pairs + 1, 8);
+// table[i] of 16 for the integer i in the last bits of the binary64 in `t`.
+VB_INLINE F64 look_up(const double* table, F64 t) {
+  return {_mm512_permutex2var_pd(_mm512_load_pd(table), _mm512_castpd_si512(t.v),
+                                 _mm512_load_pd(table + 8))};
 }
 
 VB_INLINE I32 load(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
@@ -262,8 +305,15 @@ VB_INLINE M32 first(int64_t n) {
 VB_INLINE M32 is_nan(F32 a) { return {_mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q)}; }
 VB_INLINE M32 below(F32 a, F32 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
 VB_INLINE M32 differs(F32 a, F32 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_NEQ_UQ)}; }
+VB_INLINE M32 operator|(M32 a, M32 b) { return {_mm256_or_ps(a.v, b.v)}; }
 VB_INLINE unsigned bits(M32 m) { return static_cast<unsigned>(_mm256_movemask_ps(m.v)); }
 VB_INLINE F32 select(M32 m, F32 yes, F32 no) { return {_mm256_blendv_ps(no.v, yes.v, m.v)}; }
+inline constexpr int kTableSize = 8;
+struct Table {
+  __m256 v;
+};
+VB_INLINE Table load_table(const float* p) { return {_mm256_loadu_ps(p)}; }
+VB_INLINE F32 look_up(Table table, I32 i) { return {_mm256_permutevar8x32_ps(table.v, i.v)}; }
 VB_INLINE F32 load_first(const float* p, int64_t n, F32 rest) {
   const M32 m = first(n);
   return select(m, {_mm256_maskload_ps(p, _mm256_castps_si256(m.v))}, rest);
@@ -287,6 +337,30 @@ VB_INLINE F32 butterfly(F32 a) {
   return {_mm256_blend_ps(_mm256_add_ps(a.v, other), _mm256_sub_ps(other, a.v), kHigh)};
 }
 
+VB_INLINE void transpose(F32 (&x)[kLanes]) {
+  __m256 pairs[kLanes], fours[kLanes];  // of rows; then 4 columns of 4 rows in each half
+  VB_UNROLL
+  for (int i = 0; i < kLanes; i += 2) {
+    pairs[i] = _mm256_unpacklo_ps(x[i].v, x[i + 1].v);
+    pairs[i + 1] = _mm256_unpackhi_ps(x[i].v, x[i + 1].v);
+  }
+  const auto halves = [](__m256 a, __m256 b, bool high) {
+    const __m256d u = _mm256_castps_pd(a), v = _mm256_castps_pd(b);
+    return _mm256_castpd_ps(high ? _mm256_unpackhi_pd(u, v) : _mm256_unpacklo_pd(u, v));
+  };
+  VB_UNROLL
+  for (int i = 0; i < kLanes; i += 4) {
+    VB_UNROLL
+    for (int c = 0; c < 4; ++c)
+      fours[i + c] = halves(pairs[i + c / 2], pairs[i + c / 2 + 2], c % 2 != 0);
+  }
+  VB_UNROLL
+  for (int c = 0; c < 4; ++c) {
+    x[c].v = _mm256_permute2f128_ps(fours[c], fours[4 + c], 0x20);
+    x[4 + c].v = _mm256_permute2f128_ps(fours[c], fours[4 + c], 0x31);
+  }
+}
+
 VB_INLINE F64 low(F32 a) { return {_mm256_cvtps_pd(_mm256_castps256_ps128(a.v))}; }
 VB_INLINE F64 high(F32 a) { return {_mm256_cvtps_pd(_mm256_extractf128_ps(a.v, 1))}; }
 VB_INLINE F64 low(I32 a) { return {_mm256_cvtepi32_pd(_mm256_castsi256_si128(a.v))}; }
@@ -306,6 +380,7 @@ VB_INLINE F64 times_power_of_two(F64 a, F64 t) {
   return {_mm256_castsi256_pd(
       _mm256_add_epi64(_mm256_slli_epi64(_mm256_castpd_si256(t.v), 52), _mm256_castpd_si256(a.v)))};
 }
+// a = pairs[2 i], b = pairs[2 i + 1] for the integer i in the last 32 bits of the binary64 in `t`.
 // Four 16-byte loads and two shuffles: gathers are slower on many processors.
 VB_INLINE void look_up(const double* pairs, F64 t, F64& a, F64& b) {
   alignas(32) int64_t i[4];
@@ -448,11 +523,24 @@ VB_INLINE M32 first(int64_t n) {
 VB_INLINE M32 is_nan(F32 a) { return {vmvnq_u32(vceqq_f32(a.v, a.v))}; }
 VB_INLINE M32 below(F32 a, F32 b) { return {vcltq_f32(a.v, b.v)}; }
 VB_INLINE M32 differs(F32 a, F32 b) { return {vmvnq_u32(vceqq_f32(a.v, b.v))}; }
+VB_INLINE M32 operator|(M32 a, M32 b) { return {vorrq_u32(a.v, b.v)}; }
 VB_INLINE unsigned bits(M32 m) {
   const uint32x4_t weight = {1, 2, 4, 8};
   return vaddvq_u32(vandq_u32(m.v, weight));
 }
 VB_INLINE F32 select(M32 m, F32 yes, F32 no) { return {vbslq_f32(m.v, yes.v, no.v)}; }
+inline constexpr int kTableSize = 8;
+struct Table {
+  uint8x16x2_t v;
+};
+VB_INLINE Table load_table(const float* p) {
+  return {{{vreinterpretq_u8_f32(vld1q_f32(p)), vreinterpretq_u8_f32(vld1q_f32(p + 4))}}};
+}
+VB_INLINE F32 look_up(const Table& table, I32 i) {
+  const uint32x4_t entry = vandq_u32(vreinterpretq_u32_s32(i.v), vdupq_n_u32(kTableSize - 1));
+  const uint32x4_t bytes = vmlaq_n_u32(vdupq_n_u32(0x03020100), entry, 0x04040404);
+  return {vreinterpretq_f32_u8(vqtbl2q_u8(table.v, vreinterpretq_u8_u32(bytes)))};
+}
 VB_INLINE F32 load_first(const float* p, int64_t n, F32 rest) {
   float lane[kLanes];
   store(lane, rest);
@@ -471,6 +559,17 @@ VB_INLINE F32 butterfly(F32 a) {
   const float32x4_t other = kStride == 1 ? vrev64q_f32(a.v) : vextq_f32(a.v, a.v, 2);
   const uint32x4_t high = kStride == 1 ? uint32x4_t{0, ~0u, 0, ~0u} : uint32x4_t{0, 0, ~0u, ~0u};
   return {vbslq_f32(high, vsubq_f32(other, a.v), vaddq_f32(a.v, other))};
+}
+
+VB_INLINE void transpose(F32 (&x)[kLanes]) {
+  const float64x2_t a = vreinterpretq_f64_f32(vtrn1q_f32(x[0].v, x[1].v)),
+                    b = vreinterpretq_f64_f32(vtrn2q_f32(x[0].v, x[1].v)),
+                    c = vreinterpretq_f64_f32(vtrn1q_f32(x[2].v, x[3].v)),
+                    d = vreinterpretq_f64_f32(vtrn2q_f32(x[2].v, x[3].v));
+  x[0].v = vreinterpretq_f32_f64(vtrn1q_f64(a, c));
+  x[1].v = vreinterpretq_f32_f64(vtrn1q_f64(b, d));
+  x[2].v = vreinterpretq_f32_f64(vtrn2q_f64(a, c));
+  x[3].v = vreinterpretq_f32_f64(vtrn2q_f64(b, d));
 }
 
 VB_INLINE F64 low(F32 a) { return {vcvt_f64_f32(vget_low_f32(a.v))}; }
@@ -607,6 +706,7 @@ VB_INLINE void pin(I32& a) {
   __asm__("" : "+v"(a.v));
 #endif
 }
+VB_INLINE void prefetch(const float* p) { __builtin_prefetch(p); }
 
 // What an arithmetic operator stores.
 VB_INLINE F32 canonical(F32 a) { return select(is_nan(a), all_bits(0x7FC00000), a); }
@@ -621,7 +721,8 @@ VB_INLINE F32 zero() { return all_bits(0); }
 VB_INLINE I32 nearest_int(F32 x) { return bits_of(x + all(0x1.8p23f)) - all_int(0x4B400000); }
 VB_INLINE F32 negative_zero() { return all_bits(0x80000000); }
 
-// Eight sums of attention: element i of a block belongs to lane i mod 8.
+// Eight sums of attention: element i of a block belongs to lane i mod 8; lane_sum combines them as
+// ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7)).
 #if defined(__AVX512F__)
 struct Octet {
   __m256 v = _mm256_setzero_ps();
@@ -630,13 +731,21 @@ VB_INLINE void add(Octet& sums, F32 a, int64_t) {
   sums.v = _mm256_add_ps(_mm256_add_ps(sums.v, _mm512_castps512_ps256(a.v)),
                          _mm512_extractf32x8_ps(a.v, 1));
 }
-VB_INLINE void store(float* p, const Octet& sums) { _mm256_storeu_ps(p, sums.v); }
+VB_INLINE float lane_sum(const Octet& sums) {
+  __m128 x = _mm_hadd_ps(_mm256_castps256_ps128(sums.v), _mm256_extractf128_ps(sums.v, 1));
+  x = _mm_hadd_ps(x, x);
+  return _mm_cvtss_f32(_mm_hadd_ps(x, x));
+}
 #elif defined(__AVX2__)
 struct Octet {
   __m256 v = _mm256_setzero_ps();
 };
 VB_INLINE void add(Octet& sums, F32 a, int64_t) { sums.v = _mm256_add_ps(sums.v, a.v); }
-VB_INLINE void store(float* p, const Octet& sums) { _mm256_storeu_ps(p, sums.v); }
+VB_INLINE float lane_sum(const Octet& sums) {
+  __m128 x = _mm_hadd_ps(_mm256_castps256_ps128(sums.v), _mm256_extractf128_ps(sums.v, 1));
+  x = _mm_hadd_ps(x, x);
+  return _mm_cvtss_f32(_mm_hadd_ps(x, x));
+}
 #else
 struct Octet {
   F32 half[2] = {zero(), zero()};
@@ -646,9 +755,10 @@ VB_INLINE void add(Octet& sums, F32 a, int64_t i) {
   F32& half = sums.half[i / kLanes % 2];
   half = half + a;
 }
-VB_INLINE void store(float* p, const Octet& sums) {
-  store(p, sums.half[0]);
-  store(p + kLanes, sums.half[1]);
+VB_INLINE float lane_sum(const Octet& sums) {
+  float32x4_t x = vpaddq_f32(sums.half[0].v, sums.half[1].v);
+  x = vpaddq_f32(x, x);
+  return vgetq_lane_f32(vpaddq_f32(x, x), 0);
 }
 #endif
 

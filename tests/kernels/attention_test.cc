@@ -13,8 +13,11 @@ INSTANTIATE_TEST_SUITE_P(Backends, AttentionTest, ::testing::ValuesIn(vector_bac
 Case some_attention(Random& r, int64_t queries, int64_t keys) {
   const int64_t batch = r.between(1, 2), kv_heads = r.between(1, 3),
                 group = r.pick<int64_t>({1, 1, 2, 7}), heads = kv_heads * group;
-  const int64_t head_size = r.chance(5) ? r.pick<int64_t>({0, 513, 600}) : r.between(1, 40),
-                value_size = r.between(0, 40);
+  // Sizes of whole panels are read where they lie.
+  const int64_t head_size = r.chance(5)    ? r.pick<int64_t>({0, 513, 600})
+                            : r.chance(20) ? r.pick<int64_t>({32, 64, 96})
+                                           : r.between(1, 40),
+                value_size = r.chance(30) ? r.pick<int64_t>({32, 64, 96}) : r.between(0, 40);
   const Fill fill = any_fill(r);
   Attributes attributes{{"heads", heads},
                         {"scale", fill == Fill::ordinary ? 0.3f : number(r, fill)}};

@@ -29,9 +29,11 @@ struct Task {
 };
 
 // Accumulators start from `c` and go back there, or start at +0 and are stored (kFirst) or added.
+// Row r of A is
+// at a + r * kStride, row k of B at b + k * b_stride: in a panel, or values where they lie.
 enum class Into { resume, first, add };
-template <int kRows, Into kInto>
-void run_tile(const float* a, int64_t a_stride, const float* b, int64_t k_size, float* c,
+template <int kRows, Into kInto, int64_t kStride>
+void run_tile(const float* a, const float* b, int64_t b_stride, int64_t k_size, float* c,
               int64_t c_stride) {
   F32 acc[kRows][kTileVectors];
   VB_UNROLL
@@ -40,7 +42,17 @@ void run_tile(const float* a, int64_t a_stride, const float* b, int64_t k_size, 
     for (int v = 0; v < kTileVectors; ++v)
       acc[r][v] = kInto == Into::resume ? load(c + r * c_stride + v * kLanes) : zero();
   }
-  multiply_tile(a, a_stride, b, 0, k_size, acc);
+  for (int64_t k = 0; k < k_size; ++k, b += b_stride) {
+    F32 column[kTileVectors];
+    VB_UNROLL
+    for (int v = 0; v < kTileVectors; ++v) column[v] = load(b + v * kLanes);
+    VB_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const F32 x = all(a[r * kStride + k]);
+      VB_UNROLL
+      for (int v = 0; v < kTileVectors; ++v) acc[r][v] = fma(x, column[v], acc[r][v]);
+    }
+  }
   VB_UNROLL
   for (int r = 0; r < kRows; ++r) {
     VB_UNROLL
@@ -51,22 +63,69 @@ void run_tile(const float* a, int64_t a_stride, const float* b, int64_t k_size, 
   }
 }
 
-using TileFn = void (*)(const float* a, int64_t a_stride, const float* b, int64_t k_size, float* c,
+using TileFn = void (*)(const float* a, const float* b, int64_t b_stride, int64_t k_size, float* c,
                         int64_t c_stride);
-template <Into kInto, int... kRows>
+template <Into kInto, int64_t kStride, int... kRows>
 struct TileFunctions {
-  static constexpr TileFn kByRows[] = {nullptr, run_tile<kRows, kInto>...};
+  static constexpr TileFn kByRows[] = {nullptr, run_tile<kRows, kInto, kStride>...};
 };
 #if defined(__AVX512F__)
-template <Into kInto>
-using Tiles = TileFunctions<kInto, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14>;
+template <Into kInto, int64_t kStride>
+using Tiles = TileFunctions<kInto, kStride, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14>;
 #elif defined(__AVX2__)
-template <Into kInto>
-using Tiles = TileFunctions<kInto, 1, 2, 3, 4, 5, 6>;
+template <Into kInto, int64_t kStride>
+using Tiles = TileFunctions<kInto, kStride, 1, 2, 3, 4, 5, 6>;
 #else
-template <Into kInto>
-using Tiles = TileFunctions<kInto, 1, 2, 3, 4, 5, 6, 7, 8>;
+template <Into kInto, int64_t kStride>
+using Tiles = TileFunctions<kInto, kStride, 1, 2, 3, 4, 5, 6, 7, 8>;
 #endif
+template <Into kInto>
+using ScoreTiles = Tiles<kInto, kRowStride>;
+template <Into kInto>
+using ValueTiles = Tiles<kInto, kScoreStride>;
+
+// Keys of one panel, `count` of them, become columns: [size, kPanel], zeros beyond `count`. Heads
+// lie too far apart in memory for the processor to foresee what comes next: the keys of the panel
+// after, from `next` on.
+template <bool kWhole>
+VB_INLINE void turn_keys(const float* k, int64_t stride, int64_t size, int64_t count,
+                         const float* next, float* out) {
+  for (int64_t d = 0; d < size; d += kLanes) {
+    VB_UNROLL
+    for (int v = 0; v < kTileVectors; ++v) {
+      F32 x[kLanes];
+      VB_UNROLL
+      for (int i = 0; i < kLanes; ++i) {
+        const int64_t key = v * kLanes + i;
+        if constexpr (kWhole) {
+          x[i] = load(k + key * stride + d);
+          prefetch(next + key * stride + d);
+        } else {
+          x[i] = key < count ? load_up_to(k + key * stride + d, size - d, zero()) : zero();
+        }
+      }
+      transpose(x);
+      VB_UNROLL
+      for (int i = 0; i < kLanes; ++i)
+        if (kWhole || d + i < size) store(out + (d + i) * kPanel + v * kLanes, x[i]);
+    }
+  }
+}
+void pack_keys(const float* k, int64_t stride, int64_t size, int64_t count, const float* next,
+               float* out) {
+  if (count >= kPanel && size % kLanes == 0)
+    return turn_keys<true>(k, stride, size, count, next, out);
+  turn_keys<false>(k, stride, size, count, next, out);
+}
+
+void prefetch_rows(const float* rows, int64_t stride, int64_t size, int64_t count) {
+  constexpr int64_t kLine = 64 / sizeof(float);
+  for (int64_t i = 0; i < count; ++i)
+    for (int64_t d = 0; d < size; d += kLine) prefetch(rows + i * stride + d);
+}
+
+// Where rows of a single tile read each value once, values are read where they lie.
+bool values_lie_well(const Task& t) { return t.rows <= kTileRows && t.p.value_size == t.width; }
 
 // scores[row, i] = q[row] . k[key + i], an ordered product, for i < count.
 void form_scores(const Task& t, int64_t key, int64_t count, bool queries_are_there) {
@@ -78,16 +137,21 @@ void form_scores(const Task& t, int64_t key, int64_t count, bool queries_are_the
       for (int64_t r = 0; r < t.rows; ++r)
         std::memcpy(t.queries + r * kRowStride, t.q(r) + d,
                     static_cast<size_t>(size) * sizeof(float));
-    pack(p.k + key * p.k_stride + d, 1, p.k_stride, size, count, 0, whole_panels(count) / kPanel,
-         t.keys);
-    for (int64_t i = 0; i < tiles; ++i) {
-      const TileRows r = tile_rows(t.rows, i);
-      const int64_t height = r.last - r.first;
-      const TileFn run =
-          d == 0 ? Tiles<Into::first>::kByRows[height] : Tiles<Into::add>::kByRows[height];
-      for (int64_t column = 0; column < count; column += kPanel)
-        run(t.queries + r.first * kRowStride, kRowStride, t.keys + column * size, size,
+    for (int64_t column = 0; column < count; column += kPanel) {
+      const float* keys = p.k + (key + column) * p.k_stride + d;
+      const int64_t panel = least(kPanel, count - column);
+      pack_keys(keys, p.k_stride, size, panel,
+                keys + (count - column >= 2 * kPanel ? kPanel * p.k_stride : 0), t.keys);
+      if (values_lie_well(t))
+        prefetch_rows(p.v + (key + column) * p.v_stride, p.v_stride, p.value_size, panel);
+      for (int64_t i = 0; i < tiles; ++i) {
+        const TileRows r = tile_rows(t.rows, i);
+        const int64_t height = r.last - r.first;
+        const TileFn run = d == 0 ? ScoreTiles<Into::first>::kByRows[height]
+                                  : ScoreTiles<Into::add>::kByRows[height];
+        run(t.queries + r.first * kRowStride, t.keys, kPanel, size,
             t.scores + r.first * kScoreStride + column, kScoreStride);
+      }
     }
   }
 }
@@ -124,54 +188,95 @@ void weigh(const Task& t, int64_t row, KeyRange range) {
   t.block.l[row] = lane_sum(sums);
 }
 
-// block.o[rows r] += weights[i] * v[i] for keys i of [begin, end) of the block, whose first `count`
-// keys are packed.
-void add_values(const Task& t, TileRows r, int64_t begin, int64_t end, int64_t count) {
-  if (begin >= end) return;
-  for (int64_t column = 0; column < t.width; column += kPanel)
-    Tiles<Into::resume>::kByRows[r.last - r.first](
-        t.scores + r.first * kScoreStride + begin, kScoreStride,
-        t.values + column * count + begin * kPanel, end - begin,
-        t.block.o + r.first * t.width + column, t.width);
+// The same where the row sees the whole block and there is no softcap.
+void weigh_all(const Task& t, int64_t row) {
+  float* x = t.scores + row * kScoreStride;
+  const F32 scale = all(t.p.scale * kLog2EAsFloat);
+  F32 m = load(x) * scale;
+  for (int64_t i = kLanes; i < kKeyBlock; i += kLanes) m = maximum_number(m, load(x + i) * scale);
+  const float best = greatest_lane(m);
+  Octet sums;
+  for (int64_t i = 0; i < kKeyBlock; i += kLanes) {
+    const F32 weight = exp2(load(x + i) * scale - all(best));
+    store(x + i, weight);
+    add(sums, weight, i);
+  }
+  t.block.m[row] = best;
+  t.block.l[row] = lane_sum(sums);
+}
+
+// The values of a block: packed in panels, or where they lie.
+struct Values {
+  const float* at;
+  int64_t stride, panel_stride;  // from key to key, and to the next kPanel columns
+};
+
+// block.o[rows r] += weights[i] * v[i] for keys i of [begin, end) of the block; into +0 where it is
+// `first`.
+void add_values(const Task& t, TileRows r, const Values& v, int64_t begin, int64_t end,
+                bool first) {
+  if (begin >= end && !first) return;
+  const int64_t height = r.last - r.first;
+  const TileFn run =
+      first ? ValueTiles<Into::first>::kByRows[height] : ValueTiles<Into::resume>::kByRows[height];
+  for (int64_t panel = 0; panel < t.width / kPanel; ++panel)
+    run(t.scores + r.first * kScoreStride + begin, v.at + panel * v.panel_stride + begin * v.stride,
+        v.stride, greatest(end - begin, 0), t.block.o + r.first * t.width + panel * kPanel,
+        t.width);
 }
 
 // The rows of a tile share their loop over the keys that all of them see; what only some see, a
 // masked key's product being no part of a row, they take one by one before and after.
-void weigh_values(const Task& t, TileRows r, int64_t key, int64_t count) {
-  int64_t begin = 0, end = kKeyBlock;
+void weigh_values(const Task& t, TileRows r, const Values& v, int64_t key) {
+  int64_t begin = 0, end = kKeyBlock, least_begin = kKeyBlock;
   for (int64_t row = r.first; row < r.last; ++row) {
     const KeyRange range = t.in_block(row, key);
     begin = greatest(begin, range.begin);
     end = least(end, range.end);
+    least_begin = least(least_begin, range.begin);
   }
   end = greatest(begin, end);
+  const bool together = least_begin == begin;
+  for (int64_t row = r.first; row < r.last && !together; ++row) {
+    const KeyRange range = t.in_block(row, key);
+    add_values(t, {row, row + 1}, v, range.begin, least(range.end, begin), true);
+  }
+  add_values(t, r, v, begin, end, together);
   for (int64_t row = r.first; row < r.last; ++row) {
     const KeyRange range = t.in_block(row, key);
-    add_values(t, {row, row + 1}, range.begin, least(range.end, begin), count);
+    add_values(t, {row, row + 1}, v, greatest(range.begin, end), range.end, false);
   }
-  add_values(t, r, begin, end, count);
-  for (int64_t row = r.first; row < r.last; ++row) {
-    const KeyRange range = t.in_block(row, key);
-    add_values(t, {row, row + 1}, greatest(range.begin, end), range.end, count);
-  }
+}
+
+Values values_of(const Task& t, int64_t key, int64_t count) {
+  const Attention& p = t.p;
+  const float* v = p.v + key * p.v_stride;
+  if (values_lie_well(t)) return {v, p.v_stride, kPanel};
+  pack(v, p.v_stride, 1, count, p.value_size, 0, t.width / kPanel, t.values);
+  return {t.values, kPanel, count * kPanel};
 }
 
 // One block of keys, `count` of them up to the last that any row sees.
 void attend_block(const Task& t, int64_t key, int64_t count, bool queries_are_there) {
   form_scores(t, key, count, queries_are_there);
-  pack(t.p.v + key * t.p.v_stride, t.p.v_stride, 1, count, t.p.value_size, 0, t.width / kPanel,
-       t.values);
+  const Values v = values_of(t, key, count);
   for (int64_t r = 0; r < t.rows; ++r) {
     const KeyRange range = t.in_block(r, key);
-    if (range.begin < range.end) weigh(t, r, range);
+    if (range.begin == 0 && range.end == kKeyBlock && t.p.softcap == 0) {
+      weigh_all(t, r);
+    } else if (range.begin < range.end) {
+      weigh(t, r, range);
+    }
   }
-  std::memset(t.block.o, 0, static_cast<size_t>(t.rows * t.width) * sizeof(float));
   const int64_t tiles = (t.rows + kTileRows - 1) / kTileRows;
-  for (int64_t i = 0; i < tiles; ++i) weigh_values(t, tile_rows(t.rows, i), key, count);
-  for (int64_t r = 0; r < t.rows; ++r) {
-    const KeyRange range = t.in_block(r, key);
-    if (range.begin < range.end) merge(t.running, t.block, r, t.width, weight_of);
-  }
+  for (int64_t i = 0; i < tiles; ++i) weigh_values(t, tile_rows(t.rows, i), v, key);
+  merge_rows(
+      t.running, t.block, t.rows, t.width,
+      [&](int64_t row) {
+        const KeyRange range = t.in_block(row, key);
+        return range.begin < range.end;
+      },
+      weight_of);
 }
 
 }  // namespace
@@ -179,7 +284,7 @@ void attend_block(const Task& t, int64_t key, int64_t count, bool queries_are_th
 size_t attention_scratch(int64_t rows, int64_t value_size) {
   const int64_t width = whole_panels(value_size);
   return static_cast<size_t>(rows * (kRowStride + kScoreStride + 3 * states_size(1, width)) +
-                             kScoreStride * kProductBlock + kKeyBlock * width);
+                             kPanel * kProductBlock + kKeyBlock * width);
 }
 
 void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visible, float* scratch) {
@@ -190,22 +295,28 @@ void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visibl
     return memory;
   };
   Task t{p, from, to, visible, rows, width, {}, {}, {}, {}, {}, {}, {}};
-  t.keys = take(kScoreStride * kProductBlock);
-  t.queries = take(rows * kRowStride);
+  t.keys = take(kPanel * kProductBlock);
   t.values = take(kKeyBlock * width);
+  t.queries = take(rows * kRowStride);
   t.scores = take(rows * kScoreStride);
   for (States* states : {&t.block, &t.running, &t.total})
     *states = states_at(take(states_size(rows, width)), rows, width);
 
+  const KeyRange keys = keys_of_all(visible, to - from);
+  // Of a single part, the running state is the total one.
+  const bool one_part = keys.end <= keys.begin / kKeyRestart * kKeyRestart + kKeyRestart;
   bool queries_are_there = false;
   for_blocks(
-      keys_of_all(visible, to - from),
+      keys,
       [&](int64_t key, int64_t count) {
         attend_block(t, key, count, queries_are_there);
         queries_are_there = true;
       },
-      [&] { end_part(t.total, t.running, rows, width, weight_of); });
-  for (int64_t r = 0; r < rows; ++r) write_row(t.total, r, width, p.value_size, t.out(r));
+      [&] {
+        if (!one_part) end_part(t.total, t.running, rows, width, weight_of);
+      });
+  const States& result = one_part ? t.running : t.total;
+  for (int64_t r = 0; r < rows; ++r) write_row(result, r, width, p.value_size, t.out(r));
 }
 
 }  // namespace verbatim::VB_TARGET

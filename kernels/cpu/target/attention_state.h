@@ -23,8 +23,9 @@ struct States {
 };
 VB_INLINE int64_t states_size(int64_t rows, int64_t width) { return rows * (3 + width); }
 VB_INLINE States states_at(float* memory, int64_t rows, int64_t width) {
-  std::memset(memory, 0, static_cast<size_t>(states_size(rows, width)) * sizeof(float));
-  return {memory, memory + rows, memory + 2 * rows, memory + 3 * rows};
+  float* per_row = memory + rows * width;
+  std::memset(per_row, 0, static_cast<size_t>(3 * rows) * sizeof(float));  // no row is full
+  return {per_row, per_row + rows, per_row + 2 * rows, memory};
 }
 
 // a = merge(a, b) of one row that has keys in b; b's keys follow a's.
@@ -44,6 +45,35 @@ VB_INLINE void merge(const States& a, const States& b, int64_t row, int64_t widt
   store_first(a.l + row, 1, fma(all(b.l[row]), beta, all(a.l[row]) * alpha));
   for (int64_t j = 0; j < width; j += kLanes)
     store(ao + j, fma(load(bo + j), beta, load(ao + j) * alpha));
+}
+
+// The same of those rows that `sees(row)` names, several at a time.
+template <class Sees, class Exp2>
+VB_INLINE void merge_rows(const States& a, const States& b, int64_t rows, int64_t width, Sees sees,
+                          Exp2 exp2) {
+  for (int64_t from = 0; from < rows; from += kLanes) {
+    const int64_t count = least(kLanes, rows - from);
+    const auto at = [&](const float* x) { return load_up_to(x + from, count, zero()); };
+    const F32 m = maximum_number(at(a.m), at(b.m));
+    const F32 alpha = exp2(at(a.m) - m), beta = exp2(at(b.m) - m);
+    float m_of[kLanes], l_of[kLanes], alpha_of[kLanes], beta_of[kLanes];
+    store(m_of, m);
+    store(l_of, fma(at(b.l), beta, at(a.l) * alpha));
+    store(alpha_of, alpha);
+    store(beta_of, beta);
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t row = from + i;
+      if (!sees(row)) continue;
+      const bool fresh = a.full[row] == 0;
+      a.full[row] = 1;
+      a.m[row] = fresh ? b.m[row] : m_of[i];
+      a.l[row] = fresh ? b.l[row] : l_of[i];
+      float *ao = a.o + row * width, *bo = b.o + row * width;
+      for (int64_t j = 0; j < width; j += kLanes)
+        store(ao + j, fresh ? load(bo + j)
+                            : fma(load(bo + j), all(beta_of[i]), load(ao + j) * all(alpha_of[i])));
+    }
+  }
 }
 
 // The parts before take in the running one, which starts afresh.
@@ -114,12 +144,6 @@ VB_INLINE F32 only(KeyRange range, int64_t i, F32 x, F32 rest) {
   if (i < range.begin) x = select(first(least(range.begin - i, kLanes)), rest, x);
   if (i + kLanes > range.end) x = select(first(greatest(range.end - i, 0)), x, rest);
   return x;
-}
-
-VB_INLINE float lane_sum(const Octet& sums) {
-  float lane[kKeyLanes];
-  store(lane, sums);
-  return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
 }
 
 }  // namespace verbatim::VB_TARGET
