@@ -157,7 +157,7 @@ void add_attention_cases(std::vector<Case>& cases) {
     double tolerance;
   };
   for (const Form& f : {Form{"attention_s8_own", "AttentionInt8", DType::f32, 0.75},
-                        Form{"attention_bf16", "AttentionTensorCore", DType::bf16, 0.1},
+                        Form{"attention_bf16", "AttentionTensorCore", DType::bf16, 0.3},
                         Form{"attention_f16", "AttentionTensorCore", DType::f16, 0.02}})
     for (const Size& s : kSizes)
       cases.push_back({f.name, s.text(), [=](Backend& backend) {

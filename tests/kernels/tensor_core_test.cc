@@ -1,4 +1,6 @@
 // Products as tensor cores compute them: every member and type, against the definition.
+#include <algorithm>
+
 #include <verbatim/repops/semantics.h>
 
 #include "kernels/compare.h"
@@ -75,14 +77,19 @@ TEST_P(TensorCoreTest, Product) {
   });
 }
 
-// Sixteen greatest terms of one sign and an accumulator: more than an int32 holds.
+// Sixteen greatest terms of one sign and an accumulator of their exponent: more than an int32
+// holds.
 TEST_P(TensorCoreTest, SumsBeyondAnInt32) {
   for (const DType type : {DType::bf16, DType::f16}) {
-    Tensor a = *Tensor::allocate(type, {3, 64}), b = *Tensor::allocate(type, {20, 64});
-    const uint16_t greatest = type == DType::bf16 ? 0x3FFF : 0x3FFF;  // just below 2
-    for (auto* t : {&a, &b})
-      for (int64_t i = 0; i < t->elements(); ++i)
-        reinterpret_cast<uint16_t*>(t->mutable_bytes().data())[i] = greatest;
+    Tensor a = *Tensor::zeros(type, {3, 64}), b = *Tensor::zeros(type, {20, 64});
+    const uint16_t greatest = 0x3FFF, one = type == DType::bf16 ? 0x3F80 : 0x3C00;  // just below 2
+    for (Tensor* t : {&a, &b}) {
+      auto* codes = reinterpret_cast<uint16_t*>(t->mutable_bytes().data());
+      for (int64_t row = 0; row < t->dim(0); ++row) {
+        codes[row * 64] = t == &a ? greatest : one;
+        std::fill_n(codes + row * 64 + 16, 16, greatest);
+      }
+    }
     expect_reference(*backend_, Case{node_of("verbatim", "TensorCoreLinear"), {a, b}, {}});
   }
 }

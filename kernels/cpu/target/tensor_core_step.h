@@ -274,35 +274,77 @@ struct PanelInfo {
 };
 static_assert(sizeof(PanelInfo) == (kLanes + kTensorCoreInfo) * sizeof(int16_t));
 
+// The codes of kLanes columns at one k, zeros from `columns` on.
+struct CodeRow {
+  uint16_t codes[kLanes];
+};
+VB_INLINE CodeRow code_row(const uint16_t* b, int64_t columns) {
+  CodeRow row = {};
+  if (columns == kLanes) {
+    std::memcpy(row.codes, b, sizeof row.codes);
+  } else {
+    for (int64_t c = 0; c < columns; ++c) row.codes[c] = b[c];
+  }
+  return row;
+}
+VB_INLINE void store_pair(uint16_t* out, uint32_t pair) { std::memcpy(out, &pair, sizeof pair); }
+
 // Packs `columns` columns; element (k, c) is at b[k * b_k + c * b_column], one of the two steps 1.
+// What loops write are locals, which codes in memory cannot alias.
 VB_INLINE PanelInfo pack_panel(const uint16_t* b, int64_t b_k, int64_t b_column, int64_t columns,
                                int64_t k_size, CodeType type, uint16_t* out) {
-  const int64_t padded = pieces_of(k_size) * kTensorCoreGroup;
-  std::memset(out, 0, static_cast<size_t>(padded * kLanes) * sizeof *out);
-  Magnitudes magnitudes[kLanes];
-  unsigned limits[kLanes];
+  const int64_t pairs = k_size / 2;
+  uint16_t greatest[kLanes] = {}, least[kLanes];
+  unsigned limits[kLanes] = {};
+  for (uint16_t& x : least) x = UINT16_MAX;
   if (b_k == 1) {
-    for (int64_t c = 0; c < columns; ++c)
-      for (int64_t k = 0; k < k_size; ++k) see(magnitudes[c], b[c * b_column + k]);
+    for (int64_t c = 0; c < columns; ++c) {
+      Magnitudes m;
+      for (int64_t k = 0; k < k_size; ++k) see(m, b[c * b_column + k]);
+      greatest[c] = m.greatest;
+      least[c] = m.least;
+    }
   } else {
-    for (int64_t k = 0; k < k_size; ++k)
-      for (int64_t c = 0; c < columns; ++c) see(magnitudes[c], b[k * b_k + c]);
+    for (int64_t k = 0; k < k_size; ++k) {
+      const CodeRow row = code_row(b + k * b_k, columns);
+      for (int c = 0; c < kLanes; ++c) {
+        Magnitudes m = {greatest[c], least[c]};
+        see(m, row.codes[c]);
+        greatest[c] = m.greatest;
+        least[c] = m.least;
+      }
+    }
   }
   PanelInfo info = {};
   for (int64_t c = 0; c < columns; ++c) {
-    const Scale scale = scale_of(magnitudes[c], type, kColumnOffset);
+    const Scale scale = scale_of({greatest[c], least[c]}, type, kColumnOffset);
     info.shifts[c] = static_cast<int16_t>(scale.shift);
     limits[c] = scale.limit;
     join(info.extent, scale.extent);
   }
+  std::memset(
+      out + pairs * 2 * kLanes, 0,
+      static_cast<size_t>(pieces_of(k_size) * kTensorCoreGroup - pairs * 2) * kLanes * sizeof *out);
   if (b_k == 1) {
-    for (int64_t c = 0; c < columns; ++c)
-      for (int64_t k = 0; k < k_size; ++k)
-        out[(k / 2 * kLanes + c) * 2 + k % 2] = kept(b[c * b_column + k], limits[c]);
+    if (columns < kLanes)
+      std::memset(out, 0, static_cast<size_t>(pairs * 2 * kLanes) * sizeof *out);
+    for (int64_t c = 0; c < columns; ++c) {
+      const uint16_t* column = b + c * b_column;
+      const auto code = [&](int64_t k) { return uint32_t{kept(column[k], limits[c])}; };
+      for (int64_t j = 0; j < pairs; ++j)
+        store_pair(out + (j * kLanes + c) * 2, code(2 * j) | code(2 * j + 1) << 16);
+      if (k_size % 2 != 0) store_pair(out + (pairs * kLanes + c) * 2, code(k_size - 1));
+    }
   } else {
-    for (int64_t k = 0; k < k_size; ++k)
-      for (int64_t c = 0; c < columns; ++c)
-        out[(k / 2 * kLanes + c) * 2 + k % 2] = kept(b[k * b_k + c], limits[c]);
+    for (int64_t k = 0; k < k_size; k += 2) {
+      const CodeRow first = code_row(b + k * b_k, columns),
+                    second = code_row(b + (k + 1) * b_k, k + 1 < k_size ? columns : 0);
+      uint32_t both[kLanes];
+      for (int c = 0; c < kLanes; ++c)
+        both[c] = uint32_t{kept(first.codes[c], limits[c])} |
+                  uint32_t{kept(second.codes[c], limits[c])} << 16;
+      std::memcpy(out + k * kLanes, both, sizeof both);
+    }
   }
   return info;
 }
