@@ -41,6 +41,23 @@ TEST_P(QuantizeRowsTest, Rows) {
   });
 }
 
+// What a product with the inverse scale does not decide.
+TEST_P(QuantizeRowsTest, QuotientsNextToHalves) {
+  expect_reference(*backend_, 300, [](Random& r) {
+    const float greatest = 127 * (0.1f + std::abs(number(r, Fill::ordinary)));
+    const float scale = greatest / 127;
+    std::vector<float> row{greatest};
+    for (int k = -127; k < 127; ++k) {
+      const float half = (static_cast<float>(k) + 0.5f) * scale;
+      for (const float v : {half, std::nextafter(half, 0.0f), std::nextafter(half, 2 * half)})
+        row.push_back(v);
+    }
+    const auto n = static_cast<int64_t>(row.size());
+    return Case{
+        node_of("verbatim", "QuantizeRows", {}, 2), {*Tensor::from<float>({1, n}, row)}, {}};
+  });
+}
+
 TEST_P(QuantizeRowsTest, KeysAndValues) {
   expect_reference(*backend_, 1000, [](Random& r) {
     const int64_t heads = r.between(1, 3),

@@ -90,15 +90,32 @@ void write_zeros(const float* x, int64_t n, int8_t* codes) {
 
 constexpr int32_t kInfinity = 0x7F800000;
 
+VB_INLINE F32 clamped_quotient(F32 v, float divisor) {
+  return maximum_number(minimum_number(v / all(divisor), all(127)), all(-127));
+}
+// rne(v / divisor) for |v| <= 127 * divisor. The product is less than 2^-15 off the quotient, so
+// both are next to the same integer unless one is about halfway between two; a division takes as
+// long as all else.
+constexpr float kLeastInverted = 0x1p-100f;  // from where on an inverse is a normal number
+VB_INLINE I32 nearest_quotient(F32 v, float divisor, float inverse) {
+  const F32 q = v * all(inverse), shift = all(0x1.8p23f);
+  const F32 off = q - ((q + shift) - shift);
+  const M32 halfway = below(all(0.5f - 0x1p-13f), bit_and(off, all_bits(0x7FFFFFFF)));
+  if (bits(halfway) != 0) [[unlikely]]
+    return nearest_int(clamped_quotient(v, divisor));
+  return nearest_int(q);
+}
+
 float quantize_row(const float* x, int64_t n, int8_t* codes) {
   const int32_t greatest = greatest_bits(x, n);
   const float scale = greatest < kInfinity ? __builtin_bit_cast(float, greatest) / 127.0f
                                            : __builtin_bit_cast(float, 0x7FC00000);
-  if (scale > 0) {
-    const F32 divisor = all(scale);
-    write_codes(x, n, codes, [divisor](F32 v) {
-      return nearest_int(maximum_number(minimum_number(v / divisor, all(127)), all(-127)));
+  if (scale > kLeastInverted) {
+    write_codes(x, n, codes, [scale, inverse = 1 / scale](F32 v) {
+      return nearest_quotient(v, scale, inverse);
     });
+  } else if (scale > 0) {
+    write_codes(x, n, codes, [scale](F32 v) { return nearest_int(clamped_quotient(v, scale)); });
   } else {
     write_zeros(x, n, codes);
   }
