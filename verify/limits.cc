@@ -42,6 +42,7 @@ struct AttributeCost {
   }
   // Making ready for its trips, if there are any: Evaluation's constructor.
   uint64_t operator()(const Body& body) const {
+    if (body == nullptr) return 0;
     auto sum = static_cast<uint64_t>(body->value_count);
     for (const Node& node : body->nodes) sum += 1 + node.inputs.size();
     return sum;

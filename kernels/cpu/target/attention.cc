@@ -304,7 +304,8 @@ void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visibl
 
   const KeyRange keys = keys_of_all(visible, to - from);
   // Of a single part, the running state is the total one.
-  const bool one_part = keys.end <= keys.begin / kKeyRestart * kKeyRestart + kKeyRestart;
+  const bool one_part =
+      keys.end <= keys.begin || keys.begin / kKeyRestart == (keys.end - 1) / kKeyRestart;
   bool queries_are_there = false;
   for_blocks(
       keys,

@@ -22,10 +22,14 @@ struct States {
   float* o;             // [rows, width]
 };
 VB_INLINE int64_t states_size(int64_t rows, int64_t width) { return rows * (3 + width); }
-VB_INLINE States states_at(float* memory, int64_t rows, int64_t width) {
+VB_INLINE States states_in(float* memory, int64_t rows, int64_t width) {
   float* per_row = memory + rows * width;
-  std::memset(per_row, 0, static_cast<size_t>(3 * rows) * sizeof(float));  // no row is full
   return {per_row, per_row + rows, per_row + 2 * rows, memory};
+}
+VB_INLINE States states_at(float* memory, int64_t rows, int64_t width) {
+  const States s = states_in(memory, rows, width);
+  std::memset(s.m, 0, static_cast<size_t>(3 * rows) * sizeof(float));  // no row is full
+  return s;
 }
 
 // a = merge(a, b) of one row that has keys in b; b's keys follow a's.

@@ -288,7 +288,7 @@ uintptr_t place(Task& t, uintptr_t memory) {
   for (States* states : {&t.running, &t.total}) {
     float* state = nullptr;
     take(state, states_size(t.rows, t.width));
-    *states = {state, state + t.rows, state + 2 * t.rows, state + 3 * t.rows};
+    *states = states_in(state, t.rows, t.width);
   }
   return memory;
 }
@@ -306,7 +306,7 @@ void attend_tensor_core(const TensorCoreAttention& p, int64_t from, int64_t to,
                         const KeyRange* visible, float* scratch) {
   Task t{p, from, to, visible, (to - from) * p.group, width_of(p.value_size)};
   place(t, reinterpret_cast<uintptr_t>(scratch));
-  for (const States& states : {t.running, t.total}) states_at(states.m, t.rows, t.width);
+  for (const States& states : {t.running, t.total}) states_at(states.o, t.rows, t.width);
   if (p.product_group == 16) {
     p.half ? attend_all<StepRule<16, 25, 24>, true>(t) : attend_all<StepRule<16, 25, 24>, false>(t);
   } else {
