@@ -1,6 +1,7 @@
 // Attention against the reference: masks, groups of heads, long contexts, hostile values.
 #include "kernels/compare.h"
 
+#include <cmath>
 #include <cstring>
 
 namespace verbatim::test {
@@ -95,6 +96,11 @@ TEST_P(AttentionTest, Int8AcrossRestarts) {
                    [](Random& r) { return some_int8_attention(r, r.between(1, 4), 4200); });
 }
 
+Tensor rounded_to(DType type, const Tensor& t) {
+  return (*evaluate_reference(node_of("", "Cast", {{"to", static_cast<int64_t>(type)}}),
+                              Tensors{t}))[0];
+}
+
 // The same for tensor-core attention: operands rounded to 16 bits, scores of which some are far
 // apart (tiny weights), keys and values of which some are tiny, so that the definition has to be
 // asked here and there.
@@ -107,13 +113,50 @@ Case some_tensor_core_attention(Random& r, int64_t queries, int64_t keys) {
   if (r.chance(40)) c.node.attributes.set("scale", r.chance(50) ? 8.0f : 40.0f);
   const int tiny = r.chance(30) ? 10 : 0;
   for (size_t i = 0; i < 3; ++i) {
-    Tensor& wide = c.inputs[i];
-    for (float& x : wide.mutable_data<float>())
+    for (float& x : c.inputs[i].mutable_data<float>())
       if (r.chance(tiny)) x *= 0x1p-60f;
-    wide = (*evaluate_reference(node_of("", "Cast", {{"to", static_cast<int64_t>(type)}}),
-                                Tensors{wide}))[0];
+    c.inputs[i] = rounded_to(type, c.inputs[i]);
   }
   return c;
+}
+
+// Stretches of keys whose scores are up to hundreds of binades apart and whose values are so, too,
+// or nothing but zeros: what a block adds may be far above what came before, or nothing.
+Case far_apart(Random& r, int64_t queries, int64_t keys) {
+  const DType type = r.pick({DType::bf16, DType::f16});
+  const int64_t size = r.pick<int64_t>({1, 8, 24}), width = r.pick<int64_t>({1, 5, 17, 40});
+  Tensor q = floats(r, {1, queries, size}, Fill::ordinary),
+         k = floats(r, {1, keys, size}, Fill::ordinary),
+         v = floats(r, {1, keys, width}, Fill::ordinary);
+  const auto set = [&](Tensor& t, int64_t row, auto f) {
+    for (int64_t i = row * t.dim(2); i < (row + 1) * t.dim(2); ++i)
+      t.mutable_data<float>()[i] = f(t.data<float>()[i]);
+  };
+  for (int64_t t = 0; t < queries; ++t) set(q, t, [](float) { return 1.0f; });
+  const int binades = type == DType::bf16 ? 120 : 12;
+  for (int64_t key = 0, end = 0; key < keys; key = end) {
+    end = std::min(keys, key + r.pick<int64_t>({1, 7, 16, 60, 128, 128}));
+    const auto score = static_cast<float>(r.between(-130, 130)) / static_cast<float>(size);
+    const float factor =
+        r.chance(30) ? 0.0f : std::ldexp(1.0f, static_cast<int>(r.between(-binades, binades)));
+    for (int64_t i = key; i < end; ++i) {
+      set(k, i, [&](float) { return score; });
+      set(v, i, [&](float x) { return x * factor; });
+    }
+  }
+  return {node_of("verbatim", "AttentionTensorCore",
+                  {{"heads", int64_t{1}},
+                   {"scale", 0.6931472f},
+                   {"member", std::string(r.pick({"sm90", "sm80"}))},
+                   {"output", static_cast<int64_t>(DType::f32)}}),
+          {rounded_to(type, q), rounded_to(type, k), rounded_to(type, v)},
+          {}};
+}
+
+TEST_P(AttentionTest, TensorCoreFarApart) {
+  expect_reference(*backend_, 400,
+                   [](Random& r) { return far_apart(r, r.between(1, 3), r.between(1, 500)); });
+  expect_reference(*backend_, 20, [](Random& r) { return far_apart(r, 1, r.between(2000, 4300)); });
 }
 
 TEST_P(AttentionTest, TensorCore) {

@@ -12,8 +12,10 @@ constexpr int64_t kWeightPieces = kKeyBlock / kTensorCoreGroup;
 constexpr int64_t kWeightStride = kKeyBlock + kLanes;  // codes; whole vectors are written
 // Weights are at most 1: all have the scale that makes that the greatest byte.
 constexpr int kWeightShift = kGreatestByte + kRowOffset - kBias;
-// Exponent fields that acc may have in the frame of weights and values.
-constexpr int32_t kLeastField = 64, kGreatestField = 250;
+// Exponent fields that acc may have in the frame of weights and values. Terms that are zero have
+// byte sums, too: as large as the least here, so that what such a group truncates acc to, 2^-24 of
+// that, is no more than acc's last bit. (Where acc comes of nothing but steps, it has none below.)
+constexpr int32_t kLeastField = kZeroByte + kGreatestByte, kGreatestField = 250;
 
 struct Task {
   const TensorCoreAttention& p;
