@@ -106,8 +106,10 @@ std::vector<std::string> disabled_cpu_features() {
   const char* said = std::getenv("VERBATIM_CPU_DISABLE");
   std::istringstream list(said == nullptr ? "" : said);
   std::vector<std::string> names;
-  for (std::string name; std::getline(list, name, ',');)
+  for (std::string name; std::getline(list, name, ',');) {
+    std::erase(name, ' ');
     if (!name.empty()) names.push_back(name);
+  }
   return names;
 }
 

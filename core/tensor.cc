@@ -22,7 +22,7 @@ void set_max_tensor_bytes(size_t bytes) { g_max_tensor_bytes = bytes; }
 AllocationGuard::AllocationGuard() : outer_(std::exchange(t_guard, this)) {}
 AllocationGuard::~AllocationGuard() { t_guard = outer_; }
 
-Result<Tensor> Tensor::allocate(DType dtype, const Shape& shape) {
+Result<Tensor> Tensor::allocate(DType dtype, const Shape& shape, Purpose purpose) {
   if (size_of(dtype) == 0) return internal_error("tensor of undefined type");
   VB_ASSIGN(const int64_t bytes,
             checked_multiply(shape.elements(), static_cast<int64_t>(size_of(dtype))));
@@ -35,7 +35,7 @@ Result<Tensor> Tensor::allocate(DType dtype, const Shape& shape) {
   t.shape_ = shape;
   std::shared_ptr<const void> lease;
   if (t_guard != nullptr) {
-    VB_ASSIGN(lease, t_guard->admit(t));
+    VB_ASSIGN(lease, t_guard->admit(t, purpose));
   }
   void* memory = take_buffer(static_cast<size_t>(bytes));
   if (memory == nullptr) return over_limit("out of memory for " + std::to_string(bytes) + " bytes");
@@ -46,8 +46,8 @@ Result<Tensor> Tensor::allocate(DType dtype, const Shape& shape) {
   return t;
 }
 
-Result<Tensor> Tensor::zeros(DType dtype, const Shape& shape) {
-  VB_ASSIGN(Tensor t, allocate(dtype, shape));
+Result<Tensor> Tensor::zeros(DType dtype, const Shape& shape, Purpose purpose) {
+  VB_ASSIGN(Tensor t, allocate(dtype, shape, purpose));
   if (t.byte_size() > 0) std::memset(t.mutable_bytes().data(), 0, t.byte_size());
   return t;
 }

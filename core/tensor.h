@@ -13,14 +13,19 @@
 
 namespace verbatim {
 
+// What a tensor is for: an operator's result, or memory that one way to compute it takes and
+// another may do without.
+enum class Purpose : uint8_t { result, scratch };
+
 class Tensor {
  public:
   Tensor() = default;  // undefined: stands for an optional input that is absent
 
   // Uninitialised storage, aligned to 64 bytes. Errors: more than max_tensor_bytes(), or memory
   // refused.
-  static Result<Tensor> allocate(DType dtype, const Shape& shape);
-  static Result<Tensor> zeros(DType dtype, const Shape& shape);
+  static Result<Tensor> allocate(DType dtype, const Shape& shape,
+                                 Purpose purpose = Purpose::result);
+  static Result<Tensor> zeros(DType dtype, const Shape& shape, Purpose purpose = Purpose::result);
   // Borrows `bytes` (in host byte order), kept valid by `owner`: a mapped file, a caller's array.
   // Not for sub-byte types, whose elements lie packed where they come from: those are copied.
   static Result<Tensor> borrow(DType dtype, const Shape& shape, std::span<const std::byte> bytes,
@@ -77,7 +82,7 @@ class AllocationGuard {
   AllocationGuard& operator=(const AllocationGuard&) = delete;
   // `tensor` has no storage yet: its type and shape alone may be looked at. What is returned (null
   // too) is released when the storage is: so it can be counted. An error is allocate()'s.
-  virtual Result<std::shared_ptr<const void>> admit(const Tensor& tensor) = 0;
+  virtual Result<std::shared_ptr<const void>> admit(const Tensor& tensor, Purpose purpose) = 0;
 
  private:
   AllocationGuard* outer_;

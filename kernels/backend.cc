@@ -17,12 +17,14 @@ constexpr bool kX86 = false, kArm = true;
 constexpr bool kX86 = false, kArm = false;
 #endif
 
-std::string missing(bool built, const char* processor, bool present, const char* features) {
+std::string missing(bool built, const char* processor, bool present, const char* features,
+                    std::initializer_list<std::string_view> names) {
   if (!built) return std::string("this program is not built for ") + processor;
-  if (!present)
-    return "this processor, or its operating system, lacks " + std::string(features) +
-           (disabled_cpu_features().empty() ? "" : ", or VERBATIM_CPU_DISABLE names it");
-  return "";
+  if (present) return "";
+  for (const std::string& disabled : disabled_cpu_features())
+    for (const std::string_view name : names)
+      if (disabled == name) return "VERBATIM_CPU_DISABLE names " + disabled;
+  return std::string("this processor, or its operating system, lacks ") + features;
 }
 
 const CpuKernels* kernels_of([[maybe_unused]] std::string_view backend) {
@@ -45,9 +47,10 @@ std::unique_ptr<Backend> construct(std::string_view name) {
 std::vector<BackendInfo> list_backends() {
   const CpuFeatures& cpu = cpu_features();
   return {
-      {"avx512", missing(kX86, "x86-64", cpu.avx512, "AVX-512 F, BW, DQ or VL")},
-      {"avx2", missing(kX86, "x86-64", cpu.avx2_fma, "AVX2 or FMA")},
-      {"neon", missing(kArm, "AArch64", cpu.neon, "Advanced SIMD")},
+      {"avx512",
+       missing(kX86, "x86-64", cpu.avx512, "AVX-512 F, BW, DQ or VL", {"avx512", "avx2", "fma"})},
+      {"avx2", missing(kX86, "x86-64", cpu.avx2_fma, "AVX2 or FMA", {"avx2", "fma"})},
+      {"neon", missing(kArm, "AArch64", cpu.neon, "Advanced SIMD", {"neon"})},
       {"reference", ""},
   };
 }
@@ -70,6 +73,8 @@ Result<std::unique_ptr<Backend>> make_backend(std::string_view name) {
 }
 
 std::string integer_product_way(std::string_view backend, int64_t rows) {
+  for (const BackendInfo& b : list_backends())
+    if (b.name == backend && !b.missing.empty()) return "";  // its code must not run here
   const CpuKernels* kernels = kernels_of(backend);
   return kernels == nullptr ? "" : kernels->sliced_way({.m = rows});
 }

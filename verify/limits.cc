@@ -103,7 +103,7 @@ class BodyBackend final : public Backend, private AllocationGuard {
   }
 
   // What the control-flow node itself allocates.
-  Result<std::shared_ptr<const void>> admit(const Tensor& tensor) override {
+  Result<std::shared_ptr<const void>> admit(const Tensor& tensor, Purpose) override {
     VB_TRY(check("a tensor of ", tensor.byte_size(), " bytes", limits_.task.tensor_bytes,
                  limits_.own.tensor_bytes));
     VB_TRY(spend(static_cast<uint64_t>(tensor.elements())));
@@ -200,9 +200,11 @@ Status NodeBudget::take(const Tensor& tensor) {
   const uint64_t bytes = tensor.byte_size();
   VB_TRY(
       check("a tensor of ", bytes, " bytes", limits_.task.tensor_bytes, limits_.own.tensor_bytes));
-  bytes_ += bytes;
-  return check("computing it needs ", bytes_, " bytes", limits_.task.node_bytes,
-               limits_.own.node_bytes);
+  const uint64_t all = saturating_add(bytes_, bytes);
+  VB_TRY(
+      check("computing it needs ", all, " bytes", limits_.task.node_bytes, limits_.own.node_bytes));
+  bytes_ = all;
+  return {};
 }
 
 Status NodeBudget::admit_inputs() {
@@ -211,11 +213,16 @@ Status NodeBudget::admit_inputs() {
   return {};
 }
 
-Result<std::shared_ptr<const void>> NodeBudget::admit(const Tensor& tensor) {
-  VB_TRY(take(tensor));
-  VB_TRY(check("", saturating_add(spent_, operation_count(node_, inputs_, {&tensor, 1})),
-               spent_ > 0 ? " operations, those of the trips so far included" : " operations",
-               limits_.task.operations, limits_.own.operations));
+Result<std::shared_ptr<const void>> NodeBudget::admit(const Tensor& tensor, Purpose purpose) {
+  if (purpose == Purpose::result) {
+    VB_TRY(take(tensor));
+    VB_TRY(check("", saturating_add(spent_, operation_count(node_, inputs_, {&tensor, 1})),
+                 spent_ > 0 ? " operations, those of the trips so far included" : " operations",
+                 limits_.task.operations, limits_.own.operations));
+  } else {
+    VB_TRY(check("scratch memory of ", saturating_add(bytes_, tensor.byte_size()), " bytes",
+                 limits_.task.node_bytes, limits_.own.node_bytes));
+  }
   if (memory_ == nullptr) return std::shared_ptr<const void>();
   return memory_->take(tensor.byte_size());
 }

@@ -59,11 +59,12 @@ class MemoryBudget : public std::enable_shared_from_this<MemoryBudget> {
   const BudgetWords words_;
 };
 
-// While it lives, each tensor that this thread allocates is taken for an output of the node: it
+// While it lives, each result that this thread allocates is taken for an output of the node: it
 // must be within the limits, and so must be what the node costs with an output of that size.
 // Operators allocate before they compute, so what is refused costs nothing. The rule depends on
-// shapes alone, not on claims, and the scalar reference asks for no more memory than any backend
-// does: what an honest provider was allowed, a referee of the same limits is.
+// shapes alone, not on claims. A kernel's scratch memory counts only while it lives, and where
+// there is no room for it the scalar reference computes the node without: what one processor is
+// allowed, all others and a referee of the same limits are.
 class NodeBudget final : public AllocationGuard {
  public:
   // `memory`, if any, must outlive it: what is allocated is taken from there. `spent`: operations
@@ -73,7 +74,7 @@ class NodeBudget final : public AllocationGuard {
 
   // The inputs by themselves. To be asked first; errors of both are of code limit.
   Status admit_inputs();
-  Result<std::shared_ptr<const void>> admit(const Tensor& tensor) override;
+  Result<std::shared_ptr<const void>> admit(const Tensor& tensor, Purpose purpose) override;
 
  private:
   Status take(const Tensor& tensor);

@@ -29,7 +29,7 @@ struct Rows {
 // others, and what makes a squared distance as cheap as a dot.
 Result<Rows> rows_of(const CpuKernels& kernels, const Tensor& codes, int64_t count, int64_t k) {
   Rows rows{codes.data<int32_t>().data(), count, k, {}, nullptr};
-  VB_ASSIGN(rows.norms, Tensor::allocate(DType::u64, Shape{count}));
+  VB_ASSIGN(rows.norms, Tensor::allocate(DType::u64, Shape{count}, Purpose::scratch));
   uint64_t* norms = rows.norms.mutable_data<uint64_t>().data();
   parallel_for(count, kTaskColumns, [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; ++i) norms[i] = kernels.fixed_norm(rows[i], k);
@@ -94,11 +94,12 @@ Outcome run_product(const CpuKernels& kernels, const FixedProductShape& s,
                     std::span<const Tensor> inputs, bool distance) {
   VB_ASSIGN(Rows a, rows_of(kernels, inputs[0], s.m, s.k));
   VB_ASSIGN(Rows b, rows_of(kernels, inputs[1], s.n, s.k));
-  VB_ASSIGN(Tensor out, Tensor::allocate(dtype_of<T>(), s.out));
-  VB_ASSIGN(Tensor saturations, Tensor::zeros(DType::i64, s.rows));
   const int64_t row_tasks = (s.m + kTaskRows - 1) / kTaskRows,
                 column_tasks = (s.n + kTaskColumns - 1) / kTaskColumns;
-  VB_ASSIGN(Tensor partial, Tensor::allocate(DType::i64, Shape{column_tasks, s.m}));
+  VB_ASSIGN(Tensor partial,
+            Tensor::allocate(DType::i64, Shape{column_tasks, s.m}, Purpose::scratch));
+  VB_ASSIGN(Tensor out, Tensor::allocate(dtype_of<T>(), s.out));
+  VB_ASSIGN(Tensor saturations, Tensor::zeros(DType::i64, s.rows));
   int64_t *counts = partial.mutable_data<int64_t>().data(),
           *totals = saturations.mutable_data<int64_t>().data();
   const FixedProduct<T> product{kernels, std::move(a), std::move(b), distance,

@@ -70,14 +70,14 @@ struct KeyRange {  // the keys that a query sees; ends do not decrease from quer
 // (repops/ops/quantized.h), which have scales instead of powers of two and one slice; + bias [n]
 // where given. Codes are never -128.
 struct SlicedProduct {
-  const int8_t* a = nullptr;        // [a_count, m, k]
+  const int8_t* a = nullptr;        // a_count slices, each [m, k], a_slice apart
   const uint8_t* copies = nullptr;  // of a, by CpuKernels::sliced_copy
   const int8_t* b = nullptr;        // b_count slices, each packed by CpuKernels::sliced_pack
   // An exact sum times a_powers[row] * b_powers[column] is what is rounded: the powers of two of
   // both rows, NaN for one that is flagged. b_powers has a whole number of panels.
   const double *a_powers = nullptr, *b_powers = nullptr;
   const float *a_scales = nullptr, *b_scales = nullptr;  // the other form: the sum is rounded first
-  int64_t a_count = 1, b_count = 1, m = 0, n = 0, k = 0;
+  int64_t a_count = 1, a_slice = 0, b_count = 1, m = 0, n = 0, k = 0;
   const float* bias = nullptr;
   float* out = nullptr;
 };

@@ -67,11 +67,11 @@ Outcome multiply_batches(const CpuBackend& backend, const Tensor& a, const Tenso
   const Result<Shape> batch = broadcast(a_batch, b_batch);
   if (!batch.ok() || b.dim(b.rank() - 2) != k) return not_handled();
   VB_ASSIGN(const Shape shape, with_tail(batch->dims(), {m, n}));
-  VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, shape));
   const CpuKernels& kernels = backend.kernels();
   VB_ASSIGN(const Tensor panels,
             pack_matrices(kernels, matrix_view(b.data<float>().data(), k, n, false),
                           b_batch.elements(), k * n));
+  VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, shape));
   const int64_t count = batch->elements(),
                 packed_size = ceiling(n, kernels.panel) * kernels.panel * k;
   // Which matrix of each operand an entry of the batch uses.
@@ -99,7 +99,7 @@ Result<Tensor> pack_matrices(const CpuKernels& kernels, const MatrixView& b, int
                              int64_t stride) {
   const int64_t panels = ceiling(b.n, kernels.panel);
   VB_ASSIGN(const Shape shape, with_tail({}, {count, panels, b.k, kernels.panel}));
-  VB_ASSIGN(Tensor packed, Tensor::allocate(DType::f32, shape));
+  VB_ASSIGN(Tensor packed, Tensor::allocate(DType::f32, shape, Purpose::scratch));
   float* out = packed.mutable_data<float>().data();
   parallel_for(count * panels, 8, [&](int64_t begin, int64_t end) {
     while (begin < end) {

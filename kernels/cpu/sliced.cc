@@ -16,32 +16,41 @@ namespace {
 
 int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Copies of A's rows for the product, or nothing where a code is out of range.
-Result<Tensor> copy_rows(const CpuKernels& kernels, const SlicedProduct& p, int64_t unit) {
+// Bytes of copies of A's rows at a time: a short row takes many times its own.
+constexpr int64_t kMostCopied = int64_t{64} << 20;
+
+// So many rows of A are copied at once, whole tasks.
+int64_t rows_at_once(const CpuKernels& kernels, SlicedProduct p, const SlicedTask& task) {
+  if (p.m <= task.rows) return p.m;
+  p.m = task.rows;
+  return std::max<int64_t>(1, kMostCopied / std::max<int64_t>(1, kernels.sliced_copy_bytes(p))) *
+         task.rows;
+}
+
+// `rows` rows of A and of the result from `row` on.
+SlicedProduct part_of(SlicedProduct p, int64_t row, int64_t rows) {
+  p.a += row * p.k;
+  if (p.a_powers != nullptr) p.a_powers += row;
+  if (p.a_scales != nullptr) p.a_scales += row;
+  p.out += row * p.n;
+  p.m = rows;
+  return p;
+}
+
+// Copies A's rows for the product. False: a code is out of range.
+bool copy_rows(const CpuKernels& kernels, const SlicedProduct& p, int64_t unit, uint8_t* copies) {
   constexpr int64_t kBytes = 1 << 17;  // of a task
-  VB_ASSIGN(Tensor copies, Tensor::allocate(DType::u8, Shape{kernels.sliced_copy_bytes(p)}));
-  uint8_t* const to = copies.mutable_data<uint8_t>().data();
   std::atomic<bool> within = true;
   parallel_for(ceiling(p.m, unit), ceiling(kBytes, unit * (p.k + 1) * p.a_count),
                [&](int64_t begin, int64_t end) {
-                 if (!kernels.sliced_copy(p, begin * unit, std::min(end * unit, p.m), to))
+                 if (!kernels.sliced_copy(p, begin * unit, std::min(end * unit, p.m), copies))
                    within = false;
                });
-  return within ? copies : Tensor();
+  return within;
 }
 
-// p's product with packed weights, its result of `shape`.
-Outcome run_product(const CpuBackend& backend, const Tensor& weights, SlicedProduct p,
-                    const Shape& shape) {
-  const CpuKernels& kernels = backend.kernels();
+void multiply(const CpuKernels& kernels, const SlicedProduct& p) {
   const SlicedTask task = kernels.sliced_task(p);
-  VB_ASSIGN(const Tensor copies, copy_rows(kernels, p, task.row_unit));
-  if (!copies.defined()) return not_handled();
-  VB_ASSIGN(const PackedCodes packed, backend.packed_codes(weights));
-  VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, shape));
-  p.copies = copies.data<uint8_t>().data();
-  p.b = packed.codes.data<int8_t>().data();
-  p.out = out.mutable_data<float>().data();
   const int64_t panels = ceiling(p.n, kernels.sliced_panel), units = ceiling(p.m, task.row_unit),
                 row_tasks = ceiling(p.m, task.rows), column_tasks = ceiling(panels, task.panels);
   parallel_for(row_tasks * column_tasks, 1, [&](int64_t begin, int64_t end) {
@@ -55,12 +64,35 @@ Outcome run_product(const CpuBackend& backend, const Tensor& weights, SlicedProd
                              scratch);
     }
   });
+}
+
+// p's product with packed weights, its result of `shape`.
+Outcome run_product(const CpuBackend& backend, const Tensor& weights, SlicedProduct p,
+                    const Shape& shape) {
+  const CpuKernels& kernels = backend.kernels();
+  const int64_t at_once = rows_at_once(kernels, p, kernels.sliced_task(p));
+  p.a_slice = p.m * p.k;
+  SlicedProduct most = p;
+  most.m = std::min(p.m, at_once);
+  VB_ASSIGN(Tensor copies,
+            Tensor::allocate(DType::u8, Shape{kernels.sliced_copy_bytes(most)}, Purpose::scratch));
+  VB_ASSIGN(const PackedCodes packed, backend.packed_codes(weights));
+  VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, shape));
+  uint8_t* const copied = copies.mutable_data<uint8_t>().data();
+  p.copies = copied;
+  p.b = packed.codes.data<int8_t>().data();
+  p.out = out.mutable_data<float>().data();
+  for (int64_t row = 0; row < p.m; row += at_once) {
+    const SlicedProduct part = part_of(p, row, std::min(at_once, p.m - row));
+    if (!copy_rows(kernels, part, kernels.sliced_task(part).row_unit, copied)) return not_handled();
+    multiply(kernels, part);
+  }
   return done({out});
 }
 
 // 2^(e - scale) for each exponent, NaN for a flagged row; zeros up to `size`.
 Result<Tensor> powers_of_two(const Tensor& exponents, int scale, int64_t size) {
-  VB_ASSIGN(Tensor powers, Tensor::zeros(DType::f64, Shape{size}));
+  VB_ASSIGN(Tensor powers, Tensor::zeros(DType::f64, Shape{size}, Purpose::scratch));
   std::ranges::transform(exponents.data<int32_t>(), powers.mutable_data<double>().begin(),
                          [scale](int32_t e) {
                            return e == kFlaggedRow ? std::numeric_limits<double>::quiet_NaN()
@@ -76,7 +108,8 @@ Result<PackedCodes> pack_slices(const CpuKernels& kernels, const Tensor& w) {
   const int64_t slices = w.rank() == 3 ? w.dim(0) : 1, n = w.dim(w.rank() - 2),
                 k = w.dim(w.rank() - 1), panels = ceiling(n, kernels.sliced_panel),
                 bytes = kernels.sliced_panel_bytes(k);
-  VB_ASSIGN(Tensor codes, Tensor::allocate(DType::i8, Shape{slices, panels, bytes}));
+  VB_ASSIGN(Tensor codes,
+            Tensor::allocate(DType::i8, Shape{slices, panels, bytes}, Purpose::scratch));
   int8_t* const packed = codes.mutable_data<int8_t>().data();
   parallel_for(slices * panels, 4, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {

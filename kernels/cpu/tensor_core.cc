@@ -20,7 +20,7 @@ int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // Codes of 16 bits for each fp8 number: bf16 holds all of them.
 Result<Tensor> widened(const Tensor& t) {
   if (!is_float8(t.dtype())) return t;
-  VB_ASSIGN(Tensor wide, Tensor::allocate(DType::bf16, t.shape()));
+  VB_ASSIGN(Tensor wide, Tensor::allocate(DType::bf16, t.shape(), Purpose::scratch));
   uint16_t codes[256];
   for (unsigned i = 0; i < 256; ++i) {
     const auto code = static_cast<uint8_t>(i);
@@ -71,8 +71,10 @@ Result<PackedCodes> pack_floats(const CpuKernels& kernels, const Tensor& w) {
                 panels = ceiling(n, width),
                 padded = ceiling(k, kTensorCoreGroup) * kTensorCoreGroup;
   PackedCodes packed;
-  VB_ASSIGN(packed.codes, Tensor::allocate(DType::u16, Shape{panels, padded, width}));
-  VB_ASSIGN(packed.infos, Tensor::allocate(DType::i16, Shape{panels, width + kTensorCoreInfo}));
+  VB_ASSIGN(packed.codes,
+            Tensor::allocate(DType::u16, Shape{panels, padded, width}, Purpose::scratch));
+  VB_ASSIGN(packed.infos,
+            Tensor::allocate(DType::i16, Shape{panels, width + kTensorCoreInfo}, Purpose::scratch));
   uint16_t* codes = packed.codes.mutable_data<uint16_t>().data();
   int16_t* infos = packed.infos.mutable_data<int16_t>().data();
   parallel_for(panels, 4, [&](int64_t begin, int64_t end) {

@@ -17,7 +17,7 @@ constexpr int64_t kMaxElements = 64, kMaxKept = 1 << 20;
 
 // Operators allocate before they compute: what would be large is not computed at all.
 class SmallTensors final : public AllocationGuard {
-  Result<std::shared_ptr<const void>> admit(const Tensor& tensor) override {
+  Result<std::shared_ptr<const void>> admit(const Tensor& tensor, Purpose) override {
     if (tensor.elements() > kMaxElements) return over_limit(tensor.describe());
     return std::shared_ptr<const void>();
   }

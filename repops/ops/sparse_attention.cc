@@ -58,7 +58,8 @@ Result<Tensors> attention_sparse(const Node& node, std::span<const Tensor> input
   VB_ASSIGN(const SparseAttention s, sparse_attention_settings(node, inputs));
   const AttentionSettings& a = s.attention;
   const Tensor &q = inputs[0], &k = inputs[1], &v = inputs[2];
-  const PooledRows keys(k), values(v);
+  VB_ASSIGN(const PooledRows keys, PooledRows::create(k, s));
+  VB_ASSIGN(const PooledRows values, PooledRows::create(v, s));
   const int64_t* lengths =
       inputs.size() > 4 && inputs[4].defined() ? inputs[4].data<int64_t>().data() : nullptr;
   const int64_t tq = q.dim(1), tk = k.dim(1), rows = q.dim(0) * tq * a.heads;
@@ -156,8 +157,9 @@ Result<Tensors> attention_levels(const Node& node, std::span<const Tensor> input
   VB_ASSIGN(const int64_t query_block, query_block_of(node));
   VB_ASSIGN(const std::vector<float> shares, node.attributes.require<std::vector<float>>("shares"));
   if (q.dtype() != DType::f32) return unsupported("levels of " + q.describe());
-  if (shares.empty() || shares.size() > kSparseLevels || !std::ranges::is_sorted(shares) ||
-      !(shares.front() >= 0 && shares.back() <= 1))
+  const auto is_share = [](float s) { return s >= 0 && s <= 1; };  // NaN is none
+  if (shares.empty() || shares.size() > kSparseLevels || !std::ranges::all_of(shares, is_share) ||
+      !std::ranges::is_sorted(shares))
     return bad_input("shares are 1 to 4 ascending numbers of [0, 1]");
   const int64_t tq = q.dim(1), tk = k.dim(1), query_blocks = blocks_of(tq, query_block),
                 key_blocks = blocks_of(tk, kKeyBlock);
@@ -224,33 +226,39 @@ Result<SparseAttention> sparse_attention_settings(const Node& node,
   if (levels.dtype() != DType::u8 || !(levels.shape() == shape))
     return bad_input("levels " + levels.describe() + " where uint8 " + shape.to_string() +
                      " is needed");
-  for (const uint8_t level : levels.data<uint8_t>())
+  for (const uint8_t level : levels.data<uint8_t>()) {
     if (level > kSparseLevels)
       return bad_input("level " + std::to_string(level) + " is above " +
                        std::to_string(kSparseLevels));
+    if (level > 0) s.uses[level - 1u] = true;
+  }
   s.levels = levels.data<uint8_t>().data();
   return s;
 }
 
-PooledRows::PooledRows(const Tensor& x) : blocks_(x.dim(1) / kKeyBlock), width_(x.dim(2)) {
-  const int64_t batches = x.dim(0);
+Result<PooledRows> PooledRows::create(const Tensor& x, const SparseAttention& s) {
+  PooledRows pooled;
+  pooled.blocks_ = x.dim(1) / kKeyBlock;
+  const int64_t batches = x.dim(0), width = pooled.width_ = x.dim(2);
   for (int p = 1; p < kSparseLevels; ++p) {
-    const int64_t count = blocks_ * kKeyBlock >> p, size = int64_t{1} << p;
-    std::vector<float>& means = means_[static_cast<size_t>(p)];
-    means.resize(static_cast<size_t>(batches * count * width_));
+    if (!s.uses[static_cast<size_t>(p)]) continue;
+    const int64_t count = pooled.blocks_ * kKeyBlock >> p, size = int64_t{1} << p;
+    Tensor& tensor = pooled.means_[static_cast<size_t>(p)];
+    VB_ASSIGN(tensor, Tensor::allocate(DType::f32, Shape{batches, count, width}, Purpose::scratch));
+    float* means = tensor.mutable_data<float>().data();
     parallel_for(batches * count, 64, [&](int64_t from, int64_t to) {
       for (int64_t i = from; i < to; ++i) {
         const float* rows =
-            x.data<float>().data() + (i / count * x.dim(1) + i % count * size) * width_;
-        for (int64_t j = 0; j < width_; ++j) {
+            x.data<float>().data() + (i / count * x.dim(1) + i % count * size) * width;
+        for (int64_t j = 0; j < width; ++j) {
           float sum = rows[j];
-          for (int64_t r = 1; r < size; ++r) sum = sum + rows[r * width_ + j];
-          means[static_cast<size_t>(i * width_ + j)] =
-              canonical(sum * (1.0f / static_cast<float>(size)));
+          for (int64_t r = 1; r < size; ++r) sum = sum + rows[r * width + j];
+          means[i * width + j] = canonical(sum * (1.0f / static_cast<float>(size)));
         }
       }
     });
   }
+  return pooled;
 }
 
 void choose_levels(std::span<const uint64_t> weights, std::span<const float> shares,

@@ -9,7 +9,6 @@
 #include <array>
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include <verbatim/repops/ops/attention.h>
 
@@ -21,7 +20,8 @@ struct SparseAttention {
   AttentionSettings attention;
   int64_t query_block = 0;  // rows of queries that share levels
   int64_t query_blocks = 0, key_blocks = 0;
-  const uint8_t* levels = nullptr;  // [B, heads, query_blocks, key_blocks]
+  const uint8_t* levels = nullptr;         // [B, heads, query_blocks, key_blocks]
+  std::array<bool, kSparseLevels> uses{};  // [p]: whether a level is 1 + p
 
   int level(int64_t batch, int64_t head, int64_t query, int64_t key) const {
     const int64_t row = (batch * attention.heads + head) * query_blocks + query / query_block;
@@ -31,19 +31,20 @@ struct SparseAttention {
 // AttentionSparse's inputs and attributes, checked.
 Result<SparseAttention> sparse_attention_settings(const Node& node, std::span<const Tensor> inputs);
 
-// The means of 2^p successive rows of each whole block of x float32 [B, T, width], for p = 1 to 3:
-// the sum in ascending order, times 2^-p.
+// The means of 2^p successive rows of each whole block of x float32 [B, T, width], for those of p =
+// 1 to 3 that are used: the sum in ascending order, times 2^-p.
 class PooledRows {
  public:
-  explicit PooledRows(const Tensor& x);
+  static Result<PooledRows> create(const Tensor& x, const SparseAttention& s);
   // Of batch entry b: row i is the mean of rows i * 2^p and on.
   const float* rows(int64_t b, int p) const {
-    return means_[static_cast<size_t>(p)].data() + b * (blocks_ * kKeyBlock >> p) * width_;
+    return means_[static_cast<size_t>(p)].data<float>().data() +
+           b * (blocks_ * kKeyBlock >> p) * width_;
   }
 
  private:
-  int64_t blocks_, width_;
-  std::array<std::vector<float>, kSparseLevels> means_;  // [0] is empty
+  int64_t blocks_ = 0, width_ = 0;
+  std::array<Tensor, kSparseLevels> means_;  // [0] is undefined
 };
 
 // Levels of blocks by weight. Blocks are taken by descending weight, then ascending index: the

@@ -189,7 +189,7 @@ TEST(TensorRoot, OfEveryTypeIsWhatTheContractSpells) {
 class AtMost final : public AllocationGuard {
  public:
   explicit AtMost(int64_t elements) : elements_(elements) {}
-  Result<std::shared_ptr<const void>> admit(const Tensor& t) override {
+  Result<std::shared_ptr<const void>> admit(const Tensor& t, Purpose) override {
     ++asked;
     if (t.elements() > elements_) return over_limit("too many");
     return lease;

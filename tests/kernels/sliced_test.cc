@@ -83,6 +83,8 @@ TEST_P(SlicedTest, QuantizedProduct) {
   expect_reference(*backend_, 2, [](Random& r) { return some_quantized(r, 2, 5, kMaxQuantizedK); });
   expect_reference(*backend_, 1,
                    [](Random& r) { return some_quantized(r, 18, 3, kMaxQuantizedK); });
+  // More rows than are copied at a time.
+  expect_reference(*backend_, 1, [](Random& r) { return some_quantized(r, 140'003, 2, 3); });
   Random r(1);
   Case c = some_quantized(r, 2, 3, 4);
   c.inputs[2].mutable_data<int8_t>()[0] = -128;

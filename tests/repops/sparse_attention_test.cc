@@ -194,7 +194,7 @@ TEST(AttentionLevels, RanksWholeBlocksAndKeepsPartlySeenOnes) {
   const uint8_t seen[] = {1, 1, 1, 0, 0, 0, 1, 1, 1, 1, 1, 1};
   EXPECT_TRUE(std::ranges::equal(all.data<uint8_t>(), seen));
   for (const std::vector<float>& shares :
-       {std::vector<float>{}, {0.5f, 0.4f}, {-1.0f}, {2.0f}, {0, 0, 0, 0, 0}, {NAN}}) {
+       {std::vector<float>{}, {0.5f, 0.4f}, {-1.0f}, {2.0f}, {0, 0, 0, 0, 0}, {NAN}, {0, NAN, 1}}) {
     a.set("shares", shares);
     EXPECT_EQ(evaluate("AttentionLevels", {e.q, e.k}, a).status().code(), StatusCode::bad_input);
   }

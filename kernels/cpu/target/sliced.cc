@@ -530,7 +530,7 @@ bool copy_rows(const SlicedProduct& p, int64_t row, int64_t row_end, uint8_t* co
     CodeRange range;
     for (int64_t r = row; r < row_end; r += Way::kCopiedRows) {
       const int64_t rows = least(Way::kCopiedRows, row_end - r);
-      const int8_t* const from = p.a + (s * p.m + r) * p.k;
+      const int8_t* const from = p.a + s * p.a_slice + r * p.k;
       range.add(from, rows * p.k);
       for (int64_t k = 0; k < p.k; k += Way::kDepth)
         Way::copy(from + k, p.k, rows, least(Way::kDepth, p.k - k),
