@@ -91,15 +91,18 @@ class Buffers {
 
   // Those that nobody wanted for longest make room for it.
   void give_back(void* buffer, size_t size) {
-    Kept* dropped = nullptr;
+    auto* const kept = new (buffer) Kept{size, {}, {}};
+    Kept* dropped = kept;
     {
       const std::lock_guard lock(mutex_);
       statistics_.in_use -= size;
-      auto* const kept = new (buffer) Kept{size, {}, {}};
-      classes_[class_of(size)].add(kept);
-      all_.add(kept);
-      statistics_.kept += size;
-      dropped = oldest_above(std::min(most_kept_, most_in_use_));
+      const size_t most = std::min(most_kept_, most_in_use_);
+      if (size <= most) {  // one that is larger would drive out all others, and then itself
+        classes_[class_of(size)].add(kept);
+        all_.add(kept);
+        statistics_.kept += size;
+        dropped = oldest_above(most);
+      }
     }
     release(dropped);
   }

@@ -61,6 +61,18 @@ TEST(Buffers, SizesThatNobodyWantsMakeRoom) {
   set_kept_buffer_bytes(size_t{1} << 30);
 }
 
+// One that is larger than all that may be kept leaves those that are.
+TEST(Buffers, OneThatIsTooLargeDrivesOutNoOther) {
+  if (!kKeeps) GTEST_SKIP() << "nothing is kept under a sanitizer";
+  set_kept_buffer_bytes(size_t{8} << 20);
+  give_back_buffer(take_buffer(3 << 20), 3 << 20);
+  const size_t before = buffer_statistics().kept;
+  give_back_buffer(take_buffer(9 << 20), 9 << 20);
+  EXPECT_GE(before, size_t{3} << 20);
+  EXPECT_EQ(buffer_statistics().kept, before);
+  set_kept_buffer_bytes(size_t{1} << 30);
+}
+
 // Two threads never hold one buffer: each writes its own number and finds it again.
 TEST(Buffers, AreOneOwnersAtATime) {
   std::vector<std::thread> threads;
