@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <ctime>
 #include <thread>
 
 #include <verbatim/core/parallel.h>
@@ -19,9 +20,16 @@ double seconds_of(const Contender& contender, int64_t times) {
   return std::chrono::duration<double>(Clock::now() - start).count() / static_cast<double>(times);
 }
 
-// Threads of the contender before may still spin, waiting for work of their own.
+// Threads of the contender before spin for a while, waiting for work of their own; those of a child
+// process, too. Waits until this process has no more use of processors, a second at most.
 void settle(int threads) {
-  if (threads > 1) std::this_thread::sleep_for(std::chrono::milliseconds(25));
+  if (threads == 1) return;
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  for (int i = 0; i < 200; ++i) {
+    const std::clock_t before = std::clock();
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    if (std::clock() - before < CLOCKS_PER_SEC / 5000) return;
+  }
 }
 
 double median(std::vector<double> v) {
@@ -53,6 +61,7 @@ Result<std::vector<Row>> measure(const Case& c, Backend& backend, int threads,
     for (size_t i = 0; i < all.size(); ++i) {
       if (all[i]->set_threads) all[i]->set_threads(threads);
       settle(threads);
+      if (threads > 1 && all[i]->run) all[i]->run();  // its threads are awake
       samples[i].push_back(seconds_of(*all[i], times[i]));
     }
   }
