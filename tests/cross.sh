@@ -16,37 +16,46 @@ skipped() { echo "skipped $1: $2" | tee -a "$results"; }
 # digest FIELD < JSON: one field of a JSON document, in a canonical form.
 digest() { python3 -c 'import json, sys; print(json.dumps(json.load(sys.stdin)[sys.argv[1]], sort_keys=True))' "$1"; }
 
+# everywhere NAME COMMAND ARGUMENT...: COMMAND ARCH LOG ARGUMENT... decides NAME on every architecture, on all of them at once.
+everywhere() {
+  local name=$1 command=$2 arch
+  shift 2
+  for arch in "${archs[@]}"; do
+    if "$command" "$arch" "$work/$arch.log" "$@"; then passed "$arch.$name"; else failed "$arch.$name" "$work/$arch.log"; fi &
+  done
+  wait
+}
+
 # same NAME FIELD COMMAND...: FIELD of what `verbatim COMMAND --json` prints is the same on every architecture as here.
 same() {
-  local name=$1 field=$2 arch
+  local name=$1 field=$2
   shift 2
-  if ! tests/on release verbatim "$@" --json 2>"$work/log" | digest "$field" >"$work/here" 2>>"$work/log"; then
+  if tests/on release verbatim "$@" --json 2>"$work/log" | digest "$field" >"$work/here" 2>>"$work/log"; then
+    everywhere "$name" same_as_here "$field" "$@"
+  else
     failed "release.$name" "$work/log"
-    return
   fi
-  for arch in "${archs[@]}"; do
-    if tests/on "$arch" verbatim "$@" --json 2>"$work/log" | digest "$field" >"$work/there" 2>>"$work/log" &&
-        diff "$work/here" "$work/there" >>"$work/log"; then
-      passed "$arch.$name"
-    else
-      failed "$arch.$name" "$work/log"
-    fi
-  done
+}
+same_as_here() {
+  local arch=$1 log=$2 field=$3
+  shift 3
+  tests/on "$arch" verbatim "$@" --json 2>"$log" | digest "$field" >"$work/$arch.out" 2>>"$log" && diff "$work/here" "$work/$arch.out" >>"$log"
 }
 
 # each NAME PROGRAM ARGUMENT...: the program succeeds on every architecture. Tests that a test program skips go to RESULTS.
 each() {
   local name=$1 arch
   shift
+  everywhere "$name" succeeds "$@"
   for arch in "${archs[@]}"; do
-    if ! timeout 900 tests/on "$arch" "$@" >"$work/log" 2>&1; then
-      failed "$arch.$name" "$work/log"
-      continue
-    fi
-    passed "$arch.$name"
     awk -v name="$arch.$name" '/: Skipped$/ { getline reason }
-      /^\[  SKIPPED \] .* \(/ { print "skipped " name "." $4 ": " reason }' "$work/log" >>"$results"
+      /^\[  SKIPPED \] .* \(/ { print "skipped " name "." $4 ": " reason }' "$work/$arch.log" >>"$results"
   done
+}
+succeeds() {
+  local arch=$1 log=$2
+  shift 2
+  timeout 1800 tests/on "$arch" "$@" >"$log" 2>&1
 }
 
 archs=("$@")
@@ -103,17 +112,15 @@ settle() {
   wait "${pids[@]}" 2>/dev/null
   return "$status"
 }
-judged() { tests/on "$1" verbatim-verify "$2" "$work/$2"; }
+judge() { tests/on "$1" verbatim-verify "$2" "$work/$2"; }
+judges_as_here() { judge "$1" "$3" >"$work/$1.out" 2>&1; diff "$work/here" "$work/$1.out" >"$2"; }
 if [ -z "${VERBATIM_MINILM:-}" ]; then
   for arch in "${archs[@]}"; do skipped "$arch.judge" "no model: VERBATIM_MINILM is not set"; done
 elif ! settle >"$work/log" 2>&1 || ! grep -q '^Provider 2 .* is refuted' "$work/log"; then
   failed release.judge "$work/log"
 else
   for file in transcript receipt; do
-    judged release $file >"$work/here" 2>&1
-    for arch in "${archs[@]}"; do
-      judged "$arch" $file >"$work/there" 2>&1
-      if diff "$work/here" "$work/there" >"$work/log"; then passed "$arch.judge_$file"; else failed "$arch.judge_$file" "$work/log"; fi
-    done
+    judge release $file >"$work/here" 2>&1
+    everywhere judge_$file judges_as_here $file
   done
 fi
