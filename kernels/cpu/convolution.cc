@@ -104,9 +104,11 @@ void convolve_strip(const Task& t) {
   const int64_t k = t.s.k_size(), panel = t.kernels.panel, panels = ceiling(t.count, panel),
                 rows = t.s.out_channels, group = t.plane % t.s.groups,
                 positions = t.s.window.outputs();
-  float* scratch =
-      thread_scratch(static_cast<size_t>(panels * k * panel) + t.kernels.product_scratch);
-  float* packed = scratch + t.kernels.product_scratch;
+  const int64_t tasks = ceiling(rows, kProductRows);
+  const size_t product_scratch =
+      t.kernels.product_scratch(DType::f32, ceiling(rows, tasks), panels);
+  float* scratch = thread_scratch(static_cast<size_t>(panels * k * panel) + product_scratch);
+  float* packed = scratch + product_scratch;
   thread_local std::vector<Taps> taps;
   if (static_cast<int64_t>(taps.size()) < panels) taps.resize(static_cast<size_t>(panels));
   for (int64_t i = 0; i < panels; ++i) {
@@ -125,7 +127,7 @@ void convolve_strip(const Task& t) {
     p.c = t.bias + group * rows;
     p.c_row = 1;
   }
-  for (int64_t i = 0, tasks = ceiling(rows, kProductRows); i < tasks; ++i)
+  for (int64_t i = 0; i < tasks; ++i)
     t.kernels.product(p, rows * i / tasks, rows * (i + 1) / tasks, 0, panels, scratch);
   for (int64_t i = 0; i < panels; ++i)
     correct_zeros(t, taps[static_cast<size_t>(i)], t.first + i * panel,

@@ -2,26 +2,32 @@
 // shapes were checked, outputs allocated and work cut into tasks by their callers, which are
 // compiled for the baseline processor. Inputs are aligned to their element only, and nothing
 // outside them is read.
+//
+// A `type` is that of all floating operands and results: float32, bfloat16 or float16. Those of 16
+// bits are computed in binary32, exact on load and rounded once on store.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include <verbatim/core/dtype.h>
 #include <verbatim/repops/ops/row_codes.h>
 
 namespace verbatim {
 
 // out = (A B) * alpha + c * beta, where a factor of 1 takes no part, and each step is rounded.
 struct Product {
-  const float* a = nullptr;  // element (m, k) at a[m * a_row + k * a_k]; one of them is 1
+  DType type = DType::f32;
+  const void* a = nullptr;  // element (m, k) at a[m * a_row + k * a_k]; one of them is 1
   int64_t a_row = 0, a_k = 1;
-  const float* b = nullptr;  // packed by CpuKernels::pack
+  const void* b = nullptr;  // packed by CpuKernels::pack
   int64_t n = 0, k = 0;
-  float* out = nullptr;  // element (m, n) at out[m * out_row + n]
+  void* out = nullptr;  // element (m, n) at out[m * out_row + n]
   int64_t out_row = 0;
   float alpha = 1, beta = 1;
-  const float* c = nullptr;  // element (m, n) at c[m * c_row + n * c_column], c_column 0 or 1
+  const void* c = nullptr;  // element (m, n) at c[m * c_row + n * c_column], c_column 0 or 1
   int64_t c_row = 0, c_column = 0;
+  bool rounded_before_c = false;  // to `type`: as Linear does it, and Gemm does not
 };
 
 inline constexpr int64_t kProductRows = 192;  // most rows of one call of CpuKernels::product
@@ -160,13 +166,13 @@ struct CpuKernels {
   // packed + p * k * panel, row-major [k, panel].
   int64_t panel;
   // Panels [from, to) of B, whose element (k, n) is at b[k * b_k + n * b_n]; one of them is 1.
-  void (*pack)(const float* b, int64_t b_k, int64_t b_n, int64_t k, int64_t n, int64_t from,
-               int64_t to, float* packed);
+  void (*pack)(DType type, const void* b, int64_t b_k, int64_t b_n, int64_t k, int64_t n,
+               int64_t from, int64_t to, void* packed);
   // Rows [row, row_end), at most kProductRows, of the columns of panels [from, to). `scratch` has
-  // product_scratch floats.
+  // product_scratch(p.type, row_end - row, to - from) floats.
   void (*product)(const Product& p, int64_t row, int64_t row_end, int64_t from, int64_t to,
                   float* scratch);
-  size_t product_scratch;
+  size_t (*product_scratch)(DType type, int64_t rows, int64_t panels);
 
   void (*softmax)(const float* x, float* y, int64_t rows, int64_t n);
   void (*layer_norm)(const RowNorm& p, int64_t row, int64_t row_end);
