@@ -30,6 +30,12 @@ std::vector<Contender> int8_product_peers(const Int8Product& p) {
   return peers;
 }
 
+std::vector<Contender> bfloat16_product_peers(const BFloat16Product& p) {
+  std::vector<Contender> peers;
+  add_onednn(peers, p);
+  return peers;
+}
+
 std::vector<Contender> float_attention_peers(const FloatAttention& p) {
   std::vector<Contender> peers;
   add_onednn(peers, p);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <verbatim/cli/bench/bench.h>
+#include <verbatim/core/dtype.h>
 
 namespace verbatim::bench {
 
@@ -25,6 +26,12 @@ struct Int8Product {
   int64_t m, n, k;
   const int8_t *a, *b;
   int32_t* c;
+};
+// The same of bfloat16, the result too.
+struct BFloat16Product {
+  int64_t m, n, k;
+  const BFloat16 *a, *b;
+  BFloat16* c;
 };
 
 // out = softmax(scale * q k^T) v for each head: q and out [heads, queries, size], k and v [heads,
@@ -47,6 +54,7 @@ struct FloatConvolution {
 
 std::vector<Contender> float_product_peers(const FloatProduct& p);
 std::vector<Contender> int8_product_peers(const Int8Product& p);
+std::vector<Contender> bfloat16_product_peers(const BFloat16Product& p);
 // Libraries have no attention: what their products and a softmax compose.
 std::vector<Contender> float_attention_peers(const FloatAttention& p);
 std::vector<Contender> float_convolution_peers(const FloatConvolution& p);
@@ -83,6 +91,7 @@ extern const TargetPeers kPeers;
 void add_openblas(std::vector<Contender>& to, const FloatProduct& p);
 void add_onednn(std::vector<Contender>& to, const FloatProduct& p);
 void add_onednn(std::vector<Contender>& to, const Int8Product& p);
+void add_onednn(std::vector<Contender>& to, const BFloat16Product& p);
 void add_onednn(std::vector<Contender>& to, const FloatAttention& p);
 void add_onednn(std::vector<Contender>& to, const FloatConvolution& p);
 
