@@ -105,6 +105,9 @@ Outcome run_convolution(const CpuBackend& backend, const Node& node,
 Outcome run_softmax(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_layer_norm(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_rms_norm(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
+Outcome run_l2_normalize(const CpuBackend& backend, const Node& node,
+                         std::span<const Tensor> inputs);
+Outcome run_reduction(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_mean_pool(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_attention(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_int8_attention(const CpuBackend& backend, const Node& node,
@@ -130,6 +133,7 @@ Outcome run_tensor_core_linear(const CpuBackend& backend, const Node& node,
 Outcome run_fixed_product(const CpuBackend& backend, const Node& node,
                           std::span<const Tensor> inputs);
 Outcome run_unary(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
+Outcome run_cast(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_binary(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_rotary(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 

@@ -53,7 +53,8 @@ VB_INLINE constexpr int64_t greatest(int64_t a, int64_t b) { return a > b ? a : 
 
 // look_up(table, i) is table[i mod kTableSize].
 
-// greatest_lane(a) is the greatest where no lane is NaN. butterfly<s>(a) takes the lanes u and v
+// greatest_lane(a) is the greatest where no lane is NaN. folded_lanes(a) is lane 0 after
+// lane[j] += lane[j + s] for s = kLanes / 2, ..., 2, 1. butterfly<s>(a) takes the lanes u and v
 // that are s apart, u the lower, to u + v and u - v. transpose(x) swaps lane j of x[i] and lane i
 // of x[j].
 
@@ -123,6 +124,12 @@ VB_INLINE void store_first(float* p, int64_t n, F32 a) {
 }
 
 VB_INLINE float greatest_lane(F32 a) { return _mm512_reduce_max_ps(a.v); }
+VB_INLINE float folded_lanes(F32 a) {
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+  __m128 x = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+}
 template <int kStride>
 VB_INLINE F32 butterfly(F32 a) {
   __m512 other;
@@ -201,6 +208,7 @@ VB_INLINE I32 operator+(I32 a, I32 b) { return {_mm512_add_epi32(a.v, b.v)}; }
 VB_INLINE I32 operator-(I32 a, I32 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 VB_INLINE I32 operator&(I32 a, I32 b) { return {_mm512_and_si512(a.v, b.v)}; }
 VB_INLINE I32 operator|(I32 a, I32 b) { return {_mm512_or_si512(a.v, b.v)}; }
+VB_INLINE I32 operator^(I32 a, I32 b) { return {_mm512_xor_si512(a.v, b.v)}; }
 VB_INLINE I32 maximum(I32 a, I32 b) { return {_mm512_max_epi32(a.v, b.v)}; }
 VB_INLINE I32 multiply(I32 a, I32 b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
 VB_INLINE I32 widen(const uint8_t* p) {
@@ -332,6 +340,11 @@ VB_INLINE float greatest_lane(F32 a) {
   x = _mm_max_ps(x, _mm_movehl_ps(x, x));
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
 }
+VB_INLINE float folded_lanes(F32 a) {
+  __m128 x = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+}
 template <int kStride>
 VB_INLINE F32 butterfly(F32 a) {
   __m256 other;
@@ -407,6 +420,7 @@ VB_INLINE I32 operator+(I32 a, I32 b) { return {_mm256_add_epi32(a.v, b.v)}; }
 VB_INLINE I32 operator-(I32 a, I32 b) { return {_mm256_sub_epi32(a.v, b.v)}; }
 VB_INLINE I32 operator&(I32 a, I32 b) { return {_mm256_and_si256(a.v, b.v)}; }
 VB_INLINE I32 operator|(I32 a, I32 b) { return {_mm256_or_si256(a.v, b.v)}; }
+VB_INLINE I32 operator^(I32 a, I32 b) { return {_mm256_xor_si256(a.v, b.v)}; }
 VB_INLINE I32 maximum(I32 a, I32 b) { return {_mm256_max_epi32(a.v, b.v)}; }
 VB_INLINE I32 multiply(I32 a, I32 b) { return {_mm256_mullo_epi32(a.v, b.v)}; }
 VB_INLINE I32 widen(const uint8_t* p) { return {_mm256_cvtepu8_epi32(_mm_loadu_si64(p))}; }
@@ -562,6 +576,9 @@ VB_INLINE void store_first(float* p, int64_t n, F32 a) {
 }
 
 VB_INLINE float greatest_lane(F32 a) { return vmaxvq_f32(a.v); }
+VB_INLINE float folded_lanes(F32 a) {
+  return vpadds_f32(vadd_f32(vget_low_f32(a.v), vget_high_f32(a.v)));
+}
 template <int kStride>
 VB_INLINE F32 butterfly(F32 a) {
   const float32x4_t other = kStride == 1 ? vrev64q_f32(a.v) : vextq_f32(a.v, a.v, 2);
@@ -612,6 +629,7 @@ VB_INLINE I32 operator+(I32 a, I32 b) { return {vaddq_s32(a.v, b.v)}; }
 VB_INLINE I32 operator-(I32 a, I32 b) { return {vsubq_s32(a.v, b.v)}; }
 VB_INLINE I32 operator&(I32 a, I32 b) { return {vandq_s32(a.v, b.v)}; }
 VB_INLINE I32 operator|(I32 a, I32 b) { return {vorrq_s32(a.v, b.v)}; }
+VB_INLINE I32 operator^(I32 a, I32 b) { return {veorq_s32(a.v, b.v)}; }
 VB_INLINE I32 maximum(I32 a, I32 b) { return {vmaxq_s32(a.v, b.v)}; }
 VB_INLINE I32 multiply(I32 a, I32 b) { return {vmulq_s32(a.v, b.v)}; }
 VB_INLINE I32 widen(const uint8_t* p) {

@@ -97,6 +97,10 @@ Fill any_fill(Random& random) {
   return random.pick({Fill::ordinary, Fill::ordinary, Fill::wide, Fill::special});
 }
 
+DType any_type(Random& random) {
+  return random.pick({DType::f32, DType::f32, DType::bf16, DType::f16});
+}
+
 float number(Random& random, Fill fill) {
   if (fill == Fill::special && random.chance(4))
     return std::bit_cast<float>(random.pick<uint32_t>(
