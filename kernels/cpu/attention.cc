@@ -14,7 +14,9 @@ constexpr int64_t kTaskRows = 192;
 }
 
 Outcome run_attention(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs) {
-  if (!all_float32(inputs.first(3))) return not_handled();
+  if (!all_of_one_type(inputs.first(3))) return not_handled();
+  if (inputs[0].dtype() != DType::f32)
+    return run_in_binary32(run_attention, backend, node, inputs, 3);
   const Result<AttentionSettings> settings = attention_settings(node, inputs);
   if (!settings.ok()) return not_handled();
   const AttentionSettings& s = *settings;

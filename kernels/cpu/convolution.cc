@@ -139,7 +139,10 @@ void convolve_strip(const Task& t) {
 Outcome run_convolution(const CpuBackend& backend, const Node& node,
                         std::span<const Tensor> inputs) {
   const bool has_bias = inputs.size() > 2 && inputs[2].defined();
-  if (!all_float32(inputs.first(has_bias ? 3 : 2))) return not_handled();
+  const size_t operands = has_bias ? 3 : 2;
+  if (!all_of_one_type(inputs.first(operands))) return not_handled();
+  if (inputs[0].dtype() != DType::f32)
+    return run_in_binary32(run_convolution, backend, node, inputs, operands);
   const Tensor &x = inputs[0], &w = inputs[1], bias = has_bias ? inputs[2] : Tensor();
   const Result<Convolution> plan = plan_convolution(node, x, w, bias, false);
   if (!plan.ok() || w.elements() == 0) return not_handled();

@@ -252,7 +252,7 @@ Values values_of(const Task& t, int64_t key, int64_t count) {
   const Attention& p = t.p;
   const float* v = p.v + key * p.v_stride;
   if (values_lie_well(t)) return {v, p.v_stride, kPanel};
-  pack(DType::f32, v, p.v_stride, 1, count, p.value_size, 0, t.width / kPanel, t.values);
+  pack(v, p.v_stride, 1, count, p.value_size, 0, t.width / kPanel, t.values);
   return {t.values, kPanel, count * kPanel};
 }
 

@@ -10,6 +10,8 @@ namespace verbatim::VB_TARGET {
 void product(const Product& p, int64_t row, int64_t row_end, int64_t from, int64_t to,
              float* scratch);
 size_t product_scratch(DType type, int64_t rows, int64_t panels);
+void pack(const float* b, int64_t b_k, int64_t b_n, int64_t k_size, int64_t n_size, int64_t from,
+          int64_t to, float* packed);
 void pack(DType type, const void* b, int64_t b_k, int64_t b_n, int64_t k_size, int64_t n_size,
           int64_t from, int64_t to, void* packed);
 

@@ -342,14 +342,18 @@ void product(const Product& p, int64_t row, int64_t row_end, int64_t from, int64
   });
 }
 
+void pack(const float* b, int64_t b_k, int64_t b_n, int64_t k_size, int64_t n_size, int64_t from,
+          int64_t to, float* packed) {
+  pack_codes(b, b_k, b_n, k_size, n_size, from, to, packed);
+}
+
 void pack(DType type, const void* b, int64_t b_k, int64_t b_n, int64_t k_size, int64_t n_size,
           int64_t from, int64_t to, void* packed) {
-  const auto codes = [&](auto* out) {
-    pack_codes(static_cast<decltype(out)>(const_cast<void*>(b)), b_k, b_n, k_size, n_size, from, to,
-               out);
-  };
-  if (type == DType::f32) return codes(static_cast<float*>(packed));
-  codes(static_cast<uint16_t*>(packed));
+  if (type == DType::f32)
+    return pack(static_cast<const float*>(b), b_k, b_n, k_size, n_size, from, to,
+                static_cast<float*>(packed));
+  pack_codes(static_cast<const uint16_t*>(b), b_k, b_n, k_size, n_size, from, to,
+             static_cast<uint16_t*>(packed));
 }
 
 }  // namespace verbatim::VB_TARGET
