@@ -51,6 +51,14 @@ std::vector<Contender> float_convolution_peers(const FloatConvolution& p) {
   return peers;
 }
 
+std::vector<Contender> float_reduction_peers(const FloatReduction& p) {
+  std::vector<Contender> peers;
+  if (const TargetPeers* t = target_peers())
+    peers.push_back(
+        {"Eigen", t->eigen_version, t->name, [p, t] { t->eigen_reduction(p); }, t->eigen_threads});
+  return peers;
+}
+
 std::vector<std::string> absent_peers() {
   std::vector<std::string> absent;
   const FloatProduct none{};
