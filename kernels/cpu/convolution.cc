@@ -134,15 +134,13 @@ void convolve_strip(const Task& t) {
                   std::min(panel, t.count - i * panel));
 }
 
-}  // namespace
+bool has_bias_of(std::span<const Tensor> inputs) {
+  return inputs.size() > 2 && inputs[2].defined();
+}
 
-Outcome run_convolution(const CpuBackend& backend, const Node& node,
-                        std::span<const Tensor> inputs) {
-  const bool has_bias = inputs.size() > 2 && inputs[2].defined();
-  const size_t operands = has_bias ? 3 : 2;
-  if (!all_of_one_type(inputs.first(operands))) return not_handled();
-  if (inputs[0].dtype() != DType::f32)
-    return run_in_binary32(run_convolution, backend, node, inputs, operands);
+Outcome convolve_floats(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs,
+                        Purpose purpose) {
+  const bool has_bias = has_bias_of(inputs);
   const Tensor &x = inputs[0], &w = inputs[1], bias = has_bias ? inputs[2] : Tensor();
   const Result<Convolution> plan = plan_convolution(node, x, w, bias, false);
   if (!plan.ok() || w.elements() == 0) return not_handled();
@@ -151,7 +149,7 @@ Outcome run_convolution(const CpuBackend& backend, const Node& node,
   const Convolution& s = *plan;
   if (s.k_size() > kMostPanelFloats / backend.kernels().panel) return not_handled();
   VB_ASSIGN(const Shape shape, s.output_shape());
-  VB_ASSIGN(Tensor y, Tensor::allocate(DType::f32, shape));
+  VB_ASSIGN(Tensor y, Tensor::allocate(DType::f32, shape, purpose));
   if (y.elements() == 0) return done({y});
   const CpuKernels& kernels = backend.kernels();
   const int64_t planes = s.batch * s.groups, positions = s.window.outputs(), panel = kernels.panel,
@@ -170,6 +168,13 @@ Outcome run_convolution(const CpuBackend& backend, const Node& node,
     }
   });
   return done({y});
+}
+
+}  // namespace
+
+Outcome run_convolution(const CpuBackend& backend, const Node& node,
+                        std::span<const Tensor> inputs) {
+  return run_on_floats(convolve_floats, backend, node, inputs, has_bias_of(inputs) ? 3 : 2);
 }
 
 }  // namespace verbatim

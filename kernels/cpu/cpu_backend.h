@@ -142,12 +142,12 @@ bool all_float32(std::span<const Tensor> inputs);
 // True where all are of one `type` that kernels know (kernels.h) and none is absent.
 bool all_of_one_type(std::span<const Tensor> inputs);
 
-// x in another type that kernels know, rounded once.
-Result<Tensor> converted(const CpuBackend& backend, const Tensor& x, DType to);
-// `run` for operands of 16 bits, the first `count`, where an operator computes in binary32 and
-// rounds once, at its end: it runs on floats.
-Outcome run_in_binary32(RunFn run, const CpuBackend& backend, const Node& node,
-                        std::span<const Tensor> inputs, size_t count);
+// Runs an operator that computes in binary32 and rounds once, at its end, on its first `operands`,
+// all of one type: by what runs it for float32, of whose results `purpose` says what they are for.
+using FloatsFn = Outcome (*)(const CpuBackend& backend, const Node& node,
+                             std::span<const Tensor> inputs, Purpose purpose);
+Outcome run_on_floats(FloatsFn run, const CpuBackend& backend, const Node& node,
+                      std::span<const Tensor> inputs, size_t operands);
 
 // Scratch memory of the calling thread, at least `size` floats, aligned to 64 bytes; its contents
 // are whatever the last use left.

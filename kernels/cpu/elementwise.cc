@@ -61,18 +61,22 @@ Result<Runs> runs_of(const Shape& a, const Shape& b, const Shape& result) {
   return r;
 }
 
-// The function of x in the type `to`.
-Result<Tensor> mapped(const CpuBackend& backend, UnaryKernel kernel, float parameter,
-                      const Tensor& x, DType to) {
-  VB_ASSIGN(Tensor y, Tensor::allocate(to, x.shape()));
+// The function of each element of x, to y.
+void map_all(const CpuBackend& backend, UnaryKernel kernel, float parameter, const Tensor& x,
+             Tensor& y) {
   const auto x_size = static_cast<int64_t>(size_of(x.dtype())),
-             y_size = static_cast<int64_t>(size_of(to));
+             y_size = static_cast<int64_t>(size_of(y.dtype()));
   const std::byte* in = x.bytes().data();
   std::byte* out = y.mutable_bytes().data();
-  parallel_for(x.elements(), kElementGrain, [&](int64_t from, int64_t end) {
-    backend.kernels().map_unary(kernel, parameter, x.dtype(), in + from * x_size, to,
-                                out + from * y_size, end - from);
+  parallel_for(x.elements(), kElementGrain, [&](int64_t from, int64_t to) {
+    backend.kernels().map_unary(kernel, parameter, x.dtype(), in + from * x_size, y.dtype(),
+                                out + from * y_size, to - from);
   });
+}
+
+Result<Tensor> converted(const CpuBackend& backend, const Tensor& x, DType to, Purpose purpose) {
+  VB_ASSIGN(Tensor y, Tensor::allocate(to, x.shape(), purpose));
+  map_all(backend, UnaryKernel::convert, 0, x, y);
   return y;
 }
 
@@ -90,25 +94,24 @@ Outcome run_unary(const CpuBackend& backend, const Node& node, std::span<const T
   if (*kernel == UnaryKernel::leaky_relu) {
     VB_ASSIGN(alpha, node.attributes.get<float>("alpha", 0.01f));
   }
-  VB_ASSIGN(const Tensor y, mapped(backend, *kernel, alpha, x, x.dtype()));
+  VB_ASSIGN(Tensor y, Tensor::allocate(x.dtype(), x.shape()));
+  map_all(backend, *kernel, alpha, x, y);
   return done({y});
 }
 
-Result<Tensor> converted(const CpuBackend& backend, const Tensor& x, DType to) {
-  return mapped(backend, UnaryKernel::convert, 0, x, to);
-}
-
-Outcome run_in_binary32(RunFn run, const CpuBackend& backend, const Node& node,
-                        std::span<const Tensor> inputs, size_t count) {
+Outcome run_on_floats(FloatsFn run, const CpuBackend& backend, const Node& node,
+                      std::span<const Tensor> inputs, size_t operands) {
+  if (!all_of_one_type(inputs.first(operands))) return not_handled();
   const DType type = inputs[0].dtype();
+  if (type == DType::f32) return run(backend, node, inputs, Purpose::result);
   Tensors wide(inputs.begin(), inputs.end());
-  for (size_t i = 0; i < count; ++i) {
-    VB_ASSIGN(wide[i], converted(backend, inputs[i], DType::f32));
+  for (size_t i = 0; i < operands; ++i) {
+    VB_ASSIGN(wide[i], converted(backend, inputs[i], DType::f32, Purpose::scratch));
   }
-  VB_ASSIGN(std::optional<Tensors> outputs, run(backend, node, wide));
+  VB_ASSIGN(std::optional<Tensors> outputs, run(backend, node, wide, Purpose::scratch));
   if (!outputs) return not_handled();
   for (Tensor& y : *outputs) {
-    VB_ASSIGN(y, converted(backend, y, type));
+    VB_ASSIGN(y, converted(backend, y, type, Purpose::result));
   }
   return done(*std::move(outputs));
 }
@@ -124,7 +127,7 @@ Outcome run_cast(const CpuBackend& backend, const Node& node, std::span<const Te
   const bool plain =
       !node.attributes.has("round_mode") && node.attributes.get<int64_t>("saturate", 1).ok();
   if (!plain || !known(to) || !known(inputs[0].dtype())) return not_handled();
-  VB_ASSIGN(const Tensor y, converted(backend, inputs[0], to));
+  VB_ASSIGN(const Tensor y, converted(backend, inputs[0], to, Purpose::result));
   return done({y});
 }
 
