@@ -63,7 +63,7 @@ class CpuProver final : public UnaryProver {
  private:
   void compute(Unary f, const float* x, float* y, int64_t n) const {
     if (const auto kernel = vector_kernel(f); kernel && kernels_ != nullptr)
-      return kernels_->map_unary(*kernel, 0, x, y, n);
+      return kernels_->map_unary(*kernel, 0, DType::f32, x, DType::f32, y, n);
     for (int64_t i = 0; i < n; ++i) y[i] = evaluate(f, x[i]);
   }
 

@@ -67,6 +67,7 @@ double measured_limit(Limit limit, int threads);
 void add_product_cases(std::vector<Case>& cases);
 void add_convolution_cases(std::vector<Case>& cases);
 void add_attention_cases(std::vector<Case>& cases);
+void add_reduction_cases(std::vector<Case>& cases);
 void add_hash_cases(std::vector<Case>& cases);
 void add_low_bit_cases(std::vector<Case>& cases);
 // What the cases of whole models need; they are skipped where it is not there.

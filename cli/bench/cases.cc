@@ -37,6 +37,16 @@ Result<Tensor> rounded_to(DType type, const Tensor& x) {
   return y;
 }
 
+std::vector<float> numbers_of(const Tensor& x) {
+  std::vector<float> y(static_cast<size_t>(x.elements()));
+  for (size_t i = 0; i < y.size(); ++i) {
+    if (x.dtype() == DType::f32) y[i] = x.data<float>()[i];
+    if (x.dtype() == DType::bf16) y[i] = float_from_bfloat16(x.data<BFloat16>()[i].bits);
+    if (x.dtype() == DType::f16) y[i] = float_from_half(x.data<Half>()[i].bits);
+  }
+  return y;
+}
+
 Result<std::shared_ptr<Operator>> Operator::create(Backend& backend, std::string_view op,
                                                    std::string_view domain,
                                                    std::vector<Tensor> inputs,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include <verbatim/cli/bench/bench.h>
 #include <verbatim/repops/graph.h>
@@ -14,6 +15,8 @@ Result<Tensor> random_tensor(const Shape& shape, uint64_t seed);
 
 // x in a type that is computed with; itself where that is float32.
 Result<Tensor> rounded_to(DType type, const Tensor& x);
+// The numbers of a tensor of such a type.
+std::vector<float> numbers_of(const Tensor& x);
 
 // A graph of one operator, prepared on a backend: its inputs are given for each run, its constants
 // are packed once.

@@ -1,6 +1,7 @@
 // Matrix products: names gemm_f32, gemm_s8, gemm_bf16, gemm_sliced2..4; of one row: gemv_f32,
 // gemv_s8; where both operands are new each time: gemm_nn_f32, gemm_nt_f32, gemm_tn_f32,
-// gemm_tt_f32 (t: transposed in memory), and batches of them, bmm_f32.
+// gemm_tt_f32 (t: transposed in memory), and batches of them, bmm_f32. Ordered products of 16-bit
+// tensors: gemm_bf16_ordered, gemm_f16_ordered, gemv_bf16_ordered, gemv_f16_ordered.
 #include <verbatim/cli/bench/cases.h>
 #include <verbatim/cli/bench/peers.h>
 #include <verbatim/kernels/backend.h>
@@ -184,6 +185,34 @@ Result<Match> against_int8_libraries(Backend& backend, const Size& s) {
   return match;
 }
 
+// Our ordered product of 16-bit tensors beside that of binary32; and oneDNN's, which adds as it
+// likes.
+template <DType kType>
+Result<Match> of_16_bits(Backend& backend, const Size& s) {
+  VB_ASSIGN(const FloatOperands o, operands(s));
+  VB_ASSIGN(const Tensor a, rounded_to(kType, o.a));
+  VB_ASSIGN(const Tensor b, rounded_to(kType, o.transposed));
+  VB_ASSIGN(const std::shared_ptr<Operator> ours,
+            Operator::create(backend, "Linear", kVerbatimDomain, {a}, {b}));
+  VB_ASSIGN(const std::shared_ptr<Operator> own, ordered(backend, o));
+  VB_ASSIGN(Tensor c, Tensor::zeros(kType, Shape{s.m, s.n}));
+  Match match{ours->contender(), {own->contender()}, operations(s), "GFLOP/s"};
+  match.peers[0].name = "own ordered fp32";
+  match.limit = Limit::float_operations;
+  if constexpr (kType == DType::bf16)
+    for (Contender& peer :
+         bfloat16_product_peers({s.m, s.n, s.k, a.data<BFloat16>().data(),
+                                 b.data<BFloat16>().data(), c.mutable_data<BFloat16>().data()}))
+      match.peers.push_back(std::move(peer));
+  const bool has_onednn = match.peers.size() > 1;
+  match.check = [=]() -> Status {
+    const std::vector<float> y = numbers_of(ours->output());
+    if (has_onednn) VB_TRY(close(y, numbers_of(c), 0.05, "oneDNN"));
+    return close(y, own->output().data<float>(), 0.1, "ordered binary32");
+  };
+  return match;
+}
+
 // A product of one row does little but read its weights: its rate is theirs.
 template <Result<Match> (*kProduct)(Backend&, const Size&), int kBytes>
 Result<Match> weights_read(Backend& backend, const Size& s) {
@@ -225,9 +254,16 @@ void add_product_cases(std::vector<Case>& cases) {
   for (const Size& s : kFewRows) add(cases, "gemm_s8", s, against_int8_libraries);
   for (const Size& s : kRows) {
     add(cases, "gemv_f32", s, weights_read<by_weights, 4>);
+    add(cases, "gemv_bf16_ordered", s, weights_read<of_16_bits<DType::bf16>, 2>);
+    add(cases, "gemv_f16_ordered", s, weights_read<of_16_bits<DType::f16>, 2>);
     add(cases, "gemv_s8", s, weights_read<against_int8_libraries, 1>);
   }
   const std::span<const Size> some(kSquares, 3);
+  for (const Size& s : some) {
+    add(cases, "gemm_bf16_ordered", s, of_16_bits<DType::bf16>);
+    add(cases, "gemm_f16_ordered", s, of_16_bits<DType::f16>);
+  }
+  for (const Size& s : kFewRows) add(cases, "gemm_bf16_ordered", s, of_16_bits<DType::bf16>);
   add_family(cases, "gemm_s8_own", some, quantized, true, 0.1);
   add_family(cases, "gemm_bf16", some, tensor_core<DType::bf16>, false, 0.05);
   add_family(cases, "gemm_f16", some, tensor_core<DType::f16>, false, 0.01);

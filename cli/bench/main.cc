@@ -102,6 +102,7 @@ int main(int argc, char** argv) {
   add_product_cases(cases);
   add_attention_cases(cases);
   add_convolution_cases(cases);
+  add_reduction_cases(cases);
   add_hash_cases(cases);
   add_low_bit_cases(cases);
   add_committed_cases(cases, o.files);

@@ -30,6 +30,12 @@ std::vector<Contender> int8_product_peers(const Int8Product& p) {
   return peers;
 }
 
+std::vector<Contender> bfloat16_product_peers(const BFloat16Product& p) {
+  std::vector<Contender> peers;
+  add_onednn(peers, p);
+  return peers;
+}
+
 std::vector<Contender> float_attention_peers(const FloatAttention& p) {
   std::vector<Contender> peers;
   add_onednn(peers, p);
@@ -42,6 +48,14 @@ std::vector<Contender> float_attention_peers(const FloatAttention& p) {
 std::vector<Contender> float_convolution_peers(const FloatConvolution& p) {
   std::vector<Contender> peers;
   add_onednn(peers, p);
+  return peers;
+}
+
+std::vector<Contender> float_reduction_peers(const FloatReduction& p) {
+  std::vector<Contender> peers;
+  if (const TargetPeers* t = target_peers())
+    peers.push_back(
+        {"Eigen", t->eigen_version, t->name, [p, t] { t->eigen_reduction(p); }, t->eigen_threads});
   return peers;
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <verbatim/cli/bench/bench.h>
+#include <verbatim/core/dtype.h>
 
 namespace verbatim::bench {
 
@@ -25,6 +26,12 @@ struct Int8Product {
   int64_t m, n, k;
   const int8_t *a, *b;
   int32_t* c;
+};
+// The same of bfloat16, the result too.
+struct BFloat16Product {
+  int64_t m, n, k;
+  const BFloat16 *a, *b;
+  BFloat16* c;
 };
 
 // out = softmax(scale * q k^T) v for each head: q and out [heads, queries, size], k and v [heads,
@@ -45,11 +52,21 @@ struct FloatConvolution {
   float* y;
 };
 
+// x [rows, columns] reduced along its rows, y [rows], or down its columns, y [columns].
+struct FloatReduction {
+  int64_t rows, columns;
+  bool along_rows, maximum;  // else a sum
+  const float* x;
+  float* y;
+};
+
 std::vector<Contender> float_product_peers(const FloatProduct& p);
 std::vector<Contender> int8_product_peers(const Int8Product& p);
+std::vector<Contender> bfloat16_product_peers(const BFloat16Product& p);
 // Libraries have no attention: what their products and a softmax compose.
 std::vector<Contender> float_attention_peers(const FloatAttention& p);
 std::vector<Contender> float_convolution_peers(const FloatConvolution& p);
+std::vector<Contender> float_reduction_peers(const FloatReduction& p);
 std::vector<std::string> absent_peers();
 // Called before all others: what VERBATIM_CPU_DISABLE takes from us, oneDNN is to do without, too.
 void limit_onednn();
@@ -61,6 +78,7 @@ struct TargetPeers {
   const char* eigen_version;
   void (*eigen_product)(const FloatProduct& p);
   void (*eigen_attention)(const FloatAttention& p);
+  void (*eigen_reduction)(const FloatReduction& p);
   void (*eigen_threads)(int threads);
   double (*float_operations)();    // of one call, some milliseconds; multiply-adds count as two
   double (*integer_operations)();  // with 8-bit operands; 0 where the processor has no such unit
@@ -83,6 +101,7 @@ extern const TargetPeers kPeers;
 void add_openblas(std::vector<Contender>& to, const FloatProduct& p);
 void add_onednn(std::vector<Contender>& to, const FloatProduct& p);
 void add_onednn(std::vector<Contender>& to, const Int8Product& p);
+void add_onednn(std::vector<Contender>& to, const BFloat16Product& p);
 void add_onednn(std::vector<Contender>& to, const FloatAttention& p);
 void add_onednn(std::vector<Contender>& to, const FloatConvolution& p);
 

@@ -214,6 +214,13 @@ void add_onednn(std::vector<Contender>& to, const Int8Product& p) {
                          matrices(1, p.m, p.n, Type::s32, false), true, p.a, p.b, p.c));
 }
 
+void add_onednn(std::vector<Contender>& to, const BFloat16Product& p) {
+  using Type = dnnl::memory::data_type;
+  to.push_back(contender(matrices(1, p.m, p.k, Type::bf16, false),
+                         matrices(1, p.k, p.n, Type::bf16, true),
+                         matrices(1, p.m, p.n, Type::bf16, false), true, p.a, p.b, p.c));
+}
+
 void add_onednn(std::vector<Contender>& to, const FloatAttention& p) {
   if (p.heads == 0) return to.push_back({});
   // Causal queries are cut into blocks, each with the keys up to its last.
@@ -249,6 +256,7 @@ namespace verbatim::bench {
 void limit_onednn() {}
 void add_onednn(std::vector<Contender>&, const FloatProduct&) {}
 void add_onednn(std::vector<Contender>&, const Int8Product&) {}
+void add_onednn(std::vector<Contender>&, const BFloat16Product&) {}
 void add_onednn(std::vector<Contender>&, const FloatAttention&) {}
 void add_onednn(std::vector<Contender>&, const FloatConvolution&) {}
 }  // namespace verbatim::bench

@@ -11,10 +11,9 @@
 namespace verbatim {
 namespace {
 constexpr int64_t kTaskRows = 192;
-}
 
-Outcome run_attention(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs) {
-  if (!all_float32(inputs.first(3))) return not_handled();
+Outcome attend(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs,
+               Purpose purpose) {
   const Result<AttentionSettings> settings = attention_settings(node, inputs);
   if (!settings.ok()) return not_handled();
   const AttentionSettings& s = *settings;
@@ -23,7 +22,7 @@ Outcome run_attention(const CpuBackend& backend, const Node& node, std::span<con
       inputs.size() > 3 && inputs[3].defined() ? inputs[3].data<int64_t>().data() : nullptr;
   const int64_t batch = q.dim(0), queries = q.dim(1), keys = k.dim(1);
   VB_ASSIGN(Tensor out,
-            Tensor::allocate(DType::f32, Shape{batch, queries, s.heads * s.value_size}));
+            Tensor::allocate(DType::f32, Shape{batch, queries, s.heads * s.value_size}, purpose));
   Attention p;
   p.group = s.heads / s.kv_heads;
   p.head_size = s.head_size;
@@ -61,6 +60,12 @@ Outcome run_attention(const CpuBackend& backend, const Node& node, std::span<con
     }
   });
   return done({out});
+}
+
+}  // namespace
+
+Outcome run_attention(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs) {
+  return run_on_floats(attend, backend, node, inputs, 3);
 }
 
 }  // namespace verbatim

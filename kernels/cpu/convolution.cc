@@ -104,9 +104,11 @@ void convolve_strip(const Task& t) {
   const int64_t k = t.s.k_size(), panel = t.kernels.panel, panels = ceiling(t.count, panel),
                 rows = t.s.out_channels, group = t.plane % t.s.groups,
                 positions = t.s.window.outputs();
-  float* scratch =
-      thread_scratch(static_cast<size_t>(panels * k * panel) + t.kernels.product_scratch);
-  float* packed = scratch + t.kernels.product_scratch;
+  const int64_t tasks = ceiling(rows, kProductRows);
+  const size_t product_scratch =
+      t.kernels.product_scratch(DType::f32, ceiling(rows, tasks), panels);
+  float* scratch = thread_scratch(static_cast<size_t>(panels * k * panel) + product_scratch);
+  float* packed = scratch + product_scratch;
   thread_local std::vector<Taps> taps;
   if (static_cast<int64_t>(taps.size()) < panels) taps.resize(static_cast<size_t>(panels));
   for (int64_t i = 0; i < panels; ++i) {
@@ -125,19 +127,20 @@ void convolve_strip(const Task& t) {
     p.c = t.bias + group * rows;
     p.c_row = 1;
   }
-  for (int64_t i = 0, tasks = ceiling(rows, kProductRows); i < tasks; ++i)
+  for (int64_t i = 0; i < tasks; ++i)
     t.kernels.product(p, rows * i / tasks, rows * (i + 1) / tasks, 0, panels, scratch);
   for (int64_t i = 0; i < panels; ++i)
     correct_zeros(t, taps[static_cast<size_t>(i)], t.first + i * panel,
                   std::min(panel, t.count - i * panel));
 }
 
-}  // namespace
+bool has_bias_of(std::span<const Tensor> inputs) {
+  return inputs.size() > 2 && inputs[2].defined();
+}
 
-Outcome run_convolution(const CpuBackend& backend, const Node& node,
-                        std::span<const Tensor> inputs) {
-  const bool has_bias = inputs.size() > 2 && inputs[2].defined();
-  if (!all_float32(inputs.first(has_bias ? 3 : 2))) return not_handled();
+Outcome convolve_floats(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs,
+                        Purpose purpose) {
+  const bool has_bias = has_bias_of(inputs);
   const Tensor &x = inputs[0], &w = inputs[1], bias = has_bias ? inputs[2] : Tensor();
   const Result<Convolution> plan = plan_convolution(node, x, w, bias, false);
   if (!plan.ok() || w.elements() == 0) return not_handled();
@@ -146,7 +149,7 @@ Outcome run_convolution(const CpuBackend& backend, const Node& node,
   const Convolution& s = *plan;
   if (s.k_size() > kMostPanelFloats / backend.kernels().panel) return not_handled();
   VB_ASSIGN(const Shape shape, s.output_shape());
-  VB_ASSIGN(Tensor y, Tensor::allocate(DType::f32, shape));
+  VB_ASSIGN(Tensor y, Tensor::allocate(DType::f32, shape, purpose));
   if (y.elements() == 0) return done({y});
   const CpuKernels& kernels = backend.kernels();
   const int64_t planes = s.batch * s.groups, positions = s.window.outputs(), panel = kernels.panel,
@@ -165,6 +168,13 @@ Outcome run_convolution(const CpuBackend& backend, const Node& node,
     }
   });
   return done({y});
+}
+
+}  // namespace
+
+Outcome run_convolution(const CpuBackend& backend, const Node& node,
+                        std::span<const Tensor> inputs) {
+  return run_on_floats(convolve_floats, backend, node, inputs, has_bias_of(inputs) ? 3 : 2);
 }
 
 }  // namespace verbatim

@@ -21,7 +21,15 @@ constexpr Entry kEntries[] = {
     {"", "Softmax", run_softmax},
     {"", "LayerNormalization", run_layer_norm},
     {"", "RMSNormalization", run_rms_norm},
+    {kVerbatimDomain, "L2Normalize", run_l2_normalize},
     {kVerbatimDomain, "MeanPool", run_mean_pool},
+    {"", "ReduceSum", run_reduction},
+    {"", "ReduceMean", run_reduction},
+    {"", "ReduceL1", run_reduction},
+    {"", "ReduceSumSquare", run_reduction},
+    {"", "ReduceL2", run_reduction},
+    {"", "ReduceMax", run_reduction},
+    {"", "ReduceMin", run_reduction},
     {kVerbatimDomain, "Attention", run_attention},
     {kVerbatimDomain, "AttentionInt8", run_int8_attention},
     {kVerbatimDomain, "AttentionInt8Cached", run_int8_attention},
@@ -40,6 +48,11 @@ constexpr Entry kEntries[] = {
     {"", "Sigmoid", run_unary},
     {"", "Swish", run_unary},
     {"", "Gelu", run_unary},
+    {"", "Relu", run_unary},
+    {"", "LeakyRelu", run_unary},
+    {"", "Sqrt", run_unary},
+    {"", "Cast", run_cast},
+    {"", "CastLike", run_cast},
     {"", "Add", run_binary},
     {"", "Sub", run_binary},
     {"", "Mul", run_binary},
@@ -69,27 +82,33 @@ size_t codes_input(const Node& node) {
 
 // B of a product whose second operand is `w`, or nothing where this backend does not pack it.
 bool weight_view(const Node& node, const Tensor& w, MatrixView& view) {
-  if (w.dtype() != DType::f32 || w.rank() != 2) return false;
+  if (!all_of_one_type({&w, 1}) || w.rank() != 2) return false;
   const bool linear = node.domain == kVerbatimDomain && node.op == "Linear";
   const bool product = node.domain.empty() && (node.op == "MatMul" || node.op == "Gemm");
   if (!linear && !product) return false;
   const Result<int64_t> trans_b = node.attributes.get<int64_t>("transB", 0);
   const bool transposed = linear || (node.op == "Gemm" && trans_b.ok() && *trans_b != 0);
-  view = matrix_view(w.data<float>().data(), w.dim(0), w.dim(1), transposed);
+  view = matrix_view(w, w.dim(0), w.dim(1), transposed);
   return true;
 }
 
 }  // namespace
 
-MatrixView matrix_view(const float* data, int64_t rows, int64_t columns, bool transposed) {
-  if (transposed) return {data, columns, rows, 1, columns};
-  return {data, rows, columns, columns, 1};
+MatrixView matrix_view(const Tensor& t, int64_t rows, int64_t columns, bool transposed) {
+  if (transposed) return {t.dtype(), t.bytes().data(), columns, rows, 1, columns};
+  return {t.dtype(), t.bytes().data(), rows, columns, columns, 1};
 }
 
 bool all_float32(std::span<const Tensor> inputs) {
   for (const Tensor& t : inputs)
     if (t.dtype() != DType::f32) return false;
   return true;
+}
+
+bool all_of_one_type(std::span<const Tensor> inputs) {
+  const DType type = inputs[0].dtype();
+  if (type != DType::f32 && type != DType::bf16 && type != DType::f16) return false;
+  return std::ranges::all_of(inputs, [type](const Tensor& t) { return t.dtype() == type; });
 }
 
 Status CpuBackend::prepare(const Graph& graph) {

@@ -20,13 +20,14 @@ namespace verbatim {
 
 // B [k, n] of a product in memory: element (k, n) at data[k * k_stride + n * n_stride].
 struct MatrixView {
-  const float* data;
+  DType type;
+  const std::byte* data;
   int64_t k, n, k_stride, n_stride;
 };
-// A dense [rows, columns] matrix as B itself, or as B transposed.
-MatrixView matrix_view(const float* data, int64_t rows, int64_t columns, bool transposed);
+// The first dense [rows, columns] matrix of `t` as B itself, or as B transposed.
+MatrixView matrix_view(const Tensor& t, int64_t rows, int64_t columns, bool transposed);
 
-// `count` matrices of b's form, `stride` elements apart, packed one after the other: float32
+// `count` matrices of b's form, `stride` elements apart, packed one after the other, in its type:
 // [count, panels, k, panel].
 Result<Tensor> pack_matrices(const CpuKernels& kernels, const MatrixView& b, int64_t count,
                              int64_t stride);
@@ -65,7 +66,8 @@ class CpuBackend final : public Backend {
   Result<PackedCodes> packed_codes(const Tensor& w, const Tensor& group_scales = {}) const;
 
  private:
-  using Key = std::tuple<const float*, int64_t, int64_t, int64_t>;  // storage, k, n, n_stride
+  // Storage, type, k, n, n_stride.
+  using Key = std::tuple<const std::byte*, DType, int64_t, int64_t, int64_t>;
   struct Packed {
     Tensor source;  // kept, so that no other tensor can come to lie where it does
     Tensor panels;
@@ -79,7 +81,7 @@ class CpuBackend final : public Backend {
   void prepare_codes(const Tensor& w, const Tensor& group_scales);
   // `weights`: for each value of the graph its tensor, if that is the same in every run.
   Status prepare(const Graph& graph, const std::vector<Tensor>& weights);
-  static Key key_of(const MatrixView& b) { return {b.data, b.k, b.n, b.n_stride}; }
+  static Key key_of(const MatrixView& b) { return {b.data, b.type, b.k, b.n, b.n_stride}; }
   static CodesKey key_of(const Tensor& w, const Tensor& group_scales);
 
   const CpuKernels& kernels_;
@@ -103,6 +105,9 @@ Outcome run_convolution(const CpuBackend& backend, const Node& node,
 Outcome run_softmax(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_layer_norm(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_rms_norm(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
+Outcome run_l2_normalize(const CpuBackend& backend, const Node& node,
+                         std::span<const Tensor> inputs);
+Outcome run_reduction(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_mean_pool(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_attention(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_int8_attention(const CpuBackend& backend, const Node& node,
@@ -128,11 +133,21 @@ Outcome run_tensor_core_linear(const CpuBackend& backend, const Node& node,
 Outcome run_fixed_product(const CpuBackend& backend, const Node& node,
                           std::span<const Tensor> inputs);
 Outcome run_unary(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
+Outcome run_cast(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_binary(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_rotary(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 
 // True where all are float32 and none is absent.
 bool all_float32(std::span<const Tensor> inputs);
+// True where all are of one `type` that kernels know (kernels.h) and none is absent.
+bool all_of_one_type(std::span<const Tensor> inputs);
+
+// Runs an operator that computes in binary32 and rounds once, at its end, on its first `operands`,
+// all of one type: by what runs it for float32, of whose results `purpose` says what they are for.
+using FloatsFn = Outcome (*)(const CpuBackend& backend, const Node& node,
+                             std::span<const Tensor> inputs, Purpose purpose);
+Outcome run_on_floats(FloatsFn run, const CpuBackend& backend, const Node& node,
+                      std::span<const Tensor> inputs, size_t operands);
 
 // Scratch memory of the calling thread, at least `size` floats, aligned to 64 bytes; its contents
 // are whatever the last use left.

@@ -2,42 +2,60 @@
 // shapes were checked, outputs allocated and work cut into tasks by their callers, which are
 // compiled for the baseline processor. Inputs are aligned to their element only, and nothing
 // outside them is read.
+//
+// A `type` is that of all floating operands and results: float32, bfloat16 or float16. Those of 16
+// bits are computed in binary32, exact on load and rounded once on store.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include <verbatim/core/dtype.h>
 #include <verbatim/repops/ops/row_codes.h>
 
 namespace verbatim {
 
 // out = (A B) * alpha + c * beta, where a factor of 1 takes no part, and each step is rounded.
 struct Product {
-  const float* a = nullptr;  // element (m, k) at a[m * a_row + k * a_k]; one of them is 1
+  DType type = DType::f32;
+  const void* a = nullptr;  // element (m, k) at a[m * a_row + k * a_k]; one of them is 1
   int64_t a_row = 0, a_k = 1;
-  const float* b = nullptr;  // packed by CpuKernels::pack
+  const void* b = nullptr;  // packed by CpuKernels::pack
   int64_t n = 0, k = 0;
-  float* out = nullptr;  // element (m, n) at out[m * out_row + n]
+  void* out = nullptr;  // element (m, n) at out[m * out_row + n]
   int64_t out_row = 0;
   float alpha = 1, beta = 1;
-  const float* c = nullptr;  // element (m, n) at c[m * c_row + n * c_column], c_column 0 or 1
+  const void* c = nullptr;  // element (m, n) at c[m * c_row + n * c_column], c_column 0 or 1
   int64_t c_row = 0, c_column = 0;
+  bool rounded_before_c = false;  // to `type`: as Linear does it, and Gemm does not
 };
 
 inline constexpr int64_t kProductRows = 192;  // most rows of one call of CpuKernels::product
 
-// LayerNormalization and RMSNormalization over rows of n elements. gamma and beta may be absent
-// (RMSNormalization has gamma); with a step of 0 they are one element for all.
+// LayerNormalization, RMSNormalization and L2Normalize over rows of n elements. gamma and beta may
+// be absent (RMSNormalization has gamma); with a step of 0 they are one element for all.
 struct RowNorm {
-  const float* x = nullptr;
-  float* y = nullptr;
+  DType type = DType::f32;
+  const void* x = nullptr;
+  void* y = nullptr;
   int64_t n = 0;
   float epsilon = 0;
-  const float* gamma = nullptr;
-  const float* beta = nullptr;
+  const void* gamma = nullptr;
+  const void* beta = nullptr;
   int gamma_step = 1, beta_step = 1;
   float* means = nullptr;     // LayerNormalization: one for each row
   float* inverses = nullptr;  // 1 / standard deviation
+};
+
+// x [outer, n, inner] reduced over n: y [outer, inner]. L1 is a sum of magnitudes, L2 the root of a
+// sum of squares. A mean of nothing is NaN.
+enum class ReduceKernel { sum, mean, l1, sum_of_squares, l2, maximum, minimum };
+struct Reduction {
+  DType type = DType::f32;
+  ReduceKernel kind = ReduceKernel::sum;
+  const void* x = nullptr;
+  void* y = nullptr;
+  int64_t n = 0, inner = 1;
 };
 
 // Attention of the queries of one batch entry to one head of keys and values, which `group` query
@@ -150,7 +168,20 @@ struct TensorCoreAttention {
 // products beyond an int64.
 inline constexpr uint64_t kWideFixedNorm = uint64_t{1} << 61;
 
-enum class UnaryKernel { exp, exp2, erf, tanh, sigmoid, swish, gelu, gelu_tanh };
+enum class UnaryKernel {
+  exp,
+  exp2,
+  erf,
+  tanh,
+  sigmoid,
+  swish,  // x * sigmoid(parameter * x)
+  gelu,
+  gelu_tanh,
+  relu,
+  leaky_relu,  // parameter * x where x < 0
+  square_root,
+  convert  // between types alone
+};
 enum class BinaryKernel { add, subtract, multiply, divide };
 
 struct CpuKernels {
@@ -160,19 +191,21 @@ struct CpuKernels {
   // packed + p * k * panel, row-major [k, panel].
   int64_t panel;
   // Panels [from, to) of B, whose element (k, n) is at b[k * b_k + n * b_n]; one of them is 1.
-  void (*pack)(const float* b, int64_t b_k, int64_t b_n, int64_t k, int64_t n, int64_t from,
-               int64_t to, float* packed);
+  void (*pack)(DType type, const void* b, int64_t b_k, int64_t b_n, int64_t k, int64_t n,
+               int64_t from, int64_t to, void* packed);
   // Rows [row, row_end), at most kProductRows, of the columns of panels [from, to). `scratch` has
-  // product_scratch floats.
+  // product_scratch(p.type, row_end - row, to - from) floats.
   void (*product)(const Product& p, int64_t row, int64_t row_end, int64_t from, int64_t to,
                   float* scratch);
-  size_t product_scratch;
+  size_t (*product_scratch)(DType type, int64_t rows, int64_t panels);
 
-  void (*softmax)(const float* x, float* y, int64_t rows, int64_t n);
+  // `scratch` has n floats; float32 needs none.
+  void (*softmax)(DType type, const void* x, void* y, int64_t rows, int64_t n, float* scratch);
   void (*layer_norm)(const RowNorm& p, int64_t row, int64_t row_end);
   void (*rms_norm)(const RowNorm& p, int64_t row, int64_t row_end);
-  // x [rows, width] -> y [width]
-  void (*mean_pool)(const float* x, int64_t rows, int64_t width, float* y);
+  void (*l2_normalize)(const RowNorm& p, int64_t row, int64_t row_end);
+  // Results [from, to) of y.
+  void (*reduce)(const Reduction& p, int64_t from, int64_t to);
 
   // Queries [from, to), visible[t - from] for each. `scratch` has attention_scratch(rows, ...)
   // floats, rows = (to - from) * group.
@@ -235,13 +268,13 @@ struct CpuKernels {
   void (*fixed_dots)(const int32_t* a, int64_t rows, const int32_t* b, int64_t columns, int64_t k,
                      int64_t* sums, int64_t stride);
 
-  // `parameter`: swish's alpha.
-  void (*map_unary)(UnaryKernel f, float parameter, const float* x, float* y, int64_t n);
+  void (*map_unary)(UnaryKernel f, float parameter, DType x_type, const void* x, DType y_type,
+                    void* y, int64_t n);
   // An operand with a step of 0 is one element for all.
-  void (*map_binary)(BinaryKernel f, const float* a, int a_step, const float* b, int b_step,
-                     float* y, int64_t n);
-  // One head: pairs (i, i + half) turned by cosine[i] and sine[i].
-  void (*rotate_halves)(const float* x, const float* cosine, const float* sine, float* y,
+  void (*map_binary)(BinaryKernel f, DType type, const void* a, int a_step, const void* b,
+                     int b_step, void* y, int64_t n);
+  // One head: pairs (i, i + half) turned by cosine[i] and sine[i], which are always floats.
+  void (*rotate_halves)(DType type, const void* x, const float* cosine, const float* sine, void* y,
                         int64_t half);
 };
 

@@ -1,4 +1,4 @@
-// Softmax, LayerNormalization, RMSNormalization and MeanPool in binary32, over the last dimensions.
+// Softmax, LayerNormalization, RMSNormalization and L2Normalize over the last dimensions.
 #include <algorithm>
 
 #include <verbatim/core/parallel.h>
@@ -20,9 +20,9 @@ Result<int> axis_of(const Node& node, const Tensor& x) {
   return found.ok() ? *found : -1;
 }
 
-// True where t, if given, is one element or one for each of `size`.
-bool is_affine(const Tensor& t, int64_t size) {
-  return !t.defined() || (t.dtype() == DType::f32 && (t.elements() == size || t.elements() == 1));
+// True where t, if given, is of x's type and one element or one for each of `size`.
+bool is_affine(const Tensor& t, const Tensor& x, int64_t size) {
+  return !t.defined() || (t.dtype() == x.dtype() && (t.elements() == size || t.elements() == 1));
 }
 
 // What both normalisations share; false where the reference is to run.
@@ -32,10 +32,11 @@ Result<bool> describe_norm(const Node& node, const Tensor& x, const Tensor& gamm
   VB_ASSIGN(p.epsilon, node.attributes.get<float>("epsilon", 1e-5f));
   if (axis < 0) return false;
   p.n = x.shape().elements(axis, x.rank());
-  if (!is_affine(gamma, p.n) || !is_affine(beta, p.n)) return false;
-  p.x = x.data<float>().data();
-  if (gamma.defined()) p.gamma = gamma.data<float>().data();
-  if (beta.defined()) p.beta = beta.data<float>().data();
+  if (!is_affine(gamma, x, p.n) || !is_affine(beta, x, p.n)) return false;
+  p.type = x.dtype();
+  p.x = x.bytes().data();
+  if (gamma.defined()) p.gamma = gamma.bytes().data();
+  if (beta.defined()) p.beta = beta.bytes().data();
   p.gamma_step = gamma.defined() && gamma.elements() > 1;
   p.beta_step = beta.defined() && beta.elements() > 1;
   return true;
@@ -45,15 +46,17 @@ Result<bool> describe_norm(const Node& node, const Tensor& x, const Tensor& gamm
 
 Outcome run_softmax(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs) {
   const Tensor& x = inputs[0];
-  if (!all_float32(inputs)) return not_handled();
+  if (!all_of_one_type(inputs)) return not_handled();
   VB_ASSIGN(const int axis, axis_of(node, x));
   if (axis < 0 || axis != x.rank() - 1) return not_handled();
-  VB_ASSIGN(Tensor y, Tensor::allocate(DType::f32, x.shape()));
-  const int64_t n = x.dim(axis);
-  const float* in = x.data<float>().data();
-  float* out = y.mutable_data<float>().data();
+  VB_ASSIGN(Tensor y, Tensor::allocate(x.dtype(), x.shape()));
+  const int64_t n = x.dim(axis), row_bytes = n * static_cast<int64_t>(size_of(x.dtype()));
+  const std::byte* in = x.bytes().data();
+  std::byte* out = y.mutable_bytes().data();
   parallel_for(x.shape().elements(0, axis), rows_for_a_task(n), [&](int64_t from, int64_t to) {
-    backend.kernels().softmax(in + from * n, out + from * n, to - from, n);
+    float* scratch = x.dtype() == DType::f32 ? nullptr : thread_scratch(static_cast<size_t>(n));
+    backend.kernels().softmax(x.dtype(), in + from * row_bytes, out + from * row_bytes, to - from,
+                              n, scratch);
   });
   return done({y});
 }
@@ -62,7 +65,7 @@ Outcome run_layer_norm(const CpuBackend& backend, const Node& node,
                        std::span<const Tensor> inputs) {
   const Tensor& x = inputs[0];
   const Tensor beta = inputs.size() > 2 ? inputs[2] : Tensor();
-  if (!all_float32(inputs.first(1))) return not_handled();
+  if (!all_of_one_type(inputs.first(1))) return not_handled();
   RowNorm p;
   int axis = 0;
   VB_ASSIGN(const bool fits, describe_norm(node, x, inputs[1], beta, p, axis));
@@ -70,10 +73,10 @@ Outcome run_layer_norm(const CpuBackend& backend, const Node& node,
   std::vector<int64_t> dims(x.shape().dims().begin(), x.shape().dims().end());
   std::fill(dims.begin() + axis, dims.end(), 1);
   VB_ASSIGN(const Shape statistics, Shape::of(dims));
-  VB_ASSIGN(Tensor y, Tensor::allocate(DType::f32, x.shape()));
+  VB_ASSIGN(Tensor y, Tensor::allocate(x.dtype(), x.shape()));
   VB_ASSIGN(Tensor means, Tensor::allocate(DType::f32, statistics));
   VB_ASSIGN(Tensor inverses, Tensor::allocate(DType::f32, statistics));
-  p.y = y.mutable_data<float>().data();
+  p.y = y.mutable_bytes().data();
   p.means = means.mutable_data<float>().data();
   p.inverses = inverses.mutable_data<float>().data();
   parallel_for(means.elements(), rows_for_a_task(p.n),
@@ -83,34 +86,31 @@ Outcome run_layer_norm(const CpuBackend& backend, const Node& node,
 
 Outcome run_rms_norm(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs) {
   const Tensor& x = inputs[0];
-  if (!all_float32(inputs)) return not_handled();
+  if (!all_of_one_type(inputs.first(1))) return not_handled();
   RowNorm p;
   int axis = 0;
   VB_ASSIGN(const bool fits, describe_norm(node, x, inputs[1], Tensor(), p, axis));
   if (!fits) return not_handled();
-  VB_ASSIGN(Tensor y, Tensor::allocate(DType::f32, x.shape()));
-  p.y = y.mutable_data<float>().data();
+  VB_ASSIGN(Tensor y, Tensor::allocate(x.dtype(), x.shape()));
+  p.y = y.mutable_bytes().data();
   parallel_for(x.shape().elements(0, axis), rows_for_a_task(p.n),
                [&](int64_t from, int64_t to) { backend.kernels().rms_norm(p, from, to); });
   return done({y});
 }
 
-Outcome run_mean_pool(const CpuBackend& backend, const Node&, std::span<const Tensor> inputs) {
-  const Tensor &x = inputs[0], &lengths = inputs[1];
-  if (!all_float32(inputs.first(1)) || x.rank() != 3 || lengths.dtype() != DType::i64 ||
-      !(lengths.shape() == Shape{x.dim(0)}))
-    return not_handled();
-  const std::span<const int64_t> counts = lengths.data<int64_t>();
-  for (int64_t n : counts)
-    if (n < 0 || n > x.dim(1)) return not_handled();
-  VB_ASSIGN(Tensor y, Tensor::allocate(DType::f32, Shape{x.dim(0), x.dim(2)}));
-  const float* in = x.data<float>().data();
-  float* out = y.mutable_data<float>().data();
-  parallel_for(x.dim(0), 1, [&](int64_t from, int64_t to) {
-    for (int64_t b = from; b < to; ++b)
-      backend.kernels().mean_pool(in + b * x.dim(1) * x.dim(2), counts[b], x.dim(2),
-                                  out + b * x.dim(2));
-  });
+Outcome run_l2_normalize(const CpuBackend& backend, const Node& node,
+                         std::span<const Tensor> inputs) {
+  const Tensor& x = inputs[0];
+  if (!all_of_one_type(inputs) || x.rank() == 0) return not_handled();
+  RowNorm p;
+  p.type = x.dtype();
+  p.x = x.bytes().data();
+  p.n = x.dim(x.rank() - 1);
+  VB_ASSIGN(p.epsilon, node.attributes.get<float>("epsilon", 1e-12f));
+  VB_ASSIGN(Tensor y, Tensor::allocate(x.dtype(), x.shape()));
+  p.y = y.mutable_bytes().data();
+  parallel_for(x.shape().elements(0, x.rank() - 1), rows_for_a_task(p.n),
+               [&](int64_t from, int64_t to) { backend.kernels().l2_normalize(p, from, to); });
   return done({y});
 }
 

@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include <verbatim/core/dtype.h>
+
 #if defined(__AVX512F__) || defined(__AVX2__)
 // GCC 12 takes the deliberately undefined operands of its own intrinsics for mistakes (PR 105593).
 #pragma GCC diagnostic push
@@ -41,8 +43,8 @@
 
 namespace verbatim::VB_TARGET {
 
-VB_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-VB_INLINE int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
+VB_INLINE constexpr int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+VB_INLINE constexpr int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // F32: kLanes binary32 numbers. F64: half as many binary64. M32: a truth value for each lane of an
 // F32. maximum_number(a, b) and minimum_number(a, b) are b where one operand is NaN. first(n) is
@@ -51,17 +53,18 @@ VB_INLINE int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // look_up(table, i) is table[i mod kTableSize].
 
-// greatest_lane(a) is the greatest where no lane is NaN. butterfly<s>(a) takes the lanes u and v
+// greatest_lane(a) is the greatest where no lane is NaN. folded_lanes(a) is lane 0 after
+// lane[j] += lane[j + s] for s = kLanes / 2, ..., 2, 1. butterfly<s>(a) takes the lanes u and v
 // that are s apart, u the lower, to u + v and u - v. transpose(x) swaps lane j of x[i] and lane i
 // of x[j].
 
 // I32: the bits of an F32 as integers, or as pairs of 16-bit ones. to_int truncates toward zero,
 // to_float rounds toward zero and to_nearest_float to nearest; low and high give a half's exact
 // numbers. multiply keeps the low 32 bits; multiply_pairs adds the two products of 16-bit integers
-// in each lane. widen loads kLanes bytes; store16 and store8 store all lanes, whose
-// numbers fit, as 16-bit integers and as bytes. overflowed(a,
-// b, a + b) has its sign bit set where the sum did. store_half rounds to nearest fp16, NaN keeping
-// its payload; load_half is exact.
+// in each lane. widen loads kLanes bytes or 16-bit integers, unsigned; store16 and store8 store all
+// lanes, whose numbers fit, as 16-bit integers and as bytes. overflowed(a, b, a + b) has its sign
+// bit set where the sum did. store_half rounds to nearest fp16, NaN keeping its payload; load_half
+// is exact.
 
 #if defined(__AVX512F__)
 
@@ -121,6 +124,12 @@ VB_INLINE void store_first(float* p, int64_t n, F32 a) {
 }
 
 VB_INLINE float greatest_lane(F32 a) { return _mm512_reduce_max_ps(a.v); }
+VB_INLINE float folded_lanes(F32 a) {
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+  __m128 x = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+}
 template <int kStride>
 VB_INLINE F32 butterfly(F32 a) {
   __m512 other;
@@ -199,10 +208,14 @@ VB_INLINE I32 operator+(I32 a, I32 b) { return {_mm512_add_epi32(a.v, b.v)}; }
 VB_INLINE I32 operator-(I32 a, I32 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 VB_INLINE I32 operator&(I32 a, I32 b) { return {_mm512_and_si512(a.v, b.v)}; }
 VB_INLINE I32 operator|(I32 a, I32 b) { return {_mm512_or_si512(a.v, b.v)}; }
+VB_INLINE I32 operator^(I32 a, I32 b) { return {_mm512_xor_si512(a.v, b.v)}; }
 VB_INLINE I32 maximum(I32 a, I32 b) { return {_mm512_max_epi32(a.v, b.v)}; }
 VB_INLINE I32 multiply(I32 a, I32 b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
 VB_INLINE I32 widen(const uint8_t* p) {
   return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
+VB_INLINE I32 widen(const uint16_t* p) {
+  return {_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
 }
 VB_INLINE int32_t greatest_lane(I32 a) { return _mm512_reduce_max_epi32(a.v); }
 template <int kBits>
@@ -327,6 +340,11 @@ VB_INLINE float greatest_lane(F32 a) {
   x = _mm_max_ps(x, _mm_movehl_ps(x, x));
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
 }
+VB_INLINE float folded_lanes(F32 a) {
+  __m128 x = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+}
 template <int kStride>
 VB_INLINE F32 butterfly(F32 a) {
   __m256 other;
@@ -402,9 +420,13 @@ VB_INLINE I32 operator+(I32 a, I32 b) { return {_mm256_add_epi32(a.v, b.v)}; }
 VB_INLINE I32 operator-(I32 a, I32 b) { return {_mm256_sub_epi32(a.v, b.v)}; }
 VB_INLINE I32 operator&(I32 a, I32 b) { return {_mm256_and_si256(a.v, b.v)}; }
 VB_INLINE I32 operator|(I32 a, I32 b) { return {_mm256_or_si256(a.v, b.v)}; }
+VB_INLINE I32 operator^(I32 a, I32 b) { return {_mm256_xor_si256(a.v, b.v)}; }
 VB_INLINE I32 maximum(I32 a, I32 b) { return {_mm256_max_epi32(a.v, b.v)}; }
 VB_INLINE I32 multiply(I32 a, I32 b) { return {_mm256_mullo_epi32(a.v, b.v)}; }
 VB_INLINE I32 widen(const uint8_t* p) { return {_mm256_cvtepu8_epi32(_mm_loadu_si64(p))}; }
+VB_INLINE I32 widen(const uint16_t* p) {
+  return {_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
 VB_INLINE int32_t greatest_lane(I32 a) {
   __m128i x = _mm_max_epi32(_mm256_castsi256_si128(a.v), _mm256_extracti128_si256(a.v, 1));
   x = _mm_max_epi32(x, _mm_shuffle_epi32(x, 0x4E));
@@ -554,6 +576,9 @@ VB_INLINE void store_first(float* p, int64_t n, F32 a) {
 }
 
 VB_INLINE float greatest_lane(F32 a) { return vmaxvq_f32(a.v); }
+VB_INLINE float folded_lanes(F32 a) {
+  return vpadds_f32(vadd_f32(vget_low_f32(a.v), vget_high_f32(a.v)));
+}
 template <int kStride>
 VB_INLINE F32 butterfly(F32 a) {
   const float32x4_t other = kStride == 1 ? vrev64q_f32(a.v) : vextq_f32(a.v, a.v, 2);
@@ -604,6 +629,7 @@ VB_INLINE I32 operator+(I32 a, I32 b) { return {vaddq_s32(a.v, b.v)}; }
 VB_INLINE I32 operator-(I32 a, I32 b) { return {vsubq_s32(a.v, b.v)}; }
 VB_INLINE I32 operator&(I32 a, I32 b) { return {vandq_s32(a.v, b.v)}; }
 VB_INLINE I32 operator|(I32 a, I32 b) { return {vorrq_s32(a.v, b.v)}; }
+VB_INLINE I32 operator^(I32 a, I32 b) { return {veorq_s32(a.v, b.v)}; }
 VB_INLINE I32 maximum(I32 a, I32 b) { return {vmaxq_s32(a.v, b.v)}; }
 VB_INLINE I32 multiply(I32 a, I32 b) { return {vmulq_s32(a.v, b.v)}; }
 VB_INLINE I32 widen(const uint8_t* p) {
@@ -612,6 +638,7 @@ VB_INLINE I32 widen(const uint8_t* p) {
   const uint16x8_t halves = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four)));
   return {vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(halves)))};
 }
+VB_INLINE I32 widen(const uint16_t* p) { return {vreinterpretq_s32_u32(vmovl_u16(vld1_u16(p)))}; }
 VB_INLINE int32_t greatest_lane(I32 a) { return vmaxvq_s32(a.v); }
 template <int kBits>
 VB_INLINE I32 shift_left(I32 a) {
@@ -781,6 +808,58 @@ VB_INLINE void store_up_to(float* p, int64_t count, F32 a) {
     store_first(p, count, a);
   }
 #endif
+}
+
+// Elements of 16 bits, computed in binary32: exact on load, rounded once to nearest on store. What
+// is stored has its NaNs canonical already.
+VB_INLINE F32 load(const BFloat16* p) { return float_of(shift_left<16>(widen(&p->bits))); }
+VB_INLINE F32 load(const Half* p) { return load_half(&p->bits); }
+VB_INLINE void store(BFloat16* p, F32 a) {
+  const I32 x = bits_of(a), odd = shift_right_unsigned<16>(x) & all_int(1);
+  store16(reinterpret_cast<int16_t*>(p), shift_right<16>(x + odd + all_int(0x7FFF)));
+}
+VB_INLINE void store(Half* p, F32 a) { store_half(&p->bits, a); }
+
+// Lanes [0, count) of 16-bit elements, as of floats.
+template <class T>
+VB_INLINE F32 load_up_to(const T* p, int64_t count, F32 rest) {
+  if (count >= kLanes) return load(p);
+  T x[kLanes] = {};
+  for (int64_t i = 0; i < count; ++i) x[i] = p[i];
+  return select(first(greatest(count, 0)), load(x), rest);
+}
+template <class T>
+VB_INLINE void store_up_to(T* p, int64_t count, F32 a) {
+  if (count >= kLanes) return store(p, a);
+  T x[kLanes];
+  store(x, a);
+  for (int64_t i = 0; i < count; ++i) p[i] = x[i];
+}
+
+VB_INLINE F32 all(BFloat16 x) { return all_bits(static_cast<uint32_t>(x.bits) << 16); }
+VB_INLINE F32 all(Half x) {
+  Half lane[kLanes];
+  for (Half& l : lane) l = x;
+  return load(lane);
+}
+template <class T>
+VB_INLINE F32 rounded(F32 a) {
+  T lane[kLanes];
+  store(lane, canonical(a));
+  return load(lane);
+}
+
+// f(an element of the type), for the types of which kernels know: float, BFloat16, Half.
+template <class F>
+VB_INLINE void visit_storage(DType type, F f) {
+  switch (type) {
+    case DType::bf16:
+      return f(BFloat16{});
+    case DType::f16:
+      return f(Half{});
+    default:
+      return f(float{});
+  }
 }
 
 }  // namespace verbatim::VB_TARGET

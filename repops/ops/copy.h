@@ -38,20 +38,33 @@ struct View {
 };
 
 // For each index of `shape`: the element of `to` becomes the element of `from`. Both have elements
-// of one width.
+// of one width. Elements that lie side by side in both move at once.
 inline void copy_strided(const Shape& shape, Tensor& to, const View& to_view, const Tensor& from,
                          const View& from_view) {
+  if (shape.elements() == 0) return;
+  int64_t run = 1;
+  int rank = shape.rank();  // of the dimensions outside a run
+  for (; rank > 0; --rank) {
+    const int64_t size = shape[rank - 1];
+    if (size == 1) continue;
+    if (to_view.strides[rank - 1] != run || from_view.strides[rank - 1] != run) break;
+    run *= size;
+  }
+  const Shape outer = *Shape::of(shape.dims().first(static_cast<size_t>(rank)));
   std::byte* out = to.mutable_bytes().data();
   const std::byte* in = from.bytes().data();
-  StridedWalk out_walk(shape, to_view.strides, to_view.offset),
-      in_walk(shape, from_view.strides, from_view.offset);
-  visit_width(size_of(from.dtype()), [&](auto width) {
-    for (int64_t i = 0, n = shape.elements(); i < n; ++i) {
-      std::memcpy(out + out_walk.offset() * width, in + in_walk.offset() * width, width);
+  StridedWalk out_walk(outer, to_view.strides, to_view.offset),
+      in_walk(outer, from_view.strides, from_view.offset);
+  const size_t width = size_of(from.dtype());
+  const auto copy = [&](auto bytes) {
+    for (int64_t i = 0, n = outer.elements(); i < n; ++i) {
+      std::memcpy(out + out_walk.offset() * width, in + in_walk.offset() * width, bytes);
       out_walk.next();
       in_walk.next();
     }
-  });
+  };
+  if (run == 1) return visit_width(width, copy);
+  copy(static_cast<size_t>(run) * width);
 }
 
 // memcpy for ranges that may be empty.

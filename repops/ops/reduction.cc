@@ -1,5 +1,7 @@
 // Reductions, prefix sums, and selection along an axis. Several reduced axes are flattened
 // row-major; sums follow sum.h.
+#include <verbatim/repops/ops/reduction.h>
+
 #include <bit>
 #include <numeric>
 #include <vector>
@@ -116,39 +118,11 @@ struct ReduceLogSumExp {
   }
 };
 
-// --- which elements are reduced
+// --- the operators
 // ---------------------------------------------------------------------------------------------
 
-struct Reduction {
-  Shape kept, reduced;  // both of the operand's rank, the other's dimensions being 1
-  Shape result;
-};
-
-Result<Reduction> plan_reduction(const Node& node, std::span<const Tensor> inputs) {
-  const Tensor& x = inputs[0];
-  VB_ASSIGN(const int64_t keep, node.attributes.get<int64_t>("keepdims", 1));
-  VB_ASSIGN(const int64_t noop, node.attributes.get<int64_t>("noop_with_empty_axes", 0));
-  std::vector<int64_t> axes;
-  if (inputs.size() > 1 && inputs[1].defined()) {
-    VB_ASSIGN(axes, read_integers(inputs[1], "axes", kMaxRank));
-  }
-  VB_ASSIGN(auto set, axis_set(x.shape(), axes));
-  if (axes.empty() && noop == 0) set.fill(true);
-  std::vector<int64_t> kept, reduced, result;
-  for (int i = 0; i < x.rank(); ++i) {
-    kept.push_back(set[i] ? 1 : x.dim(i));
-    reduced.push_back(set[i] ? x.dim(i) : 1);
-    if (!set[i] || keep != 0) result.push_back(kept.back());
-  }
-  Reduction r;
-  VB_ASSIGN(r.kept, Shape::of(kept));
-  VB_ASSIGN(r.reduced, Shape::of(reduced));
-  VB_ASSIGN(r.result, Shape::of(result));
-  return r;
-}
-
 template <class Op, class T>
-Result<Tensors> reduce_as(const Tensor& x, const Reduction& r) {
+Result<Tensors> reduce_as(const Tensor& x, const ReducedShape& r) {
   VB_ASSIGN(Tensor out, Tensor::allocate(x.dtype(), r.result));
   const Strides strides = strides_of(x.shape());
   const int64_t size = r.reduced.elements();
@@ -172,20 +146,20 @@ Result<Tensors> reduce_as(const Tensor& x, const Reduction& r) {
 
 template <class Op>
 Result<Tensors> reduce(const Node& node, std::span<const Tensor> inputs) {
-  VB_ASSIGN(const Reduction r, plan_reduction(node, inputs));
+  VB_ASSIGN(const ReducedShape r, reduced_shape(node, inputs));
   return visit_number<Tensors>(
       inputs[0], [&](auto type) { return reduce_as<Op, decltype(type)>(inputs[0], r); });
 }
 template <class Op>
 Result<Tensors> reduce_float(const Node& node, std::span<const Tensor> inputs) {
-  VB_ASSIGN(const Reduction r, plan_reduction(node, inputs));
+  VB_ASSIGN(const ReducedShape r, reduced_shape(node, inputs));
   return visit_float<Tensors>(
       inputs[0], [&](auto type) { return reduce_as<Op, decltype(type)>(inputs[0], r); });
 }
 template <class Op>
 Result<Tensors> reduce_or_bool(const Node& node, std::span<const Tensor> inputs) {
   if (inputs[0].dtype() != DType::boolean) return reduce<Op>(node, inputs);
-  VB_ASSIGN(const Reduction r, plan_reduction(node, inputs));
+  VB_ASSIGN(const ReducedShape r, reduced_shape(node, inputs));
   VB_ASSIGN(Tensor bytes, Tensor::allocate(DType::u8, inputs[0].shape()));
   std::ranges::copy(inputs[0].data<bool>(), bytes.mutable_data<uint8_t>().begin());
   VB_ASSIGN(const Tensors reduced, (reduce_as<Op, uint8_t>(bytes, r)));
@@ -378,6 +352,29 @@ constexpr OpDef kOps[] = {
 };
 
 }  // namespace
+
+Result<ReducedShape> reduced_shape(const Node& node, std::span<const Tensor> inputs) {
+  const Tensor& x = inputs[0];
+  VB_ASSIGN(const int64_t keep, node.attributes.get<int64_t>("keepdims", 1));
+  VB_ASSIGN(const int64_t noop, node.attributes.get<int64_t>("noop_with_empty_axes", 0));
+  std::vector<int64_t> axes;
+  if (inputs.size() > 1 && inputs[1].defined()) {
+    VB_ASSIGN(axes, read_integers(inputs[1], "axes", kMaxRank));
+  }
+  VB_ASSIGN(auto set, axis_set(x.shape(), axes));
+  if (axes.empty() && noop == 0) set.fill(true);
+  std::vector<int64_t> kept, reduced, result;
+  for (int i = 0; i < x.rank(); ++i) {
+    kept.push_back(set[i] ? 1 : x.dim(i));
+    reduced.push_back(set[i] ? x.dim(i) : 1);
+    if (!set[i] || keep != 0) result.push_back(kept.back());
+  }
+  ReducedShape r;
+  VB_ASSIGN(r.kept, Shape::of(kept));
+  VB_ASSIGN(r.reduced, Shape::of(reduced));
+  VB_ASSIGN(r.result, Shape::of(result));
+  return r;
+}
 
 std::span<const OpDef> reduction_ops() { return kOps; }
 

@@ -11,7 +11,7 @@ class AttentionTest : public OnBackend {};
 INSTANTIATE_TEST_SUITE_P(Backends, AttentionTest, ::testing::ValuesIn(vector_backends()),
                          [](const auto& info) { return info.param; });
 
-Case some_attention(Random& r, int64_t queries, int64_t keys) {
+Case some_attention(Random& r, int64_t queries, int64_t keys, DType type = DType::f32) {
   const int64_t batch = r.between(1, 2), kv_heads = r.between(1, 3),
                 group = r.pick<int64_t>({1, 1, 2, 7}), heads = kv_heads * group;
   // Sizes of whole panels are read where they lie.
@@ -27,9 +27,9 @@ Case some_attention(Random& r, int64_t queries, int64_t keys) {
   if (r.chance(20)) attributes.set("window", r.between(1, 200));
   if (r.chance(20)) attributes.set("softcap", r.chance(80) ? 5.0f : number(r, fill));
   Case c{node_of("verbatim", "Attention", attributes), {}, {}};
-  c.inputs.push_back(floats(r, {batch, queries, heads * head_size}, fill));
-  c.inputs.push_back(floats(r, {batch, keys, kv_heads * head_size}, fill));
-  c.inputs.push_back(floats(r, {batch, keys, kv_heads * value_size}, fill));
+  c.inputs.push_back(numbers(r, type, {batch, queries, heads * head_size}, fill));
+  c.inputs.push_back(numbers(r, type, {batch, keys, kv_heads * head_size}, fill));
+  c.inputs.push_back(numbers(r, type, {batch, keys, kv_heads * value_size}, fill));
   if (r.chance(30)) {
     std::vector<int64_t> lengths;
     for (int64_t b = 0; b < batch; ++b) lengths.push_back(r.between(0, keys));
@@ -47,6 +47,15 @@ TEST_P(AttentionTest, AcrossBlocks) {
   expect_reference(*backend_, 60, [](Random& r) {
     return some_attention(r, r.pick<int64_t>({1, 3, 64, 130}),
                           r.pick<int64_t>({127, 128, 129, 300}));
+  });
+}
+
+TEST_P(AttentionTest, Of16Bits) {
+  expect_reference(*backend_, 1000, [](Random& r) {
+    const bool blocks = r.chance(3);
+    return some_attention(r, r.between(0, 20),
+                          blocks ? r.pick<int64_t>({127, 129, 300}) : r.between(0, 60),
+                          r.pick({DType::bf16, DType::f16}));
   });
 }
 

@@ -40,6 +40,9 @@ float number(Random& random, Fill fill);
 // The tensor lies at an address that is a multiple of 4 alone, and memory after its end is not
 // readable, so that a kernel that assumes alignment or reads on is caught.
 Tensor floats(Random& random, const Shape& shape, Fill fill);
+// The same of float32, bfloat16 or float16 (a multiple of 2 alone); and one of those types.
+DType any_type(Random& random);
+Tensor numbers(Random& random, DType type, const Shape& shape, Fill fill);
 
 Node node_of(std::string_view domain, std::string_view op, Attributes attributes = {},
              int outputs = 1);

@@ -30,18 +30,19 @@ Case some_convolution(Random& r, const Size& most, Fill fill, Fill weights) {
     x.push_back(r.between(1 + (w.back() - 1) * dilations.back(), most.image + 4));
   }
   begin.insert(begin.end(), end.begin(), end.end());
+  const DType type = any_type(r);
   Case c{
       node_of("", "Conv",
               {{"group", groups}, {"strides", strides}, {"dilations", dilations}, {"pads", begin}}),
-      {floats(r, *Shape::of(x), fill), floats(r, *Shape::of(w), weights)},
+      {numbers(r, type, *Shape::of(x), fill), numbers(r, type, *Shape::of(w), weights)},
       {1, 2}};
-  if (r.chance(50)) c.inputs.push_back(floats(r, Shape{w[0]}, fill));
+  if (r.chance(50)) c.inputs.push_back(numbers(r, type, Shape{w[0]}, fill));
   return c;
 }
 
 TEST_P(ConvolutionTest, EqualsTheReference) {
   for (const Size& most : {Size{1, 90, 4, 20, 7}, Size{2, 9, 4, 6, 3}, Size{3, 4, 2, 4, 2}})
-    expect_reference(*backend_, 300, [&](Random& r) {
+    expect_reference(*backend_, 500, [&](Random& r) {
       const Fill fill = any_fill(r);
       return some_convolution(r, most, fill, r.chance(50) ? fill : Fill::ordinary);
     });

@@ -22,73 +22,89 @@ int64_t some_k(Random& r) {
   return r.chance(70) ? r.between(0, 40) : r.pick<int64_t>({511, 512, 513, 1024, 1030, 1600});
 }
 
-TEST_P(ProductTest, Linear) {
-  expect_reference(*backend_, 400, [](Random& r) {
-    const int64_t m = some_rows(r), n = some_columns(r), k = some_k(r);
-    const Fill fill = any_fill(r);
-    Case c{node_of("verbatim", "Linear"), {}, {1}};
-    c.inputs.push_back(floats(r,
-                              r.chance(30)             ? Shape{2, m, k}
-                              : m == 1 && r.chance(50) ? Shape{k}
-                                                       : Shape{m, k},
-                              fill));
-    c.inputs.push_back(floats(r, {n, k}, fill));
-    if (r.chance(70)) c.inputs.push_back(floats(r, {n}, fill));
-    return c;
-  });
+Case some_linear(Random& r, DType type) {
+  const int64_t m = some_rows(r), n = some_columns(r), k = some_k(r);
+  const Fill fill = any_fill(r);
+  Case c{node_of("verbatim", "Linear"), {}, {1}};
+  c.inputs.push_back(numbers(r, type,
+                             r.chance(30)             ? Shape{2, m, k}
+                             : m == 1 && r.chance(50) ? Shape{k}
+                                                      : Shape{m, k},
+                             fill));
+  c.inputs.push_back(numbers(r, type, {n, k}, fill));
+  if (r.chance(70)) c.inputs.push_back(numbers(r, type, {n}, fill));
+  return c;
 }
 
-TEST_P(ProductTest, MatMul) {
-  expect_reference(*backend_, 400, [](Random& r) {
-    const int64_t m = some_rows(r), n = some_columns(r), k = some_k(r);
-    const Fill fill = any_fill(r);
-    const auto tensor = [&](int64_t rows, int64_t columns) {
-      switch (r.below(5)) {
-        case 0:
-          return floats(r, {2, rows, columns}, fill);
-        case 1:
-          return floats(r, {3, 1, rows, columns}, fill);
-        case 2:
-          return floats(r, {1, 2, rows, columns}, fill);
-        default:
-          return floats(r, {rows, columns}, fill);
-      }
-    };
-    const Tensor a = tensor(m, k), b = r.chance(3) ? floats(r, {k}, fill) : tensor(k, n);
-    return Case{node_of("", "MatMul"), {a, b}, {1}};
-  });
-}
-
-TEST_P(ProductTest, Gemm) {
-  expect_reference(*backend_, 400, [](Random& r) {
-    const int64_t m = some_rows(r), n = some_columns(r), k = some_k(r);
-    const Fill fill = any_fill(r);
-    const bool a_turned = r.chance(50), b_turned = r.chance(50);
-    Attributes attributes;
-    if (r.chance(50)) attributes.set("alpha", number(r, fill));
-    if (r.chance(50)) attributes.set("beta", number(r, fill));
-    attributes.set("transA", int64_t{a_turned});
-    attributes.set("transB", int64_t{b_turned});
-    Case c{node_of("", "Gemm", attributes), {}, {1}};
-    c.inputs.push_back(floats(r, a_turned ? Shape{k, m} : Shape{m, k}, fill));
-    c.inputs.push_back(floats(r, b_turned ? Shape{n, k} : Shape{k, n}, fill));
-    switch (r.below(6)) {
+Case some_matmul(Random& r, DType type) {
+  const int64_t m = some_rows(r), n = some_columns(r), k = some_k(r);
+  const Fill fill = any_fill(r);
+  const auto tensor = [&](int64_t rows, int64_t columns) {
+    switch (r.below(5)) {
       case 0:
-        break;
+        return numbers(r, type, {2, rows, columns}, fill);
       case 1:
-        c.inputs.push_back(floats(r, {}, fill));
-        break;
+        return numbers(r, type, {3, 1, rows, columns}, fill);
       case 2:
-        c.inputs.push_back(floats(r, {n}, fill));
-        break;
-      case 3:
-        c.inputs.push_back(floats(r, {m, 1}, fill));
-        break;
+        return numbers(r, type, {1, 2, rows, columns}, fill);
       default:
-        c.inputs.push_back(floats(r, {m, n}, fill));
+        return numbers(r, type, {rows, columns}, fill);
     }
-    return c;
-  });
+  };
+  const Tensor a = tensor(m, k), b = r.chance(3) ? numbers(r, type, {k}, fill) : tensor(k, n);
+  return Case{node_of("", "MatMul"), {a, b}, {1}};
+}
+
+Case some_gemm(Random& r, DType type) {
+  const int64_t m = some_rows(r), n = some_columns(r), k = some_k(r);
+  const Fill fill = any_fill(r);
+  const bool a_turned = r.chance(50), b_turned = r.chance(50);
+  Attributes attributes;
+  if (r.chance(50)) attributes.set("alpha", number(r, fill));
+  if (r.chance(50)) attributes.set("beta", number(r, fill));
+  attributes.set("transA", int64_t{a_turned});
+  attributes.set("transB", int64_t{b_turned});
+  Case c{node_of("", "Gemm", attributes), {}, {1}};
+  c.inputs.push_back(numbers(r, type, a_turned ? Shape{k, m} : Shape{m, k}, fill));
+  c.inputs.push_back(numbers(r, type, b_turned ? Shape{n, k} : Shape{k, n}, fill));
+  switch (r.below(6)) {
+    case 0:
+      break;
+    case 1:
+      c.inputs.push_back(numbers(r, type, {}, fill));
+      break;
+    case 2:
+      c.inputs.push_back(numbers(r, type, {n}, fill));
+      break;
+    case 3:
+      c.inputs.push_back(numbers(r, type, {m, 1}, fill));
+      break;
+    default:
+      c.inputs.push_back(numbers(r, type, {m, n}, fill));
+  }
+  return c;
+}
+
+TEST_P(ProductTest, Linear) {
+  expect_reference(*backend_, 400, [](Random& r) { return some_linear(r, DType::f32); });
+}
+TEST_P(ProductTest, MatMul) {
+  expect_reference(*backend_, 400, [](Random& r) { return some_matmul(r, DType::f32); });
+}
+TEST_P(ProductTest, Gemm) {
+  expect_reference(*backend_, 400, [](Random& r) { return some_gemm(r, DType::f32); });
+}
+
+DType some_16_bits(Random& r) { return r.pick({DType::bf16, DType::f16}); }
+
+TEST_P(ProductTest, LinearOf16Bits) {
+  expect_reference(*backend_, 400, [](Random& r) { return some_linear(r, some_16_bits(r)); });
+}
+TEST_P(ProductTest, MatMulOf16Bits) {
+  expect_reference(*backend_, 400, [](Random& r) { return some_matmul(r, some_16_bits(r)); });
+}
+TEST_P(ProductTest, GemmOf16Bits) {
+  expect_reference(*backend_, 400, [](Random& r) { return some_gemm(r, some_16_bits(r)); });
 }
 
 // A row alone has the bits that it has among others: what a batch must not change.
@@ -117,6 +133,8 @@ TEST_P(ProductTest, Errors) {
   expect_reference(*backend_, {node_of("", "MatMul"), {f({2, 2, 3}), f({3, 3, 5})}, {}});
   expect_reference(*backend_, {node_of("", "Gemm"), {f({2, 3}), f({3, 5}), f({4})}, {}});
   expect_reference(*backend_, {node_of("", "Gemm"), {f({2, 3, 1}), f({3, 5})}, {}});
+  const Tensor half = numbers(r, DType::f16, {4, 3}, Fill::ordinary);
+  expect_reference(*backend_, {node_of("verbatim", "Linear"), {f({2, 3}), half}, {1}});
 }
 
 }  // namespace

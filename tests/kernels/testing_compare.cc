@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include <verbatim/core/parallel.h>
+#include <verbatim/repops/semantics.h>
 
 namespace verbatim::test {
 namespace {
@@ -40,6 +41,16 @@ void expect_identical(const Tensors& want, const Tensors& have, const std::strin
       return;
     }
   }
+}
+
+// As number(): of any exponent where that is wide, and where it is special, any code now and then.
+uint16_t number_of_16_bits(Random& random, DType type, Fill fill) {
+  const auto any = static_cast<uint16_t>(random.next());
+  const int infinity = type == DType::bf16 ? 0x7F80 : 0x7C00;
+  if (fill == Fill::special && random.chance(4)) return any;
+  if (fill == Fill::wide && (any & infinity) != infinity) return any;
+  const float x = number(random, fill);
+  return type == DType::bf16 ? bfloat16_from_float(x) : half_from_float(x);
 }
 
 Result<Tensors> with_threads(int threads, Backend& backend, const Case& c) {
@@ -86,6 +97,10 @@ Fill any_fill(Random& random) {
   return random.pick({Fill::ordinary, Fill::ordinary, Fill::wide, Fill::special});
 }
 
+DType any_type(Random& random) {
+  return random.pick({DType::f32, DType::f32, DType::bf16, DType::f16});
+}
+
 float number(Random& random, Fill fill) {
   if (fill == Fill::special && random.chance(4))
     return std::bit_cast<float>(random.pick<uint32_t>(
@@ -100,13 +115,22 @@ float number(Random& random, Fill fill) {
 }
 
 Tensor floats(Random& random, const Shape& shape, Fill fill) {
-  const auto size = static_cast<size_t>(shape.elements()) * sizeof(float);
+  return numbers(random, DType::f32, shape, fill);
+}
+
+Tensor numbers(Random& random, DType type, const Shape& shape, Fill fill) {
+  const size_t width = size_of(type), size = static_cast<size_t>(shape.elements()) * width;
   const std::shared_ptr<std::byte> memory = guarded(size);
-  for (size_t i = 0; i < size; i += sizeof(float)) {
-    const float x = number(random, fill);
-    std::memcpy(memory.get() + i, &x, sizeof x);
+  for (size_t i = 0; i < size; i += width) {
+    if (type == DType::f32) {
+      const float x = number(random, fill);
+      std::memcpy(memory.get() + i, &x, sizeof x);
+    } else {
+      const uint16_t x = number_of_16_bits(random, type, fill);
+      std::memcpy(memory.get() + i, &x, sizeof x);
+    }
   }
-  return *Tensor::borrow(DType::f32, shape, {memory.get(), size}, memory);
+  return *Tensor::borrow(type, shape, {memory.get(), size}, memory);
 }
 
 Node node_of(std::string_view domain, std::string_view op, Attributes attributes, int outputs) {

@@ -67,6 +67,17 @@ TEST(BackendLimits, WhatTheReferenceMayComputeEveryBackendMay) {
     };
     expect_every_backend_may(node_of("verbatim", "TensorCoreLinear", 2),
                              {rounded(f32({m, k})), rounded(f32({n, k}))});
+    expect_every_backend_may(node_of("verbatim", "Linear", 2),
+                             {rounded(f32({m, k})), rounded(f32({n, k}))});
+    expect_every_backend_may(node_of("", "MatMul", 2),
+                             {rounded(f32({2, m, k})), rounded(f32({2, k, n}))});
+    expect_every_backend_may(node_of("", "Conv", 2),
+                             {rounded(f32({1, k, m})), rounded(f32({n, k, 1}))});
+    Node attention = node_of("verbatim", "Attention", 3);
+    attention.attributes.set("heads", int64_t{1});
+    attention.attributes.set("scale", 1.0f);
+    expect_every_backend_may(attention, {rounded(f32({1, std::min<int64_t>(m, 70), k})),
+                                         rounded(f32({1, n, k})), rounded(f32({1, n, k}))});
     const auto fixed = [&](const Shape& shape) { return ok(Tensor::zeros(DType::i32, shape)); };
     expect_every_backend_may(node_of("verbatim", "FixedDot", 2, 2), {fixed({m, k}), fixed({n, k})});
   }

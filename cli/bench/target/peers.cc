@@ -65,6 +65,31 @@ void eigen_attention(const FloatAttention& p) {
   }
 }
 
+void eigen_reduction(const FloatReduction& p) {
+  using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const Eigen::Map<const Matrix> x(p.x, p.rows, p.columns);
+  Eigen::Map<Eigen::VectorXf> y(p.y, p.along_rows ? p.rows : p.columns);
+  const int64_t parts = Eigen::nbThreads(), size = y.size();
+#pragma omp parallel for num_threads(Eigen::nbThreads())
+  for (int64_t i = 0; i < parts; ++i) {
+    const int64_t from = size * i / parts, count = size * (i + 1) / parts - from;
+    auto part = y.segment(from, count);
+    if (p.along_rows) {
+      const auto rows = x.middleRows(from, count).rowwise();
+      if (p.maximum)
+        part = rows.maxCoeff();
+      else
+        part = rows.sum();
+    } else {
+      const auto columns = x.middleCols(from, count).colwise();
+      if (p.maximum)
+        part = columns.maxCoeff().transpose();
+      else
+        part = columns.sum().transpose();
+    }
+  }
+}
+
 // Enough independent chains to fill the pipelines of any processor.
 constexpr int kChains = 12;
 constexpr int64_t kSteps = 1 << 20;
@@ -154,6 +179,7 @@ const TargetPeers kPeers = {
     VB_TEXT(EIGEN_WORLD_VERSION) "." VB_TEXT(EIGEN_MAJOR_VERSION) "." VB_TEXT(EIGEN_MINOR_VERSION),
     eigen_product,
     eigen_attention,
+    eigen_reduction,
     [](int threads) { Eigen::setNbThreads(threads); },
     float_operations,
     integer_operations,

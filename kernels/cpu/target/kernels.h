@@ -9,14 +9,20 @@ namespace verbatim::VB_TARGET {
 // product.cc
 void product(const Product& p, int64_t row, int64_t row_end, int64_t from, int64_t to,
              float* scratch);
+size_t product_scratch(DType type, int64_t rows, int64_t panels);
 void pack(const float* b, int64_t b_k, int64_t b_n, int64_t k_size, int64_t n_size, int64_t from,
           int64_t to, float* packed);
+void pack(DType type, const void* b, int64_t b_k, int64_t b_n, int64_t k_size, int64_t n_size,
+          int64_t from, int64_t to, void* packed);
 
 // rows.cc
-void softmax(const float* x, float* y, int64_t rows, int64_t n);
+void softmax(DType type, const void* x, void* y, int64_t rows, int64_t n, float* scratch);
 void layer_norm(const RowNorm& p, int64_t from, int64_t to);
 void rms_norm(const RowNorm& p, int64_t from, int64_t to);
-void mean_pool(const float* x, int64_t rows, int64_t width, float* y);
+void l2_normalize(const RowNorm& p, int64_t from, int64_t to);
+
+// reductions.cc
+void reduce(const Reduction& p, int64_t from, int64_t to);
 
 // attention.cc
 void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visible, float* scratch);
@@ -64,9 +70,11 @@ void fixed_dots(const int32_t* a, int64_t rows, const int32_t* b, int64_t column
                 int64_t* sums, int64_t stride);
 
 // elementwise.cc
-void map_unary(UnaryKernel f, float parameter, const float* x, float* y, int64_t n);
-void map_binary(BinaryKernel f, const float* a, int a_step, const float* b, int b_step, float* y,
-                int64_t n);
-void rotate_halves(const float* x, const float* cosine, const float* sine, float* y, int64_t half);
+void map_unary(UnaryKernel f, float parameter, DType x_type, const void* x, DType y_type, void* y,
+               int64_t n);
+void map_binary(BinaryKernel f, DType type, const void* a, int a_step, const void* b, int b_step,
+                void* y, int64_t n);
+void rotate_halves(DType type, const void* x, const float* cosine, const float* sine, void* y,
+                   int64_t half);
 
 }  // namespace verbatim::VB_TARGET

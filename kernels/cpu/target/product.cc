@@ -1,4 +1,11 @@
 // Ordered matrix products (docs/numerics.md, Family A, Matrix product) from packed panels.
+//
+// Operands of 16 bits are widened where they are copied anyway: rows of A, and panels of B that
+// several tiles or many rows read. Few rows read each panel once: they widen it in registers, so
+// that weights cost half the memory traffic. Their sums stay in binary32 until the last block of K.
+#include <type_traits>
+#include <utility>
+
 #include <verbatim/kernels/cpu/kernels.h>
 #include <verbatim/kernels/cpu/target/kernels.h>
 #include <verbatim/kernels/cpu/target/product_tile.h>
@@ -8,59 +15,92 @@ namespace {
 
 // Of a K block of B, so much stays in the second-level cache while all rows pass it.
 constexpr int64_t kChunkFloats = 1 << 16;
+constexpr int64_t kMostChunkFloats = greatest(kChunkFloats, kMostPanels* kProductBlock* kPanel);
+constexpr int64_t kFewRows = 4;
 
+template <class T>
+constexpr bool kFloats = std::is_same_v<T, float>;
+
+template <class B>
 struct Tile {
   const Product* p;
-  const float* a;          // copied rows, kRowStride apart
-  const float* b;          // the K block in the tile's first panel
+  const float* a;  // copied rows, kRowStride apart
+  const B* b;      // the K block in the tile's first panel
+  int64_t panel_stride;
+  float* sums;  // of the K blocks so far, rows sums_row apart
+  int64_t sums_row;
   int64_t row, column, k;  // k: size of the K block
-  bool first, last;        // K block
+  bool first, last;        // K block; never the last of 16-bit results
   Ahead ahead;
 };
 
-// The block's sums join those before them, and after the last block the rest of the formula
-// follows.
-template <int kRows, int kVectors>
-VB_INLINE void finish(const Tile& t, F32 (&sum)[kRows][kVectors]) {
-  const Product& p = *t.p;
-  float* out = p.out + t.row * p.out_row + t.column;
-  // step(sum, row, column, columns left) in the tile
-  const auto for_all = [&](auto step) __attribute__((always_inline)) {
+// step(sum, row, column, columns left) for each register of a tile.
+template <int kRows, int kVectors, class Step>
+VB_INLINE void for_registers(F32 (&sum)[kRows][kVectors], int64_t columns, Step step) {
+  VB_UNROLL
+  for (int r = 0; r < kRows; ++r) {
     VB_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      VB_UNROLL
-      for (int v = 0; v < kVectors; ++v)
-        step(sum[r][v], r, v * kLanes, p.n - t.column - v * kLanes);
-    }
-  };
-  if (!t.first)
-    for_all([&](auto& s, int64_t r, int64_t n, int64_t left) __attribute__((always_inline)) {
-      s = load_up_to(out + r * p.out_row + n, left, zero()) + s;
-    });
-  if (t.last) {
-    if (p.alpha != 1)
-      for_all([&](auto& s, int64_t, int64_t, int64_t)
-                  __attribute__((always_inline)) { s = s * all(p.alpha); });
-    if (p.c != nullptr)
-      for_all([&](auto& s, int64_t r, int64_t n, int64_t left) __attribute__((always_inline)) {
-        const float* c = p.c + (t.row + r) * p.c_row + (t.column + n) * p.c_column;
-        const F32 addend = p.c_column == 0 ? all(*c) : load_up_to(c, left, zero());
-        s = s + (p.beta == 1 ? addend : addend * all(p.beta));
-      });
-    for_all([](auto& s, int64_t, int64_t, int64_t)
-                __attribute__((always_inline)) { s = canonical(s); });
+    for (int v = 0; v < kVectors; ++v) step(sum[r][v], r, v * kLanes, columns - v * kLanes);
   }
-  for_all([&](auto& s, int64_t r, int64_t n, int64_t left)
-              __attribute__((always_inline)) { store_up_to(out + r * p.out_row + n, left, s); });
 }
 
-template <int kRows, int kPanels>
-void run_tile(const Tile& t) {
+// What follows the last block: the rest of the formula.
+template <class T, int kRows, int kVectors>
+VB_INLINE void complete(const Product& p, int64_t row, int64_t column,
+                        F32 (&sum)[kRows][kVectors]) {
+  const int64_t columns = p.n - column;
+  T* out = static_cast<T*>(p.out) + row * p.out_row + column;
+  const T* c = static_cast<const T*>(p.c) + row * p.c_row + column * p.c_column;
+  if (p.alpha != 1)
+    for_registers(
+        sum, columns, [&](auto& s, int64_t, int64_t, int64_t) __attribute__((always_inline)) {
+          s = s * all(p.alpha);
+        });
+  if (!kFloats<T> && p.rounded_before_c)
+    for_registers(
+        sum, columns, [](auto& s, int64_t, int64_t, int64_t) __attribute__((always_inline)) {
+          s = rounded<T>(s);
+        });
+  if (p.c != nullptr)
+    for_registers(
+        sum,
+        columns, [&](auto& s, int64_t r, int64_t n, int64_t left) __attribute__((always_inline)) {
+          const T* at = c + r * p.c_row + n * p.c_column;
+          const F32 addend = p.c_column == 0 ? all(*at) : load_up_to(at, left, zero());
+          s = s + (p.beta == 1 ? addend : addend * all(p.beta));
+        });
+  for_registers(
+      sum,
+      columns, [&](auto& s, int64_t r, int64_t n, int64_t left) __attribute__((always_inline)) {
+        store_up_to(out + r * p.out_row + n, left, canonical(s));
+      });
+}
+
+// The block's sums join those before them.
+template <int kRows, int kVectors, class B>
+VB_INLINE void finish(const Tile<B>& t, F32 (&sum)[kRows][kVectors]) {
+  const int64_t columns = t.p->n - t.column;
+  if (!t.first)
+    for_registers(
+        sum,
+        columns, [&](auto& s, int64_t r, int64_t n, int64_t left) __attribute__((always_inline)) {
+          s = load_up_to(t.sums + r * t.sums_row + n, left, zero()) + s;
+        });
+  if (t.last) return complete<float>(*t.p, t.row, t.column, sum);
+  for_registers(
+      sum,
+      columns, [&](auto& s, int64_t r, int64_t n, int64_t left) __attribute__((always_inline)) {
+        store_up_to(t.sums + r * t.sums_row + n, left, s);
+      });
+}
+
+template <int kRows, int kPanels, class B>
+void run_tile(const Tile<B>& t) {
   constexpr int kVectors = kPanels * kTileVectors;
   if (!t.first) {  // the sums of the blocks before, until they are wanted
     for (int r = 0; r < kRows; ++r)
       for (int n = 0; n < kVectors * kLanes; n += kLine)
-        __builtin_prefetch(t.p->out + (t.row + r) * t.p->out_row + t.column + n);
+        __builtin_prefetch(t.sums + r * t.sums_row + n);
   }
   F32 acc[kRows][kVectors];
   VB_UNROLL
@@ -68,46 +108,34 @@ void run_tile(const Tile& t) {
     VB_UNROLL
     for (int v = 0; v < kVectors; ++v) acc[r][v] = zero();
   }
-  multiply_tile(t.a, kRowStride, t.b, t.p->k * kPanel, t.k, acc, t.ahead);
+  multiply_tile(t.a, kRowStride, t.b, t.panel_stride, t.k, acc, t.ahead);
   finish(t, acc);
 }
 
 // The tile function for a number of rows, for one panel and for as many as such a tile takes.
+template <class B>
 struct TileFunctions {
-  void (*one)(const Tile&);
-  void (*many)(const Tile&);
+  void (*one)(const Tile<B>&);
+  void (*many)(const Tile<B>&);
   int panels;
 };
-template <int kRows>
-constexpr TileFunctions functions() {
-  return {run_tile<kRows, 1>, run_tile<kRows, panels_at_once(kRows)>, panels_at_once(kRows)};
-}
-constexpr TileFunctions kFunctions[] = {
-    {},
-    functions<1>(),
-    functions<2>(),
-    functions<3>(),
-    functions<4>(),
-    functions<5>(),
-    functions<6>(),
-#if !defined(__AVX2__) || defined(__AVX512F__)
-    functions<7>(),
-    functions<8>(),
-#endif
-#if defined(__AVX512F__)
-    functions<9>(),
-    functions<10>(),
-    functions<11>(),
-    functions<12>(),
-    functions<13>(),
-    functions<14>(),
-#endif
+template <class B, class Rows>
+struct TilesByRows;
+template <class B, int... kRows>
+struct TilesByRows<B, std::integer_sequence<int, kRows...>> {
+  static constexpr TileFunctions<B> kFunctions[] = {
+      {run_tile<kRows + 1, 1, B>, run_tile<kRows + 1, panels_at_once(kRows + 1), B>,
+       panels_at_once(kRows + 1)}...};
 };
-static_assert(sizeof kFunctions / sizeof kFunctions[0] == kTileRows + 1);
+template <class B>
+constexpr const TileFunctions<B>& tile_functions(int64_t rows) {
+  return TilesByRows<
+      B, std::make_integer_sequence<int, kFloats<B> ? kTileRows : kFewRows>>::kFunctions[rows - 1];
+}
 
-using Quad [[gnu::vector_size(16)]] = float;
-
-VB_INLINE void transpose_4x4(const float* in, int64_t in_stride, float* out, int64_t out_stride) {
+template <class E>
+VB_INLINE void transpose_4x4(const E* in, int64_t in_stride, E* out, int64_t out_stride) {
+  typedef E Quad __attribute__((vector_size(4 * sizeof(E))));
   Quad x[4];
   VB_UNROLL
   for (int i = 0; i < 4; ++i) std::memcpy(&x[i], in + i * in_stride, sizeof(Quad));
@@ -124,14 +152,16 @@ VB_INLINE void transpose_4x4(const float* in, int64_t in_stride, float* out, int
 
 // out[j * out_stride + i] = in[i * in_stride + j] for i < rows, j < columns, a cache line of each
 // row of `in` at a time.
-void transpose(const float* in, int64_t in_stride, int64_t rows, int64_t columns, float* out,
+template <class E>
+void transpose(const E* in, int64_t in_stride, int64_t rows, int64_t columns, E* out,
                int64_t out_stride) {
-  for (int64_t line = 0; line < columns; line += kLine) {
-    const int64_t line_end = least(line + kLine, columns);
+  constexpr int64_t kElements = kLineBytes / sizeof(E);
+  for (int64_t line = 0; line < columns; line += kElements) {
+    const int64_t line_end = least(line + kElements, columns);
     for (int64_t i = 0; i < rows; i += 4) {
       for (int64_t j = line; j < line_end; j += 4) {
-        const float* from = in + i * in_stride + j;
-        float* to = out + j * out_stride + i;
+        const E* from = in + i * in_stride + j;
+        E* to = out + j * out_stride + i;
         const int64_t height = least(4, rows - i), width = least(4, line_end - j);
         if (height == 4 && width == 4) {
           transpose_4x4(from, in_stride, to, out_stride);
@@ -144,63 +174,50 @@ void transpose(const float* in, int64_t in_stride, int64_t rows, int64_t columns
   }
 }
 
+template <class T>
+VB_INLINE void widen_all(const T* from, int64_t count, float* to) {
+  for (int64_t i = 0; i < count; i += kLanes)
+    store_up_to(to + i, count - i, load_up_to(from + i, count - i, zero()));
+}
+
+// The bits of an element: what is moved and not computed.
+template <class T>
+using Code = std::conditional_t<kFloats<T>, float, uint16_t>;
+
+// 16-bit elements that have to be turned come to the end of a row's place first and are widened
+// from its beginning on: a register is read before what lies there is overwritten.
+template <class T>
 void copy_rows(const Product& p, int64_t row, int64_t rows, int64_t k, int64_t size, float* to) {
-  const float* from = p.a + row * p.a_row + k * p.a_k;
-  if (p.a_k != 1) return transpose(from, p.a_k, size, rows, to, kRowStride);
-  for (int64_t r = 0; r < rows; ++r)
-    std::memcpy(to + r * kRowStride, from + r * p.a_row, static_cast<size_t>(size) * sizeof(float));
+  const T* from = static_cast<const T*>(p.a) + row * p.a_row + k * p.a_k;
+  constexpr int64_t kStride = kRowStride * sizeof(float) / sizeof(T);
+  T* codes = reinterpret_cast<T*>(to) + (kFloats<T> ? 0 : kStride - kProductBlock);
+  if (p.a_k != 1)
+    transpose(reinterpret_cast<const Code<T>*>(from), p.a_k, size, rows,
+              reinterpret_cast<Code<T>*>(codes), kStride);
+  for (int64_t r = 0; r < rows; ++r) {
+    if constexpr (!kFloats<T>)
+      widen_all(p.a_k != 1 ? codes + r * kStride : from + r * p.a_row, size, to + r * kRowStride);
+    else if (p.a_k == 1)
+      std::memcpy(to + r * kRowStride, from + r * p.a_row,
+                  static_cast<size_t>(size) * sizeof(float));
+  }
 }
 
 // `columns` elements of a row of B, and zeros up to a panel's width.
-VB_INLINE void pack_row(const float* in, int64_t columns, float* out) {
-  VB_UNROLL
-  for (int v = 0; v < kTileVectors; ++v)
-    store(out + v * kLanes, load_up_to(in + v * kLanes, columns - v * kLanes, zero()));
+template <class E>
+VB_INLINE void pack_row(const E* in, int64_t columns, E* out) {
+  const int64_t count = least(columns, kPanel);
+  if (count == kPanel) {
+    std::memcpy(out, in, sizeof(E) * kPanel);
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i) out[i] = in[i];
+  for (int64_t i = count; i < kPanel; ++i) out[i] = 0;
 }
 
-}  // namespace
-
-void product(const Product& p, int64_t row, int64_t row_end, int64_t from, int64_t to,
-             float* scratch) {
-  const int64_t rows = row_end - row, tiles = (rows + kTileRows - 1) / kTileRows;
-  int64_t k = 0;
-  do {  // once even where K is 0: the sum of nothing is +0
-    const int64_t size = least(kProductBlock, p.k - k);
-    copy_rows(p, row, rows, k, size, scratch);
-    const int64_t chunk = greatest(kMostPanels, kChunkFloats / (greatest(1, size) * kPanel));
-    for (int64_t begin = from; begin < to; begin += chunk) {
-      const int64_t end = least(begin + chunk, to);
-      for (int64_t t = 0; t < tiles; ++t) {
-        const TileRows r = tile_rows(rows, t);
-        const TileFunctions& f = kFunctions[r.last - r.first];
-        for (int64_t panel = begin; panel < end;) {
-          const bool many = panel + f.panels <= end;
-          const auto at = [&](int64_t i) { return p.b + (i * p.k + k) * kPanel; };
-          Tile tile = {&p,
-                       scratch + r.first * kRowStride,
-                       at(panel),
-                       row + r.first,
-                       panel * kPanel,
-                       size,
-                       k == 0,
-                       k + size == p.k,
-                       {}};
-          if (panel + chunk < to) {  // each tile fetches its part of a panel in the next chunk
-            const int64_t lines = size * kPanel / kLine;
-            tile.ahead = {at(panel + chunk) + lines * t / tiles * kLine,
-                          at(panel + chunk) + lines * (t + 1) / tiles * kLine};
-          }
-          (many ? f.many : f.one)(tile);
-          panel += many ? f.panels : 1;
-        }
-      }
-    }
-    k += size;
-  } while (k < p.k);
-}
-
-void pack(const float* b, int64_t b_k, int64_t b_n, int64_t k_size, int64_t n_size, int64_t from,
-          int64_t to, float* packed) {
+template <class E>
+void pack_codes(const E* b, int64_t b_k, int64_t b_n, int64_t k_size, int64_t n_size, int64_t from,
+                int64_t to, E* packed) {
   const auto columns = [&](int64_t panel) { return least(kPanel, n_size - panel * kPanel); };
   const auto at = [&](int64_t panel) { return packed + panel * k_size * kPanel; };
   if (b_n == 1) {
@@ -213,9 +230,130 @@ void pack(const float* b, int64_t b_k, int64_t b_n, int64_t k_size, int64_t n_si
   }
   for (int64_t panel = from; panel < to; ++panel) {
     if (columns(panel) < kPanel)
-      std::memset(at(panel), 0, static_cast<size_t>(k_size * kPanel) * sizeof(float));
+      std::memset(at(panel), 0, static_cast<size_t>(k_size * kPanel) * sizeof(E));
     transpose(b + panel * kPanel * b_n, b_n, columns(panel), k_size, at(panel), kPanel);
   }
+}
+
+// The rows [row, row + rows) of the columns of panels [from, to), a K block after the other.
+template <class T>
+struct Call {
+  const Product& p;
+  int64_t row, rows, from, to;
+  float *copies, *wide;  // of the K block: rows of A, a chunk of B's panels
+  float* sums;
+  int64_t sums_row;
+
+  // The chunk of panels [begin, end) of the K block that begins at k: panel i is at
+  // b + (i - begin) * stride.
+  template <class B>
+  void multiply(const B* b, int64_t stride, int64_t k, int64_t size, int64_t begin, int64_t end,
+                int64_t chunk) const {
+    const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+    for (int64_t t = 0; t < tiles; ++t) {
+      const TileRows r = tile_rows(rows, t);
+      const TileFunctions<B>& f = tile_functions<B>(r.last - r.first);
+      for (int64_t panel = begin; panel < end;) {
+        const bool many = panel + f.panels <= end;
+        Tile<B> tile = {&p,
+                        copies + r.first * kRowStride,
+                        b + (panel - begin) * stride,
+                        stride,
+                        sums + r.first * sums_row + (panel - from) * kPanel,
+                        sums_row,
+                        row + r.first,
+                        panel * kPanel,
+                        size,
+                        k == 0,
+                        kFloats<T> && k + size == p.k,
+                        {}};
+        if (panel + chunk < to) {  // each tile fetches its part of a panel in the next chunk
+          const int64_t lines = size * kPanel * static_cast<int64_t>(sizeof(T)) / kLineBytes;
+          const auto* next = reinterpret_cast<const float*>(panel_at(panel + chunk, k));
+          tile.ahead = {next + lines * t / tiles * kLine, next + lines * (t + 1) / tiles * kLine};
+        }
+        (many ? f.many : f.one)(tile);
+        panel += many ? f.panels : 1;
+      }
+    }
+  }
+
+  const T* panel_at(int64_t panel, int64_t k) const {
+    return static_cast<const T*>(p.b) + (panel * p.k + k) * kPanel;
+  }
+
+  void multiply_block(int64_t k, int64_t size) const {
+    copy_rows<T>(p, row, rows, k, size, copies);
+    const int64_t chunk = greatest(kMostPanels, kChunkFloats / (greatest(1, size) * kPanel));
+    for (int64_t begin = from; begin < to; begin += chunk) {
+      const int64_t end = least(begin + chunk, to);
+      if (kFloats<T> || rows <= kFewRows) {
+        multiply(panel_at(begin, k), p.k * kPanel, k, size, begin, end, chunk);
+      } else {
+        for (int64_t i = begin; i < end; ++i)
+          widen_all(panel_at(i, k), size * kPanel, wide + (i - begin) * size * kPanel);
+        multiply<float>(wide, size * kPanel, k, size, begin, end, chunk);
+      }
+    }
+  }
+
+  // The sums of 16-bit operands' products become their result.
+  void complete_rows() const {
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t panel = from; panel < to; ++panel) {
+        F32 sum[1][kTileVectors];
+        VB_UNROLL
+        for (int v = 0; v < kTileVectors; ++v)
+          sum[0][v] = load(sums + r * sums_row + (panel - from) * kPanel + v * kLanes);
+        complete<T>(p, row + r, panel * kPanel, sum);
+      }
+    }
+  }
+};
+
+}  // namespace
+
+size_t product_scratch(DType type, int64_t rows, int64_t panels) {
+  const int64_t copies = rows * kRowStride;
+  return static_cast<size_t>(
+      type == DType::f32 ? copies : copies + kMostChunkFloats + rows * panels * kPanel);
+}
+
+void product(const Product& p, int64_t row, int64_t row_end, int64_t from, int64_t to,
+             float* scratch) {
+  visit_storage(p.type, [&](auto element) {
+    using T = decltype(element);
+    Call<T> call = {p, row, row_end - row, from, to, scratch, nullptr, nullptr, 0};
+    if constexpr (kFloats<T>) {
+      call.sums = static_cast<float*>(p.out) + row * p.out_row + from * kPanel;
+      call.sums_row = p.out_row;
+    } else {
+      call.wide = scratch + call.rows * kRowStride;
+      call.sums = call.wide + kMostChunkFloats;
+      call.sums_row = (to - from) * kPanel;
+    }
+    int64_t k = 0;
+    do {  // once even where K is 0: the sum of nothing is +0
+      const int64_t size = least(kProductBlock, p.k - k);
+      call.multiply_block(k, size);
+      k += size;
+    } while (k < p.k);
+    if constexpr (!kFloats<T>) call.complete_rows();
+  });
+}
+
+void pack(const float* b, int64_t b_k, int64_t b_n, int64_t k_size, int64_t n_size, int64_t from,
+          int64_t to, float* packed) {
+  pack_codes(b, b_k, b_n, k_size, n_size, from, to, packed);
+}
+
+void pack(DType type, const void* b, int64_t b_k, int64_t b_n, int64_t k_size, int64_t n_size,
+          int64_t from, int64_t to, void* packed) {
+  if (type == DType::f32)
+    return pack(static_cast<const float*>(b), b_k, b_n, k_size, n_size, from, to,
+                static_cast<float*>(packed));
+  pack_codes(static_cast<const uint16_t*>(b), b_k, b_n, k_size, n_size, from, to,
+             static_cast<uint16_t*>(packed));
 }
 
 }  // namespace verbatim::VB_TARGET

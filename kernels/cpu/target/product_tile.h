@@ -22,14 +22,16 @@ inline constexpr int64_t kRowStride = kProductBlock + 16;
 
 // Cache lines that a tile fetches for one that comes after it.
 struct Ahead {
-  const float *next = nullptr, *end = nullptr;
+  const float *next = nullptr, *end = nullptr;  // whatever lies there
 };
 inline constexpr int kLine = 16;  // floats
+inline constexpr int kLineBytes = kLine * sizeof(float);
 
 // acc[r][v] = fma(a[r, k], b[k, v], acc[r][v]) for k = 0 .. k_size - 1. Row r of A is at
-// a + r * a_stride. B is one or more packed panels, panel_stride apart.
-template <int kRows, int kVectors>
-VB_INLINE void multiply_tile(const float* a, int64_t a_stride, const float* b, int64_t panel_stride,
+// a + r * a_stride. B is one or more packed panels, panel_stride apart, of floats or of 16-bit
+// elements that are widened in registers.
+template <int kRows, int kVectors, class B>
+VB_INLINE void multiply_tile(const float* a, int64_t a_stride, const B* b, int64_t panel_stride,
                              int64_t k_size, F32 (&acc)[kRows][kVectors], Ahead ahead = {}) {
   const auto step = [&](int64_t k) __attribute__((always_inline)) {
     F32 column[kVectors];
