@@ -43,22 +43,21 @@ struct RowNorm {
 // Attention of the queries of one batch entry to one head of keys and values, which `group` query
 // heads share. Query t of head g is at q + t * q_stride + g * head_size, its result at
 // out + t * out_stride + g * value_size; key i at k + i * k_stride, value i at v + i * v_stride.
-struct Attention {
-  const float *q = nullptr, *k = nullptr, *v = nullptr;
+template <class T>
+struct AttentionOf {
+  const T *q = nullptr, *k = nullptr, *v = nullptr;
   float* out = nullptr;
   int64_t q_stride = 0, k_stride = 0, v_stride = 0, out_stride = 0;
   int64_t group = 1, head_size = 0, value_size = 0;
   float scale = 0, softcap = 0;  // as in repops/ops/attention.h
 };
-// The same of codes (repops/ops/int8_attention.h): q, k, v, their scales and exponents, and out are
-// [tokens, heads or kv_heads, ...], and point to the first query head and to the head of keys.
-struct Int8Attention {
-  const int8_t *q = nullptr, *k = nullptr, *v = nullptr;
+using Attention = AttentionOf<float>;
+// Of codes (repops/ops/int8_attention.h), whose scales and exponents are [tokens, heads or
+// kv_heads] and point to the first query head and to the head of keys.
+struct Int8Attention : AttentionOf<int8_t> {
   const float *q_scales = nullptr, *k_scales = nullptr;
   const int32_t* v_exponents = nullptr;
-  float* out = nullptr;
-  int64_t heads = 1, kv_heads = 1, group = 1, head_size = 0, value_size = 0;
-  float scale = 0, softcap = 0;
+  int64_t heads = 1, kv_heads = 1;
   float q_factor = 1;  // of q's scales: 1 / n of their rotation
   int64_t slices = 1;  // of weights: 1 or 2
 };
@@ -130,13 +129,8 @@ inline constexpr int64_t kTensorCoreRows = 32;   // most rows of one call of ten
 inline constexpr int64_t kTensorCoreInfo = 4;    // numbers of a panel's info besides one a column
 
 // Attention as tensor cores compute it (docs/numerics.md, Attention, family C), of bf16 or fp16
-// codes, else as Attention.
-struct TensorCoreAttention {
-  const uint16_t *q = nullptr, *k = nullptr, *v = nullptr;
-  float* out = nullptr;
-  int64_t q_stride = 0, k_stride = 0, v_stride = 0, out_stride = 0;
-  int64_t group = 1, head_size = 0, value_size = 0;
-  float scale = 0, softcap = 0;
+// codes.
+struct TensorCoreAttention : AttentionOf<uint16_t> {
   bool half = false;       // fp16
   int product_group = 16;  // of products that a step adds: 16 or 8
   // Exactly as defined, where exponents are extreme: q . k, and acc + the weights [begin, end) of a

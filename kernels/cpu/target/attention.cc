@@ -7,25 +7,9 @@
 namespace verbatim::VB_TARGET {
 namespace {
 
-struct Task {
-  const Attention& p;
-  int64_t from, to;         // queries
-  const KeyRange* visible;  // of each
-  int64_t rows, width;      // width: value_size in whole panels
-  float *queries, *keys, *values, *scores;
-  States block, running, total;
-
-  int64_t query(int64_t row) const { return row / p.group; }
-  const float* q(int64_t row) const {
-    return p.q + (from + query(row)) * p.q_stride + row % p.group * p.head_size;
-  }
-  float* out(int64_t row) const {
-    return p.out + (from + query(row)) * p.out_stride + row % p.group * p.value_size;
-  }
-  // A row's visible keys in the block of keys from `key` on.
-  KeyRange in_block(int64_t row, int64_t key) const {
-    return verbatim::VB_TARGET::in_block(visible[query(row)], key);
-  }
+struct Task : TaskOf<Attention> {
+  float *queries = nullptr, *keys = nullptr, *values = nullptr, *scores = nullptr;
+  States block{};
 };
 
 // Accumulators start from `c` and go back there, or start at +0 and are stored (kFirst) or added.
@@ -271,11 +255,7 @@ void attend_block(const Task& t, int64_t key, int64_t count, bool queries_are_th
   const int64_t tiles = (t.rows + kTileRows - 1) / kTileRows;
   for (int64_t i = 0; i < tiles; ++i) weigh_values(t, tile_rows(t.rows, i), v, key);
   merge_rows(
-      t.running, t.block, t.rows, t.width,
-      [&](int64_t row) {
-        const KeyRange range = t.in_block(row, key);
-        return range.begin < range.end;
-      },
+      t.running, t.block, t.rows, t.width, [&](int64_t row) { return t.sees_some(row, key); },
       weight_of);
 }
 
@@ -294,7 +274,7 @@ void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visibl
     scratch += size;
     return memory;
   };
-  Task t{p, from, to, visible, rows, width, {}, {}, {}, {}, {}, {}, {}};
+  Task t{{p, from, to, visible, rows, width}};
   t.keys = take(kPanel * kProductBlock);
   t.values = take(kKeyBlock * width);
   t.queries = take(rows * kRowStride);
@@ -302,22 +282,14 @@ void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visibl
   for (States* states : {&t.block, &t.running, &t.total})
     *states = states_at(take(states_size(rows, width)), rows, width);
 
-  const KeyRange keys = keys_of_all(visible, to - from);
-  // Of a single part, the running state is the total one.
-  const bool one_part =
-      keys.end <= keys.begin || keys.begin / kKeyRestart == (keys.end - 1) / kKeyRestart;
   bool queries_are_there = false;
-  for_blocks(
-      keys,
+  attend_blocks(
+      t,
       [&](int64_t key, int64_t count) {
         attend_block(t, key, count, queries_are_there);
         queries_are_there = true;
       },
-      [&] {
-        if (!one_part) end_part(t.total, t.running, rows, width, weight_of);
-      });
-  const States& result = one_part ? t.running : t.total;
-  for (int64_t r = 0; r < rows; ++r) write_row(result, r, width, p.value_size, t.out(r));
+      weight_of);
 }
 
 }  // namespace verbatim::VB_TARGET

@@ -72,11 +72,7 @@ VB_INLINE int64_t units_of(int64_t codes) {
 // Units of a row of weights, of either kind.
 constexpr int64_t kWeightStride = kKeyBlock / 2 + 16;
 
-struct Task {
-  const Int8Attention& p;
-  int64_t from, to;         // queries
-  const KeyRange* visible;  // of each
-  int64_t rows, width;      // width: value_size in whole panels
+struct Task : TaskOf<Int8Attention> {
   int64_t query_units = 0;
   // Units, and for each of a block's scores what kOffset adds to it, negated.
   int32_t *queries = nullptr, *keys = nullptr, *values = nullptr, *weights = nullptr,
@@ -84,20 +80,10 @@ struct Task {
   float *scores = nullptr, *key_scales = nullptr;
   float* value_steps = nullptr;  // of a block's values: 2^f, or NaN
   float* factors = nullptr;      // what a row's product of codes is multiplied by
-  States block{}, running{}, total{};
+  States block{};
 
-  int64_t token(int64_t row) const { return from + row / p.group; }
-  const int8_t* q(int64_t row) const {
-    return p.q + (token(row) * p.heads + row % p.group) * p.head_size;
-  }
   float q_scale(int64_t row) const {
-    return p.q_scales[token(row) * p.heads + row % p.group] * p.q_factor;
-  }
-  float* out(int64_t row) const {
-    return p.out + (token(row) * p.heads + row % p.group) * p.value_size;
-  }
-  KeyRange in_block(int64_t row, int64_t key) const {
-    return verbatim::VB_TARGET::in_block(visible[row / p.group], key);
+    return p.q_scales[(from + query(row)) * p.heads + row % p.group] * p.q_factor;
   }
 };
 
@@ -229,8 +215,7 @@ template <class D>
 void form_scores(const Task& t, int64_t key, int64_t count) {
   const Int8Attention& p = t.p;
   const int64_t panels = whole_panels(count) / kPanel;
-  const int64_t stride = p.kv_heads * p.head_size;
-  pack_keys<D>(p.k + key * stride, count, stride, p.head_size, t.keys);
+  pack_keys<D>(p.k + key * p.k_stride, count, p.k_stride, p.head_size, t.keys);
   std::memset(t.starts, 0, static_cast<size_t>(panels * kPanel) * sizeof(int32_t));
   if constexpr (D::kOffset != 0) {
     for (int64_t c = 0; c < panels * kPanel; c += kLanes) {
@@ -319,30 +304,24 @@ void attend_block(const Task& t, int64_t key, int64_t count) {
   const Int8Attention& p = t.p;
   form_scores<Scores>(t, key, count);
   gather_scales(t, key, count);
-  const auto sees_some = [&](int64_t r) {
-    const KeyRange range = t.in_block(r, key);
-    return range.begin < range.end;
-  };
   for (int64_t r = 0; r < t.rows; ++r)
-    if (sees_some(r)) weigh<Values>(t, r, t.in_block(r, key));
-  const int64_t stride = p.kv_heads * p.value_size;
-  pack_values<Values>(p.v + key * stride, count, stride, p.value_size, t.values);
+    if (t.sees_some(r, key)) weigh<Values>(t, r, t.in_block(r, key));
+  pack_values<Values>(p.v + key * p.v_stride, count, p.v_stride, p.value_size, t.values);
   std::memset(t.starts, 0, kPanel * sizeof(int32_t));
   multiply<Values>(t, t.weights, kWeightStride, t.values, units_of<Values>(count), t.width / kPanel,
                    t.starts, 0, t.factors, t.block.o, t.width);
-  for (int64_t r = 0; r < t.rows; ++r)
-    if (sees_some(r)) merge(t.running, t.block, r, t.width, weight_of);
+  merge_rows(
+      t.running, t.block, t.rows, t.width, [&](int64_t row) { return t.sees_some(row, key); },
+      weight_of);
 }
 
 template <class Scores, class Values>
 void attend_all(Task& t) {
   t.query_units = units_of<Scores>(t.p.head_size);
   pack_queries<Scores>(t);
-  for_blocks(
-      keys_of_all(t.visible, t.to - t.from),
-      [&](int64_t key, int64_t count) { attend_block<Scores, Values>(t, key, count); },
-      [&] { end_part(t.total, t.running, t.rows, t.width, weight_of); });
-  for (int64_t r = 0; r < t.rows; ++r) write_row(t.total, r, t.width, t.p.value_size, t.out(r));
+  attend_blocks(
+      t, [&](int64_t key, int64_t count) { attend_block<Scores, Values>(t, key, count); },
+      weight_of);
 }
 
 // Floats, or units, of each of a task's arrays, in the order that attend_int8() takes them.
@@ -379,7 +358,7 @@ void attend_int8(const Int8Attention& p, int64_t from, int64_t to, const KeyRang
     return memory;
   };
   const auto take_units = [&](int64_t size) { return reinterpret_cast<int32_t*>(take(size)); };
-  Task t{p, from, to, visible, rows, width};
+  Task t{{p, from, to, visible, rows, width}};
   t.queries = take_units(sizes.queries);
   t.keys = take_units(sizes.keys);
   t.values = take_units(sizes.values);

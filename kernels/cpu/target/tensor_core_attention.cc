@@ -17,11 +17,7 @@ constexpr int kWeightShift = kGreatestByte + kRowOffset - kBias;
 // that, is no more than acc's last bit. (Where acc comes of nothing but steps, it has none below.)
 constexpr int32_t kLeastField = kZeroByte + kGreatestByte, kGreatestField = 250;
 
-struct Task {
-  const TensorCoreAttention& p;
-  int64_t from, to;                                 // queries
-  const KeyRange* visible;                          // of each
-  int64_t rows, width;                              // width: value_size in whole panels
+struct Task : TaskOf<TensorCoreAttention> {
   RowPiece *queries = nullptr, *weights = nullptr;  // [pieces][rows]
   F32* acc = nullptr;                               // of each row, as doubt
   I32* doubt = nullptr;
@@ -30,20 +26,8 @@ struct Task {
   Extent* extents = nullptr;                    // of queries
   Codes* needs = nullptr;                       // of weights
   uint16_t *codes = nullptr, *panel = nullptr;  // weights of a block; a panel of columns
-  States running{}, total{};
   Extent all_queries{};
 
-  int64_t query(int64_t row) const { return row / p.group; }
-  const uint16_t* q(int64_t row) const {
-    return p.q + (from + query(row)) * p.q_stride + row % p.group * p.head_size;
-  }
-  float* out(int64_t row) const {
-    return p.out + (from + query(row)) * p.out_stride + row % p.group * p.value_size;
-  }
-  // A row's visible keys in the block of keys from `key` on.
-  KeyRange in_block(int64_t row, int64_t key) const {
-    return verbatim::VB_TARGET::in_block(visible[query(row)], key);
-  }
   // The rows that see any of the keys [begin, end): as ranges' ends ascend, others come before or
   // after them.
   RowRange rows_that_see(int64_t begin, int64_t end) const {
@@ -254,11 +238,8 @@ VB_INLINE F32 weight_of(F32 x) { return exp2p(x); }
 template <class Rule, bool kHalf>
 void attend_all(Task& t) {
   decode_queries<kHalf>(t);
-  for_blocks(
-      keys_of_all(t.visible, t.to - t.from),
-      [&](int64_t key, int64_t count) { attend_block<Rule, kHalf>(t, key, count); },
-      [&] { end_part(t.total, t.running, t.rows, t.width, weight_of); });
-  for (int64_t r = 0; r < t.rows; ++r) write_row(t.total, r, t.width, t.p.value_size, t.out(r));
+  attend_blocks(
+      t, [&](int64_t key, int64_t count) { attend_block<Rule, kHalf>(t, key, count); }, weight_of);
 }
 
 int64_t width_of(int64_t value_size) { return (value_size + kLanes - 1) / kLanes * kLanes; }
@@ -300,13 +281,13 @@ uintptr_t place(Task& t, uintptr_t memory) {
 size_t tensor_core_attention_scratch(int64_t rows, int64_t head_size, int64_t value_size) {
   TensorCoreAttention p;
   p.head_size = head_size;
-  Task t{p, 0, 0, nullptr, rows, width_of(value_size)};
+  Task t{{p, 0, 0, nullptr, rows, width_of(value_size)}};
   return place(t, 0) / sizeof(float);
 }
 
 void attend_tensor_core(const TensorCoreAttention& p, int64_t from, int64_t to,
                         const KeyRange* visible, float* scratch) {
-  Task t{p, from, to, visible, (to - from) * p.group, width_of(p.value_size)};
+  Task t{{p, from, to, visible, (to - from) * p.group, width_of(p.value_size)}};
   place(t, reinterpret_cast<uintptr_t>(scratch));
   for (const States& states : {t.running, t.total}) states_at(states.o, t.rows, t.width);
   if (p.product_group == 16) {

@@ -1,0 +1,70 @@
+// How attention of every family is cut: a task is some queries of one batch entry, with all heads
+// that share one head of keys.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include <verbatim/core/parallel.h>
+#include <verbatim/kernels/cpu/kernels.h>
+#include <verbatim/repops/ops/attention.h>
+
+namespace verbatim {
+
+inline constexpr int64_t kTaskRows = 192;
+
+struct AttentionTask {
+  int64_t batch, head;      // of keys
+  int64_t from, to;         // queries
+  const KeyRange* visible;  // of each
+};
+
+// Sets what the view of all batch entries and heads has in every family. q, k and v are [tokens,
+// heads or kv_heads, size].
+template <class T>
+void set_view(AttentionOf<T>& p, const AttentionSettings& s, const T* q, const T* k, const T* v,
+              float* out) {
+  p.q = q;
+  p.k = k;
+  p.v = v;
+  p.out = out;
+  p.q_stride = s.heads * s.head_size;
+  p.k_stride = s.kv_heads * s.head_size;
+  p.v_stride = s.kv_heads * s.value_size;
+  p.out_stride = s.heads * s.value_size;
+  p.group = s.heads / s.kv_heads;
+  p.head_size = s.head_size;
+  p.value_size = s.value_size;
+  p.scale = s.scale;
+  p.softcap = s.softcap;
+}
+
+// Calls attend(p, task) for each task, `p` being `all` for the task's batch entry and head.
+// `lengths` may be null: all keys are real.
+template <class View, class Attend>
+void for_attention_tasks(const AttentionSettings& s, const View& all, int64_t keys,
+                         const int64_t* lengths, Attend&& attend) {
+  const int64_t batch = s.output[0], queries = s.output[1],
+                most = std::max<int64_t>(1, kTaskRows / all.group),
+                tasks = (queries + most - 1) / most;
+  parallel_for(batch * s.kv_heads * tasks, 1, [&](int64_t begin, int64_t end) {
+    thread_local std::vector<KeyRange> visible;  // kept, as scratch is
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t part = i % tasks, head = i / tasks % s.kv_heads, b = i / tasks / s.kv_heads;
+      const int64_t from = queries * part / tasks, to = queries * (part + 1) / tasks;
+      visible.clear();
+      for (int64_t t = from; t < to; ++t) {
+        const auto [first, last] = visible_keys(s, t, queries, lengths ? lengths[b] : keys);
+        visible.push_back({first, last});
+      }
+      View p = all;
+      p.q += b * queries * p.q_stride + head * p.group * p.head_size;
+      p.k += b * keys * p.k_stride + head * p.head_size;
+      p.v += b * keys * p.v_stride + head * p.value_size;
+      p.out += b * queries * p.out_stride + head * p.group * p.value_size;
+      attend(p, AttentionTask{b, head, from, to, visible.data()});
+    }
+  });
+}
+
+}  // namespace verbatim
