@@ -9,19 +9,16 @@ Outcome run_attention(const CpuBackend& backend, const Node& node, std::span<con
   const Result<AttentionSettings> settings = attention_settings(node, inputs);
   if (!settings.ok()) return not_handled();
   const AttentionSettings& s = *settings;
-  const int64_t* lengths =
-      inputs.size() > 3 && inputs[3].defined() ? inputs[3].data<int64_t>().data() : nullptr;
   VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, s.output));
   Attention all;
   set_view(all, s, inputs[0].data<float>().data(), inputs[1].data<float>().data(),
            inputs[2].data<float>().data(), out.mutable_data<float>().data());
-  for_attention_tasks(
-      s, all, inputs[1].dim(1), lengths, [&](const Attention& p, const AttentionTask& t) {
-        const CpuKernels& kernels = backend.kernels();
-        float* scratch =
-            thread_scratch(kernels.attention_scratch((t.to - t.from) * p.group, p.value_size));
-        kernels.attend(p, t.from, t.to, t.visible, scratch);
-      });
+  for_attention_tasks(s, all, [&](const Attention& p, const AttentionTask& t) {
+    const CpuKernels& kernels = backend.kernels();
+    float* scratch =
+        thread_scratch(kernels.attention_scratch((t.to - t.from) * p.group, p.value_size));
+    kernels.attend(p, t.from, t.to, t.visible, scratch);
+  });
   return done({out});
 }
 

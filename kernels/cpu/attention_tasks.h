@@ -40,10 +40,8 @@ void set_view(AttentionOf<T>& p, const AttentionSettings& s, const T* q, const T
 }
 
 // Calls attend(p, task) for each task, `p` being `all` for the task's batch entry and head.
-// `lengths` may be null: all keys are real.
 template <class View, class Attend>
-void for_attention_tasks(const AttentionSettings& s, const View& all, int64_t keys,
-                         const int64_t* lengths, Attend&& attend) {
+void for_attention_tasks(const AttentionSettings& s, const View& all, Attend&& attend) {
   const int64_t batch = s.output[0], queries = s.output[1],
                 most = std::max<int64_t>(1, kTaskRows / all.group),
                 tasks = (queries + most - 1) / most;
@@ -54,13 +52,14 @@ void for_attention_tasks(const AttentionSettings& s, const View& all, int64_t ke
       const int64_t from = queries * part / tasks, to = queries * (part + 1) / tasks;
       visible.clear();
       for (int64_t t = from; t < to; ++t) {
-        const auto [first, last] = visible_keys(s, t, queries, lengths ? lengths[b] : keys);
+        const auto [first, last] = visible_keys(s, t, queries, s.length(b));
         visible.push_back({first, last});
       }
       View p = all;
       p.q += b * queries * p.q_stride + head * p.group * p.head_size;
-      p.k += b * keys * p.k_stride + head * p.head_size;
-      p.v += b * keys * p.v_stride + head * p.value_size;
+      p.k += head * p.head_size;
+      p.v += head * p.value_size;
+      p.rows = s.key_rows(b);
       p.out += b * queries * p.out_stride + head * p.group * p.value_size;
       attend(p, AttentionTask{b, head, from, to, visible.data()});
     }

@@ -24,10 +24,9 @@ Int8Attention view_of(const Int8Operands& o, float* out) {
 
 void attend(const CpuKernels& kernels, const Int8Operands& o, Int8Attention p,
             const AttentionTask& t) {
-  const int64_t keys = t.batch * o.k.dim(1) * p.kv_heads + t.head;
   p.q_scales += t.batch * o.q.dim(1) * p.heads + t.head * p.group;
-  p.k_scales += keys;
-  p.v_exponents += keys;
+  p.k_scales += t.head;
+  p.v_exponents += t.head;
   float* scratch = thread_scratch(
       kernels.int8_attention_scratch((t.to - t.from) * p.group, p.head_size, p.value_size));
   kernels.attend_int8(p, t.from, t.to, t.visible, scratch);
@@ -47,7 +46,7 @@ Outcome run_int8_attention(const CpuBackend& backend, const Node& node,
   const Int8Operands& o = *operands;
   VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, o.settings.output));
   for_attention_tasks(
-      o.settings, view_of(o, out.mutable_data<float>().data()), o.k.dim(1), o.lengths,
+      o.settings, view_of(o, out.mutable_data<float>().data()),
       [&](const Int8Attention& p, const AttentionTask& t) { attend(backend.kernels(), o, p, t); });
   return done({out});
 }

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <verbatim/repops/ops/key_rows.h>
 #include <verbatim/repops/ops/row_codes.h>
 
 namespace verbatim {
@@ -42,12 +43,14 @@ struct RowNorm {
 
 // Attention of the queries of one batch entry to one head of keys and values, which `group` query
 // heads share. Query t of head g is at q + t * q_stride + g * head_size, its result at
-// out + t * out_stride + g * value_size; key i at k + i * k_stride, value i at v + i * v_stride.
+// out + t * out_stride + g * value_size; key i at k + rows[i] * k_stride, value i at
+// v + rows[i] * v_stride.
 template <class T>
 struct AttentionOf {
   const T *q = nullptr, *k = nullptr, *v = nullptr;
   float* out = nullptr;
   int64_t q_stride = 0, k_stride = 0, v_stride = 0, out_stride = 0;
+  KeyRows rows = {};
   int64_t group = 1, head_size = 0, value_size = 0;
   float scale = 0, softcap = 0;  // as in repops/ops/attention.h
 };
@@ -134,10 +137,10 @@ struct TensorCoreAttention : AttentionOf<uint16_t> {
   bool half = false;       // fp16
   int product_group = 16;  // of products that a step adds: 16 or 8
   // Exactly as defined, where exponents are extreme: q . k, and acc + the weights [begin, end) of a
-  // block by the values of one column, the block's first at v.
+  // block by the values of one column, value i of the block at v + i * stride.
   float (*score)(const TensorCoreAttention& p, const uint16_t* q, const uint16_t* k) = nullptr;
   float (*weighted)(const TensorCoreAttention& p, float acc, const uint16_t* weights, int64_t begin,
-                    int64_t end, const uint16_t* v) = nullptr;
+                    int64_t end, const uint16_t* v, int64_t stride) = nullptr;
 };
 
 // A row of Q16.16 codes (repops/ops/fixed_point.h) whose sum of squares is this or more may have

@@ -15,9 +15,9 @@ float exact_score(const TensorCoreAttention& p, const uint16_t* q, const uint16_
 }
 template <class Format>
 float exact_weighted(const TensorCoreAttention& p, float acc, const uint16_t* weights,
-                     int64_t begin, int64_t end, const uint16_t* v) {
+                     int64_t begin, int64_t end, const uint16_t* v, int64_t stride) {
   return attention_weighted<Format>(p.product_group == 16 ? kSm90 : kSm80, acc, weights, begin, end,
-                                    v, p.v_stride);
+                                    [&](int64_t i) { return v[i * stride]; });
 }
 
 const uint16_t* codes_of(const Tensor& t) {
@@ -60,11 +60,8 @@ Outcome run_tensor_core_attention(const CpuBackend& backend, const Node& node,
   const Result<AttentionOperands> operands = attention_operands(node, inputs);
   if (!operands.ok()) return not_handled();
   const AttentionSettings& s = operands->settings;
-  const int64_t* lengths =
-      inputs.size() > 3 && inputs[3].defined() ? inputs[3].data<int64_t>().data() : nullptr;
   VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, s.output));
   for_attention_tasks(s, view_of(*operands, inputs, out.mutable_data<float>().data()),
-                      inputs[1].dim(1), lengths,
                       [&](const TensorCoreAttention& p, const AttentionTask& t) {
                         const CpuKernels& kernels = backend.kernels();
                         float* scratch = thread_scratch(kernels.tensor_core_attention_scratch(

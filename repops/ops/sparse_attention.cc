@@ -60,8 +60,6 @@ Result<Tensors> attention_sparse(const Node& node, std::span<const Tensor> input
   const Tensor &q = inputs[0], &k = inputs[1], &v = inputs[2];
   VB_ASSIGN(const PooledRows keys, PooledRows::create(k, s));
   VB_ASSIGN(const PooledRows values, PooledRows::create(v, s));
-  const int64_t* lengths =
-      inputs.size() > 4 && inputs[4].defined() ? inputs[4].data<int64_t>().data() : nullptr;
   const int64_t tq = q.dim(1), tk = k.dim(1), rows = q.dim(0) * tq * a.heads;
   VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, a.output));
   float* y = out.mutable_data<float>().data();
@@ -78,7 +76,7 @@ Result<Tensors> attention_sparse(const Node& node, std::span<const Tensor> input
                    keys,
                    values};
       const float* row = q.data<float>().data() + i * a.head_size;
-      const auto state = attend(visible_keys(a, query, tq, lengths ? lengths[b] : tk), exp2_f32,
+      const auto state = attend(visible_keys(a, query, tq, a.length(b)), exp2_f32,
                                 [&](int64_t begin, int64_t end) {
                                   return sparse_block_state(h, query, row, begin, end);
                                 });
@@ -180,7 +178,7 @@ Result<Tensors> attention_levels(const Node& node, std::span<const Tensor> input
                          block * query_block,
                          std::min(tq, (block + 1) * query_block),
                          tq,
-                         operands[3].defined() ? operands[3].data<int64_t>()[b] : tk};
+                         s.length(b)};
       row.choose(
           levels.subspan(static_cast<size_t>(i * key_blocks), static_cast<size_t>(key_blocks)));
     }

@@ -6,7 +6,7 @@ import reals
 import tensor_core
 from formats import F32, NAN, add, bits32, div, fma, maximum, minimum, mul, rne, round32, sub
 from rows import dot, greatest_power, least_exponent, quantized_row, rotate
-from tensors import NAMES, tensor
+from tensors import NAMES, Tensor, tensor
 
 LOG2_E = bits32(0x3FB8AA3B)
 EXP2P = [1.0] + [bits32(c) for c in (0x3F317215, 0x3E75FCDF, 0x3D635BA8, 0x3C1E7545, 0x3AADDD09)]
@@ -83,6 +83,18 @@ def merged(keys, power, block_state):
     return total
 
 
+def sequences(table, pool):
+    """[B, Tk, ...] of pages; zeros stand for a page that is none."""
+    if table is None:
+        return pool
+    pages, size, width = pool.shape
+    n = size * width
+    codes = []
+    for page in table.values():
+        codes += pool.codes[page * n:(page + 1) * n] if 0 <= page < pages else [0] * n
+    return Tensor(pool.type, [table.shape[0], table.shape[1] * size, width], codes)
+
+
 def each_row(attributes, q, k, v, lengths, f):
     """f(batch, query's (row, head), key-value head, visible keys) for every query's head, in the output's order."""
     heads = attributes["heads"]
@@ -126,7 +138,8 @@ def output_shape(attributes, q, v):
     return q.shape[:2] + [attributes["heads"] * v.shape[2] // attributes.get("kv_heads", attributes["heads"])]
 
 
-def ordered(attributes, q, k, v, lengths=None):
+def ordered(attributes, q, k, v, lengths=None, table=None):
+    k, v = sequences(table, k), sequences(table, v)
     operands = Operands(attributes, q, k, v, lambda t: t.values())
 
     def row_of(b, row, head, kv, keys):
@@ -174,10 +187,29 @@ def block_values(p, block, values, two):
 
 def int8(attributes, q, k, v, lengths=None):
     operands = Operands(attributes, q, k, v, lambda t: t.values())
-    size = len(operands.q(0, 0, 0))
-    n = greatest_power(size)
+    n = greatest_power(len(operands.q(0, 0, 0)))
     key = functools.cache(lambda *at: quantized_row(rotate(operands.k(*at), n)))
     value = functools.cache(lambda *at: quantized_value(operands.v(*at)))
+    return int8_of(attributes, operands, q, k, v, lengths, key, value)
+
+
+def int8_cached(attributes, q, k, v, k_scales, v_exponents, lengths=None, table=None):
+    k, v, k_scales, v_exponents = (sequences(table, t) for t in (k, v, k_scales, v_exponents))
+    operands = Operands(attributes, q, k, v, lambda t: t.values())
+    scales, exponents = k_scales.values(), v_exponents.values()
+
+    def at(b, i, head):
+        return (b * k.shape[1] + i) * k_scales.shape[2] + head
+
+    def value(*place):
+        f = exponents[at(*place)]
+        return None if f == 2 ** 31 - 1 else f, operands.v(*place)
+    return int8_of(attributes, operands, q, k, v, lengths, lambda *place: (scales[at(*place)], operands.k(*place)), value)
+
+
+def int8_of(attributes, operands, q, k, v, lengths, key, value):
+    """key() gives a key's scale and codes, value() a value's exponent and codes."""
+    n = greatest_power(len(operands.q(0, 0, 0)))
 
     def row_of(b, row, head, kv, keys):
         s_q, query = quantized_row(rotate(operands.q(b, row, head), n))
@@ -202,7 +234,8 @@ def int8(attributes, q, k, v, lengths=None):
     return [tensor(q.type, output_shape(attributes, q, v), list(each_row(attributes, q, k, v, lengths, row_of)))]
 
 
-def tensor_cores(attributes, q, k, v, lengths=None):
+def tensor_cores(attributes, q, k, v, lengths=None, table=None):
+    k, v = sequences(table, k), sequences(table, v)
     form, r = q.format, tensor_core.rule(attributes["member"], False)
     operands = Operands(attributes, q, k, v, lambda t: t.codes)
 

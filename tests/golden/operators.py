@@ -493,6 +493,7 @@ def tensor_core_linear(attributes, x, w, bias=None, x_scales=None, w_scales=None
 
 TABLE["Attention"] = attention.ordered
 TABLE["AttentionInt8"] = attention.int8
+TABLE["AttentionInt8Cached"] = attention.int8_cached
 TABLE["AttentionTensorCore"] = attention.tensor_cores
 
 

@@ -40,6 +40,8 @@ float number(Random& random, Fill fill);
 // The tensor lies at an address that is a multiple of 4 alone, and memory after its end is not
 // readable, so that a kernel that assumes alignment or reads on is caught.
 Tensor floats(Random& random, const Shape& shape, Fill fill);
+// Such a tensor of any type, of bytes that are all `byte`.
+Tensor filled(DType dtype, const Shape& shape, uint8_t byte);
 
 Node node_of(std::string_view domain, std::string_view op, Attributes attributes = {},
              int outputs = 1);

@@ -487,6 +487,29 @@ void attention_of(File& f, const char* op, DType type, const Json& extra) {
   add("any bits", wild, heads(1, 1, 0.5f));
 }
 
+// Two sequences of 150 and 33 keys in pages of 24 rows, one of them shared. Entries that no key
+// needs are no pages.
+void paged_attention(File& f) {
+  const Json lengths = integers({150, 33}),
+             table = full(DType::i64, {2, 7},
+                          {9, 2, 11, 0, 7, 5, 3, 9, 4, ~0ull, 12, ~0ull >> 1, 1ull << 63, ~0ull});
+  const Dims pool = {12, 24, 16}, scales = {12, 24, 2};
+  for (const DType type : {DType::f32, DType::bf16}) {
+    const bool ordered = type == DType::f32;
+    f.own("Attention in pages, " + std::string(name_of(type)),
+          ordered ? "Attention" : "AttentionTensorCore",
+          {f.seeded(type, {2, 3, 32}), f.seeded(type, pool), f.seeded(type, pool), lengths, table},
+          ordered ? with(heads(4, 2, 0.03f), {{"causal", 1}})
+                  : with(heads(4, 2, 0.03f), {{"causal", 1}, {"member", "sm90"}}));
+  }
+  for (const int slices : {1, 2})
+    f.own("AttentionInt8Cached in pages, slices " + std::to_string(slices), "AttentionInt8Cached",
+          {f.floats({2, 3, 32}), f.between(DType::i8, pool, -127, 127),
+           f.between(DType::i8, pool, -127, 127), f.floats(scales),
+           f.between(DType::i32, scales, -9, 3), lengths, table},
+          with(heads(4, 2, 0.0001f), {{"weight_slices", slices}, {"window", 100}}));
+}
+
 std::vector<Json> attention() {
   File f(9000);
   attention_of(f, "Attention", DType::f32, Json::object());
@@ -498,6 +521,7 @@ std::vector<Json> attention() {
   attention_of(f, "AttentionTensorCore", DType::bf16,
                {{"member", "sm90"}, {"output", number_of(DType::f32)}});
   attention_of(f, "AttentionTensorCore", DType::f16, {{"member", "sm80"}});
+  paged_attention(f);
   return f.take();
 }
 

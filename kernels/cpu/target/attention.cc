@@ -8,7 +8,7 @@ namespace verbatim::VB_TARGET {
 namespace {
 
 struct Task : TaskOf<Attention> {
-  float *queries = nullptr, *keys = nullptr, *values = nullptr, *scores = nullptr;
+  float *queries = nullptr, *keys = nullptr, *values = nullptr, *scores = nullptr, *copy = nullptr;
   States block{};
 };
 
@@ -68,24 +68,49 @@ using ScoreTiles = Tiles<kInto, kRowStride>;
 template <Into kInto>
 using ValueTiles = Tiles<kInto, kScoreStride>;
 
+// Keys of a panel: kLanes of them from each of `at` on, `stride` apart. Pages of whole groups of
+// kLanes keys are read where they lie.
+struct KeyPanel {
+  const float* at[kTileVectors];
+  int64_t stride;
+};
+VB_INLINE bool keys_lie_well(const KeyRows& rows) {
+  return rows.pages == nullptr || rows.page_size % kLanes == 0;
+}
+// Elements [d, d + size) of keys [key, key + count).
+VB_INLINE KeyPanel key_panel(const Task& t, int64_t key, int64_t count, int64_t d, int64_t size) {
+  const Attention& p = t.p;
+  KeyPanel panel;
+  if (keys_lie_well(p.rows)) {
+    panel.stride = p.k_stride;
+    VB_UNROLL
+    for (int v = 0; v < kTileVectors; ++v)
+      panel.at[v] = p.k + d + row_of(p.rows, key + least(v * kLanes, count - 1)) * p.k_stride;
+    return panel;
+  }
+  const Rows<float> rows = rows_of(p.rows, p.k + d, p.k_stride, size, key, count, t.copy);
+  panel.stride = rows.stride;
+  for (int v = 0; v < kTileVectors; ++v) panel.at[v] = rows.at + v * kLanes * rows.stride;
+  return panel;
+}
+
 // Keys of one panel, `count` of them, become columns: [size, kPanel], zeros beyond `count`. Heads
-// lie too far apart in memory for the processor to foresee what comes next: the keys of the panel
-// after, from `next` on.
+// lie too far apart in memory for the processor to foresee what comes next: the keys of `next`.
 template <bool kWhole>
-VB_INLINE void turn_keys(const float* k, int64_t stride, int64_t size, int64_t count,
-                         const float* next, float* out) {
+VB_INLINE void turn_keys(const KeyPanel& k, int64_t size, int64_t count, const KeyPanel& next,
+                         float* out) {
   for (int64_t d = 0; d < size; d += kLanes) {
     VB_UNROLL
     for (int v = 0; v < kTileVectors; ++v) {
       F32 x[kLanes];
       VB_UNROLL
       for (int i = 0; i < kLanes; ++i) {
-        const int64_t key = v * kLanes + i;
+        const float* key = k.at[v] + i * k.stride + d;
         if constexpr (kWhole) {
-          x[i] = load(k + key * stride + d);
-          prefetch(next + key * stride + d);
+          x[i] = load(key);
+          prefetch(next.at[v] + i * k.stride + d);
         } else {
-          x[i] = key < count ? load_up_to(k + key * stride + d, size - d, zero()) : zero();
+          x[i] = v * kLanes + i < count ? load_up_to(key, size - d, zero()) : zero();
         }
       }
       transpose(x);
@@ -95,11 +120,9 @@ VB_INLINE void turn_keys(const float* k, int64_t stride, int64_t size, int64_t c
     }
   }
 }
-void pack_keys(const float* k, int64_t stride, int64_t size, int64_t count, const float* next,
-               float* out) {
-  if (count >= kPanel && size % kLanes == 0)
-    return turn_keys<true>(k, stride, size, count, next, out);
-  turn_keys<false>(k, stride, size, count, next, out);
+void pack_keys(const KeyPanel& k, int64_t size, int64_t count, const KeyPanel& next, float* out) {
+  if (count >= kPanel && size % kLanes == 0) return turn_keys<true>(k, size, count, next, out);
+  turn_keys<false>(k, size, count, next, out);
 }
 
 void prefetch_rows(const float* rows, int64_t stride, int64_t size, int64_t count) {
@@ -122,12 +145,15 @@ void form_scores(const Task& t, int64_t key, int64_t count, bool queries_are_the
         std::memcpy(t.queries + r * kRowStride, t.q(r) + d,
                     static_cast<size_t>(size) * sizeof(float));
     for (int64_t column = 0; column < count; column += kPanel) {
-      const float* keys = p.k + (key + column) * p.k_stride + d;
       const int64_t panel = least(kPanel, count - column);
-      pack_keys(keys, p.k_stride, size, panel,
-                keys + (count - column >= 2 * kPanel ? kPanel * p.k_stride : 0), t.keys);
+      const KeyPanel keys = key_panel(t, key + column, panel, d, size);
+      const bool foresees = count - column >= 2 * kPanel && keys_lie_well(p.rows);
+      pack_keys(keys, size, panel,
+                foresees ? key_panel(t, key + column + kPanel, kPanel, d, size) : keys, t.keys);
       if (values_lie_well(t))
-        prefetch_rows(p.v + (key + column) * p.v_stride, p.v_stride, p.value_size, panel);
+        for_runs(p.rows, key + column, panel, [&](int64_t, int64_t n, int64_t row) {
+          prefetch_rows(p.v + row * p.v_stride, p.v_stride, p.value_size, n);
+        });
       for (int64_t i = 0; i < tiles; ++i) {
         const TileRows r = tile_rows(t.rows, i);
         const int64_t height = r.last - r.first;
@@ -189,24 +215,31 @@ void weigh_all(const Task& t, int64_t row) {
   t.block.l[row] = lane_sum(sums);
 }
 
-// The values of a block: packed in panels, or where they lie.
+// The values of a block: packed in panels, or where they lie. That of key i of the block is row
+// rows[key + i], from `at` on.
 struct Values {
   const float* at;
-  int64_t stride, panel_stride;  // from key to key, and to the next kPanel columns
+  int64_t stride, panel_stride;  // from row to row, and to the next kPanel columns
+  KeyRows rows;
+  int64_t key;
 };
 
 // block.o[rows r] += weights[i] * v[i] for keys i of [begin, end) of the block; into +0 where it is
 // `first`.
 void add_values(const Task& t, TileRows r, const Values& v, int64_t begin, int64_t end,
                 bool first) {
-  if (begin >= end && !first) return;
   const int64_t height = r.last - r.first;
-  const TileFn run =
-      first ? ValueTiles<Into::first>::kByRows[height] : ValueTiles<Into::resume>::kByRows[height];
-  for (int64_t panel = 0; panel < t.width / kPanel; ++panel)
-    run(t.scores + r.first * kScoreStride + begin, v.at + panel * v.panel_stride + begin * v.stride,
-        v.stride, greatest(end - begin, 0), t.block.o + r.first * t.width + panel * kPanel,
-        t.width);
+  const auto add = [&](int64_t i, int64_t n, int64_t row) {
+    const TileFn run = first ? ValueTiles<Into::first>::kByRows[height]
+                             : ValueTiles<Into::resume>::kByRows[height];
+    for (int64_t panel = 0; panel < t.width / kPanel; ++panel)
+      run(t.scores + r.first * kScoreStride + begin + i,
+          v.at + panel * v.panel_stride + row * v.stride, v.stride, n,
+          t.block.o + r.first * t.width + panel * kPanel, t.width);
+    first = false;
+  };
+  if (begin < end) return for_runs(v.rows, v.key + begin, end - begin, add);
+  if (first) add(0, 0, 0);
 }
 
 // The rows of a tile share their loop over the keys that all of them see; what only some see, a
@@ -234,10 +267,15 @@ void weigh_values(const Task& t, TileRows r, const Values& v, int64_t key) {
 
 Values values_of(const Task& t, int64_t key, int64_t count) {
   const Attention& p = t.p;
-  const float* v = p.v + key * p.v_stride;
-  if (values_lie_well(t)) return {v, p.v_stride, kPanel};
-  pack(v, p.v_stride, 1, count, p.value_size, 0, t.width / kPanel, t.values);
-  return {t.values, kPanel, count * kPanel};
+  if (values_lie_well(t)) return {p.v, p.v_stride, kPanel, p.rows, key};
+  const int64_t panels = t.width / kPanel;
+  for_runs(p.rows, key, count, [&](int64_t i, int64_t n, int64_t row) {
+    const int64_t at_once = n == count ? panels : 1;  // pack() knows of whole panels only
+    for (int64_t panel = 0; panel < panels; panel += at_once)
+      pack(p.v + row * p.v_stride, p.v_stride, 1, n, p.value_size, panel, panel + at_once,
+           t.values + (panel * (count - n) + i) * kPanel);
+  });
+  return {t.values, kPanel, count * kPanel, {}, 0};
 }
 
 // One block of keys, `count` of them up to the last that any row sees.
@@ -264,7 +302,7 @@ void attend_block(const Task& t, int64_t key, int64_t count, bool queries_are_th
 size_t attention_scratch(int64_t rows, int64_t value_size) {
   const int64_t width = whole_panels(value_size);
   return static_cast<size_t>(rows * (kRowStride + kScoreStride + 3 * states_size(1, width)) +
-                             kPanel * kProductBlock + kKeyBlock * width);
+                             2 * kPanel * kProductBlock + kKeyBlock * width);
 }
 
 void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visible, float* scratch) {
@@ -276,6 +314,7 @@ void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visibl
   };
   Task t{{p, from, to, visible, rows, width}};
   t.keys = take(kPanel * kProductBlock);
+  t.copy = take(kPanel * kProductBlock);
   t.values = take(kKeyBlock * width);
   t.queries = take(rows * kRowStride);
   t.scores = take(rows * kScoreStride);

@@ -91,6 +91,46 @@ VB_INLINE KeyRange keys_of_all(const KeyRange* visible, int64_t count) {
   return seen;
 }
 
+// The row of key i, as KeyRows has it.
+VB_INLINE int64_t row_of(const KeyRows& rows, int64_t i) {
+  if (rows.pages == nullptr) return rows.first + i;
+  return rows.pages[i / rows.page_size] * rows.page_size + i % rows.page_size;
+}
+
+// Calls run(i, n, row) for keys [key + i, key + i + n) whose rows lie one after another from `row`
+// on, until all of [key, key + count) had their turn.
+template <class Run>
+VB_INLINE void for_runs(const KeyRows& rows, int64_t key, int64_t count, Run run) {
+  for (int64_t i = 0, n = count; i < count; i += n) {
+    if (rows.pages != nullptr) n = least(count - i, rows.page_size - (key + i) % rows.page_size);
+    run(i, n, row_of(rows, key + i));
+  }
+}
+
+// `size` elements of successive rows, row i's at at + i * stride.
+template <class T>
+struct Rows {
+  const T* at;
+  int64_t stride;
+};
+// Those of keys [key, key + count) from x on, whose rows are `stride` apart: where they lie, or in
+// `copy` where a page ends among them.
+template <class T>
+VB_INLINE Rows<T> rows_of(const KeyRows& rows, const T* x, int64_t stride, int64_t size,
+                          int64_t key, int64_t count, T* copy) {
+  Rows<T> result = {copy, size};
+  for_runs(rows, key, count, [&](int64_t i, int64_t n, int64_t row) {
+    if (n == count) {
+      result = {x + row * stride, stride};
+      return;
+    }
+    for (int64_t j = 0; j < n; ++j)
+      std::memcpy(copy + (i + j) * size, x + (row + j) * stride,
+                  static_cast<size_t>(size) * sizeof(T));
+  });
+  return result;
+}
+
 // What a query that sees `range` sees of the block of keys from `key` on.
 VB_INLINE KeyRange in_block(KeyRange range, int64_t key) {
   return {greatest(range.begin - key, 0), least(range.end - key, kKeyBlock)};

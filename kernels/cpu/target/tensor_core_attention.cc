@@ -26,6 +26,7 @@ struct Task : TaskOf<TensorCoreAttention> {
   Extent* extents = nullptr;                    // of queries
   Codes* needs = nullptr;                       // of weights
   uint16_t *codes = nullptr, *panel = nullptr;  // weights of a block; a panel of columns
+  uint16_t* copy = nullptr;                     // of a panel's keys or values
   Extent all_queries{};
 
   // The rows that see any of the keys [begin, end): as ranges' ends ascend, others come before or
@@ -74,9 +75,10 @@ void run(const Task& t, const RowPiece* pieces, const Panel& panel, bool careful
 template <class Rule, bool kHalf>
 void form_scores(const Task& t, int64_t key, int64_t column, int64_t count) {
   const TensorCoreAttention& p = t.p;
-  const uint16_t* keys = p.k + (key + column) * p.k_stride;
+  const Rows<uint16_t> keys =
+      rows_of(p.rows, p.k, p.k_stride, p.head_size, key + column, count, t.copy);
   const PanelInfo info =
-      pack_panel(keys, 1, p.k_stride, count, p.head_size, code_type<kHalf>(), t.panel);
+      pack_panel(keys.at, 1, keys.stride, count, p.head_size, code_type<kHalf>(), t.panel);
   const RowRange rows = t.rows_that_see(key + column, key + column + count);
   const Codes need = worse(t.all_queries.need, info.extent.need);
   const bool all_exact = info.extent.need == Codes::exact || !fits(t.all_queries, info.extent);
@@ -91,7 +93,7 @@ void form_scores(const Task& t, int64_t key, int64_t column, int64_t count) {
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     float* to = t.scores + r * kScoreStride + column;
     if (all_exact || t.extents[r].need == Codes::exact || is_doubtful(t.doubt[r], count)) {
-      for (int64_t i = 0; i < count; ++i) to[i] = p.score(p, t.q(r), keys + i * p.k_stride);
+      for (int64_t i = 0; i < count; ++i) to[i] = p.score(p, t.q(r), keys.at + i * keys.stride);
     } else {
       store(to, unshifted(t.acc[r], t.unshifts[r], panel));
     }
@@ -180,9 +182,10 @@ void weigh_values(const Task& t, int64_t key, int64_t count, int64_t column, Row
                   const RowRange* rows_of_groups, Codes need) {
   const TensorCoreAttention& p = t.p;
   const int64_t columns = least(kLanes, p.value_size - column);
-  const uint16_t* values = p.v + key * p.v_stride + column;
+  const Rows<uint16_t> values =
+      rows_of(p.rows, p.v + column, p.v_stride, columns, key, count, t.copy);
   const PanelInfo info =
-      pack_panel(values, p.v_stride, 1, columns, count, code_type<kHalf>(), t.panel);
+      pack_panel(values.at, values.stride, 1, columns, count, code_type<kHalf>(), t.panel);
   constexpr Extent kWeights = {kHalf ? kHalfBias + 1 : kLeastByte + kRowOffset - kWeightShift,
                                kBias, Codes::plain};
   const bool all_exact = info.extent.need == Codes::exact || !fits(kWeights, info.extent);
@@ -205,8 +208,8 @@ void weigh_values(const Task& t, int64_t key, int64_t count, int64_t column, Row
     if (all_exact || t.needs[r] == Codes::exact || is_doubtful(t.doubt[r], columns)) {
       const KeyRange range = t.in_block(r, key);
       for (int64_t j = 0; j < columns; ++j)
-        o(r)[j] =
-            p.weighted(p, o(r)[j], t.codes + r * kWeightStride, range.begin, range.end, values + j);
+        o(r)[j] = p.weighted(p, o(r)[j], t.codes + r * kWeightStride, range.begin, range.end,
+                             values.at + j, values.stride);
     } else {
       store(o(r), unshifted(t.acc[r], back, panel));
     }
@@ -262,6 +265,7 @@ uintptr_t place(Task& t, uintptr_t memory) {
   take(t.queries, pieces_of(t.p.head_size) * t.rows);
   take(t.weights, kWeightPieces * t.rows);
   take(t.panel, longest * kLanes);
+  take(t.copy, longest * kLanes);
   take(t.scores, t.rows * kScoreStride);
   take(t.codes, t.rows * kWeightStride);
   take(t.alphas, t.rows);
