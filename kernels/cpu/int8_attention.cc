@@ -24,9 +24,9 @@ Int8Attention view_of(const Int8Operands& o, float* out) {
 
 void attend(const CpuKernels& kernels, const Int8Operands& o, Int8Attention p,
             const AttentionTask& t) {
-  p.q_scales += t.batch * o.q.dim(1) * p.heads + t.head * p.group;
-  p.k_scales += t.head;
-  p.v_exponents += t.head;
+  p.q_scales += t.batch * o.q.dim(1) * p.heads + t.head;
+  p.k_scales += t.kv;
+  p.v_exponents += t.kv;
   float* scratch = thread_scratch(
       kernels.int8_attention_scratch((t.to - t.from) * p.group, p.head_size, p.value_size));
   kernels.attend_int8(p, t.from, t.to, t.visible, scratch);

@@ -54,7 +54,10 @@ struct AttentionOf {
   int64_t group = 1, head_size = 0, value_size = 0;
   float scale = 0, softcap = 0;  // as in repops/ops/attention.h
 };
-using Attention = AttentionOf<float>;
+struct Attention : AttentionOf<float> {
+  // Of each block of keys, for all queries of a call (repops/ops/sparse_attention.h); null: all 1.
+  const uint8_t* levels = nullptr;
+};
 // Of codes (repops/ops/int8_attention.h), whose scales and exponents are [tokens, heads or
 // kv_heads] and point to the first query head and to the head of keys.
 struct Int8Attention : AttentionOf<int8_t> {
@@ -176,6 +179,8 @@ struct CpuKernels {
   void (*attend)(const Attention& p, int64_t from, int64_t to, const KeyRange* visible,
                  float* scratch);
   size_t (*attention_scratch)(int64_t rows, int64_t value_size);
+  // y = the sum of rows x[i * stride], ascending, / their number.
+  void (*mean_rows)(const float* x, int64_t stride, int64_t rows, int64_t width, float* y);
   // Likewise; what it writes is not turned back yet.
   void (*attend_int8)(const Int8Attention& p, int64_t from, int64_t to, const KeyRange* visible,
                       float* scratch);

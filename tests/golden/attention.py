@@ -138,6 +138,80 @@ def output_shape(attributes, q, v):
     return q.shape[:2] + [attributes["heads"] * v.shape[2] // attributes.get("kv_heads", attributes["heads"])]
 
 
+def ordered_state(attributes, query, indices, keys, values, shift=0.0):
+    """Of one block: its keys and values, and each one's index in it, modulo 8."""
+    x = [add(scaled(attributes, dot(query, key)), shift) for key in keys]
+    m = functools.reduce(maximum, x)
+    p = [exp2(sub(t, m)) for t in x]
+    o = [0.0] * len(values[0])
+    for weight, value in zip(p, values):
+        o = [fma(weight, y, acc) for y, acc in zip(value, o)]
+    return m, lane_sum(indices, p), o
+
+
+def mean(rows, factor):
+    """The sum of rows, ascending, times a factor, or divided by their number."""
+    total = rows[0]
+    for row in rows[1:]:
+        total = [add(x, y) for x, y in zip(total, row)]
+    return [mul(x, factor) if factor else div(x, float(len(rows))) for x in total]
+
+
+def sparse(attributes, q, k, v, levels, lengths=None):
+    operands = Operands(attributes, q, k, v, lambda t: t.values())
+    of_block = functools.cache(lambda part, p, b, i, kv: mean([part(b, j, kv) for j in range(i, i + 2 ** p)], 2.0 ** -p))
+    _, heads, query_blocks, key_blocks = levels.shape
+
+    def row_of(b, row, head, kv, keys):
+        query = operands.q(b, row, head)
+        first = ((b * heads + head) * query_blocks + row // attributes.get("query_block", 128)) * key_blocks
+
+        def block_state(block):
+            level = levels.codes[first + block[0] // 128]
+            p = level - 1 if len(block) == 128 else 0
+            if level == 0:
+                return None
+            means = range(0, len(block), 2 ** p)
+            parts = [[of_block(part, p, b, block[i], kv) for i in means] for part in (operands.k, operands.v)]
+            indices = block if p == 0 else list(range(len(means)))
+            return ordered_state(attributes, query, indices, *parts, float(p))
+        return quotient(merged(keys, exp2, block_state), len(operands.v(b, 0, kv)))
+    return [tensor(q.type, output_shape(attributes, q, v), list(each_row(attributes, q, k, v, lengths, row_of)))]
+
+
+def level_of(shares, before, total):
+    fits = [i + 1 for i, s in enumerate(shares) if s == 1 or before << 32 < rne(s * 2.0 ** 32) * total]
+    return fits[0] if fits else 0
+
+
+def sparse_levels(attributes, q, k, lengths=None):
+    operands = Operands(attributes, q, k, k, lambda t: t.values())
+    heads, size, out = attributes["heads"], attributes["query_block"], []
+    group, key_blocks = heads // attributes.get("kv_heads", heads), -(-k.shape[1] // 128)
+    for b in range(q.shape[0]):
+        n = lengths.values()[b] if lengths else k.shape[1]
+        for head in range(heads):
+            for first in range(0, q.shape[1], size):
+                rows = range(first, min(first + size, q.shape[1]))
+                sights = [set(visible(attributes, row, q.shape[1], n)) for row in rows]
+                query = mean([operands.q(b, row, head) for row in rows], None)
+                levels, x = [0] * key_blocks, {}
+                for block in range(key_blocks):
+                    keys = range(block * 128, (block + 1) * 128)
+                    levels[block] = int(any(not s.isdisjoint(keys) for s in sights))
+                    if all(s.issuperset(keys) for s in sights):
+                        x[block] = scaled(attributes, dot(query, mean([operands.k(b, i, head // group) for i in keys], None)))
+                top = max((t for t in x.values() if not math.isnan(t)), default=-math.inf)
+                powers = {block: exp2(sub(t, top)) for block, t in x.items()}
+                weights = {block: 0 if math.isnan(p) else rne(p * 2.0 ** 32) for block, p in powers.items()}
+                before = 0
+                for block in sorted(weights, key=lambda i: (-weights[i], i)):
+                    levels[block] = level_of(attributes["shares"], before, sum(weights.values()))
+                    before += weights[block]
+                out += levels
+    return [tensor("uint8", [q.shape[0], heads, -(-q.shape[1] // size), key_blocks], out)]
+
+
 def ordered(attributes, q, k, v, lengths=None, table=None):
     k, v = sequences(table, k), sequences(table, v)
     operands = Operands(attributes, q, k, v, lambda t: t.values())
@@ -146,13 +220,7 @@ def ordered(attributes, q, k, v, lengths=None, table=None):
         query = operands.q(b, row, head)
 
         def block_state(block):
-            x = [scaled(attributes, dot(query, operands.k(b, i, kv))) for i in block]
-            m = functools.reduce(maximum, x)
-            p = [exp2(sub(t, m)) for t in x]
-            o = [0.0] * len(operands.v(b, block[0], kv))
-            for i, weight in zip(block, p):
-                o = [fma(weight, value, acc) for value, acc in zip(operands.v(b, i, kv), o)]
-            return m, lane_sum(block, p), o
+            return ordered_state(attributes, query, block, *([part(b, i, kv) for i in block] for part in (operands.k, operands.v)))
         return quotient(merged(keys, exp2, block_state), len(operands.v(b, 0, kv)))
     return [tensor(q.type, output_shape(attributes, q, v), list(each_row(attributes, q, k, v, lengths, row_of)))]
 

@@ -495,6 +495,8 @@ TABLE["Attention"] = attention.ordered
 TABLE["AttentionInt8"] = attention.int8
 TABLE["AttentionInt8Cached"] = attention.int8_cached
 TABLE["AttentionTensorCore"] = attention.tensor_cores
+TABLE["AttentionSparse"] = attention.sparse
+TABLE["AttentionLevels"] = attention.sparse_levels
 
 
 # --- randomness

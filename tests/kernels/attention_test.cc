@@ -1,8 +1,11 @@
 // Attention against the reference: masks, groups of heads, long contexts, hostile values.
 #include "kernels/compare.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+
+#include <verbatim/repops/semantics.h>
 
 namespace verbatim::test {
 namespace {
@@ -272,6 +275,58 @@ TEST_P(AttentionTest, PagedTensorCore) {
   });
   expect_paged(*backend_, 2,
                [](Random& r) { return some_tensor_core_attention(r, r.between(1, 4), 4200); });
+}
+
+// Blocks that are left out, whole, or taken as means, by levels at random. Queries of one block may
+// see a block of keys in whole, in part or not at all.
+Case some_sparse_attention(Random& r, int64_t queries, int64_t keys) {
+  Case c = some_attention(r, queries, keys);
+  c.node.op = "AttentionSparse";
+  const int64_t block = r.pick<int64_t>({1, 3, 16, 128, 200}),
+                heads = *c.node.attributes.get<int64_t>("heads", 1);
+  if (block != 128 || r.chance(50)) c.node.attributes.set("query_block", block);
+  Tensor levels =
+      *Tensor::zeros(DType::u8, Shape{c.inputs[0].dim(0), heads, (queries + block - 1) / block,
+                                      (keys + kKeyBlock - 1) / kKeyBlock});
+  for (uint8_t& level : levels.mutable_data<uint8_t>())
+    level = static_cast<uint8_t>(r.between(0, 4));
+  c.inputs.insert(c.inputs.begin() + 3, levels);
+  return c;
+}
+
+TEST_P(AttentionTest, Sparse) {
+  expect_reference(*backend_, 1000, [](Random& r) {
+    return some_sparse_attention(r, r.between(0, 20), r.between(0, 300));
+  });
+  expect_reference(*backend_, 40, [](Random& r) {
+    return some_sparse_attention(r, r.pick<int64_t>({64, 130, 400}), r.between(256, 600));
+  });
+}
+
+TEST_P(AttentionTest, SparseAcrossRestarts) {
+  expect_reference(*backend_, 6,
+                   [](Random& r) { return some_sparse_attention(r, r.between(1, 4), 4200); });
+}
+
+Case some_levels(Random& r, int64_t queries, int64_t keys) {
+  Case c = some_attention(r, queries, keys);
+  c.node.op = "AttentionLevels";
+  c.node.attributes.set("query_block", r.pick<int64_t>({1, 3, 16, 128, 200}));
+  std::vector<float> shares;
+  for (int64_t i = r.between(1, 4); i > 0; --i)
+    shares.push_back(r.chance(20) ? 1.0f : static_cast<float>(r.between(0, 100)) / 100);
+  std::ranges::sort(shares);
+  c.node.attributes.set("shares", shares);
+  c.inputs.erase(c.inputs.begin() + 2);
+  return c;
+}
+
+TEST_P(AttentionTest, Levels) {
+  expect_reference(*backend_, 1000,
+                   [](Random& r) { return some_levels(r, r.between(0, 40), r.between(0, 900)); });
+  expect_reference(*backend_, 20, [](Random& r) {
+    return some_levels(r, r.pick<int64_t>({64, 300}), r.between(2000, 5000));
+  });
 }
 
 // A query alone has the bits that it has in a prefill.

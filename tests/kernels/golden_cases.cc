@@ -510,6 +510,33 @@ void paged_attention(File& f) {
           with(heads(4, 2, 0.0001f), {{"weight_slices", slices}, {"window", 100}}));
 }
 
+// Blocks of every level, of which queries see some in whole, some in part and some not at all; the
+// levels that operands themselves give.
+void sparse_attention(File& f) {
+  const Json lengths = integers({400, 260});
+  const auto operand = [&](int64_t rows, int64_t size) { return f.floats({2, rows, size}); };
+  f.own("AttentionSparse, lengths, grouped heads", "AttentionSparse",
+        {operand(5, 16), operand(400, 8), operand(400, 6), f.between(DType::u8, {2, 2, 3, 4}, 0, 4),
+         lengths},
+        with(heads(2, 1, 0.05f), {{"query_block", 2}}));
+  f.own(
+      "AttentionSparse, causal, a window", "AttentionSparse",
+      {operand(140, 4), operand(700, 4), operand(700, 4), f.between(DType::u8, {2, 1, 2, 6}, 0, 4)},
+      with(heads(1, 1, 0.05f), {{"causal", 1}, {"window", 500}}));
+  f.own("AttentionSparse, past the restart", "AttentionSparse",
+        {operand(1, 4), operand(2600, 4), operand(2600, 4),
+         f.between(DType::u8, {2, 1, 1, 21}, 0, 4)},
+        heads(1, 1, 0.01f));
+  f.own("AttentionLevels, lengths, grouped heads", "AttentionLevels",
+        {operand(5, 16), operand(900, 8), integers({900, 520})},
+        with(heads(2, 1, 0.3f),
+             {{"query_block", 2}, {"shares", {real(0.25f), real(0.75f), real(0.9f)}}}));
+  f.own("AttentionLevels, causal", "AttentionLevels", {operand(300, 4), operand(900, 4)},
+        with(heads(1, 1, 2.0f), {{"query_block", 128},
+                                 {"causal", 1},
+                                 {"shares", {real(0), real(0.5f), real(0.5f), real(1)}}}));
+}
+
 std::vector<Json> attention() {
   File f(9000);
   attention_of(f, "Attention", DType::f32, Json::object());
@@ -522,6 +549,7 @@ std::vector<Json> attention() {
                {{"member", "sm90"}, {"output", number_of(DType::f32)}});
   attention_of(f, "AttentionTensorCore", DType::f16, {{"member", "sm80"}});
   paged_attention(f);
+  sparse_attention(f);
   return f.take();
 }
 

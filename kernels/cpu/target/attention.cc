@@ -10,6 +10,8 @@ namespace {
 struct Task : TaskOf<Attention> {
   float *queries = nullptr, *keys = nullptr, *values = nullptr, *scores = nullptr, *copy = nullptr;
   States block{};
+  KeyRange* means = nullptr;  // what queries see of a block of means
+  int pool = 0;               // keys and values are means of 2^pool rows
 };
 
 // Accumulators start from `c` and go back there, or start at +0 and are stored (kFirst) or added.
@@ -77,10 +79,29 @@ struct KeyPanel {
 VB_INLINE bool keys_lie_well(const KeyRows& rows) {
   return rows.pages == nullptr || rows.page_size % kLanes == 0;
 }
+
+// Up to `size` elements of mean i of a task whose keys and values are means of rows of x.
+VB_INLINE F32 mean_of(const Task& t, const float* x, int64_t stride, int64_t i, int64_t size) {
+  const auto row = [&](int64_t key) { return x + row_of(t.p.rows, key) * stride; };
+  F32 sum = load_up_to(row(i << t.pool), size, zero());
+  for (int64_t r = 1; r < 1 << t.pool; ++r)
+    sum = sum + load_up_to(row((i << t.pool) + r), size, zero());
+  return canonical(sum * all(1.0f / static_cast<float>(1 << t.pool)));
+}
+
 // Elements [d, d + size) of keys [key, key + count).
 VB_INLINE KeyPanel key_panel(const Task& t, int64_t key, int64_t count, int64_t d, int64_t size) {
   const Attention& p = t.p;
   KeyPanel panel;
+  if (t.pool > 0) {
+    panel.stride = (size + kLanes - 1) / kLanes * kLanes;
+    for (int64_t i = 0; i < count; ++i)
+      for (int64_t j = 0; j < size; j += kLanes)
+        store(t.copy + i * panel.stride + j,
+              mean_of(t, p.k + d + j, p.k_stride, key + i, size - j));
+    for (int v = 0; v < kTileVectors; ++v) panel.at[v] = t.copy + v * kLanes * panel.stride;
+    return panel;
+  }
   if (keys_lie_well(p.rows)) {
     panel.stride = p.k_stride;
     VB_UNROLL
@@ -132,22 +153,28 @@ void prefetch_rows(const float* rows, int64_t stride, int64_t size, int64_t coun
 }
 
 // Where rows of a single tile read each value once, values are read where they lie.
-bool values_lie_well(const Task& t) { return t.rows <= kTileRows && t.p.value_size == t.width; }
+bool values_lie_well(const Task& t) {
+  return t.rows <= kTileRows && t.p.value_size == t.width && t.pool == 0;
+}
 
-// scores[row, i] = q[row] . k[key + i], an ordered product, for i < count.
-void form_scores(const Task& t, int64_t key, int64_t count, bool queries_are_there) {
+// Elements [d, d + size) of all rows.
+void copy_queries(const Task& t, int64_t d, int64_t size) {
+  for (int64_t r = 0; r < t.rows; ++r)
+    std::memcpy(t.queries + r * kRowStride, t.q(r) + d, static_cast<size_t>(size) * sizeof(float));
+}
+
+// scores[row, i] = q[row] . k[key + i], an ordered product, for i < count. Queries are there
+// already where one block of the product has them whole.
+void form_scores(const Task& t, int64_t key, int64_t count) {
   const Attention& p = t.p;
   const int64_t tiles = (t.rows + kTileRows - 1) / kTileRows;
   for (int64_t d = 0; d == 0 || d < p.head_size; d += kProductBlock) {
     const int64_t size = least(kProductBlock, p.head_size - d);
-    if (!queries_are_there || p.head_size > kProductBlock)
-      for (int64_t r = 0; r < t.rows; ++r)
-        std::memcpy(t.queries + r * kRowStride, t.q(r) + d,
-                    static_cast<size_t>(size) * sizeof(float));
+    if (p.head_size > kProductBlock) copy_queries(t, d, size);
     for (int64_t column = 0; column < count; column += kPanel) {
       const int64_t panel = least(kPanel, count - column);
       const KeyPanel keys = key_panel(t, key + column, panel, d, size);
-      const bool foresees = count - column >= 2 * kPanel && keys_lie_well(p.rows);
+      const bool foresees = count - column >= 2 * kPanel && keys_lie_well(p.rows) && t.pool == 0;
       pack_keys(keys, size, panel,
                 foresees ? key_panel(t, key + column + kPanel, kPanel, d, size) : keys, t.keys);
       if (values_lie_well(t))
@@ -180,10 +207,10 @@ VB_INLINE F32 weight_of(F32 x) { return exp2(x); }
 void weigh(const Task& t, int64_t row, KeyRange range) {
   float* x = t.scores + row * kScoreStride;
   const int64_t start = range.begin / kLanes * kLanes;
-  const F32 lowest = all_bits(0xFF800000);
+  const F32 lowest = all_bits(0xFF800000), shift = all(static_cast<float>(t.pool));
   F32 m = lowest;
   for (int64_t i = start; i < range.end; i += kLanes) {
-    const F32 v = scaled(t.p, load(x + i));
+    const F32 v = scaled(t.p, load(x + i)) + shift;
     store(x + i, v);
     m = maximum_number(m, only(range, i, v, lowest));
   }
@@ -269,18 +296,27 @@ Values values_of(const Task& t, int64_t key, int64_t count) {
   const Attention& p = t.p;
   if (values_lie_well(t)) return {p.v, p.v_stride, kPanel, p.rows, key};
   const int64_t panels = t.width / kPanel;
+  const Values packed = {t.values, kPanel, count * kPanel, {}, 0};
+  if (t.pool > 0) {
+    for (int64_t i = 0; i < count; ++i)
+      for (int64_t j = 0; j < t.width; j += kLanes)
+        store(
+            t.values + (j / kPanel * count + i) * kPanel + j % kPanel,
+            j < p.value_size ? mean_of(t, p.v + j, p.v_stride, key + i, p.value_size - j) : zero());
+    return packed;
+  }
   for_runs(p.rows, key, count, [&](int64_t i, int64_t n, int64_t row) {
     const int64_t at_once = n == count ? panels : 1;  // pack() knows of whole panels only
     for (int64_t panel = 0; panel < panels; panel += at_once)
       pack(p.v + row * p.v_stride, p.v_stride, 1, n, p.value_size, panel, panel + at_once,
            t.values + (panel * (count - n) + i) * kPanel);
   });
-  return {t.values, kPanel, count * kPanel, {}, 0};
+  return packed;
 }
 
 // One block of keys, `count` of them up to the last that any row sees.
-void attend_block(const Task& t, int64_t key, int64_t count, bool queries_are_there) {
-  form_scores(t, key, count, queries_are_there);
+void attend_block(const Task& t, int64_t key, int64_t count) {
+  form_scores(t, key, count);
   const Values v = values_of(t, key, count);
   for (int64_t r = 0; r < t.rows; ++r) {
     const KeyRange range = t.in_block(r, key);
@@ -297,12 +333,66 @@ void attend_block(const Task& t, int64_t key, int64_t count, bool queries_are_th
       weight_of);
 }
 
+// The task of the queries [first, last) of another.
+Task part_of(const Task& t, int64_t first, int64_t last) {
+  const int64_t row = first * t.p.group;
+  Task part = t;
+  part.from = t.from + first;
+  part.to = t.from + last;
+  part.visible = t.visible + first;
+  part.rows = (last - first) * t.p.group;
+  part.queries = t.queries + row * kRowStride;
+  part.scores = t.scores + row * kScoreStride;
+  for (States* s : {&part.block, &part.running, &part.total})
+    *s = {s->m + row, s->l + row, s->full + row, s->o + row * t.width};
+  return part;
+}
+
+// A block of level 1 + pool: means of 2^pool keys for the queries that see it whole, and all that
+// they see for the others.
+void attend_means(const Task& t, int64_t key, int64_t count, int pool) {
+  const auto seen = [&](int64_t query) {
+    const KeyRange range = VB_TARGET::in_block(t.visible[query], key);
+    return greatest(range.end - range.begin, 0);
+  };
+  const auto sight = [&](int64_t query) {  // 0: nothing, 1: a part, 2: the whole
+    return (seen(query) > 0) + (seen(query) == kKeyBlock);
+  };
+  for (int64_t first = 0, last, queries = t.to - t.from; first < queries; first = last) {
+    const int what = sight(first);
+    for (last = first + 1; last < queries && sight(last) == what;) ++last;
+    Task part = part_of(t, first, last);
+    if (what == 1) attend_block(part, key, count);
+    if (what < 2) continue;
+    part.pool = pool;
+    part.visible = t.means;
+    const KeyRange all_means = {key >> pool, (key + kKeyBlock) >> pool};
+    for (int64_t i = 0; i < last - first; ++i) t.means[i] = all_means;
+    attend_block(part, all_means.begin, kKeyBlock >> pool);
+  }
+}
+
+// Floats that a range for each row takes, in whole cache lines.
+int64_t ranges_size(int64_t rows) {
+  constexpr int64_t kRange = sizeof(KeyRange) / sizeof(float);
+  return (rows * kRange + kLine - 1) / kLine * kLine;
+}
+
 }  // namespace
+
+void mean_rows(const float* x, int64_t stride, int64_t rows, int64_t width, float* y) {
+  for (int64_t j = 0; j < width; j += kLanes) {
+    F32 sum = load_up_to(x + j, width - j, zero());
+    for (int64_t i = 1; i < rows; ++i)
+      sum = sum + load_up_to(x + i * stride + j, width - j, zero());
+    store_up_to(y + j, width - j, sum / all(static_cast<float>(rows)));
+  }
+}
 
 size_t attention_scratch(int64_t rows, int64_t value_size) {
   const int64_t width = whole_panels(value_size);
   return static_cast<size_t>(rows * (kRowStride + kScoreStride + 3 * states_size(1, width)) +
-                             2 * kPanel * kProductBlock + kKeyBlock * width);
+                             2 * kPanel * kProductBlock + kKeyBlock * width + ranges_size(rows));
 }
 
 void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visible, float* scratch) {
@@ -316,17 +406,19 @@ void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visibl
   t.keys = take(kPanel * kProductBlock);
   t.copy = take(kPanel * kProductBlock);
   t.values = take(kKeyBlock * width);
+  t.means = reinterpret_cast<KeyRange*>(take(ranges_size(rows)));
   t.queries = take(rows * kRowStride);
   t.scores = take(rows * kScoreStride);
   for (States* states : {&t.block, &t.running, &t.total})
     *states = states_at(take(states_size(rows, width)), rows, width);
 
-  bool queries_are_there = false;
+  copy_queries(t, 0, least(kProductBlock, p.head_size));
   attend_blocks(
       t,
       [&](int64_t key, int64_t count) {
-        attend_block(t, key, count, queries_are_there);
-        queries_are_there = true;
+        const int level = p.levels == nullptr ? 1 : p.levels[key / kKeyBlock];
+        if (level == 1) attend_block(t, key, count);
+        if (level > 1) attend_means(t, key, count, level - 1);
       },
       weight_of);
 }
