@@ -483,6 +483,7 @@ Status mean_pool(Back& b) {
 }
 
 Status attention(Back& b) {
+  if (b.in(4) != kAbsent) return b.no_rule("keys in pages have none");
   std::vector<ValueId> inputs = {b.gradient()};
   inputs.insert(inputs.end(), b.node().inputs.begin(), b.node().inputs.end());
   const ValueId g = b.own("AttentionGrad", std::move(inputs), b.node().attributes, 3);

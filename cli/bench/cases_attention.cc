@@ -1,5 +1,6 @@
 // Attention: attention_f32 beside what libraries' products and a softmax make of it,
-// attention_s8_own, attention_bf16 and attention_f16 beside our own binary32.
+// attention_s8_own, attention_bf16 and attention_f16 beside our own binary32, attention_paged
+// beside the same without pages.
 #include <cmath>
 
 #include <verbatim/cli/bench/cases.h>
@@ -41,8 +42,8 @@ Result<Operands> operands(const Size& s) {
 float scale_of(const Size& s) { return 1.0f / std::sqrt(static_cast<float>(s.head_size)); }
 
 Result<std::shared_ptr<Operator>> attention(Backend& backend, std::string_view op, const Size& s,
-                                            const Operands& o) {
-  return Operator::create(backend, op, kVerbatimDomain, {o.q, o.k, o.v}, {},
+                                            std::vector<Tensor> inputs) {
+  return Operator::create(backend, op, kVerbatimDomain, std::move(inputs), {},
                           {{"heads", s.heads},
                            {"kv_heads", s.kv_heads},
                            {"scale", scale_of(s)},
@@ -113,7 +114,8 @@ Result<Match> against_compositions(Backend& backend, const Size& s) {
   VB_ASSIGN(const PeerOperands p, peer_operands(s, o));
   auto peers = std::make_shared<Peers>();
   VB_ASSIGN(*peers, peers_of(s, p));
-  VB_ASSIGN(const std::shared_ptr<Operator> ours, attention(backend, "Attention", s, o));
+  VB_ASSIGN(const std::shared_ptr<Operator> ours,
+            attention(backend, "Attention", s, {o.q, o.k, o.v}));
   Match match = measured_in_its_unit(s);
   match.ours = ours->contender();
   match.peers = peers->peers;
@@ -133,8 +135,10 @@ Result<Match> against_ordered(Backend& backend, const Size& s, std::string_view 
   VB_ASSIGN(rounded.q, rounded_to(type, o.q));
   VB_ASSIGN(rounded.k, rounded_to(type, o.k));
   VB_ASSIGN(rounded.v, rounded_to(type, o.v));
-  VB_ASSIGN(const std::shared_ptr<Operator> ours, attention(backend, op, s, rounded));
-  VB_ASSIGN(const std::shared_ptr<Operator> own, attention(backend, "Attention", s, o));
+  VB_ASSIGN(const std::shared_ptr<Operator> ours,
+            attention(backend, op, s, {rounded.q, rounded.k, rounded.v}));
+  VB_ASSIGN(const std::shared_ptr<Operator> own,
+            attention(backend, "Attention", s, {o.q, o.k, o.v}));
   Contender peer = own->contender();
   peer.name = "own ordered fp32";
   Match match{ours->contender(), {peer}, operations(s), "GFLOP/s"};
@@ -145,12 +149,50 @@ Result<Match> against_ordered(Backend& backend, const Size& s, std::string_view 
   return match;
 }
 
+// Keys or values [1, keys, width] in a pool of pages: page i of the sequence is page[i] of it.
+Result<Tensor> in_pages(const Tensor& x, std::span<const int64_t> page) {
+  const auto pages = static_cast<int64_t>(page.size()), size = x.dim(1) / pages * x.dim(2);
+  VB_ASSIGN(Tensor pool, Tensor::allocate(DType::f32, Shape{pages, x.dim(1) / pages, x.dim(2)}));
+  for (size_t i = 0; i < page.size(); ++i)
+    std::copy_n(x.data<float>().data() + static_cast<int64_t>(i) * size, size,
+                pool.mutable_data<float>().data() + page[i] * size);
+  return pool;
+}
+
+Result<Match> against_contiguous(Backend& backend, const Size& s) {
+  constexpr int64_t kPageSize = 16;  // vLLM's
+  VB_ASSIGN(const Operands o, operands(s));
+  std::vector<int64_t> page(static_cast<size_t>(s.keys / kPageSize));
+  for (size_t i = 0; i < page.size(); ++i)  // an odd factor: their number is a power of two
+    page[i] = static_cast<int64_t>(i * 37 % page.size());
+  VB_ASSIGN(const Tensor k, in_pages(o.k, page));
+  VB_ASSIGN(const Tensor v, in_pages(o.v, page));
+  VB_ASSIGN(const Tensor lengths, Tensor::from<int64_t>(Shape{1}, std::vector<int64_t>{s.keys}));
+  VB_ASSIGN(const Tensor table,
+            Tensor::from<int64_t>(Shape{1, static_cast<int64_t>(page.size())}, page));
+  VB_ASSIGN(const std::shared_ptr<Operator> ours,
+            attention(backend, "Attention", s, {o.q, k, v, lengths, table}));
+  VB_ASSIGN(const std::shared_ptr<Operator> own,
+            attention(backend, "Attention", s, {o.q, o.k, o.v}));
+  Match match = measured_in_its_unit(s);
+  match.ours = ours->contender();
+  match.peers = {own->contender()};
+  match.peers[0].name = "own without pages";
+  match.check = [=] {
+    return close(ours->output().data<float>(), own->output().data<float>(), 0, "without pages");
+  };
+  return match;
+}
+
 }  // namespace
 
 void add_attention_cases(std::vector<Case>& cases) {
   for (const Size& s : kSizes)
     cases.push_back({"attention_f32", s.text(),
                      [=](Backend& backend) { return against_compositions(backend, s); }});
+  for (const Size& s : kSizes)
+    cases.push_back({"attention_paged", s.text() + " page 16",
+                     [=](Backend& backend) { return against_contiguous(backend, s); }});
   struct Form {
     const char *name, *op;
     DType type;

@@ -34,6 +34,8 @@ constexpr Entry kEntries[] = {
     {kVerbatimDomain, "AttentionInt8", run_int8_attention},
     {kVerbatimDomain, "AttentionInt8Cached", run_int8_attention},
     {kVerbatimDomain, "AttentionTensorCore", run_tensor_core_attention},
+    {kVerbatimDomain, "AttentionSparse", run_attention_sparse},
+    {kVerbatimDomain, "AttentionLevels", run_attention_levels},
     {kVerbatimDomain, "SlicedLinear", run_sliced_linear},
     {kVerbatimDomain, "QuantizeRows", run_quantize_rows},
     {kVerbatimDomain, "QuantizeKeys", run_quantize_keys},

@@ -114,6 +114,10 @@ Outcome run_int8_attention(const CpuBackend& backend, const Node& node,
                            std::span<const Tensor> inputs);
 Outcome run_tensor_core_attention(const CpuBackend& backend, const Node& node,
                                   std::span<const Tensor> inputs);
+Outcome run_attention_sparse(const CpuBackend& backend, const Node& node,
+                             std::span<const Tensor> inputs);
+Outcome run_attention_levels(const CpuBackend& backend, const Node& node,
+                             std::span<const Tensor> inputs);
 // The vector units' form of quantize_row_codes (repops/ops/quantized.h).
 QuantizeRowsFn quantize_rows_fn(const CpuKernels& kernels);
 Outcome run_quantize_rows(const CpuBackend& backend, const Node& node,

@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include <verbatim/core/dtype.h>
+#include <verbatim/repops/ops/key_rows.h>
 #include <verbatim/repops/ops/row_codes.h>
 
 namespace verbatim {
@@ -60,23 +61,27 @@ struct Reduction {
 
 // Attention of the queries of one batch entry to one head of keys and values, which `group` query
 // heads share. Query t of head g is at q + t * q_stride + g * head_size, its result at
-// out + t * out_stride + g * value_size; key i at k + i * k_stride, value i at v + i * v_stride.
-struct Attention {
-  const float *q = nullptr, *k = nullptr, *v = nullptr;
+// out + t * out_stride + g * value_size; key i at k + rows[i] * k_stride, value i at
+// v + rows[i] * v_stride.
+template <class T>
+struct AttentionOf {
+  const T *q = nullptr, *k = nullptr, *v = nullptr;
   float* out = nullptr;
   int64_t q_stride = 0, k_stride = 0, v_stride = 0, out_stride = 0;
+  KeyRows rows = {};
   int64_t group = 1, head_size = 0, value_size = 0;
   float scale = 0, softcap = 0;  // as in repops/ops/attention.h
 };
-// The same of codes (repops/ops/int8_attention.h): q, k, v, their scales and exponents, and out are
-// [tokens, heads or kv_heads, ...], and point to the first query head and to the head of keys.
-struct Int8Attention {
-  const int8_t *q = nullptr, *k = nullptr, *v = nullptr;
+struct Attention : AttentionOf<float> {
+  // Of each block of keys, for all queries of a call (repops/ops/sparse_attention.h); null: all 1.
+  const uint8_t* levels = nullptr;
+};
+// Of codes (repops/ops/int8_attention.h), whose scales and exponents are [tokens, heads or
+// kv_heads] and point to the first query head and to the head of keys.
+struct Int8Attention : AttentionOf<int8_t> {
   const float *q_scales = nullptr, *k_scales = nullptr;
   const int32_t* v_exponents = nullptr;
-  float* out = nullptr;
-  int64_t heads = 1, kv_heads = 1, group = 1, head_size = 0, value_size = 0;
-  float scale = 0, softcap = 0;
+  int64_t heads = 1, kv_heads = 1;
   float q_factor = 1;  // of q's scales: 1 / n of their rotation
   int64_t slices = 1;  // of weights: 1 or 2
 };
@@ -148,20 +153,15 @@ inline constexpr int64_t kTensorCoreRows = 32;   // most rows of one call of ten
 inline constexpr int64_t kTensorCoreInfo = 4;    // numbers of a panel's info besides one a column
 
 // Attention as tensor cores compute it (docs/numerics.md, Attention, family C), of bf16 or fp16
-// codes, else as Attention.
-struct TensorCoreAttention {
-  const uint16_t *q = nullptr, *k = nullptr, *v = nullptr;
-  float* out = nullptr;
-  int64_t q_stride = 0, k_stride = 0, v_stride = 0, out_stride = 0;
-  int64_t group = 1, head_size = 0, value_size = 0;
-  float scale = 0, softcap = 0;
+// codes.
+struct TensorCoreAttention : AttentionOf<uint16_t> {
   bool half = false;       // fp16
   int product_group = 16;  // of products that a step adds: 16 or 8
   // Exactly as defined, where exponents are extreme: q . k, and acc + the weights [begin, end) of a
-  // block by the values of one column, the block's first at v.
+  // block by the values of one column, value i of the block at v + i * stride.
   float (*score)(const TensorCoreAttention& p, const uint16_t* q, const uint16_t* k) = nullptr;
   float (*weighted)(const TensorCoreAttention& p, float acc, const uint16_t* weights, int64_t begin,
-                    int64_t end, const uint16_t* v) = nullptr;
+                    int64_t end, const uint16_t* v, int64_t stride) = nullptr;
 };
 
 // A row of Q16.16 codes (repops/ops/fixed_point.h) whose sum of squares is this or more may have
@@ -212,6 +212,8 @@ struct CpuKernels {
   void (*attend)(const Attention& p, int64_t from, int64_t to, const KeyRange* visible,
                  float* scratch);
   size_t (*attention_scratch)(int64_t rows, int64_t value_size);
+  // y = the sum of rows x[i * stride], ascending, / their number.
+  void (*mean_rows)(const float* x, int64_t stride, int64_t rows, int64_t width, float* y);
   // Likewise; what it writes is not turned back yet.
   void (*attend_int8)(const Int8Attention& p, int64_t from, int64_t to, const KeyRange* visible,
                       float* scratch);

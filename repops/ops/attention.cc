@@ -11,10 +11,8 @@ namespace verbatim {
 namespace {
 
 template <class T>
-void attention_of(const AttentionSettings& s, std::span<const Tensor> inputs,
-                  const int64_t* lengths, Tensor& out) {
-  const int64_t batch = inputs[0].dim(0), tq = inputs[0].dim(1), tk = inputs[1].dim(1),
-                group = s.heads / s.kv_heads;
+void attention_of(const AttentionSettings& s, std::span<const Tensor> inputs, Tensor& out) {
+  const int64_t batch = inputs[0].dim(0), tq = inputs[0].dim(1), group = s.heads / s.kv_heads;
   const T *q = inputs[0].data<T>().data(), *k = inputs[1].data<T>().data(),
           *v = inputs[2].data<T>().data();
   T* y = out.mutable_data<T>().data();
@@ -26,31 +24,29 @@ void attention_of(const AttentionSettings& s, std::span<const Tensor> inputs,
                     kv = head / group;
       AttentionRow<T> r;
       r.q = q + i * s.head_size;
-      r.keys = {k + (b * tk * s.kv_heads + kv) * s.head_size, s.kv_heads * s.head_size};
-      r.values = {v + (b * tk * s.kv_heads + kv) * s.value_size, s.kv_heads * s.value_size};
-      std::tie(r.begin, r.end) = visible_keys(s, row, tq, lengths ? lengths[b] : tk);
+      r.keys = {k + kv * s.head_size, s.kv_heads * s.head_size, s.key_rows(b)};
+      r.values = {v + kv * s.value_size, s.kv_heads * s.value_size, s.key_rows(b)};
+      std::tie(r.begin, r.end) = visible_keys(s, row, tq, s.length(b));
       write_row(s, row_state(s, r), y + i * s.value_size);
     }
   });
 }
 
-// Attention(q, k, v, lengths?) with attributes heads, kv_heads, scale, softcap, causal, window ->
-// [B, Tq, heads * value_size].
+// Attention(q, k, v, lengths?, table?) with attributes heads, kv_heads, scale, softcap, causal,
+// window -> [B, Tq, heads * value_size].
 Result<Tensors> attention(const Node& node, std::span<const Tensor> inputs) {
   VB_ASSIGN(const AttentionSettings s, attention_settings(node, inputs));
   const Tensor& q = inputs[0];
-  const int64_t* lengths =
-      inputs.size() > 3 && inputs[3].defined() ? inputs[3].data<int64_t>().data() : nullptr;
   VB_ASSIGN(Tensor out, Tensor::allocate(q.dtype(), s.output));
   switch (q.dtype()) {
     case DType::f32:
-      attention_of<float>(s, inputs, lengths, out);
+      attention_of<float>(s, inputs, out);
       break;
     case DType::f16:
-      attention_of<Half>(s, inputs, lengths, out);
+      attention_of<Half>(s, inputs, out);
       break;
     case DType::bf16:
-      attention_of<BFloat16>(s, inputs, lengths, out);
+      attention_of<BFloat16>(s, inputs, out);
       break;
     default:
       return unsupported("attention of " + std::string(name_of(q.dtype())));
@@ -94,8 +90,52 @@ uint64_t rotary_cost(const Node&, std::span<const Tensor> inputs, std::span<cons
   return static_cast<uint64_t>(inputs[0].elements()) * 3;
 }
 
+// The first of `pages` that a sequence of `length` keys has, and the pool of `count` has not.
+const int64_t* wrong_page(const int64_t* pages, int64_t page_size, int64_t length, int64_t count) {
+  for (int64_t i = 0; i < length; i += page_size)
+    if (const int64_t page = pages[i / page_size]; page < 0 || page >= count)
+      return pages + i / page_size;
+  return nullptr;
+}
+
+// Sets how many keys there are, and in which pages.
+Status set_places(const Tensor& q, const Tensor& k, const Tensor& table, AttentionSettings& s) {
+  s.keys = k.dim(1);
+  if (!table.defined()) return {};
+  if (table.dtype() != DType::i64 || table.rank() != 2 || table.dim(0) != q.dim(0) || k.dim(1) < 1)
+    return bad_input("table of pages " + table.describe() + " for q " + q.describe() + ", k " +
+                     k.describe());
+  s.page_size = k.dim(1);
+  s.pages = table.dim(1);
+  s.table = table.data<int64_t>().data();
+  VB_ASSIGN(s.keys, checked_multiply(s.pages, s.page_size));
+  return {};
+}
+
+Status set_lengths(const Tensor& q, const Tensor& k, const Tensor& lengths, AttentionSettings& s) {
+  if (!lengths.defined()) return {};
+  if (lengths.dtype() != DType::i64 || !(lengths.shape() == Shape{q.dim(0)}))
+    return bad_input("lengths " + lengths.describe() + " for q " + q.describe());
+  for (const int64_t n : lengths.data<int64_t>())
+    if (n < 0 || n > s.keys)
+      return bad_input("length " + std::to_string(n) + " for k " + k.describe());
+  s.lengths = lengths.data<int64_t>().data();
+  return {};
+}
+
+Status check_pages(const Tensor& k, int64_t batch, const AttentionSettings& s) {
+  for (int64_t b = 0; b < batch && s.table != nullptr; ++b) {
+    const int64_t* page = wrong_page(s.table + b * s.pages, s.page_size, s.length(b), k.dim(0));
+    if (page != nullptr)
+      return bad_input("page " + std::to_string(page - s.table - b * s.pages) + " of sequence " +
+                       std::to_string(b) + " is " + std::to_string(*page) + " of k " +
+                       k.describe());
+  }
+  return {};
+}
+
 constexpr OpDef kOps[] = {
-    {kVerbatimDomain, "Attention", 3, 4, 1, attention, attention_cost},
+    {kVerbatimDomain, "Attention", 3, 5, 1, attention, attention_cost},
     {kVerbatimDomain, "RotaryEmbedding", 3, 3, 1, rotary_embedding, rotary_cost},
 };
 
@@ -147,7 +187,9 @@ Result<AttentionSettings> attention_shapes(const Node& node, std::span<const Ten
   if (q.rank() != 3 || k.rank() != 3 || v.rank() != 3 || s.heads < 1 || s.kv_heads < 1 ||
       s.heads % s.kv_heads != 0)
     return fail();
-  if (q.dim(0) != k.dim(0) || q.dim(0) != v.dim(0) || k.dim(1) != v.dim(1)) return fail();
+  const Tensor lengths = input_or_none(inputs, 3), table = input_or_none(inputs, 4);
+  if (k.dim(0) != v.dim(0) || k.dim(1) != v.dim(1)) return fail();
+  if (!table.defined() && q.dim(0) != k.dim(0)) return fail();
   if (q.dim(2) % s.heads != 0 || v.dim(2) % s.kv_heads != 0) return fail();
   s.head_size = q.dim(2) / s.heads;
   s.value_size = v.dim(2) / s.kv_heads;
@@ -157,14 +199,9 @@ Result<AttentionSettings> attention_shapes(const Node& node, std::span<const Ten
   VB_ASSIGN(const int64_t width, checked_multiply(s.heads, s.value_size));
   const int64_t dims[] = {q.dim(0), q.dim(1), width};
   VB_ASSIGN(s.output, Shape::of(dims));
-  if (inputs.size() > 3 && inputs[3].defined()) {
-    const Tensor& lengths = inputs[3];
-    if (lengths.dtype() != DType::i64 || !(lengths.shape() == Shape{q.dim(0)}))
-      return bad_input("lengths " + lengths.describe() + " for q " + q.describe());
-    for (int64_t n : lengths.data<int64_t>())
-      if (n < 0 || n > k.dim(1))
-        return bad_input("length " + std::to_string(n) + " for k " + k.describe());
-  }
+  VB_TRY(set_places(q, k, table, s));
+  VB_TRY(set_lengths(q, k, lengths, s));
+  VB_TRY(check_pages(k, q.dim(0), s));
   return s;
 }
 
@@ -174,7 +211,7 @@ uint64_t attention_cost(const Node& node, std::span<const Tensor> inputs, std::s
   const uint64_t rows = saturating_multiply(
       static_cast<uint64_t>(inputs[0].dim(0) * inputs[0].dim(1)), static_cast<uint64_t>(s->heads));
   // A row costs something even where it has no key.
-  return saturating_multiply(saturating_multiply(rows, static_cast<uint64_t>(inputs[1].dim(1)) + 1),
+  return saturating_multiply(saturating_multiply(rows, static_cast<uint64_t>(s->keys) + 1),
                              static_cast<uint64_t>(2 * s->head_size + 2 * s->value_size + 4));
 }
 

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include <verbatim/repops/ops/key_rows.h>
 #include <verbatim/repops/ops/number.h>
 
 namespace verbatim {
@@ -58,6 +59,16 @@ struct AttentionSettings {
   float softcap = 0;  // 0: none; else s becomes softcap * tanh(s * scale / softcap)
   bool causal = false;
   int64_t window = 0;  // 0: none; else a query at position i sees keys above i - window
+
+  int64_t keys = 0;                  // of each sequence, most
+  const int64_t* lengths = nullptr;  // [B], of the inputs: how many are real; null: all
+  const int64_t* table = nullptr;    // [B, pages], of the inputs: where they are; null: no pages
+  int64_t pages = 0, page_size = 0;
+
+  int64_t length(int64_t b) const { return lengths != nullptr ? lengths[b] : keys; }
+  KeyRows key_rows(int64_t b) const {
+    return table == nullptr ? KeyRows{b * keys} : KeyRows{0, table + b * pages, page_size};
+  }
 };
 
 // The visible keys [begin, end) of query `row` of `query_count`, among `key_count` of which the
@@ -67,7 +78,10 @@ std::pair<int64_t, int64_t> visible_keys(const AttentionSettings& s, int64_t row
                                          int64_t query_count, int64_t length);
 
 // Attention's inputs, checked: q [B, Tq, heads * head_size], k [B, Tk, kv_heads * head_size], v [B,
-// Tk, kv_heads * value_size], lengths int64 [B] or undefined.
+// Tk, kv_heads * value_size], lengths int64 [B] or undefined, table int64 [B, pages] or undefined.
+// With a table, k and v are pools, [pages of all, page size, ...]: key i of sequence b is row i mod
+// page size of page table[b, i / page size], and Tk is pages * page size. Pages that a sequence's
+// length does not reach are not looked at; those that it does must be there.
 struct Node;
 Result<AttentionSettings> attention_settings(const Node& node, std::span<const Tensor> inputs);
 // The same where keys and values are codes: of any types.

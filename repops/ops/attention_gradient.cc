@@ -22,17 +22,15 @@ struct RowSums {
 template <class T>
 struct Problem {
   const AttentionSettings& s;
-  int64_t batch, queries, keys;
+  int64_t batch, queries;
   const T *g, *q, *k, *v;
-  const int64_t* lengths;
 
   int64_t rows() const { return batch * queries * s.heads; }
-  int64_t length(int64_t b) const { return lengths != nullptr ? lengths[b] : keys; }
   const T* key(int64_t b, int64_t i, int64_t kv) const {
-    return k + ((b * keys + i) * s.kv_heads + kv) * s.head_size;
+    return k + ((b * s.keys + i) * s.kv_heads + kv) * s.head_size;
   }
   const T* value(int64_t b, int64_t i, int64_t kv) const {
-    return v + ((b * keys + i) * s.kv_heads + kv) * s.value_size;
+    return v + ((b * s.keys + i) * s.kv_heads + kv) * s.value_size;
   }
 };
 
@@ -86,7 +84,7 @@ void query_gradient(const Problem<T>& a, RowSums& sums, T* dq) {
       r.q = a.q + row * s.head_size;
       r.keys = {a.key(b, 0, kv), s.kv_heads * s.head_size};
       r.values = {a.value(b, 0, kv), s.kv_heads * s.value_size};
-      std::tie(r.begin, r.end) = visible_keys(s, row / s.heads % a.queries, a.queries, a.length(b));
+      std::tie(r.begin, r.end) = visible_keys(s, row / s.heads % a.queries, a.queries, s.length(b));
       AttentionState state = row_state(s, r);
       m[row] = state.m;
       l[row] = state.l;
@@ -121,14 +119,14 @@ void query_gradient(const Problem<T>& a, RowSums& sums, T* dq) {
 template <class T>
 void key_value_gradient(const Problem<T>& a, const RowSums& sums, T* dk, T* dv) {
   const AttentionSettings& s = a.s;
-  const int64_t count = a.batch * a.keys * s.kv_heads, group = s.heads / s.kv_heads,
+  const int64_t count = a.batch * s.keys * s.kv_heads, group = s.heads / s.kv_heads,
                 scratch = 2 * (s.head_size + s.value_size) * static_cast<int64_t>(sizeof(float));
   parallel_for(count, scratch_grain(count, 4, scratch), [&](int64_t from, int64_t to) {
     std::vector<float> k_total(static_cast<size_t>(s.head_size)), k_block(k_total.size()),
         v_total(static_cast<size_t>(s.value_size)), v_block(v_total.size());
     for (int64_t at = from; at < to; ++at) {
-      const int64_t kv = at % s.kv_heads, i = at / s.kv_heads % a.keys,
-                    b = at / (s.kv_heads * a.keys);
+      const int64_t kv = at % s.kv_heads, i = at / s.kv_heads % s.keys,
+                    b = at / (s.kv_heads * s.keys);
       std::ranges::fill(k_total, 0.0f);
       std::ranges::fill(v_total, 0.0f);
       bool first = true;
@@ -138,7 +136,7 @@ void key_value_gradient(const Problem<T>& a, const RowSums& sums, T* dk, T* dv) 
           std::ranges::fill(v_block, 0.0f);
           bool seen = false;
           for (int64_t t = start; t < std::min(start + kQueryBlock, a.queries); ++t) {
-            const auto [begin, end] = visible_keys(s, t, a.queries, a.length(b));
+            const auto [begin, end] = visible_keys(s, t, a.queries, s.length(b));
             if (i < begin || i >= end) continue;
             seen = true;
             const int64_t row = (b * a.queries + t) * s.heads + head;
@@ -167,8 +165,6 @@ Result<Tensors> attention_gradient(const Node& node, std::span<const Tensor> inp
   VB_ASSIGN(const AttentionSettings s, attention_settings(node, inputs.subspan(1)));
   if (g.dtype() != q.dtype() || !(g.shape() == s.output))
     return bad_input("gradient " + g.describe() + " of attention's output " + s.output.to_string());
-  const int64_t* lengths =
-      inputs.size() > 4 && inputs[4].defined() ? inputs[4].data<int64_t>().data() : nullptr;
   VB_ASSIGN(Tensor dq, Tensor::allocate(q.dtype(), q.shape()));
   VB_ASSIGN(Tensor dk, Tensor::allocate(k.dtype(), k.shape()));
   VB_ASSIGN(Tensor dv, Tensor::allocate(v.dtype(), v.shape()));
@@ -185,12 +181,10 @@ Result<Tensors> attention_gradient(const Node& node, std::span<const Tensor> inp
       const Problem<T> a{s,
                          q.dim(0),
                          q.dim(1),
-                         k.dim(1),
                          g.data<T>().data(),
                          q.data<T>().data(),
                          k.data<T>().data(),
-                         v.data<T>().data(),
-                         lengths};
+                         v.data<T>().data()};
       query_gradient(a, sums, dq.mutable_data<T>().data());
       key_value_gradient(a, sums, dk.mutable_data<T>().data(), dv.mutable_data<T>().data());
       return Tensors{dq, dk, dv};

@@ -17,11 +17,12 @@ template <class T>
 struct HeadRows {
   const T* rows = nullptr;
   int64_t stride = 0;  // in elements, from one row to the next
+  KeyRows at = {};     // which of the rows
   const T* past = nullptr;
   int64_t past_count = 0, past_stride = 0;
 
   const T* operator[](int64_t i) const {
-    return i < past_count ? past + i * past_stride : rows + (i - past_count) * stride;
+    return i < past_count ? past + i * past_stride : rows + at[i - past_count] * stride;
   }
 };
 

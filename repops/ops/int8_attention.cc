@@ -55,7 +55,7 @@ struct Query {
   float q_scale;  // of the codes, with the rotation's norm in it
   const float* k_scales;
   const int32_t* v_exponents;
-  int64_t kv_heads;  // the distance from one key's scale to the next
+  KeyRows rows;
 };
 
 // The weights' codes of a block, and the factor that they are in.
@@ -89,8 +89,8 @@ AttentionState block_state(const AttentionSettings& s, bool two, const Query& qu
   for (int64_t i = begin; i < end; ++i) {
     int32_t dot = 0;
     for (int64_t j = 0; j < s.head_size; ++j)
-      dot += int32_t{query.q[j]} * query.k[i * k_stride + j];
-    const float key_scale = query.k_scales[i * query.kv_heads];
+      dot += int32_t{query.q[j]} * query.k[query.rows[i] * k_stride + j];
+    const float key_scale = query.k_scales[query.rows[i] * s.kv_heads];
     x[i - begin] =
         s.softcap == 0
             ? static_cast<float>(dot) * (query.q_scale * (s.scale * float_of(kLog2E)) * key_scale)
@@ -103,7 +103,7 @@ AttentionState block_state(const AttentionSettings& s, bool two, const Query& qu
   for (int64_t i = begin; i < end; ++i) {
     const float p = exp2p(x[i - begin] - state.m);
     lane[i % kKeyLanes] += p;
-    w[i - begin] = scaled_by(p, query.v_exponents[i * query.kv_heads]);
+    w[i - begin] = scaled_by(p, query.v_exponents[query.rows[i] * s.kv_heads]);
   }
   state.l = lane_sum(lane);
   const Weights codes =
@@ -112,7 +112,7 @@ AttentionState block_state(const AttentionSettings& s, bool two, const Query& qu
   for (int64_t j = 0; j < s.value_size; ++j) {
     int32_t sum = 0;
     for (int64_t i = begin; i < end; ++i) {
-      const int32_t code = query.v[i * v_stride + j];
+      const int32_t code = query.v[query.rows[i] * v_stride + j];
       sum +=
           (two ? 128 * codes.first[i - begin] + codes.second[i - begin] : codes.first[i - begin]) *
           code;
@@ -124,22 +124,22 @@ AttentionState block_state(const AttentionSettings& s, bool two, const Query& qu
 
 Tensors attend_codes(const Int8Operands& o, Tensor out) {
   const AttentionSettings& s = o.settings;
-  const int64_t tq = o.q.dim(1), tk = o.k.dim(1), rows = o.q.dim(0) * tq * s.heads;
+  const int64_t tq = o.q.dim(1), rows = o.q.dim(0) * tq * s.heads;
   parallel_for(rows, 4, [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; ++i) {
       const int64_t b = i / (tq * s.heads), row = i / s.heads % tq,
-                    kv = i % s.heads / (s.heads / s.kv_heads), first = b * tk * s.kv_heads + kv;
+                    kv = i % s.heads / (s.heads / s.kv_heads);
       const Query query{o.q.data<int8_t>().data() + i * s.head_size,
-                        o.k.data<int8_t>().data() + first * s.head_size,
-                        o.v.data<int8_t>().data() + first * s.value_size,
+                        o.k.data<int8_t>().data() + kv * s.head_size,
+                        o.v.data<int8_t>().data() + kv * s.value_size,
                         o.q_scales.data<float>()[i] * (1.0f / static_cast<float>(o.rotation)),
-                        o.k_scales.data<float>().data() + first,
-                        o.v_exponents.data<int32_t>().data() + first,
-                        s.kv_heads};
-      const AttentionState total = attend(visible_keys(s, row, tq, o.lengths ? o.lengths[b] : tk),
-                                          exp2p, [&](int64_t begin, int64_t end) {
-                                            return block_state(s, o.slices == 2, query, begin, end);
-                                          });
+                        o.k_scales.data<float>().data() + kv,
+                        o.v_exponents.data<int32_t>().data() + kv,
+                        s.key_rows(b)};
+      const AttentionState total =
+          attend(visible_keys(s, row, tq, s.length(b)), exp2p, [&](int64_t begin, int64_t end) {
+            return block_state(s, o.slices == 2, query, begin, end);
+          });
       const std::span<float> result = out.mutable_data<float>().subspan(
           static_cast<size_t>(i * s.value_size), static_cast<size_t>(s.value_size));
       for (size_t j = 0; j < result.size(); ++j)
@@ -156,8 +156,8 @@ Status check_sizes(const AttentionSettings& s, const Tensor& q, const Tensor& v)
 }
 
 // What both operators check and quantise: all but keys and values.
-Status set_queries(const Node& node, const Tensor& q, const Tensor& lengths,
-                   const QuantizeRowsFn& quantize, Int8Operands& o) {
+Status set_queries(const Node& node, const Tensor& q, const QuantizeRowsFn& quantize,
+                   Int8Operands& o) {
   VB_ASSIGN(o.slices, node.attributes.get<int64_t>("weight_slices", 1));
   if (q.dtype() != DType::f32)
     return unsupported("int8 attention of " + std::string(name_of(q.dtype())));
@@ -168,7 +168,6 @@ Status set_queries(const Node& node, const Tensor& q, const Tensor& lengths,
   VB_ASSIGN(QuantizedTensor codes, quantize_rows(heads, o.rotation, quantize));
   o.q = std::move(codes.codes);
   o.q_scales = std::move(codes.scales);
-  o.lengths = lengths.defined() ? lengths.data<int64_t>().data() : nullptr;
   return {};
 }
 
@@ -180,8 +179,26 @@ Result<Tensor> cache_rows(const Node& node, const Tensor& x) {
     return bad_input("a cache of " + x.describe() + " with " + std::to_string(heads) + " heads");
   return split_heads(x, heads);
 }
-// What a cache from outside holds, checked: no code is -128, exponents are those of
-// quantize_values.
+// What attention_shapes takes of AttentionInt8Cached's inputs.
+std::array<Tensor, 5> operands_in(std::span<const Tensor> inputs) {
+  return {inputs[0], inputs[1], inputs[2], input_or_none(inputs, 5), input_or_none(inputs, 6)};
+}
+
+// Rows [row, row + count) of a cache: no code is -128, exponents are those of quantize_values.
+Status check_rows(std::span<const Tensor> inputs, int64_t row, int64_t count) {
+  const auto rows_of = [&](const Tensor& x, auto type) {
+    return x.data<decltype(type)>().subspan(static_cast<size_t>(row * x.dim(2)),
+                                            static_cast<size_t>(count * x.dim(2)));
+  };
+  VB_TRY(check_quantized_codes(rows_of(inputs[1], int8_t{})));
+  VB_TRY(check_quantized_codes(rows_of(inputs[2], int8_t{})));
+  for (const int32_t f : rows_of(inputs[4], int32_t{}))
+    if (f != kFlaggedRow && (f < kLeastValueExponent || f > kGreatestValueExponent))
+      return bad_input("value exponent " + std::to_string(f));
+  return {};
+}
+
+// What a cache from outside holds, checked; of pages, what sequences have there.
 Status check_cache(const AttentionSettings& s, std::span<const Tensor> inputs) {
   const Tensor &k = inputs[1], &v = inputs[2], &scales = inputs[3], &exponents = inputs[4];
   const Shape rows{k.dim(0), k.dim(1), s.kv_heads};
@@ -189,11 +206,12 @@ Status check_cache(const AttentionSettings& s, std::span<const Tensor> inputs) {
       exponents.dtype() != DType::i32 || !(scales.shape() == rows) || !(exponents.shape() == rows))
     return bad_input("cache of keys " + k.describe() + " with scales " + scales.describe() +
                      ", values " + v.describe() + " with exponents " + exponents.describe());
-  VB_TRY(check_quantized_codes(k));
-  VB_TRY(check_quantized_codes(v));
-  for (const int32_t f : exponents.data<int32_t>())
-    if (f != kFlaggedRow && (f < kLeastValueExponent || f > kGreatestValueExponent))
-      return bad_input("value exponent " + std::to_string(f));
+  if (s.table == nullptr) return check_rows(inputs, 0, k.dim(0) * k.dim(1));
+  for (int64_t b = 0; b < inputs[0].dim(0); ++b) {
+    const KeyRows at = s.key_rows(b);
+    for (int64_t i = 0; i < s.length(b); i += s.page_size)
+      VB_TRY(check_rows(inputs, at[i], std::min(s.page_size, s.length(b) - i)));
+  }
   return {};
 }
 
@@ -204,7 +222,7 @@ Result<Int8Operands> operands_of_floats(const Node& node, std::span<const Tensor
   Int8Operands o;
   VB_ASSIGN(o.settings, attention_settings(node, inputs));
   VB_TRY(check_sizes(o.settings, inputs[0], inputs[2]));
-  VB_TRY(set_queries(node, inputs[0], input_or_none(inputs, 3), quantize, o));
+  VB_TRY(set_queries(node, inputs[0], quantize, o));
   VB_ASSIGN(const Tensor k_heads, split_heads(inputs[1], o.settings.kv_heads));
   VB_ASSIGN(const Tensor v_heads, split_heads(inputs[2], o.settings.kv_heads));
   VB_ASSIGN(QuantizedTensor keys, quantize_rows(k_heads, o.rotation, quantize));
@@ -217,17 +235,15 @@ Result<Int8Operands> operands_of_floats(const Node& node, std::span<const Tensor
   return o;
 }
 
-// AttentionInt8Cached(q float32, k codes, v codes, k scales, v exponents, lengths?) with
+// AttentionInt8Cached(q float32, k codes, v codes, k scales, v exponents, lengths?, table?) with
 // AttentionInt8's attributes: its bits, where codes are those of QuantizeKeys and QuantizeValues.
 Result<Int8Operands> operands_of_cache(const Node& node, std::span<const Tensor> inputs,
                                        const QuantizeRowsFn& quantize) {
-  const Tensor lengths = input_or_none(inputs, 5);
-  const Tensor shapes[] = {inputs[0], inputs[1], inputs[2], lengths};
   Int8Operands o;
-  VB_ASSIGN(o.settings, attention_shapes(node, shapes));
+  VB_ASSIGN(o.settings, attention_shapes(node, operands_in(inputs)));
   VB_TRY(check_sizes(o.settings, inputs[0], inputs[2]));
   VB_TRY(check_cache(o.settings, inputs));
-  VB_TRY(set_queries(node, inputs[0], lengths, quantize, o));
+  VB_TRY(set_queries(node, inputs[0], quantize, o));
   o.k = inputs[1];
   o.v = inputs[2];
   o.k_scales = inputs[3];
@@ -251,7 +267,14 @@ Result<Tensors> quantize_cache_values(const Node& node, std::span<const Tensor> 
 
 uint64_t cached_cost(const Node& node, std::span<const Tensor> inputs,
                      std::span<const Tensor> outputs) {
-  return attention_cost(node, inputs.first(3), outputs);
+  const uint64_t attention = attention_cost(node, operands_in(inputs), outputs);
+  const Result<AttentionSettings> s = attention_shapes(node, operands_in(inputs));
+  if (!s.ok() || s->table == nullptr) return attention;
+  // Of pages, each sequence's codes are looked at, though other sequences share them.
+  const uint64_t keys = saturating_multiply(static_cast<uint64_t>(inputs[0].dim(0)),
+                                            static_cast<uint64_t>(s->keys)),
+                 codes = static_cast<uint64_t>(s->kv_heads * (s->head_size + s->value_size));
+  return saturating_add(attention, saturating_multiply(keys, codes));
 }
 uint64_t cache_cost(const Node&, std::span<const Tensor> inputs, std::span<const Tensor>) {
   return saturating_multiply(static_cast<uint64_t>(inputs[0].elements()), 20);
@@ -261,7 +284,7 @@ constexpr OpDef kOps[] = {
     {kVerbatimDomain, "AttentionInt8", 3, 4, 1, int8_attention, attention_cost},
     {kVerbatimDomain, "QuantizeKeys", 1, 1, 2, quantize_keys, cache_cost},
     {kVerbatimDomain, "QuantizeValues", 1, 1, 2, quantize_cache_values, cache_cost},
-    {kVerbatimDomain, "AttentionInt8Cached", 5, 6, 1, int8_attention, cached_cost},
+    {kVerbatimDomain, "AttentionInt8Cached", 5, 7, 1, int8_attention, cached_cost},
 };
 
 }  // namespace

@@ -13,11 +13,10 @@ struct Node;
 // A value is code * 2^f, or NaN where f is kFlaggedRow (sliced.h); else -100 <= f <= 122.
 struct Int8Operands {
   AttentionSettings settings;
-  int64_t slices = 1;                // of weights: 1 or 2
-  Tensor q, k, v;                    // codes int8 [B, T, heads or kv_heads, size]; none is -128
-  Tensor q_scales, k_scales;         // float32 [B, T, heads or kv_heads]
-  Tensor v_exponents;                // int32 [B, T, kv_heads]: f
-  const int64_t* lengths = nullptr;  // [B], of the node's inputs, or none
+  int64_t slices = 1;         // of weights: 1 or 2
+  Tensor q, k, v;             // codes int8 [B, T, heads or kv_heads, size]; none is -128
+  Tensor q_scales, k_scales;  // float32 [B, T, heads or kv_heads]
+  Tensor v_exponents;         // int32 [B, T, kv_heads]: f
   int64_t rotation = 1, value_rotation = 1;  // of q and k, and of v
 };
 

@@ -364,7 +364,11 @@ Result<Shape> check_quantized_linear(std::span<const Tensor> inputs) {
 }
 
 Status check_quantized_codes(const Tensor& codes) {
-  if (within(codes.data<int8_t>(), kInt8Codes)) return {};
+  return check_quantized_codes(codes.data<int8_t>());
+}
+
+Status check_quantized_codes(std::span<const int8_t> codes) {
+  if (within(codes, kInt8Codes)) return {};
   return bad_input("a code of -128: codes are -127 to 127");
 }
 

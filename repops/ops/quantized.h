@@ -90,6 +90,7 @@ bool within(std::span<const int8_t> codes, int greatest);
 // no code is -128; a weight needs that once only.
 Result<Shape> check_quantized_linear(std::span<const Tensor> inputs);
 Status check_quantized_codes(const Tensor& codes);
+Status check_quantized_codes(std::span<const int8_t> codes);
 // Whether these are codes int8 [N, K] and group scales uint8 [N, ceil(K / 32)].
 bool are_grouped_codes(const Tensor& codes, const Tensor& group_scales);
 

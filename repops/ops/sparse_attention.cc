@@ -60,8 +60,6 @@ Result<Tensors> attention_sparse(const Node& node, std::span<const Tensor> input
   const Tensor &q = inputs[0], &k = inputs[1], &v = inputs[2];
   VB_ASSIGN(const PooledRows keys, PooledRows::create(k, s));
   VB_ASSIGN(const PooledRows values, PooledRows::create(v, s));
-  const int64_t* lengths =
-      inputs.size() > 4 && inputs[4].defined() ? inputs[4].data<int64_t>().data() : nullptr;
   const int64_t tq = q.dim(1), tk = k.dim(1), rows = q.dim(0) * tq * a.heads;
   VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, a.output));
   float* y = out.mutable_data<float>().data();
@@ -78,7 +76,7 @@ Result<Tensors> attention_sparse(const Node& node, std::span<const Tensor> input
                    keys,
                    values};
       const float* row = q.data<float>().data() + i * a.head_size;
-      const auto state = attend(visible_keys(a, query, tq, lengths ? lengths[b] : tk), exp2_f32,
+      const auto state = attend(visible_keys(a, query, tq, a.length(b)), exp2_f32,
                                 [&](int64_t begin, int64_t end) {
                                   return sparse_block_state(h, query, row, begin, end);
                                 });
@@ -105,84 +103,37 @@ std::vector<float> mean_row(const float* rows, int64_t stride, int64_t width, in
   return mean;
 }
 
-// The levels of one block of queries [from, to) for one head of one batch entry. A block that all
-// of them see whole is ranked; one that a query sees in part is taken as it is.
-struct LevelRow {
-  const AttentionSettings& s;
-  std::span<const float> shares;
-  const float *q, *k;  // of the head; rows are q_stride and k_stride apart
-  int64_t q_stride, k_stride, from, to, query_count, length;
-
-  void choose(std::span<uint8_t> levels) const {
-    std::vector<int64_t> ranked;
-    std::vector<float> x;
-    const std::vector<float> query = mean_row(q, q_stride, s.head_size, from, to);
-    for (int64_t block = 0; block < static_cast<int64_t>(levels.size()); ++block) {
-      const int64_t begin = block * kKeyBlock, end = begin + kKeyBlock;
-      bool some = false, all = true;
-      for (int64_t t = from; t < to; ++t) {
-        const auto [first, last] = visible_keys(s, t, query_count, length);
-        some = some || (first < std::min(end, last) && begin < last);
-        all = all && first <= begin && end <= last;
-      }
-      levels[static_cast<size_t>(block)] = some ? 1 : 0;
-      if (!all) continue;
-      const std::vector<float> key = mean_row(k, k_stride, s.head_size, begin, end);
-      ranked.push_back(block);
-      x.push_back(scaled_score(s, ordered_dot(query.data(), key.data(), s.head_size)));
-    }
-    rank(ranked, x, levels);
-  }
-
-  void rank(std::span<const int64_t> blocks, std::span<const float> x,
-            std::span<uint8_t> levels) const {
-    float greatest = -std::numeric_limits<float>::infinity();
-    for (const float v : x)
-      if (v > greatest) greatest = v;
-    std::vector<uint64_t> weights(x.size());
-    for (size_t i = 0; i < x.size(); ++i) weights[i] = to_fixed32(exp2_f32(x[i] - greatest));
-    std::vector<uint8_t> chosen(x.size());
-    choose_levels(weights, shares, chosen);
-    for (size_t i = 0; i < x.size(); ++i) levels[static_cast<size_t>(blocks[i])] = chosen[i];
-  }
-};
-
 // AttentionLevels(q, k, lengths?) with Attention's attributes, query_block and shares: levels for
 // AttentionSparse. A block of queries is represented by its mean, and so is a block of keys; what a
 // block of keys weighs is 2^x of their scaled score.
 Result<Tensors> attention_levels(const Node& node, std::span<const Tensor> inputs) {
+  VB_ASSIGN(const LevelSettings l, attention_levels_settings(node, inputs));
+  const AttentionSettings& s = l.attention;
   const Tensor &q = inputs[0], &k = inputs[1];
-  const Tensor operands[] = {q, k, k, inputs.size() > 2 ? inputs[2] : Tensor()};
-  VB_ASSIGN(const AttentionSettings s, attention_settings(node, operands));
-  VB_ASSIGN(const int64_t query_block, query_block_of(node));
-  VB_ASSIGN(const std::vector<float> shares, node.attributes.require<std::vector<float>>("shares"));
-  if (q.dtype() != DType::f32) return unsupported("levels of " + q.describe());
-  const auto is_share = [](float s) { return s >= 0 && s <= 1; };  // NaN is none
-  if (shares.empty() || shares.size() > kSparseLevels || !std::ranges::all_of(shares, is_share) ||
-      !std::ranges::is_sorted(shares))
-    return bad_input("shares are 1 to 4 ascending numbers of [0, 1]");
-  const int64_t tq = q.dim(1), tk = k.dim(1), query_blocks = blocks_of(tq, query_block),
-                key_blocks = blocks_of(tk, kKeyBlock);
-  const int64_t dims[] = {q.dim(0), s.heads, query_blocks, key_blocks};
-  VB_ASSIGN(const Shape shape, Shape::of(dims));
-  VB_ASSIGN(Tensor out, Tensor::zeros(DType::u8, shape));
+  const int64_t tq = q.dim(1), tk = k.dim(1);
+  VB_ASSIGN(Tensor out, Tensor::zeros(DType::u8, l.output));
   const std::span<uint8_t> levels = out.mutable_data<uint8_t>();
-  parallel_for(q.dim(0) * s.heads * query_blocks, 1, [&](int64_t first, int64_t last) {
+  parallel_for(q.dim(0) * s.heads * l.query_blocks, 1, [&](int64_t first, int64_t last) {
+    std::vector<Sight> sights(static_cast<size_t>(l.key_blocks));
+    std::vector<float> scores(sights.size());
     for (int64_t i = first; i < last; ++i) {
-      const int64_t block = i % query_blocks, head = i / query_blocks % s.heads,
-                    b = i / query_blocks / s.heads, kv = head / (s.heads / s.kv_heads);
-      const LevelRow row{s,
-                         shares,
-                         q.data<float>().data() + b * tq * q.dim(2) + head * s.head_size,
-                         k.data<float>().data() + b * tk * k.dim(2) + kv * s.head_size,
-                         q.dim(2),
-                         k.dim(2),
-                         block * query_block,
-                         std::min(tq, (block + 1) * query_block),
-                         tq,
-                         operands[3].defined() ? operands[3].data<int64_t>()[b] : tk};
-      row.choose(
-          levels.subspan(static_cast<size_t>(i * key_blocks), static_cast<size_t>(key_blocks)));
+      const int64_t block = i % l.query_blocks, head = i / l.query_blocks % s.heads,
+                    b = i / l.query_blocks / s.heads, kv = head / (s.heads / s.kv_heads),
+                    from = block * l.query_block, to = std::min(tq, (block + 1) * l.query_block);
+      see_blocks(l, b, from, to, sights);
+      const std::vector<float> query =
+          mean_row(q.data<float>().data() + b * tq * q.dim(2) + head * s.head_size, q.dim(2),
+                   s.head_size, from, to);
+      const float* rows = k.data<float>().data() + b * tk * k.dim(2) + kv * s.head_size;
+      for (int64_t j = 0; j < l.key_blocks; ++j) {
+        if (sights[static_cast<size_t>(j)] != Sight::whole) continue;
+        const std::vector<float> key =
+            mean_row(rows, k.dim(2), s.head_size, j * kKeyBlock, (j + 1) * kKeyBlock);
+        scores[static_cast<size_t>(j)] = ordered_dot(query.data(), key.data(), s.head_size);
+      }
+      set_levels(
+          l, sights, scores,
+          levels.subspan(static_cast<size_t>(i * l.key_blocks), static_cast<size_t>(l.key_blocks)));
     }
   });
   return Tensors{out};
@@ -234,6 +185,59 @@ Result<SparseAttention> sparse_attention_settings(const Node& node,
   }
   s.levels = levels.data<uint8_t>().data();
   return s;
+}
+
+Result<LevelSettings> attention_levels_settings(const Node& node, std::span<const Tensor> inputs) {
+  const Tensor &q = inputs[0], &k = inputs[1];
+  const Tensor operands[] = {q, k, k, input_or_none(inputs, 2)};
+  LevelSettings l;
+  VB_ASSIGN(l.attention, attention_settings(node, operands));
+  VB_ASSIGN(l.query_block, query_block_of(node));
+  VB_ASSIGN(l.shares, node.attributes.require<std::vector<float>>("shares"));
+  if (q.dtype() != DType::f32) return unsupported("levels of " + q.describe());
+  const auto is_share = [](float s) { return s >= 0 && s <= 1; };  // NaN is none
+  if (l.shares.empty() || l.shares.size() > kSparseLevels ||
+      !std::ranges::all_of(l.shares, is_share) || !std::ranges::is_sorted(l.shares))
+    return bad_input("shares are 1 to 4 ascending numbers of [0, 1]");
+  l.query_blocks = blocks_of(q.dim(1), l.query_block);
+  l.key_blocks = blocks_of(k.dim(1), kKeyBlock);
+  const int64_t dims[] = {q.dim(0), l.attention.heads, l.query_blocks, l.key_blocks};
+  VB_ASSIGN(l.output, Shape::of(dims));
+  return l;
+}
+
+void see_blocks(const LevelSettings& l, int64_t b, int64_t from, int64_t to,
+                std::span<Sight> blocks) {
+  const AttentionSettings& s = l.attention;
+  for (size_t block = 0; block < blocks.size(); ++block) {
+    const int64_t begin = static_cast<int64_t>(block) * kKeyBlock, end = begin + kKeyBlock;
+    bool some = false, all = true;
+    for (int64_t t = from; t < to; ++t) {
+      const auto [first, last] = visible_keys(s, t, s.output[1], s.length(b));
+      some = some || (first < std::min(end, last) && begin < last);
+      all = all && first <= begin && end <= last;
+    }
+    blocks[block] = all ? Sight::whole : some ? Sight::part : Sight::nothing;
+  }
+}
+
+void set_levels(const LevelSettings& s, std::span<const Sight> blocks,
+                std::span<const float> scores, std::span<uint8_t> levels) {
+  std::vector<size_t> ranked;
+  std::vector<float> x;
+  float greatest = -std::numeric_limits<float>::infinity();
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    levels[i] = blocks[i] == Sight::nothing ? 0 : 1;
+    if (blocks[i] != Sight::whole) continue;
+    ranked.push_back(i);
+    x.push_back(scaled_score(s.attention, scores[i]));
+    if (x.back() > greatest) greatest = x.back();
+  }
+  std::vector<uint64_t> weights(x.size());
+  for (size_t i = 0; i < x.size(); ++i) weights[i] = to_fixed32(exp2_f32(x[i] - greatest));
+  std::vector<uint8_t> chosen(x.size());
+  choose_levels(weights, s.shares, chosen);
+  for (size_t i = 0; i < x.size(); ++i) levels[ranked[i]] = chosen[i];
 }
 
 Result<PooledRows> PooledRows::create(const Tensor& x, const SparseAttention& s) {

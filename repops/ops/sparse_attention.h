@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include <verbatim/repops/ops/attention.h>
 
@@ -30,6 +31,24 @@ struct SparseAttention {
 };
 // AttentionSparse's inputs and attributes, checked.
 Result<SparseAttention> sparse_attention_settings(const Node& node, std::span<const Tensor> inputs);
+
+// AttentionLevels' inputs and attributes, checked.
+struct LevelSettings {
+  AttentionSettings attention;
+  int64_t query_block = 0, query_blocks = 0, key_blocks = 0;
+  std::vector<float> shares;
+  Shape output;  // [B, heads, query_blocks, key_blocks]
+};
+Result<LevelSettings> attention_levels_settings(const Node& node, std::span<const Tensor> inputs);
+
+// What a block of queries sees of a block of keys: `whole` if all of them see all of it.
+enum class Sight : uint8_t { nothing, part, whole };
+// Of queries [from, to) of batch entry b.
+void see_blocks(const LevelSettings& s, int64_t b, int64_t from, int64_t to,
+                std::span<Sight> blocks);
+// Levels of blocks that are seen so; for one that is seen whole, scores has q . k of the means.
+void set_levels(const LevelSettings& s, std::span<const Sight> blocks,
+                std::span<const float> scores, std::span<uint8_t> levels);
 
 // The means of 2^p successive rows of each whole block of x float32 [B, T, width], for those of p =
 // 1 to 3 that are used: the sum in ascending order, times 2^-p.

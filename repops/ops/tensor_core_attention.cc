@@ -20,11 +20,12 @@ struct Query {
   using Format = typename tensor_core::FormatOf<T>::type;
   const AttentionSettings& s;
   const tensor_core::Rule& rule;
-  const Code *q, *k, *v;  // k and v of this head's key 0
+  const Code *q, *k, *v;  // k and v of this head's row 0
+  KeyRows rows;
 
   float score(int64_t key) const {
     return scaled_score(s, tensor_core::attention_score<Format>(
-                               rule, q, k + key * s.kv_heads * s.head_size, s.head_size));
+                               rule, q, k + rows[key] * s.kv_heads * s.head_size, s.head_size));
   }
 
   // `state` goes on with the visible keys [begin, end) of its part's next block.
@@ -45,11 +46,10 @@ struct Query {
     const float alpha = state.empty ? 0.0f : exp2p(state.m - m);
     state.l = state.empty ? lane_sum(lane) : fma32(state.l, alpha, lane_sum(lane));
     state.o.resize(static_cast<size_t>(s.value_size));
-    const int64_t stride = s.kv_heads * s.value_size;
     for (int64_t j = 0; j < s.value_size; ++j)
       state.o[j] = tensor_core::attention_weighted<Format>(
           rule, state.empty ? 0.0f : state.o[j] * alpha, p.data(), begin - block, end - block,
-          v + block * stride + j, stride);
+          [&](int64_t i) { return v[rows[block + i] * s.kv_heads * s.value_size + j]; });
     state.m = m;
     state.empty = false;
   }
@@ -75,31 +75,27 @@ template <class T, class Out>
 void attention_of(const AttentionSettings& s, const tensor_core::Rule& rule,
                   std::span<const Tensor> inputs, Tensor& out) {
   using Code = decltype(T::bits);
-  const int64_t tq = inputs[0].dim(1), tk = inputs[1].dim(1),
-                rows = inputs[0].dim(0) * tq * s.heads;
+  const int64_t tq = inputs[0].dim(1), rows = inputs[0].dim(0) * tq * s.heads;
   const auto* q = reinterpret_cast<const Code*>(inputs[0].data<T>().data());
   const auto* k = reinterpret_cast<const Code*>(inputs[1].data<T>().data());
   const auto* v = reinterpret_cast<const Code*>(inputs[2].data<T>().data());
-  const int64_t* lengths =
-      inputs.size() > 3 && inputs[3].defined() ? inputs[3].data<int64_t>().data() : nullptr;
   Out* y = out.mutable_data<Out>().data();
   parallel_for(rows, 4, [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; ++i) {
       const int64_t b = i / (tq * s.heads), row = i / s.heads % tq,
-                    kv = i % s.heads / (s.heads / s.kv_heads), first = b * tk * s.kv_heads + kv;
-      const Query<T> query{s, rule, q + i * s.head_size, k + first * s.head_size,
-                           v + first * s.value_size};
-      const AttentionState total =
-          query.attend(visible_keys(s, row, tq, lengths ? lengths[b] : tk));
+                    kv = i % s.heads / (s.heads / s.kv_heads);
+      const Query<T> query{
+          s, rule, q + i * s.head_size, k + kv * s.head_size, v + kv * s.value_size, s.key_rows(b)};
+      const AttentionState total = query.attend(visible_keys(s, row, tq, s.length(b)));
       for (int64_t j = 0; j < s.value_size; ++j)
         y[i * s.value_size + j] = store<Out>(total.empty ? 0.0f : total.o[j] / total.l);
     }
   });
 }
 
-// AttentionTensorCore(q, k, v, lengths?), bfloat16 or float16, as Attention's, with attributes
-// member and output (ONNX's number: float32, or the inputs' type, the default) -> [B, Tq, heads *
-// value_size].
+// AttentionTensorCore(q, k, v, lengths?, table?), bfloat16 or float16, as Attention's, with
+// attributes member and output (ONNX's number: float32, or the inputs' type, the default) -> [B,
+// Tq, heads * value_size].
 Result<Tensors> tensor_core_attention(const Node& node, std::span<const Tensor> inputs) {
   VB_ASSIGN(const tensor_core::AttentionOperands o, tensor_core::attention_operands(node, inputs));
   VB_ASSIGN(Tensor out, Tensor::allocate(o.output, o.settings.output));
@@ -118,7 +114,7 @@ Result<Tensors> tensor_core_attention(const Node& node, std::span<const Tensor> 
 }
 
 constexpr OpDef kOps[] = {
-    {kVerbatimDomain, "AttentionTensorCore", 3, 4, 1, tensor_core_attention, attention_cost},
+    {kVerbatimDomain, "AttentionTensorCore", 3, 5, 1, tensor_core_attention, attention_cost},
 };
 
 }  // namespace

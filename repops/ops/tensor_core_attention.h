@@ -29,17 +29,17 @@ float attention_score(const Rule& rule, const uint16_t* q, const uint16_t* k, in
   return acc;
 }
 
-// acc + the weights p[i] times v[i * stride] of the keys [begin, end) of a block, i from the
-// block's first key on: a key that is not seen is zero in both operands.
-template <class Format>
+// acc + the weights p[i] times v(i) of the keys [begin, end) of a block, i from the block's first
+// key on: a key that is not seen is zero in both operands.
+template <class Format, class Values>
 float attention_weighted(const Rule& rule, float acc, const uint16_t* p, int64_t begin, int64_t end,
-                         const uint16_t* v, int64_t stride) {
+                         Values&& v) {
   for (int64_t group = begin / rule.group * rule.group; group < end; group += rule.group) {
     std::array<uint16_t, 16> weights{}, values{};
     const int64_t first = std::max(group, begin), last = std::min<int64_t>(group + rule.group, end);
     for (int64_t i = first; i < last; ++i) {
       weights[i - group] = p[i];
-      values[i - group] = v[i * stride];
+      values[i - group] = v(i);
     }
     acc = step<Format, Format>(rule, acc, weights.data(), values.data(), rule.group);
   }

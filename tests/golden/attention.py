@@ -6,7 +6,7 @@ import reals
 import tensor_core
 from formats import F32, NAN, add, bits32, div, fma, maximum, minimum, mul, rne, round32, sub
 from rows import dot, greatest_power, least_exponent, quantized_row, rotate
-from tensors import NAMES, tensor
+from tensors import NAMES, Tensor, tensor
 
 LOG2_E = bits32(0x3FB8AA3B)
 EXP2P = [1.0] + [bits32(c) for c in (0x3F317215, 0x3E75FCDF, 0x3D635BA8, 0x3C1E7545, 0x3AADDD09)]
@@ -83,6 +83,18 @@ def merged(keys, power, block_state):
     return total
 
 
+def sequences(table, pool):
+    """[B, Tk, ...] of pages; zeros stand for a page that is none."""
+    if table is None:
+        return pool
+    pages, size, width = pool.shape
+    n = size * width
+    codes = []
+    for page in table.values():
+        codes += pool.codes[page * n:(page + 1) * n] if 0 <= page < pages else [0] * n
+    return Tensor(pool.type, [table.shape[0], table.shape[1] * size, width], codes)
+
+
 def each_row(attributes, q, k, v, lengths, f):
     """f(batch, query's (row, head), key-value head, visible keys) for every query's head, in the output's order."""
     heads = attributes["heads"]
@@ -126,20 +138,89 @@ def output_shape(attributes, q, v):
     return q.shape[:2] + [attributes["heads"] * v.shape[2] // attributes.get("kv_heads", attributes["heads"])]
 
 
-def ordered(attributes, q, k, v, lengths=None):
+def ordered_state(attributes, query, indices, keys, values, shift=0.0):
+    """Of one block: its keys and values, and each one's index in it, modulo 8."""
+    x = [add(scaled(attributes, dot(query, key)), shift) for key in keys]
+    m = functools.reduce(maximum, x)
+    p = [exp2(sub(t, m)) for t in x]
+    o = [0.0] * len(values[0])
+    for weight, value in zip(p, values):
+        o = [fma(weight, y, acc) for y, acc in zip(value, o)]
+    return m, lane_sum(indices, p), o
+
+
+def mean(rows, factor):
+    """The sum of rows, ascending, times a factor, or divided by their number."""
+    total = rows[0]
+    for row in rows[1:]:
+        total = [add(x, y) for x, y in zip(total, row)]
+    return [mul(x, factor) if factor else div(x, float(len(rows))) for x in total]
+
+
+def sparse(attributes, q, k, v, levels, lengths=None):
+    operands = Operands(attributes, q, k, v, lambda t: t.values())
+    of_block = functools.cache(lambda part, p, b, i, kv: mean([part(b, j, kv) for j in range(i, i + 2 ** p)], 2.0 ** -p))
+    _, heads, query_blocks, key_blocks = levels.shape
+
+    def row_of(b, row, head, kv, keys):
+        query = operands.q(b, row, head)
+        first = ((b * heads + head) * query_blocks + row // attributes.get("query_block", 128)) * key_blocks
+
+        def block_state(block):
+            level = levels.codes[first + block[0] // 128]
+            p = level - 1 if len(block) == 128 else 0
+            if level == 0:
+                return None
+            means = range(0, len(block), 2 ** p)
+            parts = [[of_block(part, p, b, block[i], kv) for i in means] for part in (operands.k, operands.v)]
+            indices = block if p == 0 else list(range(len(means)))
+            return ordered_state(attributes, query, indices, *parts, float(p))
+        return quotient(merged(keys, exp2, block_state), len(operands.v(b, 0, kv)))
+    return [tensor(q.type, output_shape(attributes, q, v), list(each_row(attributes, q, k, v, lengths, row_of)))]
+
+
+def level_of(shares, before, total):
+    fits = [i + 1 for i, s in enumerate(shares) if s == 1 or before << 32 < rne(s * 2.0 ** 32) * total]
+    return fits[0] if fits else 0
+
+
+def sparse_levels(attributes, q, k, lengths=None):
+    operands = Operands(attributes, q, k, k, lambda t: t.values())
+    heads, size, out = attributes["heads"], attributes["query_block"], []
+    group, key_blocks = heads // attributes.get("kv_heads", heads), -(-k.shape[1] // 128)
+    for b in range(q.shape[0]):
+        n = lengths.values()[b] if lengths else k.shape[1]
+        for head in range(heads):
+            for first in range(0, q.shape[1], size):
+                rows = range(first, min(first + size, q.shape[1]))
+                sights = [set(visible(attributes, row, q.shape[1], n)) for row in rows]
+                query = mean([operands.q(b, row, head) for row in rows], None)
+                levels, x = [0] * key_blocks, {}
+                for block in range(key_blocks):
+                    keys = range(block * 128, (block + 1) * 128)
+                    levels[block] = int(any(not s.isdisjoint(keys) for s in sights))
+                    if all(s.issuperset(keys) for s in sights):
+                        x[block] = scaled(attributes, dot(query, mean([operands.k(b, i, head // group) for i in keys], None)))
+                top = max((t for t in x.values() if not math.isnan(t)), default=-math.inf)
+                powers = {block: exp2(sub(t, top)) for block, t in x.items()}
+                weights = {block: 0 if math.isnan(p) else rne(p * 2.0 ** 32) for block, p in powers.items()}
+                before = 0
+                for block in sorted(weights, key=lambda i: (-weights[i], i)):
+                    levels[block] = level_of(attributes["shares"], before, sum(weights.values()))
+                    before += weights[block]
+                out += levels
+    return [tensor("uint8", [q.shape[0], heads, -(-q.shape[1] // size), key_blocks], out)]
+
+
+def ordered(attributes, q, k, v, lengths=None, table=None):
+    k, v = sequences(table, k), sequences(table, v)
     operands = Operands(attributes, q, k, v, lambda t: t.values())
 
     def row_of(b, row, head, kv, keys):
         query = operands.q(b, row, head)
 
         def block_state(block):
-            x = [scaled(attributes, dot(query, operands.k(b, i, kv))) for i in block]
-            m = functools.reduce(maximum, x)
-            p = [exp2(sub(t, m)) for t in x]
-            o = [0.0] * len(operands.v(b, block[0], kv))
-            for i, weight in zip(block, p):
-                o = [fma(weight, value, acc) for value, acc in zip(operands.v(b, i, kv), o)]
-            return m, lane_sum(block, p), o
+            return ordered_state(attributes, query, block, *([part(b, i, kv) for i in block] for part in (operands.k, operands.v)))
         return quotient(merged(keys, exp2, block_state), len(operands.v(b, 0, kv)))
     return [tensor(q.type, output_shape(attributes, q, v), list(each_row(attributes, q, k, v, lengths, row_of)))]
 
@@ -174,10 +255,29 @@ def block_values(p, block, values, two):
 
 def int8(attributes, q, k, v, lengths=None):
     operands = Operands(attributes, q, k, v, lambda t: t.values())
-    size = len(operands.q(0, 0, 0))
-    n = greatest_power(size)
+    n = greatest_power(len(operands.q(0, 0, 0)))
     key = functools.cache(lambda *at: quantized_row(rotate(operands.k(*at), n)))
     value = functools.cache(lambda *at: quantized_value(operands.v(*at)))
+    return int8_of(attributes, operands, q, k, v, lengths, key, value)
+
+
+def int8_cached(attributes, q, k, v, k_scales, v_exponents, lengths=None, table=None):
+    k, v, k_scales, v_exponents = (sequences(table, t) for t in (k, v, k_scales, v_exponents))
+    operands = Operands(attributes, q, k, v, lambda t: t.values())
+    scales, exponents = k_scales.values(), v_exponents.values()
+
+    def at(b, i, head):
+        return (b * k.shape[1] + i) * k_scales.shape[2] + head
+
+    def value(*place):
+        f = exponents[at(*place)]
+        return None if f == 2 ** 31 - 1 else f, operands.v(*place)
+    return int8_of(attributes, operands, q, k, v, lengths, lambda *place: (scales[at(*place)], operands.k(*place)), value)
+
+
+def int8_of(attributes, operands, q, k, v, lengths, key, value):
+    """key() gives a key's scale and codes, value() a value's exponent and codes."""
+    n = greatest_power(len(operands.q(0, 0, 0)))
 
     def row_of(b, row, head, kv, keys):
         s_q, query = quantized_row(rotate(operands.q(b, row, head), n))
@@ -202,7 +302,8 @@ def int8(attributes, q, k, v, lengths=None):
     return [tensor(q.type, output_shape(attributes, q, v), list(each_row(attributes, q, k, v, lengths, row_of)))]
 
 
-def tensor_cores(attributes, q, k, v, lengths=None):
+def tensor_cores(attributes, q, k, v, lengths=None, table=None):
+    k, v = sequences(table, k), sequences(table, v)
     form, r = q.format, tensor_core.rule(attributes["member"], False)
     operands = Operands(attributes, q, k, v, lambda t: t.codes)
 

@@ -23,6 +23,8 @@ NOT_COMPUTED = set("""AttentionGrad AveragePool BatchNormalization ChannelOrder 
 
 
 def attribute(value):
+    if isinstance(value, list):
+        return [attribute(v) for v in value]
     return bits32(int(value["float32"], 16)) if isinstance(value, dict) else value
 
 

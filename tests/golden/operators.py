@@ -493,7 +493,10 @@ def tensor_core_linear(attributes, x, w, bias=None, x_scales=None, w_scales=None
 
 TABLE["Attention"] = attention.ordered
 TABLE["AttentionInt8"] = attention.int8
+TABLE["AttentionInt8Cached"] = attention.int8_cached
 TABLE["AttentionTensorCore"] = attention.tensor_cores
+TABLE["AttentionSparse"] = attention.sparse
+TABLE["AttentionLevels"] = attention.sparse_levels
 
 
 # --- randomness

@@ -1,8 +1,11 @@
 // Attention against the reference: masks, groups of heads, long contexts, hostile values.
 #include "kernels/compare.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+
+#include <verbatim/repops/semantics.h>
 
 namespace verbatim::test {
 namespace {
@@ -184,6 +187,155 @@ TEST_P(AttentionTest, TensorCoreAcrossBlocks) {
 TEST_P(AttentionTest, TensorCoreAcrossRestarts) {
   expect_reference(*backend_, 6,
                    [](Random& r) { return some_tensor_core_attention(r, r.between(1, 4), 4200); });
+}
+
+// The same with its keys and values in pages of a pool, in any order. What no sequence has there is
+// what must not be read: NaN, codes and exponents that are none, pages that are none.
+Case in_pages(Random& r, Case c) {
+  const bool cached = c.node.op == "AttentionInt8Cached";
+  const size_t lengths_at = cached ? 5 : 3;
+  const int64_t batch = c.inputs[1].dim(0), keys = c.inputs[1].dim(1),
+                page_size = r.chance(70) ? r.pick<int64_t>({1, 8, 16, 32, 64, 128, 256})
+                                         : r.between(1, 200),
+                pages = (keys + page_size - 1) / page_size + r.between(0, 1),
+                count = batch * pages + r.between(0, 2);
+  c.inputs.resize(lengths_at + 2);
+  Tensor& lengths = c.inputs[lengths_at];
+  if (!lengths.defined())
+    lengths = *Tensor::from<int64_t>(Shape{batch}, std::vector<int64_t>(batch, keys));
+  std::vector<int64_t> page(count), table;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t other = r.between(0, i);
+    page[i] = page[other];
+    page[other] = i;
+  }
+  const auto place = [&](int64_t b, int64_t i) {
+    return page[b * pages + i / page_size] * page_size + i % page_size;
+  };
+  for (int64_t i = 0; i < batch * pages; ++i)
+    table.push_back(i % pages * page_size < lengths.data<int64_t>()[i / pages]
+                        ? page[i]
+                        : r.pick({int64_t{-1}, count, INT64_MIN, INT64_MAX}));
+  c.inputs[lengths_at + 1] = *Tensor::from<int64_t>(Shape{batch, pages}, table);
+  for (size_t input = 1; input < lengths_at; ++input) {
+    const Tensor rows = c.inputs[input];
+    const bool codes = rows.dtype() == DType::i8 || rows.dtype() == DType::i32;
+    Tensor pool = filled(rows.dtype(), Shape{count, page_size, rows.dim(2)}, codes ? 0x80 : 0xFF);
+    const size_t width = static_cast<size_t>(rows.dim(2)) * size_of(rows.dtype());
+    for (int64_t b = 0; b < batch; ++b)
+      for (int64_t i = 0; i < lengths.data<int64_t>()[b]; ++i)
+        std::memcpy(pool.mutable_bytes().data() + place(b, i) * width,
+                    rows.bytes().data() + (b * keys + i) * width, width);
+    c.inputs[input] = pool;
+  }
+  return c;
+}
+
+// Pages change no bit.
+template <class F>
+void expect_paged(Backend& backend, int count, F&& make) {
+  for (int seed = 0; seed < count && !::testing::Test::HasFailure(); ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Random random(static_cast<uint64_t>(seed));
+    const Case rows = make(random), pages = in_pages(random, rows);
+    expect_reference(backend, pages);
+    const Result<Tensors> want = evaluate_reference(rows.node, rows.inputs),
+                          have = evaluate_reference(pages.node, pages.inputs);
+    ASSERT_EQ(want.ok(), have.ok()) << have.status().message();
+    ASSERT_TRUE(!want.ok() || identical((*want)[0], (*have)[0]));
+  }
+}
+
+TEST_P(AttentionTest, Paged) {
+  expect_paged(*backend_, 1000,
+               [](Random& r) { return some_attention(r, r.between(0, 20), r.between(0, 60)); });
+  expect_paged(*backend_, 60, [](Random& r) {
+    return some_attention(r, r.pick<int64_t>({1, 3, 64, 130}),
+                          r.pick<int64_t>({127, 128, 129, 300}));
+  });
+  expect_paged(*backend_, 4, [](Random& r) { return some_attention(r, r.between(1, 4), 4200); });
+}
+
+Case some_cached_attention(Random& r, int64_t queries, int64_t keys) {
+  Case c = some_int8_attention(r, queries, keys);
+  while (c.node.op != "AttentionInt8Cached") c = some_int8_attention(r, queries, keys);
+  return c;
+}
+
+TEST_P(AttentionTest, PagedInt8) {
+  expect_paged(*backend_, 1000, [](Random& r) {
+    return some_cached_attention(r, r.between(0, 20), r.between(1, 60));
+  });
+  expect_paged(*backend_, 60, [](Random& r) {
+    return some_cached_attention(r, r.pick<int64_t>({1, 3, 64, 130}),
+                                 r.pick<int64_t>({127, 128, 129, 300}));
+  });
+  expect_paged(*backend_, 4,
+               [](Random& r) { return some_cached_attention(r, r.between(1, 4), 4200); });
+}
+
+TEST_P(AttentionTest, PagedTensorCore) {
+  expect_paged(*backend_, 1000, [](Random& r) {
+    return some_tensor_core_attention(r, r.between(0, 20), r.between(0, 60));
+  });
+  expect_paged(*backend_, 40, [](Random& r) {
+    return some_tensor_core_attention(r, r.pick<int64_t>({1, 3, 64}),
+                                      r.pick<int64_t>({127, 128, 129, 300}));
+  });
+  expect_paged(*backend_, 2,
+               [](Random& r) { return some_tensor_core_attention(r, r.between(1, 4), 4200); });
+}
+
+// Blocks that are left out, whole, or taken as means, by levels at random. Queries of one block may
+// see a block of keys in whole, in part or not at all.
+Case some_sparse_attention(Random& r, int64_t queries, int64_t keys) {
+  Case c = some_attention(r, queries, keys);
+  c.node.op = "AttentionSparse";
+  const int64_t block = r.pick<int64_t>({1, 3, 16, 128, 200}),
+                heads = *c.node.attributes.get<int64_t>("heads", 1);
+  if (block != 128 || r.chance(50)) c.node.attributes.set("query_block", block);
+  Tensor levels =
+      *Tensor::zeros(DType::u8, Shape{c.inputs[0].dim(0), heads, (queries + block - 1) / block,
+                                      (keys + kKeyBlock - 1) / kKeyBlock});
+  for (uint8_t& level : levels.mutable_data<uint8_t>())
+    level = static_cast<uint8_t>(r.between(0, 4));
+  c.inputs.insert(c.inputs.begin() + 3, levels);
+  return c;
+}
+
+TEST_P(AttentionTest, Sparse) {
+  expect_reference(*backend_, 1000, [](Random& r) {
+    return some_sparse_attention(r, r.between(0, 20), r.between(0, 300));
+  });
+  expect_reference(*backend_, 40, [](Random& r) {
+    return some_sparse_attention(r, r.pick<int64_t>({64, 130, 400}), r.between(256, 600));
+  });
+}
+
+TEST_P(AttentionTest, SparseAcrossRestarts) {
+  expect_reference(*backend_, 6,
+                   [](Random& r) { return some_sparse_attention(r, r.between(1, 4), 4200); });
+}
+
+Case some_levels(Random& r, int64_t queries, int64_t keys) {
+  Case c = some_attention(r, queries, keys);
+  c.node.op = "AttentionLevels";
+  c.node.attributes.set("query_block", r.pick<int64_t>({1, 3, 16, 128, 200}));
+  std::vector<float> shares;
+  for (int64_t i = r.between(1, 4); i > 0; --i)
+    shares.push_back(r.chance(20) ? 1.0f : static_cast<float>(r.between(0, 100)) / 100);
+  std::ranges::sort(shares);
+  c.node.attributes.set("shares", shares);
+  c.inputs.erase(c.inputs.begin() + 2);
+  return c;
+}
+
+TEST_P(AttentionTest, Levels) {
+  expect_reference(*backend_, 1000,
+                   [](Random& r) { return some_levels(r, r.between(0, 40), r.between(0, 900)); });
+  expect_reference(*backend_, 20, [](Random& r) {
+    return some_levels(r, r.pick<int64_t>({64, 300}), r.between(2000, 5000));
+  });
 }
 
 // A query alone has the bits that it has in a prefill.

@@ -43,6 +43,8 @@ Tensor floats(Random& random, const Shape& shape, Fill fill);
 // The same of float32, bfloat16 or float16 (a multiple of 2 alone); and one of those types.
 DType any_type(Random& random);
 Tensor numbers(Random& random, DType type, const Shape& shape, Fill fill);
+// Such a tensor of any type, of bytes that are all `byte`.
+Tensor filled(DType dtype, const Shape& shape, uint8_t byte);
 
 Node node_of(std::string_view domain, std::string_view op, Attributes attributes = {},
              int outputs = 1);

@@ -487,6 +487,56 @@ void attention_of(File& f, const char* op, DType type, const Json& extra) {
   add("any bits", wild, heads(1, 1, 0.5f));
 }
 
+// Two sequences of 150 and 33 keys in pages of 24 rows, one of them shared. Entries that no key
+// needs are no pages.
+void paged_attention(File& f) {
+  const Json lengths = integers({150, 33}),
+             table = full(DType::i64, {2, 7},
+                          {9, 2, 11, 0, 7, 5, 3, 9, 4, ~0ull, 12, ~0ull >> 1, 1ull << 63, ~0ull});
+  const Dims pool = {12, 24, 16}, scales = {12, 24, 2};
+  for (const DType type : {DType::f32, DType::bf16}) {
+    const bool ordered = type == DType::f32;
+    f.own("Attention in pages, " + std::string(name_of(type)),
+          ordered ? "Attention" : "AttentionTensorCore",
+          {f.seeded(type, {2, 3, 32}), f.seeded(type, pool), f.seeded(type, pool), lengths, table},
+          ordered ? with(heads(4, 2, 0.03f), {{"causal", 1}})
+                  : with(heads(4, 2, 0.03f), {{"causal", 1}, {"member", "sm90"}}));
+  }
+  for (const int slices : {1, 2})
+    f.own("AttentionInt8Cached in pages, slices " + std::to_string(slices), "AttentionInt8Cached",
+          {f.floats({2, 3, 32}), f.between(DType::i8, pool, -127, 127),
+           f.between(DType::i8, pool, -127, 127), f.floats(scales),
+           f.between(DType::i32, scales, -9, 3), lengths, table},
+          with(heads(4, 2, 0.0001f), {{"weight_slices", slices}, {"window", 100}}));
+}
+
+// Blocks of every level, of which queries see some in whole, some in part and some not at all; the
+// levels that operands themselves give.
+void sparse_attention(File& f) {
+  const Json lengths = integers({400, 260});
+  const auto operand = [&](int64_t rows, int64_t size) { return f.floats({2, rows, size}); };
+  f.own("AttentionSparse, lengths, grouped heads", "AttentionSparse",
+        {operand(5, 16), operand(400, 8), operand(400, 6), f.between(DType::u8, {2, 2, 3, 4}, 0, 4),
+         lengths},
+        with(heads(2, 1, 0.05f), {{"query_block", 2}}));
+  f.own(
+      "AttentionSparse, causal, a window", "AttentionSparse",
+      {operand(140, 4), operand(700, 4), operand(700, 4), f.between(DType::u8, {2, 1, 2, 6}, 0, 4)},
+      with(heads(1, 1, 0.05f), {{"causal", 1}, {"window", 500}}));
+  f.own("AttentionSparse, past the restart", "AttentionSparse",
+        {operand(1, 4), operand(2600, 4), operand(2600, 4),
+         f.between(DType::u8, {2, 1, 1, 21}, 0, 4)},
+        heads(1, 1, 0.01f));
+  f.own("AttentionLevels, lengths, grouped heads", "AttentionLevels",
+        {operand(5, 16), operand(900, 8), integers({900, 520})},
+        with(heads(2, 1, 0.3f),
+             {{"query_block", 2}, {"shares", {real(0.25f), real(0.75f), real(0.9f)}}}));
+  f.own("AttentionLevels, causal", "AttentionLevels", {operand(300, 4), operand(900, 4)},
+        with(heads(1, 1, 2.0f), {{"query_block", 128},
+                                 {"causal", 1},
+                                 {"shares", {real(0), real(0.5f), real(0.5f), real(1)}}}));
+}
+
 std::vector<Json> attention() {
   File f(9000);
   attention_of(f, "Attention", DType::f32, Json::object());
@@ -498,6 +548,8 @@ std::vector<Json> attention() {
   attention_of(f, "AttentionTensorCore", DType::bf16,
                {{"member", "sm90"}, {"output", number_of(DType::f32)}});
   attention_of(f, "AttentionTensorCore", DType::f16, {{"member", "sm80"}});
+  paged_attention(f);
+  sparse_attention(f);
   return f.take();
 }
 

@@ -122,10 +122,18 @@ std::string hex_of(DType dtype, uint64_t code) {
   return text;
 }
 
+float real_of(const Json& j) {
+  return float_of(
+      static_cast<uint32_t>(std::stoul(j.at("float32").get<std::string>(), nullptr, 16)));
+}
+
 Attribute attribute_of(const Json& j) {
-  if (j.is_object())
-    return float_of(
-        static_cast<uint32_t>(std::stoul(j.at("float32").get<std::string>(), nullptr, 16)));
+  if (j.is_object()) return real_of(j);
+  if (j.is_array() && !j.empty() && j[0].is_object()) {
+    std::vector<float> list;
+    for (const Json& x : j) list.push_back(real_of(x));
+    return list;
+  }
   if (j.is_string()) return j.get<std::string>();
   if (j.is_array() && !j.empty() && j[0].is_string()) return j.get<std::vector<std::string>>();
   if (j.is_array()) return j.get<std::vector<int64_t>>();

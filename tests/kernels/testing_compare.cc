@@ -133,6 +133,13 @@ Tensor numbers(Random& random, DType type, const Shape& shape, Fill fill) {
   return *Tensor::borrow(type, shape, {memory.get(), size}, memory);
 }
 
+Tensor filled(DType dtype, const Shape& shape, uint8_t byte) {
+  const auto size = static_cast<size_t>(shape.elements()) * size_of(dtype);
+  const std::shared_ptr<std::byte> memory = guarded(size);
+  std::memset(memory.get(), byte, size);
+  return *Tensor::borrow(dtype, shape, {memory.get(), size}, memory);
+}
+
 Node node_of(std::string_view domain, std::string_view op, Attributes attributes, int outputs) {
   Node node{.domain = std::string(domain),
             .op = std::string(op),

@@ -232,6 +232,98 @@ TEST(Attention, RefusesShapesThatDoNotFit) {
               StatusCode::bad_input);
 }
 
+// Two sequences that share a pool, and the pages of what they have in common.
+struct Pool {
+  test::Random random{11};
+  Tensor q = random.floats({2, 3, 16}), k = random.floats({6, 16, 8}),
+         v = random.floats({6, 16, 8});
+  Attributes a = {
+      {"heads", int64_t{2}}, {"kv_heads", int64_t{1}}, {"scale", 0.5f}, {"causal", int64_t{1}}};
+
+  static Tensor table(std::vector<int64_t> pages) {
+    return *Tensor::from<int64_t>(Shape{2, static_cast<int64_t>(pages.size()) / 2}, pages);
+  }
+  std::vector<Tensor> operands(const Tensor& lengths, const Tensor& pages) const {
+    return {q, k, v, lengths, pages};
+  }
+  Result<Tensors> of(const Tensor& lengths, const Tensor& pages) const {
+    return evaluate_reference(node_of("Attention", kVerbatimDomain, a), operands(lengths, pages));
+  }
+  // Pages one after the other, as a sequence alone has them.
+  Tensor alone(const Tensor& pool, const std::vector<int64_t>& pages) const {
+    std::vector<float> rows;
+    for (const int64_t page : pages) {
+      const auto of_page = pool.data<float>().subspan(static_cast<size_t>(page * 16 * 8), 16 * 8);
+      rows.insert(rows.end(), of_page.begin(), of_page.end());
+    }
+    return *Tensor::from<float>(Shape{1, static_cast<int64_t>(pages.size()) * 16, 8}, rows);
+  }
+};
+
+TEST(PagedAttention, SequencesShareAPool) {
+  const Pool p;
+  const std::vector<int64_t> first = {5, 2, 0}, second = {5, 2, 3};
+  const Tensor lengths = test::ints({48, 37}), table = Pool::table({5, 2, 0, 5, 2, 3});
+  for (const char* op : {"Attention", "AttentionTensorCore"}) {
+    const Tensor both = run(p.a, p.operands(lengths, table), op);
+    for (int64_t b = 0; b < 2; ++b) {
+      const std::vector<int64_t>& pages = b == 0 ? first : second;
+      const Tensor q = *Tensor::from<float>(
+          Shape{1, 3, 16}, p.q.data<float>().subspan(static_cast<size_t>(b * 48), 48));
+      expect_same(run(p.a,
+                      {q, p.alone(p.k, pages), p.alone(p.v, pages),
+                       test::ints({lengths.data<int64_t>()[b]})},
+                      op)
+                      .data<float>(),
+                  both.data<float>().subspan(static_cast<size_t>(b * 48), 48));
+    }
+  }
+}
+
+TEST(PagedAttention, RefusesPagesThatAreNotThere) {
+  const Pool p;
+  const auto refused = [&](const Tensor& lengths, const Tensor& table, const char* part) {
+    const Status status = p.of(lengths, table).status();
+    EXPECT_EQ(status.code(), StatusCode::bad_input);
+    EXPECT_NE(status.message().find(part), std::string::npos) << status.message();
+  };
+  refused({}, Pool::table({0, 1, 2, 6}), "page 1 of sequence 1 is 6 of k");
+  refused({}, Pool::table({0, -1, 2, 3}), "page 1 of sequence 0 is -1 of k");
+  refused({}, Pool::table({INT64_MAX, 1, 2, 3}), "page 0 of sequence 0");
+  refused(test::ints({32, 17}), Pool::table({0, 1, 2, 6}), "page 1 of sequence 1");
+  refused(test::ints({33, 0}), Pool::table({0, 1, 2, 3}), "length 33");
+  refused({}, test::ints({0, 1}), "table of pages");
+  refused({}, *Pool::table({0, 1, 2, 3}).reshaped(Shape{4, 1}), "table of pages");
+  refused({}, cast(Pool::table({0, 1, 2, 3}), DType::i32), "table of pages");
+  // Of no sequence's keys: any number.
+  EXPECT_TRUE(p.of(test::ints({32, 16}), Pool::table({0, 1, 2, -7})).ok());
+  EXPECT_TRUE(p.of(test::ints({0, 0}), Pool::table({9, 9, 9, 9})).ok());
+}
+
+TEST(PagedAttention, ChecksTheCodesThatSequencesHave) {
+  Pool p;
+  const Attributes heads = {{"heads", int64_t{1}}};
+  const auto quantized = [&](const char* op, const Tensor& x) {
+    return *evaluate_reference(node_of(op, kVerbatimDomain, heads, 2), {&x, 1});
+  };
+  Tensors k = quantized("QuantizeKeys", p.k), v = quantized("QuantizeValues", p.v);
+  const auto status = [&](int64_t second) {
+    const Tensor inputs[] = {
+        p.q, k[0], v[0], k[1], v[1], test::ints({32, second}), Pool::table({0, 1, 2, 3})};
+    return evaluate_reference(node_of("AttentionInt8Cached", kVerbatimDomain, p.a), inputs)
+        .status()
+        .code();
+  };
+  EXPECT_EQ(status(32), StatusCode::ok);
+  k[0].mutable_data<int8_t>()[(3 * 16 + 5) * 8] = -128;
+  EXPECT_EQ(status(21), StatusCode::ok);
+  EXPECT_EQ(status(22), StatusCode::bad_input);
+  k[0].mutable_data<int8_t>()[(3 * 16 + 5) * 8] = 0;
+  v[1].mutable_data<int32_t>()[3 * 16 + 7] = 123;
+  EXPECT_EQ(status(23), StatusCode::ok);
+  EXPECT_EQ(status(24), StatusCode::bad_input);
+}
+
 TEST(RotaryEmbedding, TurnsPairsAndKeepsTheRest) {
   test::Random random(7);
   const Tensor x = random.floats({1, 2, 12});

@@ -611,6 +611,21 @@ TEST(Gradient, OfAttentionOverBlocks) {
 }
 
 // Linear in x, so a long step costs no accuracy: binary32 is all there is.
+TEST(Gradient, OfAttentionToPagesIsAnError) {
+  GraphBuilder b;
+  const ValueId x = b.input("x", DType::f32, {1, 4, 8});
+  const ValueId y =
+      b.add("Attention", kVerbatimDomain,
+            {x, x, x, kAbsent, b.constant("table", *test::ints({0}).reshaped(Shape{1, 1}))},
+            {{"heads", int64_t{1}}, {"scale", 0.5f}});
+  const ValueId loss = b.add("ReduceSum", "", {y}, {{"keepdims", int64_t{0}}});
+  b.output("loss", loss);
+  const Status status = differentiate(*b.finish(), loss, {&x, 1}).status();
+  EXPECT_EQ(status.code(), StatusCode::unsupported);
+  EXPECT_NE(status.message().find("keys in pages have none"), std::string::npos)
+      << status.message();
+}
+
 TEST(Gradient, OfRotaryEmbedding) {
   test::Random random(10);
   for (const int64_t interleaved : {0, 1})

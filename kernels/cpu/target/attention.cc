@@ -7,25 +7,11 @@
 namespace verbatim::VB_TARGET {
 namespace {
 
-struct Task {
-  const Attention& p;
-  int64_t from, to;         // queries
-  const KeyRange* visible;  // of each
-  int64_t rows, width;      // width: value_size in whole panels
-  float *queries, *keys, *values, *scores;
-  States block, running, total;
-
-  int64_t query(int64_t row) const { return row / p.group; }
-  const float* q(int64_t row) const {
-    return p.q + (from + query(row)) * p.q_stride + row % p.group * p.head_size;
-  }
-  float* out(int64_t row) const {
-    return p.out + (from + query(row)) * p.out_stride + row % p.group * p.value_size;
-  }
-  // A row's visible keys in the block of keys from `key` on.
-  KeyRange in_block(int64_t row, int64_t key) const {
-    return verbatim::VB_TARGET::in_block(visible[query(row)], key);
-  }
+struct Task : TaskOf<Attention> {
+  float *queries = nullptr, *keys = nullptr, *values = nullptr, *scores = nullptr, *copy = nullptr;
+  States block{};
+  KeyRange* means = nullptr;  // what queries see of a block of means
+  int pool = 0;               // keys and values are means of 2^pool rows
 };
 
 // Accumulators start from `c` and go back there, or start at +0 and are stored (kFirst) or added.
@@ -84,24 +70,68 @@ using ScoreTiles = Tiles<kInto, kRowStride>;
 template <Into kInto>
 using ValueTiles = Tiles<kInto, kScoreStride>;
 
+// Keys of a panel: kLanes of them from each of `at` on, `stride` apart. Pages of whole groups of
+// kLanes keys are read where they lie.
+struct KeyPanel {
+  const float* at[kTileVectors];
+  int64_t stride;
+};
+VB_INLINE bool keys_lie_well(const KeyRows& rows) {
+  return rows.pages == nullptr || rows.page_size % kLanes == 0;
+}
+
+// Up to `size` elements of mean i of a task whose keys and values are means of rows of x.
+VB_INLINE F32 mean_of(const Task& t, const float* x, int64_t stride, int64_t i, int64_t size) {
+  const auto row = [&](int64_t key) { return x + row_of(t.p.rows, key) * stride; };
+  F32 sum = load_up_to(row(i << t.pool), size, zero());
+  for (int64_t r = 1; r < 1 << t.pool; ++r)
+    sum = sum + load_up_to(row((i << t.pool) + r), size, zero());
+  return canonical(sum * all(1.0f / static_cast<float>(1 << t.pool)));
+}
+
+// Elements [d, d + size) of keys [key, key + count).
+VB_INLINE KeyPanel key_panel(const Task& t, int64_t key, int64_t count, int64_t d, int64_t size) {
+  const Attention& p = t.p;
+  KeyPanel panel;
+  if (t.pool > 0) {
+    panel.stride = (size + kLanes - 1) / kLanes * kLanes;
+    for (int64_t i = 0; i < count; ++i)
+      for (int64_t j = 0; j < size; j += kLanes)
+        store(t.copy + i * panel.stride + j,
+              mean_of(t, p.k + d + j, p.k_stride, key + i, size - j));
+    for (int v = 0; v < kTileVectors; ++v) panel.at[v] = t.copy + v * kLanes * panel.stride;
+    return panel;
+  }
+  if (keys_lie_well(p.rows)) {
+    panel.stride = p.k_stride;
+    VB_UNROLL
+    for (int v = 0; v < kTileVectors; ++v)
+      panel.at[v] = p.k + d + row_of(p.rows, key + least(v * kLanes, count - 1)) * p.k_stride;
+    return panel;
+  }
+  const Rows<float> rows = rows_of(p.rows, p.k + d, p.k_stride, size, key, count, t.copy);
+  panel.stride = rows.stride;
+  for (int v = 0; v < kTileVectors; ++v) panel.at[v] = rows.at + v * kLanes * rows.stride;
+  return panel;
+}
+
 // Keys of one panel, `count` of them, become columns: [size, kPanel], zeros beyond `count`. Heads
-// lie too far apart in memory for the processor to foresee what comes next: the keys of the panel
-// after, from `next` on.
+// lie too far apart in memory for the processor to foresee what comes next: the keys of `next`.
 template <bool kWhole>
-VB_INLINE void turn_keys(const float* k, int64_t stride, int64_t size, int64_t count,
-                         const float* next, float* out) {
+VB_INLINE void turn_keys(const KeyPanel& k, int64_t size, int64_t count, const KeyPanel& next,
+                         float* out) {
   for (int64_t d = 0; d < size; d += kLanes) {
     VB_UNROLL
     for (int v = 0; v < kTileVectors; ++v) {
       F32 x[kLanes];
       VB_UNROLL
       for (int i = 0; i < kLanes; ++i) {
-        const int64_t key = v * kLanes + i;
+        const float* key = k.at[v] + i * k.stride + d;
         if constexpr (kWhole) {
-          x[i] = load(k + key * stride + d);
-          prefetch(next + key * stride + d);
+          x[i] = load(key);
+          prefetch(next.at[v] + i * k.stride + d);
         } else {
-          x[i] = key < count ? load_up_to(k + key * stride + d, size - d, zero()) : zero();
+          x[i] = v * kLanes + i < count ? load_up_to(key, size - d, zero()) : zero();
         }
       }
       transpose(x);
@@ -111,11 +141,9 @@ VB_INLINE void turn_keys(const float* k, int64_t stride, int64_t size, int64_t c
     }
   }
 }
-void pack_keys(const float* k, int64_t stride, int64_t size, int64_t count, const float* next,
-               float* out) {
-  if (count >= kPanel && size % kLanes == 0)
-    return turn_keys<true>(k, stride, size, count, next, out);
-  turn_keys<false>(k, stride, size, count, next, out);
+void pack_keys(const KeyPanel& k, int64_t size, int64_t count, const KeyPanel& next, float* out) {
+  if (count >= kPanel && size % kLanes == 0) return turn_keys<true>(k, size, count, next, out);
+  turn_keys<false>(k, size, count, next, out);
 }
 
 void prefetch_rows(const float* rows, int64_t stride, int64_t size, int64_t count) {
@@ -125,25 +153,34 @@ void prefetch_rows(const float* rows, int64_t stride, int64_t size, int64_t coun
 }
 
 // Where rows of a single tile read each value once, values are read where they lie.
-bool values_lie_well(const Task& t) { return t.rows <= kTileRows && t.p.value_size == t.width; }
+bool values_lie_well(const Task& t) {
+  return t.rows <= kTileRows && t.p.value_size == t.width && t.pool == 0;
+}
 
-// scores[row, i] = q[row] . k[key + i], an ordered product, for i < count.
-void form_scores(const Task& t, int64_t key, int64_t count, bool queries_are_there) {
+// Elements [d, d + size) of all rows.
+void copy_queries(const Task& t, int64_t d, int64_t size) {
+  for (int64_t r = 0; r < t.rows; ++r)
+    std::memcpy(t.queries + r * kRowStride, t.q(r) + d, static_cast<size_t>(size) * sizeof(float));
+}
+
+// scores[row, i] = q[row] . k[key + i], an ordered product, for i < count. Queries are there
+// already where one block of the product has them whole.
+void form_scores(const Task& t, int64_t key, int64_t count) {
   const Attention& p = t.p;
   const int64_t tiles = (t.rows + kTileRows - 1) / kTileRows;
   for (int64_t d = 0; d == 0 || d < p.head_size; d += kProductBlock) {
     const int64_t size = least(kProductBlock, p.head_size - d);
-    if (!queries_are_there || p.head_size > kProductBlock)
-      for (int64_t r = 0; r < t.rows; ++r)
-        std::memcpy(t.queries + r * kRowStride, t.q(r) + d,
-                    static_cast<size_t>(size) * sizeof(float));
+    if (p.head_size > kProductBlock) copy_queries(t, d, size);
     for (int64_t column = 0; column < count; column += kPanel) {
-      const float* keys = p.k + (key + column) * p.k_stride + d;
       const int64_t panel = least(kPanel, count - column);
-      pack_keys(keys, p.k_stride, size, panel,
-                keys + (count - column >= 2 * kPanel ? kPanel * p.k_stride : 0), t.keys);
+      const KeyPanel keys = key_panel(t, key + column, panel, d, size);
+      const bool foresees = count - column >= 2 * kPanel && keys_lie_well(p.rows) && t.pool == 0;
+      pack_keys(keys, size, panel,
+                foresees ? key_panel(t, key + column + kPanel, kPanel, d, size) : keys, t.keys);
       if (values_lie_well(t))
-        prefetch_rows(p.v + (key + column) * p.v_stride, p.v_stride, p.value_size, panel);
+        for_runs(p.rows, key + column, panel, [&](int64_t, int64_t n, int64_t row) {
+          prefetch_rows(p.v + row * p.v_stride, p.v_stride, p.value_size, n);
+        });
       for (int64_t i = 0; i < tiles; ++i) {
         const TileRows r = tile_rows(t.rows, i);
         const int64_t height = r.last - r.first;
@@ -170,10 +207,10 @@ VB_INLINE F32 weight_of(F32 x) { return exp2(x); }
 void weigh(const Task& t, int64_t row, KeyRange range) {
   float* x = t.scores + row * kScoreStride;
   const int64_t start = range.begin / kLanes * kLanes;
-  const F32 lowest = all_bits(0xFF800000);
+  const F32 lowest = all_bits(0xFF800000), shift = all(static_cast<float>(t.pool));
   F32 m = lowest;
   for (int64_t i = start; i < range.end; i += kLanes) {
-    const F32 v = scaled(t.p, load(x + i));
+    const F32 v = scaled(t.p, load(x + i)) + shift;
     store(x + i, v);
     m = maximum_number(m, only(range, i, v, lowest));
   }
@@ -205,24 +242,31 @@ void weigh_all(const Task& t, int64_t row) {
   t.block.l[row] = lane_sum(sums);
 }
 
-// The values of a block: packed in panels, or where they lie.
+// The values of a block: packed in panels, or where they lie. That of key i of the block is row
+// rows[key + i], from `at` on.
 struct Values {
   const float* at;
-  int64_t stride, panel_stride;  // from key to key, and to the next kPanel columns
+  int64_t stride, panel_stride;  // from row to row, and to the next kPanel columns
+  KeyRows rows;
+  int64_t key;
 };
 
 // block.o[rows r] += weights[i] * v[i] for keys i of [begin, end) of the block; into +0 where it is
 // `first`.
 void add_values(const Task& t, TileRows r, const Values& v, int64_t begin, int64_t end,
                 bool first) {
-  if (begin >= end && !first) return;
   const int64_t height = r.last - r.first;
-  const TileFn run =
-      first ? ValueTiles<Into::first>::kByRows[height] : ValueTiles<Into::resume>::kByRows[height];
-  for (int64_t panel = 0; panel < t.width / kPanel; ++panel)
-    run(t.scores + r.first * kScoreStride + begin, v.at + panel * v.panel_stride + begin * v.stride,
-        v.stride, greatest(end - begin, 0), t.block.o + r.first * t.width + panel * kPanel,
-        t.width);
+  const auto add = [&](int64_t i, int64_t n, int64_t row) {
+    const TileFn run = first ? ValueTiles<Into::first>::kByRows[height]
+                             : ValueTiles<Into::resume>::kByRows[height];
+    for (int64_t panel = 0; panel < t.width / kPanel; ++panel)
+      run(t.scores + r.first * kScoreStride + begin + i,
+          v.at + panel * v.panel_stride + row * v.stride, v.stride, n,
+          t.block.o + r.first * t.width + panel * kPanel, t.width);
+    first = false;
+  };
+  if (begin < end) return for_runs(v.rows, v.key + begin, end - begin, add);
+  if (first) add(0, 0, 0);
 }
 
 // The rows of a tile share their loop over the keys that all of them see; what only some see, a
@@ -250,15 +294,29 @@ void weigh_values(const Task& t, TileRows r, const Values& v, int64_t key) {
 
 Values values_of(const Task& t, int64_t key, int64_t count) {
   const Attention& p = t.p;
-  const float* v = p.v + key * p.v_stride;
-  if (values_lie_well(t)) return {v, p.v_stride, kPanel};
-  pack(v, p.v_stride, 1, count, p.value_size, 0, t.width / kPanel, t.values);
-  return {t.values, kPanel, count * kPanel};
+  if (values_lie_well(t)) return {p.v, p.v_stride, kPanel, p.rows, key};
+  const int64_t panels = t.width / kPanel;
+  const Values packed = {t.values, kPanel, count * kPanel, {}, 0};
+  if (t.pool > 0) {
+    for (int64_t i = 0; i < count; ++i)
+      for (int64_t j = 0; j < t.width; j += kLanes)
+        store(
+            t.values + (j / kPanel * count + i) * kPanel + j % kPanel,
+            j < p.value_size ? mean_of(t, p.v + j, p.v_stride, key + i, p.value_size - j) : zero());
+    return packed;
+  }
+  for_runs(p.rows, key, count, [&](int64_t i, int64_t n, int64_t row) {
+    const int64_t at_once = n == count ? panels : 1;  // pack() knows of whole panels only
+    for (int64_t panel = 0; panel < panels; panel += at_once)
+      pack(p.v + row * p.v_stride, p.v_stride, 1, n, p.value_size, panel, panel + at_once,
+           t.values + (panel * (count - n) + i) * kPanel);
+  });
+  return packed;
 }
 
 // One block of keys, `count` of them up to the last that any row sees.
-void attend_block(const Task& t, int64_t key, int64_t count, bool queries_are_there) {
-  form_scores(t, key, count, queries_are_there);
+void attend_block(const Task& t, int64_t key, int64_t count) {
+  form_scores(t, key, count);
   const Values v = values_of(t, key, count);
   for (int64_t r = 0; r < t.rows; ++r) {
     const KeyRange range = t.in_block(r, key);
@@ -271,20 +329,70 @@ void attend_block(const Task& t, int64_t key, int64_t count, bool queries_are_th
   const int64_t tiles = (t.rows + kTileRows - 1) / kTileRows;
   for (int64_t i = 0; i < tiles; ++i) weigh_values(t, tile_rows(t.rows, i), v, key);
   merge_rows(
-      t.running, t.block, t.rows, t.width,
-      [&](int64_t row) {
-        const KeyRange range = t.in_block(row, key);
-        return range.begin < range.end;
-      },
+      t.running, t.block, t.rows, t.width, [&](int64_t row) { return t.sees_some(row, key); },
       weight_of);
+}
+
+// The task of the queries [first, last) of another.
+Task part_of(const Task& t, int64_t first, int64_t last) {
+  const int64_t row = first * t.p.group;
+  Task part = t;
+  part.from = t.from + first;
+  part.to = t.from + last;
+  part.visible = t.visible + first;
+  part.rows = (last - first) * t.p.group;
+  part.queries = t.queries + row * kRowStride;
+  part.scores = t.scores + row * kScoreStride;
+  for (States* s : {&part.block, &part.running, &part.total})
+    *s = {s->m + row, s->l + row, s->full + row, s->o + row * t.width};
+  return part;
+}
+
+// A block of level 1 + pool: means of 2^pool keys for the queries that see it whole, and all that
+// they see for the others.
+void attend_means(const Task& t, int64_t key, int64_t count, int pool) {
+  const auto seen = [&](int64_t query) {
+    const KeyRange range = VB_TARGET::in_block(t.visible[query], key);
+    return greatest(range.end - range.begin, 0);
+  };
+  const auto sight = [&](int64_t query) {  // 0: nothing, 1: a part, 2: the whole
+    return (seen(query) > 0) + (seen(query) == kKeyBlock);
+  };
+  for (int64_t first = 0, last, queries = t.to - t.from; first < queries; first = last) {
+    const int what = sight(first);
+    for (last = first + 1; last < queries && sight(last) == what;) ++last;
+    Task part = part_of(t, first, last);
+    if (what == 1) attend_block(part, key, count);
+    if (what < 2) continue;
+    part.pool = pool;
+    part.visible = t.means;
+    const KeyRange all_means = {key >> pool, (key + kKeyBlock) >> pool};
+    for (int64_t i = 0; i < last - first; ++i) t.means[i] = all_means;
+    attend_block(part, all_means.begin, kKeyBlock >> pool);
+  }
+}
+
+// Floats that a range for each row takes, in whole cache lines.
+int64_t ranges_size(int64_t rows) {
+  constexpr int64_t kRange = sizeof(KeyRange) / sizeof(float);
+  return (rows * kRange + kLine - 1) / kLine * kLine;
 }
 
 }  // namespace
 
+void mean_rows(const float* x, int64_t stride, int64_t rows, int64_t width, float* y) {
+  for (int64_t j = 0; j < width; j += kLanes) {
+    F32 sum = load_up_to(x + j, width - j, zero());
+    for (int64_t i = 1; i < rows; ++i)
+      sum = sum + load_up_to(x + i * stride + j, width - j, zero());
+    store_up_to(y + j, width - j, sum / all(static_cast<float>(rows)));
+  }
+}
+
 size_t attention_scratch(int64_t rows, int64_t value_size) {
   const int64_t width = whole_panels(value_size);
   return static_cast<size_t>(rows * (kRowStride + kScoreStride + 3 * states_size(1, width)) +
-                             kPanel * kProductBlock + kKeyBlock * width);
+                             2 * kPanel * kProductBlock + kKeyBlock * width + ranges_size(rows));
 }
 
 void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visible, float* scratch) {
@@ -294,30 +402,25 @@ void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visibl
     scratch += size;
     return memory;
   };
-  Task t{p, from, to, visible, rows, width, {}, {}, {}, {}, {}, {}, {}};
+  Task t{{p, from, to, visible, rows, width}};
   t.keys = take(kPanel * kProductBlock);
+  t.copy = take(kPanel * kProductBlock);
   t.values = take(kKeyBlock * width);
+  t.means = reinterpret_cast<KeyRange*>(take(ranges_size(rows)));
   t.queries = take(rows * kRowStride);
   t.scores = take(rows * kScoreStride);
   for (States* states : {&t.block, &t.running, &t.total})
     *states = states_at(take(states_size(rows, width)), rows, width);
 
-  const KeyRange keys = keys_of_all(visible, to - from);
-  // Of a single part, the running state is the total one.
-  const bool one_part =
-      keys.end <= keys.begin || keys.begin / kKeyRestart == (keys.end - 1) / kKeyRestart;
-  bool queries_are_there = false;
-  for_blocks(
-      keys,
+  copy_queries(t, 0, least(kProductBlock, p.head_size));
+  attend_blocks(
+      t,
       [&](int64_t key, int64_t count) {
-        attend_block(t, key, count, queries_are_there);
-        queries_are_there = true;
+        const int level = p.levels == nullptr ? 1 : p.levels[key / kKeyBlock];
+        if (level == 1) attend_block(t, key, count);
+        if (level > 1) attend_means(t, key, count, level - 1);
       },
-      [&] {
-        if (!one_part) end_part(t.total, t.running, rows, width, weight_of);
-      });
-  const States& result = one_part ? t.running : t.total;
-  for (int64_t r = 0; r < rows; ++r) write_row(result, r, width, p.value_size, t.out(r));
+      weight_of);
 }
 
 }  // namespace verbatim::VB_TARGET

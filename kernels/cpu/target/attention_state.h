@@ -32,26 +32,7 @@ VB_INLINE States states_at(float* memory, int64_t rows, int64_t width) {
   return s;
 }
 
-// a = merge(a, b) of one row that has keys in b; b's keys follow a's.
-template <class Exp2>
-VB_INLINE void merge(const States& a, const States& b, int64_t row, int64_t width, Exp2 exp2) {
-  float *ao = a.o + row * width, *bo = b.o + row * width;
-  if (a.full[row] == 0) {
-    a.full[row] = 1;
-    a.m[row] = b.m[row];
-    a.l[row] = b.l[row];
-    std::memcpy(ao, bo, static_cast<size_t>(width) * sizeof(float));
-    return;
-  }
-  const float m = a.m[row] > b.m[row] ? a.m[row] : b.m[row];
-  const F32 alpha = exp2(all(a.m[row] - m)), beta = exp2(all(b.m[row] - m));
-  a.m[row] = m;
-  store_first(a.l + row, 1, fma(all(b.l[row]), beta, all(a.l[row]) * alpha));
-  for (int64_t j = 0; j < width; j += kLanes)
-    store(ao + j, fma(load(bo + j), beta, load(ao + j) * alpha));
-}
-
-// The same of those rows that `sees(row)` names, several at a time.
+// a = merge(a, b) of those rows that `sees(row)` names, several at a time; b's keys follow a's.
 template <class Sees, class Exp2>
 VB_INLINE void merge_rows(const States& a, const States& b, int64_t rows, int64_t width, Sees sees,
                           Exp2 exp2) {
@@ -84,11 +65,9 @@ VB_INLINE void merge_rows(const States& a, const States& b, int64_t rows, int64_
 template <class Exp2>
 VB_INLINE void end_part(const States& total, const States& running, int64_t rows, int64_t width,
                         Exp2 exp2) {
-  for (int64_t r = 0; r < rows; ++r) {
-    if (running.full[r] == 0) continue;
-    merge(total, running, r, width, exp2);
-    running.full[r] = 0;
-  }
+  merge_rows(
+      total, running, rows, width, [&](int64_t row) { return running.full[row] != 0; }, exp2);
+  std::memset(running.full, 0, static_cast<size_t>(rows) * sizeof(float));
 }
 
 // o / l of a row, +0 where it saw nothing.
@@ -112,19 +91,92 @@ VB_INLINE KeyRange keys_of_all(const KeyRange* visible, int64_t count) {
   return seen;
 }
 
-// Calls block(key, count) for each block of keys that a row may see, end() after each part.
-template <class Block, class End>
-VB_INLINE void for_blocks(KeyRange keys, Block block, End end) {
-  for (int64_t key = keys.begin / kKeyBlock * kKeyBlock; key < keys.end; key += kKeyBlock) {
-    block(key, least(kKeyBlock, keys.end - key));
-    if ((key + kKeyBlock) % kKeyRestart == 0) end();
+// The row of key i, as KeyRows has it.
+VB_INLINE int64_t row_of(const KeyRows& rows, int64_t i) {
+  if (rows.pages == nullptr) return rows.first + i;
+  return rows.pages[i / rows.page_size] * rows.page_size + i % rows.page_size;
+}
+
+// Calls run(i, n, row) for keys [key + i, key + i + n) whose rows lie one after another from `row`
+// on, until all of [key, key + count) had their turn.
+template <class Run>
+VB_INLINE void for_runs(const KeyRows& rows, int64_t key, int64_t count, Run run) {
+  for (int64_t i = 0, n = count; i < count; i += n) {
+    if (rows.pages != nullptr) n = least(count - i, rows.page_size - (key + i) % rows.page_size);
+    run(i, n, row_of(rows, key + i));
   }
-  end();
+}
+
+// `size` elements of successive rows, row i's at at + i * stride.
+template <class T>
+struct Rows {
+  const T* at;
+  int64_t stride;
+};
+// Those of keys [key, key + count) from x on, whose rows are `stride` apart: where they lie, or in
+// `copy` where a page ends among them.
+template <class T>
+VB_INLINE Rows<T> rows_of(const KeyRows& rows, const T* x, int64_t stride, int64_t size,
+                          int64_t key, int64_t count, T* copy) {
+  Rows<T> result = {copy, size};
+  for_runs(rows, key, count, [&](int64_t i, int64_t n, int64_t row) {
+    if (n == count) {
+      result = {x + row * stride, stride};
+      return;
+    }
+    for (int64_t j = 0; j < n; ++j)
+      std::memcpy(copy + (i + j) * size, x + (row + j) * stride,
+                  static_cast<size_t>(size) * sizeof(T));
+  });
+  return result;
 }
 
 // What a query that sees `range` sees of the block of keys from `key` on.
 VB_INLINE KeyRange in_block(KeyRange range, int64_t key) {
   return {greatest(range.begin - key, 0), least(range.end - key, kKeyBlock)};
+}
+
+// The rows of some queries in the heads that share one head of keys.
+template <class View>
+struct TaskOf {
+  const View& p;
+  int64_t from, to;         // queries
+  const KeyRange* visible;  // of each
+  int64_t rows, width;      // width: value_size in whole vectors, for some in whole panels
+  States running{}, total{};
+
+  int64_t query(int64_t row) const { return row / p.group; }
+  auto q(int64_t row) const {
+    return p.q + (from + query(row)) * p.q_stride + row % p.group * p.head_size;
+  }
+  float* out(int64_t row) const {
+    return p.out + (from + query(row)) * p.out_stride + row % p.group * p.value_size;
+  }
+  // A row's visible keys in the block of keys from `key` on.
+  KeyRange in_block(int64_t row, int64_t key) const {
+    return VB_TARGET::in_block(visible[query(row)], key);
+  }
+  bool sees_some(int64_t row, int64_t key) const {
+    const KeyRange range = in_block(row, key);
+    return range.begin < range.end;
+  }
+};
+
+// Calls block(key, count) for each block of keys that a row may see, `count` of them up to the last
+// that any does, merges parts, and writes each row's result.
+template <class View, class Block, class Exp2>
+VB_INLINE void attend_blocks(const TaskOf<View>& t, Block block, Exp2 exp2) {
+  const KeyRange keys = keys_of_all(t.visible, t.to - t.from);
+  // Of a single part, the running state is the total one.
+  const bool one_part =
+      keys.end <= keys.begin || keys.begin / kKeyRestart == (keys.end - 1) / kKeyRestart;
+  for (int64_t key = keys.begin / kKeyBlock * kKeyBlock; key < keys.end; key += kKeyBlock) {
+    block(key, least(kKeyBlock, keys.end - key));
+    const bool ends = (key + kKeyBlock) % kKeyRestart == 0 || key + kKeyBlock >= keys.end;
+    if (ends && !one_part) end_part(t.total, t.running, t.rows, t.width, exp2);
+  }
+  const States& result = one_part ? t.running : t.total;
+  for (int64_t r = 0; r < t.rows; ++r) write_row(result, r, t.width, t.p.value_size, t.out(r));
 }
 
 // A score with a softcap in units of log2, as repops/ops/attention_row.h's scaled_score().

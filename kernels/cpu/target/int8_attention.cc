@@ -72,11 +72,7 @@ VB_INLINE int64_t units_of(int64_t codes) {
 // Units of a row of weights, of either kind.
 constexpr int64_t kWeightStride = kKeyBlock / 2 + 16;
 
-struct Task {
-  const Int8Attention& p;
-  int64_t from, to;         // queries
-  const KeyRange* visible;  // of each
-  int64_t rows, width;      // width: value_size in whole panels
+struct Task : TaskOf<Int8Attention> {
   int64_t query_units = 0;
   // Units, and for each of a block's scores what kOffset adds to it, negated.
   int32_t *queries = nullptr, *keys = nullptr, *values = nullptr, *weights = nullptr,
@@ -84,20 +80,11 @@ struct Task {
   float *scores = nullptr, *key_scales = nullptr;
   float* value_steps = nullptr;  // of a block's values: 2^f, or NaN
   float* factors = nullptr;      // what a row's product of codes is multiplied by
-  States block{}, running{}, total{};
+  int8_t* copy = nullptr;        // of a block's keys, then of its values
+  States block{};
 
-  int64_t token(int64_t row) const { return from + row / p.group; }
-  const int8_t* q(int64_t row) const {
-    return p.q + (token(row) * p.heads + row % p.group) * p.head_size;
-  }
   float q_scale(int64_t row) const {
-    return p.q_scales[token(row) * p.heads + row % p.group] * p.q_factor;
-  }
-  float* out(int64_t row) const {
-    return p.out + (token(row) * p.heads + row % p.group) * p.value_size;
-  }
-  KeyRange in_block(int64_t row, int64_t key) const {
-    return verbatim::VB_TARGET::in_block(visible[row / p.group], key);
+    return p.q_scales[(from + query(row)) * p.heads + row % p.group] * p.q_factor;
   }
 };
 
@@ -229,8 +216,8 @@ template <class D>
 void form_scores(const Task& t, int64_t key, int64_t count) {
   const Int8Attention& p = t.p;
   const int64_t panels = whole_panels(count) / kPanel;
-  const int64_t stride = p.kv_heads * p.head_size;
-  pack_keys<D>(p.k + key * stride, count, stride, p.head_size, t.keys);
+  const Rows<int8_t> keys = rows_of(p.rows, p.k, p.k_stride, p.head_size, key, count, t.copy);
+  pack_keys<D>(keys.at, count, keys.stride, p.head_size, t.keys);
   std::memset(t.starts, 0, static_cast<size_t>(panels * kPanel) * sizeof(int32_t));
   if constexpr (D::kOffset != 0) {
     for (int64_t c = 0; c < panels * kPanel; c += kLanes) {
@@ -248,13 +235,15 @@ void form_scores(const Task& t, int64_t key, int64_t count) {
 
 // The scales of a block's keys, and what its values' codes are in.
 void gather_scales(const Task& t, int64_t key, int64_t count) {
-  for (int64_t i = 0; i < kKeyBlock; ++i) {
-    const bool is_there = i < count;
-    const int32_t f = is_there ? t.p.v_exponents[(key + i) * t.p.kv_heads] : 0;
-    t.key_scales[i] = is_there ? t.p.k_scales[(key + i) * t.p.kv_heads] : 0.0f;
-    t.value_steps[i] =
-        f == kFlaggedRow ? __builtin_nanf("") : __builtin_bit_cast(float, (f + 127) << 23);
-  }
+  for_runs(t.p.rows, key, count, [&](int64_t i, int64_t n, int64_t row) {
+    for (const int64_t end = i + n; i < end; ++i, ++row) {
+      const int32_t f = t.p.v_exponents[row * t.p.kv_heads];
+      t.key_scales[i] = t.p.k_scales[row * t.p.kv_heads];
+      t.value_steps[i] =
+          f == kFlaggedRow ? __builtin_nanf("") : __builtin_bit_cast(float, (f + 127) << 23);
+    }
+  });
+  for (int64_t i = count; i < kKeyBlock; ++i) t.key_scales[i] = t.value_steps[i] = 0;
 }
 
 // A score in units of log2: float(S) times scales, as the contract associates them.
@@ -319,35 +308,30 @@ void attend_block(const Task& t, int64_t key, int64_t count) {
   const Int8Attention& p = t.p;
   form_scores<Scores>(t, key, count);
   gather_scales(t, key, count);
-  const auto sees_some = [&](int64_t r) {
-    const KeyRange range = t.in_block(r, key);
-    return range.begin < range.end;
-  };
   for (int64_t r = 0; r < t.rows; ++r)
-    if (sees_some(r)) weigh<Values>(t, r, t.in_block(r, key));
-  const int64_t stride = p.kv_heads * p.value_size;
-  pack_values<Values>(p.v + key * stride, count, stride, p.value_size, t.values);
+    if (t.sees_some(r, key)) weigh<Values>(t, r, t.in_block(r, key));
+  const Rows<int8_t> values = rows_of(p.rows, p.v, p.v_stride, p.value_size, key, count, t.copy);
+  pack_values<Values>(values.at, count, values.stride, p.value_size, t.values);
   std::memset(t.starts, 0, kPanel * sizeof(int32_t));
   multiply<Values>(t, t.weights, kWeightStride, t.values, units_of<Values>(count), t.width / kPanel,
                    t.starts, 0, t.factors, t.block.o, t.width);
-  for (int64_t r = 0; r < t.rows; ++r)
-    if (sees_some(r)) merge(t.running, t.block, r, t.width, weight_of);
+  merge_rows(
+      t.running, t.block, t.rows, t.width, [&](int64_t row) { return t.sees_some(row, key); },
+      weight_of);
 }
 
 template <class Scores, class Values>
 void attend_all(Task& t) {
   t.query_units = units_of<Scores>(t.p.head_size);
   pack_queries<Scores>(t);
-  for_blocks(
-      keys_of_all(t.visible, t.to - t.from),
-      [&](int64_t key, int64_t count) { attend_block<Scores, Values>(t, key, count); },
-      [&] { end_part(t.total, t.running, t.rows, t.width, weight_of); });
-  for (int64_t r = 0; r < t.rows; ++r) write_row(t.total, r, t.width, t.p.value_size, t.out(r));
+  attend_blocks(
+      t, [&](int64_t key, int64_t count) { attend_block<Scores, Values>(t, key, count); },
+      weight_of);
 }
 
 // Floats, or units, of each of a task's arrays, in the order that attend_int8() takes them.
 struct Sizes {
-  int64_t queries, keys, values, weights, starts, scores, block, factors, states;
+  int64_t queries, keys, values, weights, starts, scores, block, factors, copy, states;
   Sizes(int64_t rows, int64_t head_size, int64_t value_size)
       : queries(rows * units_of<Pairs>(head_size)),
         keys(kScoreStride * units_of<Pairs>(head_size)),
@@ -357,9 +341,11 @@ struct Sizes {
         scores(rows * kScoreStride),
         block(kKeyBlock),
         factors(rows),
+        copy(kKeyBlock / 4 * greatest(head_size, value_size)),
         states(states_size(rows, whole_panels(value_size))) {}
   int64_t total() const {
-    return queries + keys + values + weights + starts + scores + 2 * block + factors + 3 * states;
+    return queries + keys + values + weights + starts + scores + 2 * block + factors + copy +
+           3 * states;
   }
 };
 
@@ -379,7 +365,7 @@ void attend_int8(const Int8Attention& p, int64_t from, int64_t to, const KeyRang
     return memory;
   };
   const auto take_units = [&](int64_t size) { return reinterpret_cast<int32_t*>(take(size)); };
-  Task t{p, from, to, visible, rows, width};
+  Task t{{p, from, to, visible, rows, width}};
   t.queries = take_units(sizes.queries);
   t.keys = take_units(sizes.keys);
   t.values = take_units(sizes.values);
@@ -389,6 +375,7 @@ void attend_int8(const Int8Attention& p, int64_t from, int64_t to, const KeyRang
   t.key_scales = take(sizes.block);
   t.value_steps = take(sizes.block);
   t.factors = take(sizes.factors);
+  t.copy = reinterpret_cast<int8_t*>(take(sizes.copy));
   for (States* states : {&t.block, &t.running, &t.total})
     *states = states_at(take(sizes.states), rows, width);
 #if defined(VB_HAS_DOT)

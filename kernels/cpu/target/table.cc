@@ -20,6 +20,7 @@ constinit const CpuKernels kKernels = {
     .reduce = reduce,
     .attend = attend,
     .attention_scratch = attention_scratch,
+    .mean_rows = mean_rows,
     .attend_int8 = attend_int8,
     .int8_attention_scratch = int8_attention_scratch,
     .attend_tensor_core = attend_tensor_core,

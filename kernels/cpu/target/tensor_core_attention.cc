@@ -17,11 +17,7 @@ constexpr int kWeightShift = kGreatestByte + kRowOffset - kBias;
 // that, is no more than acc's last bit. (Where acc comes of nothing but steps, it has none below.)
 constexpr int32_t kLeastField = kZeroByte + kGreatestByte, kGreatestField = 250;
 
-struct Task {
-  const TensorCoreAttention& p;
-  int64_t from, to;                                 // queries
-  const KeyRange* visible;                          // of each
-  int64_t rows, width;                              // width: value_size in whole panels
+struct Task : TaskOf<TensorCoreAttention> {
   RowPiece *queries = nullptr, *weights = nullptr;  // [pieces][rows]
   F32* acc = nullptr;                               // of each row, as doubt
   I32* doubt = nullptr;
@@ -30,20 +26,9 @@ struct Task {
   Extent* extents = nullptr;                    // of queries
   Codes* needs = nullptr;                       // of weights
   uint16_t *codes = nullptr, *panel = nullptr;  // weights of a block; a panel of columns
-  States running{}, total{};
+  uint16_t* copy = nullptr;                     // of a panel's keys or values
   Extent all_queries{};
 
-  int64_t query(int64_t row) const { return row / p.group; }
-  const uint16_t* q(int64_t row) const {
-    return p.q + (from + query(row)) * p.q_stride + row % p.group * p.head_size;
-  }
-  float* out(int64_t row) const {
-    return p.out + (from + query(row)) * p.out_stride + row % p.group * p.value_size;
-  }
-  // A row's visible keys in the block of keys from `key` on.
-  KeyRange in_block(int64_t row, int64_t key) const {
-    return verbatim::VB_TARGET::in_block(visible[query(row)], key);
-  }
   // The rows that see any of the keys [begin, end): as ranges' ends ascend, others come before or
   // after them.
   RowRange rows_that_see(int64_t begin, int64_t end) const {
@@ -90,9 +75,10 @@ void run(const Task& t, const RowPiece* pieces, const Panel& panel, bool careful
 template <class Rule, bool kHalf>
 void form_scores(const Task& t, int64_t key, int64_t column, int64_t count) {
   const TensorCoreAttention& p = t.p;
-  const uint16_t* keys = p.k + (key + column) * p.k_stride;
+  const Rows<uint16_t> keys =
+      rows_of(p.rows, p.k, p.k_stride, p.head_size, key + column, count, t.copy);
   const PanelInfo info =
-      pack_panel(keys, 1, p.k_stride, count, p.head_size, code_type<kHalf>(), t.panel);
+      pack_panel(keys.at, 1, keys.stride, count, p.head_size, code_type<kHalf>(), t.panel);
   const RowRange rows = t.rows_that_see(key + column, key + column + count);
   const Codes need = worse(t.all_queries.need, info.extent.need);
   const bool all_exact = info.extent.need == Codes::exact || !fits(t.all_queries, info.extent);
@@ -107,7 +93,7 @@ void form_scores(const Task& t, int64_t key, int64_t column, int64_t count) {
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     float* to = t.scores + r * kScoreStride + column;
     if (all_exact || t.extents[r].need == Codes::exact || is_doubtful(t.doubt[r], count)) {
-      for (int64_t i = 0; i < count; ++i) to[i] = p.score(p, t.q(r), keys + i * p.k_stride);
+      for (int64_t i = 0; i < count; ++i) to[i] = p.score(p, t.q(r), keys.at + i * keys.stride);
     } else {
       store(to, unshifted(t.acc[r], t.unshifts[r], panel));
     }
@@ -196,9 +182,10 @@ void weigh_values(const Task& t, int64_t key, int64_t count, int64_t column, Row
                   const RowRange* rows_of_groups, Codes need) {
   const TensorCoreAttention& p = t.p;
   const int64_t columns = least(kLanes, p.value_size - column);
-  const uint16_t* values = p.v + key * p.v_stride + column;
+  const Rows<uint16_t> values =
+      rows_of(p.rows, p.v + column, p.v_stride, columns, key, count, t.copy);
   const PanelInfo info =
-      pack_panel(values, p.v_stride, 1, columns, count, code_type<kHalf>(), t.panel);
+      pack_panel(values.at, values.stride, 1, columns, count, code_type<kHalf>(), t.panel);
   constexpr Extent kWeights = {kHalf ? kHalfBias + 1 : kLeastByte + kRowOffset - kWeightShift,
                                kBias, Codes::plain};
   const bool all_exact = info.extent.need == Codes::exact || !fits(kWeights, info.extent);
@@ -221,8 +208,8 @@ void weigh_values(const Task& t, int64_t key, int64_t count, int64_t column, Row
     if (all_exact || t.needs[r] == Codes::exact || is_doubtful(t.doubt[r], columns)) {
       const KeyRange range = t.in_block(r, key);
       for (int64_t j = 0; j < columns; ++j)
-        o(r)[j] =
-            p.weighted(p, o(r)[j], t.codes + r * kWeightStride, range.begin, range.end, values + j);
+        o(r)[j] = p.weighted(p, o(r)[j], t.codes + r * kWeightStride, range.begin, range.end,
+                             values.at + j, values.stride);
     } else {
       store(o(r), unshifted(t.acc[r], back, panel));
     }
@@ -254,11 +241,8 @@ VB_INLINE F32 weight_of(F32 x) { return exp2p(x); }
 template <class Rule, bool kHalf>
 void attend_all(Task& t) {
   decode_queries<kHalf>(t);
-  for_blocks(
-      keys_of_all(t.visible, t.to - t.from),
-      [&](int64_t key, int64_t count) { attend_block<Rule, kHalf>(t, key, count); },
-      [&] { end_part(t.total, t.running, t.rows, t.width, weight_of); });
-  for (int64_t r = 0; r < t.rows; ++r) write_row(t.total, r, t.width, t.p.value_size, t.out(r));
+  attend_blocks(
+      t, [&](int64_t key, int64_t count) { attend_block<Rule, kHalf>(t, key, count); }, weight_of);
 }
 
 int64_t width_of(int64_t value_size) { return (value_size + kLanes - 1) / kLanes * kLanes; }
@@ -281,6 +265,7 @@ uintptr_t place(Task& t, uintptr_t memory) {
   take(t.queries, pieces_of(t.p.head_size) * t.rows);
   take(t.weights, kWeightPieces * t.rows);
   take(t.panel, longest * kLanes);
+  take(t.copy, longest * kLanes);
   take(t.scores, t.rows * kScoreStride);
   take(t.codes, t.rows * kWeightStride);
   take(t.alphas, t.rows);
@@ -300,13 +285,13 @@ uintptr_t place(Task& t, uintptr_t memory) {
 size_t tensor_core_attention_scratch(int64_t rows, int64_t head_size, int64_t value_size) {
   TensorCoreAttention p;
   p.head_size = head_size;
-  Task t{p, 0, 0, nullptr, rows, width_of(value_size)};
+  Task t{{p, 0, 0, nullptr, rows, width_of(value_size)}};
   return place(t, 0) / sizeof(float);
 }
 
 void attend_tensor_core(const TensorCoreAttention& p, int64_t from, int64_t to,
                         const KeyRange* visible, float* scratch) {
-  Task t{p, from, to, visible, (to - from) * p.group, width_of(p.value_size)};
+  Task t{{p, from, to, visible, (to - from) * p.group, width_of(p.value_size)}};
   place(t, reinterpret_cast<uintptr_t>(scratch));
   for (const States& states : {t.running, t.total}) states_at(states.o, t.rows, t.width);
   if (p.product_group == 16) {
