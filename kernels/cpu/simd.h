@@ -61,7 +61,8 @@ VB_INLINE int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
 // in each lane. widen loads kLanes bytes; store16 and store8 store all lanes, whose
 // numbers fit, as 16-bit integers and as bytes. overflowed(a,
 // b, a + b) has its sign bit set where the sum did. store_half rounds to nearest fp16, NaN keeping
-// its payload; load_half is exact.
+// its payload; load_half and load_bfloat16 are exact. On x86, multiply_bytes multiplies unsigned
+// bytes by signed ones and adds two products each, as saturated 16-bit integers.
 
 #if defined(__AVX512F__)
 
@@ -225,6 +226,7 @@ VB_INLINE F32 to_float(I32 a) {
 }
 VB_INLINE F32 to_nearest_float(I32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
 VB_INLINE I32 multiply_pairs(I32 a, I32 b) { return {_mm512_madd_epi16(a.v, b.v)}; }
+VB_INLINE I32 multiply_bytes(I32 a, I32 b) { return {_mm512_maddubs_epi16(a.v, b.v)}; }
 VB_INLINE void store16(int16_t* p, I32 a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a.v));
 }
@@ -237,6 +239,11 @@ VB_INLINE void store_half(uint16_t* p, F32 a) {
 }
 VB_INLINE F32 load_half(const uint16_t* p) {
   return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
+VB_INLINE F32 load_bfloat16(const uint16_t* p) {
+  const __m512i wide =
+      _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
 }
 VB_INLINE I32 overflowed(I32 a, I32 b, I32 sum) {
   return {_mm512_ternarylogic_epi32(a.v, b.v, sum.v, 0x42)};
@@ -438,6 +445,7 @@ VB_INLINE F32 to_float(I32 a) {
 }
 VB_INLINE F32 to_nearest_float(I32 a) { return {_mm256_cvtepi32_ps(a.v)}; }
 VB_INLINE I32 multiply_pairs(I32 a, I32 b) { return {_mm256_madd_epi16(a.v, b.v)}; }
+VB_INLINE I32 multiply_bytes(I32 a, I32 b) { return {_mm256_maddubs_epi16(a.v, b.v)}; }
 VB_INLINE void store16(int16_t* p, I32 a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
                    _mm_packs_epi32(_mm256_castsi256_si128(a.v), _mm256_extracti128_si256(a.v, 1)));
@@ -453,6 +461,10 @@ VB_INLINE void store_half(uint16_t* p, F32 a) {
 }
 VB_INLINE F32 load_half(const uint16_t* p) {
   return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
+VB_INLINE F32 load_bfloat16(const uint16_t* p) {
+  const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16))};
 }
 VB_INLINE I32 overflowed(I32 a, I32 b, I32 sum) {
   return {_mm256_and_si256(_mm256_xor_si256(a.v, sum.v), _mm256_xor_si256(b.v, sum.v))};
@@ -655,6 +667,9 @@ VB_INLINE void store_half(uint16_t* p, F32 a) {
 }
 VB_INLINE F32 load_half(const uint16_t* p) {
   return {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)))};
+}
+VB_INLINE F32 load_bfloat16(const uint16_t* p) {
+  return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16))};
 }
 VB_INLINE I32 overflowed(I32 a, I32 b, I32 sum) {
   return {vandq_s32(veorq_s32(a.v, sum.v), veorq_s32(b.v, sum.v))};

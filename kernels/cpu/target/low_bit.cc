@@ -25,11 +25,6 @@ static_assert(kBlock * 255 * kLowBitGroup * 127 * offset_of(kLowBitMostBits) <= 
 // Ways to multiply packed codes by activations. kSpan: elements of a group that one sum takes.
 // start: what it begins with. scaled: the sum times its column's scale.
 #if defined(__AVX2__)
-#if defined(__AVX512F__)
-VB_INLINE I32 multiply_bytes(I32 a, I32 b) { return {_mm512_maddubs_epi16(a.v, b.v)}; }
-#else
-VB_INLINE I32 multiply_bytes(I32 a, I32 b) { return {_mm256_maddubs_epi16(a.v, b.v)}; }
-#endif
 // Two int16 sums a column, of the first and the last two of each four elements. Products of two
 // are at most 2 * 126 * 127, so that the instruction never saturates; a sum may wrap on its way,
 // and what it comes to is at most kSpan / 2 * 127 * offset, which an int16 holds.
