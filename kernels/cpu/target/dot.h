@@ -15,6 +15,10 @@ VB_INLINE I32 dot(I32 sum, I32 a, I32 b) {
   __asm__("vpdpbusd %2, %1, %0" : "+v"(sum.v) : "v"(a.v), "v"(b.v));
   return sum;
 }
+VB_INLINE I32 dot(I32 sum, I32 a, const int32_t* b) {  // *b in every lane
+  __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum.v) : "v"(a.v), "m"(*b));
+  return sum;
+}
 #elif defined(__aarch64__)
 #define VB_HAS_DOT 1
 VB_INLINE bool has_dot() { return cpu_features().neon_dotprod; }
@@ -24,6 +28,7 @@ VB_INLINE I32 dot(I32 sum, I32 a, I32 b) {
           : "w"(a.v), "w"(b.v));
   return sum;
 }
+VB_INLINE I32 dot(I32 sum, I32 a, const int32_t* b) { return dot(sum, a, all_int(*b)); }
 #endif
 
 }  // namespace verbatim::VB_TARGET

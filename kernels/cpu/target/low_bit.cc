@@ -5,7 +5,7 @@
 // A register of codes holds 4 successive k of each of kLanes columns: sums lie by column, and no
 // lane is ever moved. Codes are unsigned, c + offset, as the multiply instructions want them; a sum
 // starts from -offset times the sum of its activations.
-#include <verbatim/core/cpu.h>
+#include <verbatim/kernels/cpu/target/dot.h>
 #include <verbatim/kernels/cpu/target/kernels.h>
 
 namespace verbatim::VB_TARGET {
@@ -64,37 +64,17 @@ struct Whole {
   VB_INLINE static I32 scales(const uint8_t* p) { return widen(p); }
 };
 
-// The one instruction beyond the target's own set: written as such, run only where has_dot().
-#if defined(__AVX512F__)
-#define VB_HAS_DOT 1
+#if defined(VB_HAS_DOT)
 struct Dot : Whole {
   using Sum = I32;
   VB_INLINE static Sum begin(const int32_t* start) { return all_int(*start); }
-  VB_INLINE static Sum add(Sum s, I32 codes, const int32_t* x) {
-    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(s.v) : "v"(codes.v), "m"(*x));
-    return s;
-  }
+  VB_INLINE static Sum add(Sum s, I32 codes, const int32_t* x) { return dot(s, codes, x); }
   VB_INLINE static I32 scaled(Sum s, I32 scale) { return multiply(s, scale); }
 };
-bool has_dot() { return cpu_features().avx512_vnni; }
-using Plain = Pairs;
-#elif defined(__AVX2__)
+#endif
+#if defined(__AVX2__)
 using Plain = Pairs;
 #else
-#define VB_HAS_DOT 1
-struct Dot : Whole {
-  using Sum = I32;
-  VB_INLINE static Sum begin(const int32_t* start) { return all_int(*start); }
-  VB_INLINE static Sum add(Sum s, I32 codes, const int32_t* x) {
-    const I32 four = all_int(*x);
-    __asm__(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
-            : "+w"(s.v)
-            : "w"(codes.v), "w"(four.v));
-    return s;
-  }
-  VB_INLINE static I32 scaled(Sum s, I32 scale) { return multiply(s, scale); }
-};
-bool has_dot() { return cpu_features().neon_dotprod; }
 // Two int32 lanes a column.
 struct Plain : Whole {
   struct Sum {
