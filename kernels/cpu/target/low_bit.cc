@@ -46,7 +46,10 @@ struct Pairs {
     const I32 scale = widen(p);
     return scale | shift_left<16>(scale);
   }
-  VB_INLINE static I32 scaled(Sum s, I32 scale) { return multiply_pairs(s, scale); }
+  template <int>
+  VB_INLINE static I32 scaled(Sum s, I32 scale) {
+    return multiply_pairs(s, scale);
+  }
 };
 static_assert(16 * 127 * offset_of(5) <= INT16_MAX && 8 * 127 * offset_of(6) <= INT16_MAX &&
               4 * 127 * offset_of(7) <= INT16_MAX && 2 * 127 * 2 * offset_of(7) <= INT16_MAX);
@@ -69,7 +72,12 @@ struct Dot : Whole {
   using Sum = I32;
   VB_INLINE static Sum begin(const int32_t* start) { return all_int(*start); }
   VB_INLINE static Sum add(Sum s, I32 codes, const int32_t* x) { return dot(s, codes, x); }
-  VB_INLINE static I32 scaled(Sum s, I32 scale) { return multiply(s, scale); }
+  // On AVX-512 a product of 32 bits takes twice what one of 16 bits does.
+  template <int kBits>
+  VB_INLINE static I32 scaled(Sum s, I32 scale) {
+    constexpr bool kFits = kLowBitGroup * 127 * offset_of(kBits) <= INT16_MAX;
+    return kFits && kLanes == 16 ? multiply_pairs(s, scale) : multiply(s, scale);
+  }
 };
 #endif
 #if defined(__AVX2__)
@@ -89,6 +97,7 @@ struct Plain : Whole {
     return {vpadalq_s16(s.low, vmull_s8(vget_low_s8(c), vget_low_s8(four))),
             vpadalq_s16(s.high, vmull_high_s8(c, four))};
   }
+  template <int>
   VB_INLINE static I32 scaled(Sum s, I32 scale) {
     return multiply({vpaddq_s32(s.low, s.high)}, scale);
   }
@@ -135,7 +144,7 @@ VB_INLINE void add_group(const int32_t* codes, const int32_t* x, int64_t stride,
       if constexpr (kWord % kSpanWords == 0) sum[r] = D::begin(row + kWords + kWord / kSpanWords);
       sum[r] = D::add(sum[r], c, row + kWord);
       if constexpr (kWord % kSpanWords == kSpanWords - 1)
-        total[r] = total[r] + D::scaled(sum[r], scale);
+        total[r] = total[r] + D::template scaled<kBits>(sum[r], scale);
     }
     add_group<D, kBits, kRows, kWord + 1>(codes, x, stride, scale, sum, total);
   }
