@@ -43,4 +43,4 @@ if(TARGET OpenMP::OpenMP_CXX)
   target_link_libraries(verbatim-bench PRIVATE OpenMP::OpenMP_CXX)
 endif()
 target_compile_definitions(verbatim-bench PRIVATE ${bench_definitions}
-                           VERBATIM_BENCH_ONNXRUNTIME="${CMAKE_CURRENT_SOURCE_DIR}/bench/onnxruntime_minilm.py")
+                           VERBATIM_BENCH_FOLDER="${CMAKE_CURRENT_SOURCE_DIR}/bench")

@@ -73,6 +73,7 @@ void add_low_bit_cases(std::vector<Case>& cases);
 // What the cases of whole models need; they are skipped where it is not there.
 struct ModelFiles {
   std::string minilm;  // the folder of a MiniLM-type model
+  std::string llama;   // and of a Llama-type one
   std::string python;  // an interpreter that has ONNX Runtime's package
 };
 void add_committed_cases(std::vector<Case>& cases, const ModelFiles& files);

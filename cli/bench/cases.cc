@@ -97,7 +97,8 @@ Status close(std::span<const float> ours, std::span<const float> theirs, double 
 
 Result<std::shared_ptr<const Model>> load_model(const std::string& folder) {
   if (folder.empty())
-    return unavailable("no model; give its folder by --minilm or VERBATIM_MINILM");
+    return unavailable(
+        "no model; give its folder by --minilm, --llama, VERBATIM_MINILM or VERBATIM_LLAMA");
   return Model::load(folder);
 }
 

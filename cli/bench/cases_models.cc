@@ -1,136 +1,196 @@
-// Whole models against ONNX Runtime. Its package for Python is what people install; so it runs in a
-// child (onnxruntime_minilm.py), which takes turns with us as every other contender and times its
-// runs itself.
-#include <cmath>
-#include <sstream>
+// Whole models against ONNX Runtime: sentence embeddings (minilm_f32, minilm_w8a8), and decoders
+// (llama_f32, llama_w8a8, llama_w4a8 of a folder that is given; llama1b_f32 and so on of random
+// weights, two layers of the shape of a model of 10^9 parameters). A decoder's rows are "prefill
+// N", a prompt of N tokens, and "decode N", one token after N others.
+#include <fstream>
 
 #include <verbatim/cli/bench/cases.h>
-#include <verbatim/cli/bench/child.h>
-#include <verbatim/core/parallel.h>
+#include <verbatim/cli/bench/onnxruntime.h>
+#include <verbatim/core/file.h>
+#include <verbatim/kernels/backend.h>
 #include <verbatim/repops/models/model.h>
 
 namespace verbatim::bench {
 namespace {
 
-struct ModelCase {
-  std::string precision;
-  double least_cosine;  // of our embeddings and ONNX Runtime's in binary32
-  int64_t texts, tokens;
-};
-
-// Our side: a prepared program, one step of which is a run.
-struct Encoder {
+// Our side: a prepared program, one step of which is a run. The backend is its own, so that packed
+// weights go with it.
+struct Runner {
   Program program;
   Tensors inputs, outputs;
+  std::unique_ptr<Backend> backend;
   std::optional<Executor> executor;
 
+  Status prepare(const Backend& like) {
+    VB_ASSIGN(backend, make_backend(like.name()));
+    VB_ASSIGN(executor, Executor::create(program.graph, *backend));
+    return {};
+  }
   Status run() {
     VB_ASSIGN(outputs, executor->run_step(0, inputs));
     return {};
   }
 };
 
-Result<std::shared_ptr<Encoder>> create_encoder(Backend& backend, const std::string& folder,
-                                                const ModelCase& c) {
-  VB_ASSIGN(const std::shared_ptr<const Model> model, load_model(folder));
-  VB_ASSIGN(const Precision precision, parse_precision(c.precision));
-  auto encoder = std::make_shared<Encoder>();
-  VB_ASSIGN(encoder->program, model->embedding_program(precision));
-  VB_ASSIGN(encoder->inputs, random_tokens(*model, c.texts, c.tokens));
-  VB_ASSIGN(encoder->executor, Executor::create(encoder->program.graph, backend));
-  return encoder;
-}
-
-// Their side, with as many threads as we have now.
-Result<std::shared_ptr<Child>> start_onnxruntime(const ModelFiles& files, const ModelCase& c,
-                                                 const Tensor& ids) {
-  VB_ASSIGN(Child started, Child::start({files.python, VERBATIM_BENCH_ONNXRUNTIME, files.minilm,
-                                         std::to_string(thread_count()), std::to_string(c.texts),
-                                         std::to_string(c.tokens)}));
-  auto child = std::make_shared<Child>(std::move(started));
-  std::string line;
-  for (const int64_t id : ids.data<int64_t>()) line += std::to_string(id) + " ";
-  const Status sent = child->send(line);
-  VB_ASSIGN(const std::string answer, child->receive());
-  if (answer.starts_with("absent "))
-    return unavailable("no ONNX Runtime in " + files.python +
-                       " (--python, VERBATIM_PYTHON): " + answer.substr(7));
-  VB_TRY(sent);
-  if (answer != "ready") return internal_error("ONNX Runtime's child says: " + answer);
-  return child;
-}
-
-double seconds_of_runs(Child& child, int64_t times) {
-  const Result<std::string> answer = child.ask("run " + std::to_string(times));
-  require(answer.status());
-  return std::strtod(answer->c_str(), nullptr);
-}
-
-double cosine(std::span<const float> a, std::span<const float> b) {
-  double ab = 0, aa = 0, bb = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    ab += double{a[i]} * b[i];
-    aa += double{a[i]} * a[i];
-    bb += double{b[i]} * b[i];
-  }
-  return ab / std::sqrt(aa * bb);
-}
-
-Status check_embeddings(const Tensor& ours, Child& child, double least_cosine) {
-  VB_ASSIGN(const std::string answer, child.ask("embeddings"));
-  std::istringstream text(answer);
-  std::vector<float> theirs;
-  for (float v; text >> v;) theirs.push_back(v);
-  const auto size = static_cast<size_t>(ours.dim(1));
-  if (theirs.size() != static_cast<size_t>(ours.elements()))
-    return internal_error("ONNX Runtime gave embeddings of another size");
-  for (size_t i = 0; i < theirs.size(); i += size) {
-    const double c =
-        cosine(ours.data<float>().subspan(i, size), std::span(theirs).subspan(i, size));
-    if (!(c >= least_cosine))
-      return internal_error("an embedding's cosine with ONNX Runtime's is " + std::to_string(c));
-  }
-  return {};
-}
-
-Result<Match> prepare(Backend& backend, const ModelFiles& files, const ModelCase& c) {
-  VB_ASSIGN(const auto encoder, create_encoder(backend, files.minilm, c));
-  VB_ASSIGN(const auto child, start_onnxruntime(files, c, encoder->inputs[0]));
-  VB_ASSIGN(const std::string version, child->ask("version"));  // "1.23.0 CPUExecutionProvider"
-  const size_t space = version.find(' ');
+// `result`: which output is ONNX Runtime's first.
+Match match_of(const Backend& backend, const std::shared_ptr<Runner>& runner,
+               const std::shared_ptr<OnnxRuntime>& peer, int64_t tokens, size_t result,
+               double least_cosine) {
   Match match;
   match.ours = {
-      .name = "Verbatim", .version = "", .kernel = std::string(backend.name()), .run = [encoder] {
-        require(encoder->run());
+      .name = "Verbatim", .version = "", .kernel = std::string(backend.name()), .run = [runner] {
+        require(runner->run());
       }};
-  match.peers = {{.name = "ONNX Runtime fp32",
-                  .version = version.substr(0, space),
-                  .kernel = version.substr(space + 1),
-                  .run = [child] { seconds_of_runs(*child, 1); },
-                  .seconds = [child](int64_t times) { return seconds_of_runs(*child, times); }}};
-  match.work = static_cast<double>(c.texts * c.tokens);
+  match.peers = {OnnxRuntime::contender(peer)};
+  match.work = static_cast<double>(tokens);
   match.unit = "tokens/s";
-  match.check = [encoder, child, c] {
-    return check_embeddings(encoder->outputs[0], *child, c.least_cosine);
+  match.check = [=]() -> Status {
+    const Tensor& ours = runner->outputs[result];
+    VB_ASSIGN(const std::vector<float> theirs, peer->output());
+    return check_cosines(ours.data<float>(), theirs, ours.dim(1), least_cosine);
   };
   return match;
+}
+
+struct Kind {
+  const char *name, *precision;
+  double least_cosine;  // of our results and ONNX Runtime's in binary32
+};
+
+// --- sentence embeddings
+
+struct Texts {
+  int64_t count, tokens;
+};
+
+Result<Match> embedding(const Backend& backend, const ModelFiles& files, const Kind& kind,
+                        const Texts& texts) {
+  VB_ASSIGN(const std::shared_ptr<const Model> model, load_model(files.minilm));
+  VB_ASSIGN(const Precision precision, parse_precision(kind.precision));
+  const auto runner = std::make_shared<Runner>();
+  VB_ASSIGN(runner->program, model->embedding_program(precision));
+  VB_ASSIGN(runner->inputs, random_tokens(*model, texts.count, texts.tokens));
+  VB_TRY(runner->prepare(backend));
+  VB_ASSIGN(const auto peer,
+            OnnxRuntime::start(files.python, "onnxruntime_minilm.py", files.minilm,
+                               {texts.count, texts.tokens}, runner->inputs[0].data<int64_t>()));
+  return match_of(backend, runner, peer, texts.count * texts.tokens, 0, kind.least_cosine);
+}
+
+// --- decoders
+
+// The folder of a decoder with random weights, made when it is first asked for.
+class RandomDecoder {
+ public:
+  Result<std::string> folder() {
+    if (!folder_) VB_TRY(make());
+    return folder_->path();
+  }
+
+ private:
+  static constexpr int64_t kHidden = 2048, kMiddle = 8192, kKeys = 512, kVocabulary = 8192;
+  static constexpr int kLayers = 2;
+  static constexpr const char* kConfig =
+      R"({"model_type": "llama", "hidden_act": "silu", "hidden_size": 2048,
+          "intermediate_size": 8192, "num_hidden_layers": 2, "num_attention_heads": 32,
+          "num_key_value_heads": 8, "vocab_size": 8192, "max_position_embeddings": 2048,
+          "rms_norm_eps": 1e-05, "rope_theta": 500000.0, "tie_word_embeddings": true})";
+
+  Status add(const std::string& name, const Shape& shape) {
+    VB_ASSIGN(Tensor t, random_tensor(shape, tensors_.size()));
+    for (float& v : t.mutable_data<float>()) v = shape.rank() == 1 ? 1.0f : 0.02f * v;
+    tensors_.emplace(name, std::move(t));
+    return {};
+  }
+  Status make() {
+    VB_TRY(add("model.embed_tokens.weight", {kVocabulary, kHidden}));
+    VB_TRY(add("model.norm.weight", {kHidden}));
+    for (int i = 0; i < kLayers; ++i) {
+      const std::string name = "model.layers." + std::to_string(i) + ".";
+      VB_TRY(add(name + "input_layernorm.weight", {kHidden}));
+      VB_TRY(add(name + "self_attn.q_proj.weight", {kHidden, kHidden}));
+      VB_TRY(add(name + "self_attn.k_proj.weight", {kKeys, kHidden}));
+      VB_TRY(add(name + "self_attn.v_proj.weight", {kKeys, kHidden}));
+      VB_TRY(add(name + "self_attn.o_proj.weight", {kHidden, kHidden}));
+      VB_TRY(add(name + "post_attention_layernorm.weight", {kHidden}));
+      VB_TRY(add(name + "mlp.gate_proj.weight", {kMiddle, kHidden}));
+      VB_TRY(add(name + "mlp.up_proj.weight", {kMiddle, kHidden}));
+      VB_TRY(add(name + "mlp.down_proj.weight", {kHidden, kMiddle}));
+    }
+    const char* const where = std::getenv("TMPDIR");
+    VB_ASSIGN(TemporaryFolder made,
+              TemporaryFolder::beside(std::string(where != nullptr ? where : "/tmp") + "/llama"));
+    VB_ASSIGN(const Bytes weights, encode_safetensors(std::exchange(tensors_, {})));
+    VB_TRY(write_file(made.path() + "/model.safetensors", weights));
+    VB_TRY(write_file(made.path() + "/config.json", as_bytes(std::string_view(kConfig))));
+    folder_ = std::move(made);
+    return {};
+  }
+
+  TensorMap tensors_;
+  std::optional<TemporaryFolder> folder_;
+};
+
+struct Step {
+  int64_t past, tokens;
+};
+
+// A step of `step.tokens` tokens after those before, of which we make keys and values ourselves.
+Result<std::shared_ptr<Runner>> decoder(const Backend& backend, const Model& model,
+                                        const Kind& kind, const Step& step,
+                                        std::span<const int64_t> ids) {
+  const auto runner = std::make_shared<Runner>();
+  GenerateSettings settings;
+  settings.max_tokens = 1;
+  VB_ASSIGN(settings.precision, parse_precision(kind.precision));
+  VB_ASSIGN(runner->program, model.generation_program(settings));
+  VB_TRY(runner->prepare(backend));
+  const size_t first = static_cast<size_t>(step.past > 0 ? step.past : step.tokens);
+  VB_ASSIGN(runner->inputs, model.generation_inputs({ids.begin(), ids.begin() + first}, settings));
+  if (step.past == 0) return runner;
+  VB_TRY(runner->run());
+  for (const Carry& c : runner->program.carries)
+    runner->inputs[c.input] = runner->outputs[c.output];
+  VB_ASSIGN(runner->inputs[0], Tensor::from<int64_t>(Shape{1, step.tokens}, ids.subspan(first)));
+  return runner;
+}
+
+Result<Match> decoding(const Backend& backend, const ModelFiles& files, const std::string& folder,
+                       const Kind& kind, const Step& step) {
+  VB_ASSIGN(const std::shared_ptr<const Model> model, load_model(folder));
+  VB_ASSIGN(const Tensors random, random_tokens(*model, 1, step.past + step.tokens));
+  const std::span<const int64_t> ids = random[0].data<int64_t>();
+  VB_ASSIGN(const auto runner, decoder(backend, *model, kind, step, ids));
+  VB_ASSIGN(const auto peer,
+            OnnxRuntime::start(files.python, "onnxruntime_llama.py", folder, {step.past}, ids));
+  return match_of(backend, runner, peer, step.tokens, 1, kind.least_cosine);
+}
+
+std::string name_of(const Step& s) {
+  return s.past == 0 ? "prefill " + std::to_string(s.tokens) : "decode " + std::to_string(s.past);
 }
 
 }  // namespace
 
 void add_model_cases(std::vector<Case>& cases, const ModelFiles& files) {
-  struct Size {
-    int64_t texts, tokens;
-  };
-  struct Kind {
-    const char *name, *precision;
-    double least_cosine;
-  };
   for (const Kind& kind : {Kind{"minilm_f32", "fp32", 0.9999}, Kind{"minilm_w8a8", "w8a8", 0.998}})
-    for (const Size s : {Size{1, 16}, Size{1, 128}, Size{8, 128}})
-      cases.push_back({kind.name, shape_text({s.texts, s.tokens}),
-                       [files, c = ModelCase{kind.precision, kind.least_cosine, s.texts, s.tokens}](
-                           Backend& backend) { return prepare(backend, files, c); }});
+    for (const Texts t : {Texts{1, 16}, Texts{1, 128}, Texts{8, 128}})
+      cases.push_back({kind.name, shape_text({t.count, t.tokens}),
+                       [=](Backend& backend) { return embedding(backend, files, kind, t); }});
+  for (const Kind& kind : {Kind{"llama_f32", "fp32", 0.9999}, Kind{"llama_w8a8", "w8a8", 0.99},
+                           Kind{"llama_w4a8", "w4a8", 0.9}})
+    for (const Step s : {Step{0, 128}, Step{128, 1}})
+      cases.push_back({kind.name, name_of(s), [=](Backend& backend) {
+                         return decoding(backend, files, files.llama, kind, s);
+                       }});
+  const auto random = std::make_shared<RandomDecoder>();
+  for (const Kind& kind : {Kind{"llama1b_f32", "fp32", 0.9999}, Kind{"llama1b_w8a8", "w8a8", 0.99},
+                           Kind{"llama1b_w4a8", "w4a8", 0.9}})
+    for (const Step s : {Step{0, 128}, Step{128, 1}})
+      cases.push_back({kind.name, name_of(s), [=](Backend& backend) -> Result<Match> {
+                         VB_ASSIGN(const std::string folder, random->folder());
+                         return decoding(backend, files, folder, kind, s);
+                       }});
 }
 
 }  // namespace verbatim::bench

@@ -33,7 +33,7 @@ constexpr const char* kAbout =
 
 struct Options {
   std::string prefix, backend = "auto", plot;
-  ModelFiles files{"", "python3"};
+  ModelFiles files{"", "", "python3"};
   std::vector<int> threads;
   bool json = false, list = false;
   Settings settings;
@@ -77,6 +77,9 @@ void define(CLI::App& app, Options& o) {
       ->capture_default_str();
   app.add_option("--minilm", o.files.minilm, "Model folder for the cases of whole models")
       ->envname("VERBATIM_MINILM")
+      ->type_name("FOLDER");
+  app.add_option("--llama", o.files.llama, "The same of a Llama-type model")
+      ->envname("VERBATIM_LLAMA")
       ->type_name("FOLDER");
   app.add_option("--python", o.files.python, "Python that has ONNX Runtime, for whole models")
       ->envname("VERBATIM_PYTHON")

@@ -41,6 +41,9 @@ constexpr Entry kEntries[] = {
     {kVerbatimDomain, "QuantizeKeys", run_quantize_keys},
     {kVerbatimDomain, "QuantizeValues", run_quantize_values},
     {kVerbatimDomain, "QuantizedLinear", run_quantized_linear},
+    {kVerbatimDomain, "QuantizeGroups", run_quantize_groups},
+    {kVerbatimDomain, "DequantizeGroups", run_dequantize_groups},
+    {kVerbatimDomain, "GroupedLinear", run_grouped_linear},
     {kVerbatimDomain, "TensorCoreLinear", run_tensor_core_linear},
     {kVerbatimDomain, "FixedDot", run_fixed_product},
     {kVerbatimDomain, "FixedSquaredDistance", run_fixed_product},
@@ -75,11 +78,19 @@ bool has_required(const Node& node, std::span<const Tensor> inputs) {
          std::ranges::all_of(inputs.first(required), [](const Tensor& t) { return t.defined(); });
 }
 
-// Which input of a product holds weights in codes; SIZE_MAX: none does.
-size_t codes_input(const Node& node) {
-  if (node.domain != kVerbatimDomain) return SIZE_MAX;
-  if (node.op == "TensorCoreLinear") return 1;
-  return node.op == "SlicedLinear" || node.op == "QuantizedLinear" ? 2 : SIZE_MAX;
+// Which inputs of a product hold weights in codes and their groups' scales; SIZE_MAX: none does.
+struct CodesInputs {
+  size_t codes = SIZE_MAX, group_scales = SIZE_MAX;
+  int64_t group = 0;
+};
+CodesInputs codes_inputs(const Node& node) {
+  if (node.domain != kVerbatimDomain) return {};
+  if (node.op == "TensorCoreLinear") return {.codes = 1};
+  if (node.op == "SlicedLinear") return {.codes = 2};
+  if (node.op == "QuantizedLinear") return {.codes = 2, .group_scales = 4};
+  if (node.op != "GroupedLinear") return {};
+  const Result<GroupFormat> format = group_format_of(node);
+  return {.codes = 2, .group_scales = 3, .group = format.ok() ? format->group : 0};
 }
 
 // B of a product whose second operand is `w`, or nothing where this backend does not pack it.
@@ -133,8 +144,9 @@ Status CpuBackend::prepare(const Graph& graph, const std::vector<Tensor>& weight
       return i < node.inputs.size() && node.inputs[i] != kAbsent ? weights[node.inputs[i]]
                                                                  : Tensor();
     };
-    if (const Tensor codes = weight_at(codes_input(node)); codes.defined())
-      prepare_codes(codes, node.op == "QuantizedLinear" ? weight_at(4) : Tensor());
+    const CodesInputs in = codes_inputs(node);
+    if (const Tensor codes = weight_at(in.codes); codes.defined())
+      prepare_codes(codes, weight_at(in.group_scales), in.group);
     if (node.inputs.size() < 2 || node.inputs[1] == kAbsent) continue;
     const Tensor& weight = weights[node.inputs[1]];
     MatrixView view;
@@ -147,24 +159,30 @@ Status CpuBackend::prepare(const Graph& graph, const std::vector<Tensor>& weight
   return {};
 }
 
-void CpuBackend::prepare_codes(const Tensor& w, const Tensor& group_scales) {
+void CpuBackend::prepare_codes(const Tensor& w, const Tensor& group_scales, int64_t group) {
   const std::unique_lock lock(mutex_);
-  const CodesKey key = key_of(w, group_scales);
+  const CodesKey key = key_of(w, group_scales, group);
   if (prepared_codes_.contains(key)) return;
-  Result<PackedCodes> packed = pack_codes(kernels_, w, group_scales);
+  Result<PackedCodes> packed = pack_codes(kernels_, w, group_scales, group);
   // What is wrong with a weight is said once it is used.
   if (packed.ok()) prepared_codes_.emplace(key, PreparedCodes{w, group_scales, *std::move(packed)});
 }
 
-CpuBackend::CodesKey CpuBackend::key_of(const Tensor& w, const Tensor& group_scales) {
+CpuBackend::CodesKey CpuBackend::key_of(const Tensor& w, const Tensor& group_scales,
+                                        int64_t group) {
   return {w.bytes().data(),
           group_scales.bytes().data(),
+          group,
           w.dtype(),
           {w.shape().dims().begin(), w.shape().dims().end()}};
 }
 
 Result<PackedCodes> pack_codes(const CpuKernels& kernels, const Tensor& w,
-                               const Tensor& group_scales) {
+                               const Tensor& group_scales, int64_t group) {
+  if (group > 0) {
+    VB_ASSIGN(const GroupedRows rows, grouped_rows(group, w, group_scales, Tensor()));
+    return pack_groups(kernels, rows);
+  }
   const bool floats = w.dtype() == DType::bf16 || w.dtype() == DType::f16 || is_float8(w.dtype());
   if (group_scales.defined() && are_grouped_codes(w, group_scales))
     return pack_low_bit(kernels, w, group_scales);
@@ -173,13 +191,14 @@ Result<PackedCodes> pack_codes(const CpuKernels& kernels, const Tensor& w,
   return bad_input("weights " + w.describe() + " are not packed");
 }
 
-Result<PackedCodes> CpuBackend::packed_codes(const Tensor& w, const Tensor& group_scales) const {
+Result<PackedCodes> CpuBackend::packed_codes(const Tensor& w, const Tensor& group_scales,
+                                             int64_t group) const {
   {
     const std::shared_lock lock(mutex_);
-    const auto it = prepared_codes_.find(key_of(w, group_scales));
+    const auto it = prepared_codes_.find(key_of(w, group_scales, group));
     if (it != prepared_codes_.end()) return it->second.packed;
   }
-  return pack_codes(kernels_, w, group_scales);
+  return pack_codes(kernels_, w, group_scales, group);
 }
 
 Result<Tensors> CpuBackend::run(const Node& node, std::span<const Tensor> inputs) {

@@ -14,6 +14,7 @@
 
 #include <verbatim/kernels/cpu/kernels.h>
 #include <verbatim/repops/backend.h>
+#include <verbatim/repops/ops/grouped.h>
 #include <verbatim/repops/ops/quantized.h>
 
 namespace verbatim {
@@ -34,21 +35,23 @@ Result<Tensor> pack_matrices(const CpuKernels& kernels, const MatrixView& b, int
 
 // Rows of codes [n, k] as one of the products wants them: floats for those that tensor cores
 // compute, int8 for exact ones, of which a third dimension before the others gives slices, and int8
-// with group scales in as few bits as hold them.
+// with group scales, integers or floats, in fewer bits where those hold them.
 struct PackedCodes {
   Tensor codes;         // uint16 [panels, padded k, panel], int8 [slices, panels, bytes], or uint32
-                        // [panels, groups, bits, panel]
+                        // [panels, groups, words, panel]
   Tensor infos;         // int16 [panels, panel + kTensorCoreInfo], of floats
-  Tensor group_scales;  // uint8 [panels, groups, panel]
-  int bits = 0;         // with group scales; 0: more than kLowBitMostBits, and nothing is packed
+  Tensor group_scales;  // uint8 or bfloat16 [panels, groups, panel]
+  int bits = 0;         // with group scales; 0: no kernel takes these, and nothing is packed
 };
-// Refuses int8 codes that are out of range. group_scales may be undefined.
+// Refuses int8 codes that are out of range. group_scales may be undefined. `group`: elements that
+// share a floating scale; 0: scales, if any, are integers.
 Result<PackedCodes> pack_codes(const CpuKernels& kernels, const Tensor& w,
-                               const Tensor& group_scales);
+                               const Tensor& group_scales, int64_t group);
 Result<PackedCodes> pack_floats(const CpuKernels& kernels, const Tensor& w);
 Result<PackedCodes> pack_slices(const CpuKernels& kernels, const Tensor& w);
 Result<PackedCodes> pack_low_bit(const CpuKernels& kernels, const Tensor& codes,
                                  const Tensor& group_scales);
+Result<PackedCodes> pack_groups(const CpuKernels& kernels, const GroupedRows& w);
 
 class CpuBackend final : public Backend {
  public:
@@ -63,7 +66,8 @@ class CpuBackend final : public Backend {
   const CpuKernels& kernels() const { return kernels_; }
   // The packed form of `b`: as prepared, or packed now.
   Result<Tensor> packed(const MatrixView& b) const;
-  Result<PackedCodes> packed_codes(const Tensor& w, const Tensor& group_scales = {}) const;
+  Result<PackedCodes> packed_codes(const Tensor& w, const Tensor& group_scales = {},
+                                   int64_t group = 0) const;
 
  private:
   // Storage, type, k, n, n_stride.
@@ -72,17 +76,18 @@ class CpuBackend final : public Backend {
     Tensor source;  // kept, so that no other tensor can come to lie where it does
     Tensor panels;
   };
-  // Storage of codes and of group scales, type and dims of the codes.
-  using CodesKey = std::tuple<const std::byte*, const std::byte*, DType, std::vector<int64_t>>;
+  // Storage of codes and of group scales, the group, type and dims of the codes.
+  using CodesKey =
+      std::tuple<const std::byte*, const std::byte*, int64_t, DType, std::vector<int64_t>>;
   struct PreparedCodes {
     Tensor source, group_scales;
     PackedCodes packed;
   };
-  void prepare_codes(const Tensor& w, const Tensor& group_scales);
+  void prepare_codes(const Tensor& w, const Tensor& group_scales, int64_t group);
   // `weights`: for each value of the graph its tensor, if that is the same in every run.
   Status prepare(const Graph& graph, const std::vector<Tensor>& weights);
   static Key key_of(const MatrixView& b) { return {b.data, b.type, b.k, b.n, b.n_stride}; }
-  static CodesKey key_of(const Tensor& w, const Tensor& group_scales);
+  static CodesKey key_of(const Tensor& w, const Tensor& group_scales, int64_t group);
 
   const CpuKernels& kernels_;
   mutable std::shared_mutex mutex_;
@@ -130,6 +135,12 @@ Outcome run_quantized_linear(const CpuBackend& backend, const Node& node,
                              std::span<const Tensor> inputs);
 // The part of run_quantized_linear that has group scales.
 Outcome run_low_bit_linear(const CpuBackend& backend, std::span<const Tensor> inputs);
+Outcome run_grouped_linear(const CpuBackend& backend, const Node& node,
+                           std::span<const Tensor> inputs);
+Outcome run_quantize_groups(const CpuBackend& backend, const Node& node,
+                            std::span<const Tensor> inputs);
+Outcome run_dequantize_groups(const CpuBackend& backend, const Node& node,
+                              std::span<const Tensor> inputs);
 Outcome run_sliced_linear(const CpuBackend& backend, const Node& node,
                           std::span<const Tensor> inputs);
 Outcome run_tensor_core_linear(const CpuBackend& backend, const Node& node,

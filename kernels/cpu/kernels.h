@@ -130,6 +130,45 @@ inline constexpr int kLowBitGroup = 32;
 inline constexpr int kLowBitMostBits = 7;
 inline constexpr int kLowBitWords = 12;  // of a group of activations: 8 of codes, and sums of them
 
+// A row of codes whose groups have scales (repops/ops/grouped.h).
+struct GroupedRow {
+  const int8_t* codes = nullptr;
+  const uint8_t* scales = nullptr;
+  const float* scale_values = nullptr;  // what each of the 256 scales stands for
+  int64_t k = 0, group = 0;
+};
+// A product of such rows. A group is cut into steps of kGroupedStep codes, zeros where it ends.
+// Weights lie in panels of CpuKernels::grouped_panel columns: [panel][group][step][word][column]
+// words of 32 bits. Of 8 bits, code + 128, byte i of word j is element 4 j + i; of 4 bits, code +
+// 8, its low bits are element 8 j + i and its high bits element 8 j + 4 + i. So a register of words
+// gives 4 successive elements of each column by a shift and a mask.
+struct GroupedProduct {
+  const int32_t* x = nullptr;  // rows from grouped_activations, grouped_row_words each
+  const int32_t* codes = nullptr;
+  const uint16_t* scales = nullptr;  // bf16 [panel][group][column]: all scales are such numbers
+  int bits = 8;
+  int64_t m = 0, n = 0, groups = 0, steps = 0;  // steps: of a group
+  // * (x_scales[row * x_scale_step] * w_scales[column * w_scale_step]), where not null; * power; +
+  // bias, where not null.
+  const float *x_scales = nullptr, *w_scales = nullptr;
+  int64_t x_scale_step = 1, w_scale_step = 1;  // or 0
+  float power = 1;
+  const float* bias = nullptr;
+  float* out = nullptr;  // [m, n]
+};
+inline constexpr int kGroupedStep = 16;
+inline constexpr int64_t kGroupedRows = 96;  // most rows of one call of grouped_product
+
+// Rows on their way to groups of codes within +-greatest (repops/ops/grouped.h).
+struct GroupCodes {
+  const float* x = nullptr;  // [rows, k]
+  int64_t k = 0, group = 0, rotation = 1;
+  int greatest = 0;
+  int8_t* codes = nullptr;      // [rows, k]
+  uint8_t* scales = nullptr;    // [rows, ceil(k / group)]: e8m0, or where
+  float* row_scales = nullptr;  // these are given, e4m3
+};
+
 // A product as tensor cores compute it (docs/numerics.md, Family C): groups of `group` products,
 // terms cut to `fraction` bits, sums to `kept`. Operands are bf16 codes (fp8 as such, which loses
 // nothing) or fp16 codes.
@@ -251,6 +290,19 @@ struct CpuKernels {
   void (*low_bit_activations)(const int8_t* x, int64_t k, int bits, int32_t* words);
   // All rows of the columns of panels [from, to).
   void (*low_bit_product)(const LowBitProduct& p, int64_t from, int64_t to);
+
+  int64_t grouped_panel;
+  // Words of an activation row, for weights of 4 or 8 bits, and the row in that form.
+  int64_t (*grouped_row_words)(int64_t groups, int64_t steps, int bits);
+  void (*grouped_activations)(const GroupedRow& row, int bits, int32_t* words);
+  // Rows [row, row_end), at most kGroupedRows, of the columns of panels [from, to). `scratch` has
+  // kGroupedRows * grouped_panel floats.
+  void (*grouped_product)(const GroupedProduct& p, int64_t row, int64_t row_end, int64_t from,
+                          int64_t to, float* scratch);
+  // Rows [from, to). `scratch` has k floats.
+  void (*quantize_groups)(const GroupCodes& p, int64_t from, int64_t to, float* scratch);
+  // y = (code * scale) * *row_scale; null: code * scale.
+  void (*dequantize_groups)(const GroupedRow& row, const float* row_scale, float* y);
 
   // B [n, k] becomes panels of tensor_core_panel rows: [panel][k / 2][row][2], zeros where k or n
   // end, and for each panel tensor_core_panel + kTensorCoreInfo numbers that say how to decode it.

@@ -64,7 +64,8 @@ VB_INLINE constexpr int64_t greatest(int64_t a, int64_t b) { return a > b ? a : 
 // in each lane. widen loads kLanes bytes or 16-bit integers, unsigned; store16 and store8 store all
 // lanes, whose numbers fit, as 16-bit integers and as bytes. overflowed(a, b, a + b) has its sign
 // bit set where the sum did. store_half rounds to nearest fp16, NaN keeping its payload; load_half
-// is exact.
+// is exact. On x86, multiply_bytes multiplies unsigned bytes by signed ones and adds two products
+// each, as saturated 16-bit integers.
 
 #if defined(__AVX512F__)
 
@@ -238,6 +239,7 @@ VB_INLINE F32 to_float(I32 a) {
 }
 VB_INLINE F32 to_nearest_float(I32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
 VB_INLINE I32 multiply_pairs(I32 a, I32 b) { return {_mm512_madd_epi16(a.v, b.v)}; }
+VB_INLINE I32 multiply_bytes(I32 a, I32 b) { return {_mm512_maddubs_epi16(a.v, b.v)}; }
 VB_INLINE void store16(int16_t* p, I32 a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a.v));
 }
@@ -460,6 +462,7 @@ VB_INLINE F32 to_float(I32 a) {
 }
 VB_INLINE F32 to_nearest_float(I32 a) { return {_mm256_cvtepi32_ps(a.v)}; }
 VB_INLINE I32 multiply_pairs(I32 a, I32 b) { return {_mm256_madd_epi16(a.v, b.v)}; }
+VB_INLINE I32 multiply_bytes(I32 a, I32 b) { return {_mm256_maddubs_epi16(a.v, b.v)}; }
 VB_INLINE void store16(int16_t* p, I32 a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
                    _mm_packs_epi32(_mm256_castsi256_si128(a.v), _mm256_extracti128_si256(a.v, 1)));

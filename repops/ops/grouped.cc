@@ -1,6 +1,7 @@
 #include <verbatim/repops/ops/grouped.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <numeric>
 
@@ -17,19 +18,6 @@ namespace {
 constexpr int64_t kMaxChannels = 1 << 20;  // of all heads
 
 int64_t groups_of(int64_t k, int64_t group) { return (k + group - 1) / group; }
-
-Status check_format(const GroupFormat& f, int64_t k) {
-  if (f.bits < 2 || f.bits > 8 || f.group < 1 || f.group > kMaxGroup)
-    return bad_input("groups of " + std::to_string(f.group) + " elements of " +
-                     std::to_string(f.bits) + " bits: 1 to 256 of 2 to 8 are possible");
-  if (f.scale != DType::f8e8m0 && f.scale != DType::f8e4m3)
-    return unsupported("group scales of type " + std::string(name_of(f.scale)));
-  if (f.rotation < 1 || !std::has_single_bit(static_cast<uint64_t>(f.rotation)) ||
-      k % f.rotation != 0)
-    return bad_input("rotation " + std::to_string(f.rotation) + " of rows of " + std::to_string(k) +
-                     ": a power of two that divides them is wanted");
-  return {};
-}
 
 // x * 2^-e, rounded once, for |e| <= 127.
 float scaled_down(float x, int e) {
@@ -81,23 +69,11 @@ float row_scale(std::span<const float> x, int bits) {
   return canonical(greatest_magnitude(x) / (448.0f * static_cast<float>((1 << (bits - 1)) - 1)));
 }
 
-Result<GroupFormat> format_of(const Node& node) {
-  GroupFormat f;
-  VB_ASSIGN(const int64_t bits, node.attributes.get<int64_t>("bits", f.bits));
-  VB_ASSIGN(f.group, node.attributes.get<int64_t>("group", f.group));
-  VB_ASSIGN(f.rotation, node.attributes.get<int64_t>("rotation", f.rotation));
-  VB_ASSIGN(const int64_t scale,
-            node.attributes.get<int64_t>("scale_type", static_cast<int64_t>(f.scale)));
-  f.bits = static_cast<int>(std::clamp<int64_t>(bits, 0, 9));
-  f.scale = dtype_from_onnx(scale);
-  return f;
-}
-
 // QuantizeGroups(x float32 [..., K]) with attributes bits (8), group (32), scale_type (ONNX's
 // number: float8e8m0, the default, or float8e4m3fn), rotation (1: none), whole (0) -> codes int8
 // [..., K], scales [..., ceil(K / group)], and with e4m3 row scales float32 [...].
 Result<Tensors> quantize(const Node& node, std::span<const Tensor> inputs) {
-  VB_ASSIGN(const GroupFormat f, format_of(node));
+  VB_ASSIGN(const GroupFormat f, group_format_of(node));
   VB_ASSIGN(const int64_t whole, node.attributes.get<int64_t>("whole", 0));
   if (f.scale == DType::f8e8m0 && node.outputs.size() > 2)
     return bad_input("row scales are an output with e4m3 scales only");
@@ -106,74 +82,33 @@ Result<Tensors> quantize(const Node& node, std::span<const Tensor> inputs) {
   return Tensors{q.codes, q.scales, q.row_scales};
 }
 
-// Rows in groups, from outside, checked.
-struct GroupedRows {
-  const int8_t* codes = nullptr;
-  std::vector<float> scales;  // [rows, groups]
-  const float* row_scales = nullptr;
-  bool one_scale = false;  // for all rows
-  Shape shape;             // of the rows
-  int64_t rows = 0, k = 0, group = 0, groups = 0;
-
-  float row_scale(int64_t r) const {
-    return row_scales == nullptr ? 1.0f : row_scales[one_scale ? 0 : r];
-  }
-};
-
-Result<std::vector<float>> loaded_scales(const Tensor& scales) {
-  std::vector<float> values;
-  values.reserve(static_cast<size_t>(scales.elements()));
-  if (scales.dtype() == DType::f8e8m0)
-    for (const Float8E8M0 s : scales.data<Float8E8M0>()) values.push_back(load(s));
-  else if (scales.dtype() == DType::f8e4m3)
-    for (const Float8E4M3 s : scales.data<Float8E4M3>()) values.push_back(load(s));
-  else
-    return unsupported("group scales " + scales.describe());
-  return values;
-}
-
-Result<GroupedRows> grouped_rows(const Node& node, const Tensor& codes, const Tensor& scales,
-                                 const Tensor& row_scales) {
-  VB_ASSIGN(const GroupFormat f, format_of(node));
-  const auto fail = [&](const Tensor& t) {
-    return bad_input("scales " + t.describe() + " for codes " + codes.describe() +
-                     " in groups of " + std::to_string(f.group));
+// The value of each code of a scale's type; null: no type of scales.
+const float* values_of_scales(DType type) {
+  using Values = std::array<float, 256>;
+  const auto values = [](auto value_of) {
+    Values all;
+    for (size_t code = 0; code < all.size(); ++code)
+      all[code] = value_of(static_cast<uint8_t>(code));
+    return all;
   };
-  if (codes.dtype() != DType::i8 || codes.rank() < 1 || f.group < 1 || f.group > kMaxGroup)
-    return fail(scales);
-  GroupedRows r;
-  r.k = codes.dim(codes.rank() - 1);
-  r.group = f.group;
-  r.groups = groups_of(r.k, f.group);
-  const auto leading = codes.shape().dims().first(static_cast<size_t>(codes.rank() - 1));
-  VB_ASSIGN(r.shape, Shape::of(leading));
-  r.rows = r.shape.elements();
-  std::vector<int64_t> dims(leading.begin(), leading.end());
-  dims.push_back(r.groups);
-  VB_ASSIGN(const Shape wanted, Shape::of(dims));
-  if (!(scales.shape() == wanted)) return fail(scales);
-  VB_ASSIGN(r.scales, loaded_scales(scales));
-  r.codes = codes.data<int8_t>().data();
-  if (!row_scales.defined()) return r;
-  r.one_scale = row_scales.rank() == 0;
-  if (row_scales.dtype() != DType::f32 || !(r.one_scale || row_scales.shape() == r.shape))
-    return fail(row_scales);
-  r.row_scales = row_scales.data<float>().data();
-  return r;
+  static const Values kPowers = values(float_from_e8m0), kSmallFloats = values(float_from_e4m3);
+  return type == DType::f8e8m0   ? kPowers.data()
+         : type == DType::f8e4m3 ? kSmallFloats.data()
+                                 : nullptr;
 }
 
 // DequantizeGroups(codes, scales, row scales?) with attribute group (32) -> float32 [..., K]: (code
 // * scale) * row scale, each product rounded (the first is exact but below 2^-126).
 Result<Tensors> dequantize(const Node& node, std::span<const Tensor> inputs) {
+  VB_ASSIGN(const GroupFormat f, group_format_of(node));
   VB_ASSIGN(const GroupedRows r,
-            grouped_rows(node, inputs[0], inputs[1], input_or_none(inputs, 2)));
+            grouped_rows(f.group, inputs[0], inputs[1], input_or_none(inputs, 2)));
   VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, inputs[0].shape()));
   float* y = out.mutable_data<float>().data();
   parallel_for(r.rows, 8, [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; ++i) {
       for (int64_t k = 0; k < r.k; ++k) {
-        const float v = static_cast<float>(r.codes[i * r.k + k]) *
-                        r.scales[static_cast<size_t>(i * r.groups + k / r.group)];
+        const float v = static_cast<float>(r.codes[i * r.k + k]) * r.scale(i, k / r.group);
         y[i * r.k + k] = canonical(r.row_scales == nullptr ? v : v * r.row_scale(i));
       }
     }
@@ -190,9 +125,7 @@ float folded_dot(const GroupedRows& x, int64_t m, const GroupedRows& w, int64_t 
     int32_t dot = 0;
     for (int64_t k = g * x.group; k < std::min((g + 1) * x.group, x.k); ++k)
       dot += int32_t{a[k]} * b[k];
-    const float scale = x.scales[static_cast<size_t>(m * x.groups + g)] *
-                        w.scales[static_cast<size_t>(n * w.groups + g)];
-    acc = fma32(static_cast<float>(dot), scale, acc);
+    acc = fma32(static_cast<float>(dot), x.scale(m, g) * w.scale(n, g), acc);
   }
   return acc;
 }
@@ -202,33 +135,16 @@ float folded_dot(const GroupedRows& x, int64_t m, const GroupedRows& w, int64_t 
 // folded dot; where row scales are given, * (x's * w's), two roundings; where exponent is not 0, *
 // 2^exponent (-5 undoes a rotation by 32; -12 is OCP's implied 2^-6 in both operands); + bias.
 Result<Tensors> grouped_linear(const Node& node, std::span<const Tensor> inputs) {
-  VB_ASSIGN(const GroupedRows x,
-            grouped_rows(node, inputs[0], inputs[1], input_or_none(inputs, 4)));
-  VB_ASSIGN(const GroupedRows w,
-            grouped_rows(node, inputs[2], inputs[3], input_or_none(inputs, 5)));
-  VB_ASSIGN(const int64_t exponent, node.attributes.get<int64_t>("exponent", 0));
-  const Tensor bias = input_or_none(inputs, 6);
-  if (inputs[2].rank() != 2 || x.k != w.k)
-    return bad_input("codes " + inputs[0].describe() + " and " + inputs[2].describe() +
-                     " do not multiply");
-  if (bias.defined() && (bias.dtype() != DType::f32 || !(bias.shape() == Shape{w.rows})))
-    return bad_input("bias " + bias.describe() + " for " + inputs[2].describe());
-  if (exponent < -126 || exponent > 127)
-    return bad_input("exponent " + std::to_string(exponent) + ": -126 to 127 are possible");
-  std::vector<int64_t> dims(x.shape.dims().begin(), x.shape.dims().end());
-  dims.push_back(w.rows);
-  VB_ASSIGN(const Shape shape, Shape::of(dims));
-  VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, shape));
-  const float power = float_of(static_cast<uint32_t>(exponent + 127) << 23);
-  const bool scaled = x.row_scales != nullptr || w.row_scales != nullptr;
+  VB_ASSIGN(const GroupedOperands p, grouped_operands(node, inputs));
+  VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, p.shape));
   float* y = out.mutable_data<float>().data();
   parallel_for(out.elements(), 64, [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; ++i) {
-      const int64_t m = i / w.rows, n = i % w.rows;
-      float v = folded_dot(x, m, w, n);
-      if (scaled) v = v * (x.row_scale(m) * w.row_scale(n));
-      if (exponent != 0) v = v * power;
-      y[i] = canonical(bias.defined() ? v + bias.data<float>()[n] : v);
+      const int64_t m = i / p.w.rows, n = i % p.w.rows;
+      float v = folded_dot(p.x, m, p.w, n);
+      if (p.has_row_scales()) v = v * (p.x.row_scale(m) * p.w.row_scale(n));
+      if (p.power != 1) v = v * p.power;
+      y[i] = canonical(p.bias != nullptr ? v + p.bias[n] : v);
     }
   });
   return Tensors{out};
@@ -275,20 +191,103 @@ std::vector<int64_t> falling(int64_t size, Norm&& norm) {
 
 }  // namespace
 
+Status check_group_format(const GroupFormat& f, int64_t k) {
+  if (f.bits < 2 || f.bits > 8 || f.group < 1 || f.group > kMaxGroup)
+    return bad_input("groups of " + std::to_string(f.group) + " elements of " +
+                     std::to_string(f.bits) + " bits: 1 to 256 of 2 to 8 are possible");
+  if (f.scale != DType::f8e8m0 && f.scale != DType::f8e4m3)
+    return unsupported("group scales of type " + std::string(name_of(f.scale)));
+  if (f.rotation < 1 || !std::has_single_bit(static_cast<uint64_t>(f.rotation)) ||
+      k % f.rotation != 0)
+    return bad_input("rotation " + std::to_string(f.rotation) + " of rows of " + std::to_string(k) +
+                     ": a power of two that divides them is wanted");
+  return {};
+}
+
+Result<GroupFormat> group_format_of(const Node& node) {
+  GroupFormat f;
+  VB_ASSIGN(const int64_t bits, node.attributes.get<int64_t>("bits", f.bits));
+  VB_ASSIGN(f.group, node.attributes.get<int64_t>("group", f.group));
+  VB_ASSIGN(f.rotation, node.attributes.get<int64_t>("rotation", f.rotation));
+  VB_ASSIGN(const int64_t scale,
+            node.attributes.get<int64_t>("scale_type", static_cast<int64_t>(f.scale)));
+  f.bits = static_cast<int>(std::clamp<int64_t>(bits, 0, 9));
+  f.scale = dtype_from_onnx(scale);
+  return f;
+}
+
+Result<GroupedTensor> allocate_groups(const Tensor& x, const GroupFormat& f) {
+  const auto leading = x.shape().dims().first(static_cast<size_t>(x.rank() - 1));
+  VB_ASSIGN(const Shape rows, Shape::of(leading));
+  std::vector<int64_t> dims(leading.begin(), leading.end());
+  dims.push_back(groups_of(x.dim(x.rank() - 1), f.group));
+  VB_ASSIGN(const Shape scales, Shape::of(dims));
+  GroupedTensor q;
+  VB_ASSIGN(q.codes, Tensor::allocate(DType::i8, x.shape()));
+  VB_ASSIGN(q.scales, Tensor::allocate(f.scale, scales));
+  VB_ASSIGN(q.row_scales, Tensor::allocate(DType::f32, rows));
+  return q;
+}
+
+Result<GroupedRows> grouped_rows(int64_t group, const Tensor& codes, const Tensor& scales,
+                                 const Tensor& row_scales) {
+  const auto fail = [&](const Tensor& t) {
+    return bad_input("scales " + t.describe() + " for codes " + codes.describe() +
+                     " in groups of " + std::to_string(group));
+  };
+  if (codes.dtype() != DType::i8 || codes.rank() < 1 || group < 1 || group > kMaxGroup)
+    return fail(scales);
+  GroupedRows r;
+  r.k = codes.dim(codes.rank() - 1);
+  r.group = group;
+  r.groups = groups_of(r.k, group);
+  const auto leading = codes.shape().dims().first(static_cast<size_t>(codes.rank() - 1));
+  VB_ASSIGN(r.shape, Shape::of(leading));
+  r.rows = r.shape.elements();
+  std::vector<int64_t> dims(leading.begin(), leading.end());
+  dims.push_back(r.groups);
+  VB_ASSIGN(const Shape wanted, Shape::of(dims));
+  if (!(scales.shape() == wanted)) return fail(scales);
+  r.scale_values = values_of_scales(scales.dtype());
+  if (r.scale_values == nullptr) return unsupported("group scales " + scales.describe());
+  r.scales = reinterpret_cast<const uint8_t*>(scales.bytes().data());
+  r.codes = codes.data<int8_t>().data();
+  if (!row_scales.defined()) return r;
+  r.one_row_scale = row_scales.rank() == 0;
+  if (row_scales.dtype() != DType::f32 || !(r.one_row_scale || row_scales.shape() == r.shape))
+    return fail(row_scales);
+  r.row_scales = row_scales.data<float>().data();
+  return r;
+}
+
+Result<GroupedOperands> grouped_operands(const Node& node, std::span<const Tensor> inputs) {
+  VB_ASSIGN(const GroupFormat f, group_format_of(node));
+  GroupedOperands p;
+  VB_ASSIGN(p.x, grouped_rows(f.group, inputs[0], inputs[1], input_or_none(inputs, 4)));
+  VB_ASSIGN(p.w, grouped_rows(f.group, inputs[2], inputs[3], input_or_none(inputs, 5)));
+  VB_ASSIGN(const int64_t exponent, node.attributes.get<int64_t>("exponent", 0));
+  const Tensor bias = input_or_none(inputs, 6);
+  if (inputs[2].rank() != 2 || p.x.k != p.w.k)
+    return bad_input("codes " + inputs[0].describe() + " and " + inputs[2].describe() +
+                     " do not multiply");
+  if (bias.defined() && (bias.dtype() != DType::f32 || !(bias.shape() == Shape{p.w.rows})))
+    return bad_input("bias " + bias.describe() + " for " + inputs[2].describe());
+  if (exponent < -126 || exponent > 127)
+    return bad_input("exponent " + std::to_string(exponent) + ": -126 to 127 are possible");
+  p.power = float_of(static_cast<uint32_t>(exponent + 127) << 23);
+  if (bias.defined()) p.bias = bias.data<float>().data();
+  std::vector<int64_t> dims(p.x.shape.dims().begin(), p.x.shape.dims().end());
+  dims.push_back(p.w.rows);
+  VB_ASSIGN(p.shape, Shape::of(dims));
+  return p;
+}
+
 Result<GroupedTensor> quantize_groups(const Tensor& x, const GroupFormat& f, bool whole) {
   if (x.dtype() != DType::f32 || x.rank() < 1) return bad_input("groups of " + x.describe());
   const int64_t k = x.dim(x.rank() - 1);
-  VB_TRY(check_format(f, k));
+  VB_TRY(check_group_format(f, k));
   const int64_t groups = groups_of(k, f.group);
-  const auto leading = x.shape().dims().first(static_cast<size_t>(x.rank() - 1));
-  VB_ASSIGN(const Shape rows_shape, Shape::of(leading));
-  std::vector<int64_t> dims(leading.begin(), leading.end());
-  dims.push_back(groups);
-  VB_ASSIGN(const Shape scales_shape, Shape::of(dims));
-  GroupedTensor q;
-  VB_ASSIGN(q.codes, Tensor::allocate(DType::i8, x.shape()));
-  VB_ASSIGN(q.scales, Tensor::allocate(f.scale, scales_shape));
-  VB_ASSIGN(q.row_scales, Tensor::allocate(DType::f32, rows_shape));
+  VB_ASSIGN(GroupedTensor q, allocate_groups(x, f));
   VB_ASSIGN(Tensor rotated, Tensor::allocate(DType::f32, x.shape()));
   std::ranges::copy(x.data<float>(), rotated.mutable_data<float>().begin());
   const auto values = rotated.mutable_data<float>();

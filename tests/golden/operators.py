@@ -6,8 +6,9 @@ import math
 import attention
 import reals
 import tensor_core
-from formats import E8M0, F32, NAN, add, div, maximum, minimum, mul, rne, round32, sqrt, sub
-from rows import dot, ordered_sum, quantized_row, quantized_row_fp8, rotate, slice_row, sum_of_squares
+from formats import E8M0, F32, NAN, add, div, fma, maximum, minimum, mul, rne, round32, sqrt, sub
+from rows import (dot, ordered_sum, power_group, quantized_row, quantized_row_fp8, rotate, row_scale, slice_row, small_float_group,
+                  sum_of_squares)
 from tensors import NAMES, TYPES, Tensor, philox, tensor
 
 TABLE = {}
@@ -474,6 +475,51 @@ def quantized_linear(_, x, x_scales, w, w_scales, groups=None, bias=None):
             v = mul(round32(float(total)), mul(s, t))
             out.append(add(v, bias.values()[n]) if bias else v)
     return [tensor("float32", x.shape[:-1] + [w.shape[0]], out)]
+
+
+@operator("QuantizeGroups")
+def quantize_groups(attributes, x):
+    group, rotation = attributes.get("group", 32), attributes.get("rotation", 1)
+    greatest = (1 << (attributes.get("bits", 8) - 1)) - 1
+    rows = [[v for block in split_rows(row, rotation) for v in rotate(block, rotation)] for row in x.rows()]
+    shape = x.shape[:-1] + [-(-x.shape[-1] // group)]
+    if attributes.get("scale_type", 24) == 24:
+        groups = [power_group(part, greatest) for row in rows for part in split_rows(row, group)]
+        return [tensor("int8", x.shape, [c for _, codes in groups for c in codes]),
+                tensor("float8_e8m0fnu", shape, [s for s, _ in groups])]
+    assert not attributes.get("whole")
+    scales = [row_scale(row, mul(448.0, float(greatest))) for row in rows]
+    groups = [small_float_group(part, t, greatest) for row, t in zip(rows, scales) for part in split_rows(row, group)]
+    return [tensor("int8", x.shape, [c for _, codes in groups for c in codes]),
+            tensor("float8_e4m3fn", shape, [s for s, _ in groups]), tensor("float32", x.shape[:-1], scales)]
+
+
+@operator("DequantizeGroups")
+def dequantize_groups(attributes, codes, scales, row_scales=None):
+    group, values = attributes.get("group", 32), []
+    for i, (row, s) in enumerate(zip(codes.rows(), scales.rows())):
+        for k, c in enumerate(row):
+            v = mul(float(c), s[k // group])
+            values.append(mul(v, row_scales.values()[i]) if row_scales else v)
+    return [tensor("float32", codes.shape, values)]
+
+
+@operator("GroupedLinear")
+def grouped_linear(attributes, x, x_scales, w, w_scales, x_row_scales=None, w_row_scales=None, bias=None):
+    group, exponent, out = attributes.get("group", 32), attributes.get("exponent", 0), []
+
+    def row_scale_of(scales, i):
+        return 1.0 if scales is None else scales.values()[i if scales.shape else 0]
+    for m, (a, s) in enumerate(zip(x.rows(), x_scales.rows())):
+        for n, (b, t) in enumerate(zip(w.rows(), w_scales.rows())):
+            v = 0.0
+            for g, (p, q) in enumerate(zip(split_rows(a, group), split_rows(b, group))):
+                v = fma(float(sum(c * d for c, d in zip(p, q))), mul(s[g], t[g]), v)
+            if x_row_scales or w_row_scales:
+                v = mul(v, mul(row_scale_of(x_row_scales, m), row_scale_of(w_row_scales, n)))
+            v = mul(v, 2.0 ** exponent)
+            out.append(add(v, bias.values()[n]) if bias else v)
+    return [tensor("float32", x.shape[:-1] + w.shape[:1], out)]
 
 
 # --- family C

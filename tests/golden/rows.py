@@ -99,6 +99,24 @@ def quantized_row(row):
     return s, [max(-127, min(127, rne(div(v, s)))) for v in row]
 
 
+def power_group(part, greatest_code):
+    """(scale, codes) of a group under a power of two."""
+    greatest = max(map(abs, part))
+    if not all(map(math.isfinite, part)):
+        return NAN, [0] * len(part)
+    e = next((e for e in range(-127, 128) if greatest <= greatest_code * 2.0 ** e), 127)
+    return 2.0 ** e, [max(-greatest_code, min(greatest_code, rne(v * 2.0 ** -e))) for v in part]
+
+
+def small_float_group(part, t, greatest_code):
+    """(scale, codes) of a group of a row whose scale is t; the scale is an e4m3."""
+    if not t > 0:
+        return 0.0, [0] * len(part)
+    s = E4M3.decode(E4M3.encode(div(div(max(map(abs, part)), float(greatest_code)), t)))
+    step = mul(s, t)
+    return s, [max(-greatest_code, min(greatest_code, rne(div(v, step)))) if step > 0 else 0 for v in part]
+
+
 def quantized_row_fp8(row):
     s = row_scale(row, 448.0)
     return s, [E4M3.encode(div(v, s)) if s > 0 else 0 for v in row]

@@ -56,8 +56,8 @@ struct Case {
   std::vector<int> weights;
 };
 // What a case gives in each way that `backend` has of running it: with one thread, with three,
-// and with its weights prepared.
-std::vector<std::pair<std::string, Result<Tensors>>> every_way(Backend& backend, const Case& c);
+// and with its weights prepared. Each input lies as floats() lie, whatever its type.
+std::vector<std::pair<std::string, Result<Tensors>>> every_way(Backend& backend, Case c);
 // Runs the case on `backend` as it is and with its weights prepared, with one thread and with
 // three. Every output must be the reference's to the bit.
 void expect_reference(Backend& backend, const Case& c);

@@ -831,6 +831,15 @@ std::vector<Json> grouped() {
          f.floats({5})},
         {{"exponent", -12}});
   f.own("ChannelOrder", "ChannelOrder", {f.floats({16, 9})}, {{"heads", 2}});
+  // NVINT4: scales of which no product is a power of two, so that what is rounded when shows.
+  const auto small = [&](Dims shape) { return f.between(DType::i8, shape, -7, 7); };
+  const auto e4m3_scales = [&](Dims shape) { return f.between(DType::f8e4m3, shape, 0x30, 0x7E); };
+  f.own("GroupedLinear of NVINT4", "GroupedLinear",
+        {codes({3, 200}), e4m3_scales({3, 13}), small({5, 200}), e4m3_scales({5, 13}),
+         f.floats({3}), f.floats({}), f.floats({5})},
+        {{"group", 16}, {"exponent", -5}});
+  f.own("DequantizeGroups of NVINT4", "DequantizeGroups",
+        {small({3, 40}), e4m3_scales({3, 3}), f.floats({3})}, {{"group", 16}});
   return f.take();
 }
 

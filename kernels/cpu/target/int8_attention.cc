@@ -1,8 +1,8 @@
 // Attention in exact integers (docs/numerics.md, Attention, family B). As attention.cc, a task
 // holds the rows of some queries and goes through the keys in blocks of 128; both products are of
 // codes, so their order is free, and a key that a row does not see has weight 0 in it.
-#include <verbatim/core/cpu.h>
 #include <verbatim/kernels/cpu/target/attention_state.h>
+#include <verbatim/kernels/cpu/target/dot.h>
 #include <verbatim/kernels/cpu/target/kernels.h>
 #include <verbatim/repops/ops/sliced.h>
 
@@ -38,30 +38,15 @@ struct Bytes {
   }
 };
 
-// Bytes, by the one instruction beyond the target's own set: written as such, run only where
-// has_dot().
+#if defined(VB_HAS_DOT)
+struct Quads : Bytes {
 #if defined(__AVX512F__)
-#define VB_HAS_DOT 1
-struct Quads : Bytes {
   static constexpr int kOffset = 128;
-  VB_INLINE static I32 add(I32 sums, I32 row, I32 columns) {
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(sums.v) : "v"(row.v), "v"(columns.v));
-    return sums;
-  }
-};
-bool has_dot() { return cpu_features().avx512_vnni; }
-#elif !defined(__AVX2__)
-#define VB_HAS_DOT 1
-struct Quads : Bytes {
+#else
   static constexpr int kOffset = 0;
-  VB_INLINE static I32 add(I32 sums, I32 row, I32 columns) {
-    __asm__(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
-            : "+w"(sums.v)
-            : "w"(row.v), "w"(columns.v));
-    return sums;
-  }
+#endif
+  VB_INLINE static I32 add(I32 sums, I32 row, I32 columns) { return dot(sums, row, columns); }
 };
-bool has_dot() { return cpu_features().neon_dotprod; }
 #endif
 
 template <class D>

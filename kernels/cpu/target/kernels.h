@@ -58,6 +58,17 @@ size_t sliced_scratch(const SlicedProduct& p, const SlicedTask& task);
 void low_bit_activations(const int8_t* x, int64_t k_size, int bits, int32_t* words);
 void low_bit_product(const LowBitProduct& p, int64_t from, int64_t to);
 
+// grouped.cc
+inline constexpr int kGroupedPanel = kLanes == 8 ? kLanes : 2 * kLanes;  // columns
+int64_t grouped_row_words(int64_t groups, int64_t steps, int bits);
+void grouped_activations(const GroupedRow& row, int bits, int32_t* words);
+void grouped_product(const GroupedProduct& p, int64_t row, int64_t row_end, int64_t from,
+                     int64_t to, float* scratch);
+
+// quantize_groups.cc
+void quantize_groups(const GroupCodes& p, int64_t from, int64_t to, float* scratch);
+void dequantize_groups(const GroupedRow& row, const float* row_scale, float* y);
+
 // tensor_core.cc
 void tensor_core_pack(const uint16_t* b, bool half, int least, int64_t k, int64_t n, int64_t from,
                       int64_t to, uint16_t* packed, int16_t* infos);

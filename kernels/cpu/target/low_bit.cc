@@ -5,7 +5,7 @@
 // A register of codes holds 4 successive k of each of kLanes columns: sums lie by column, and no
 // lane is ever moved. Codes are unsigned, c + offset, as the multiply instructions want them; a sum
 // starts from -offset times the sum of its activations.
-#include <verbatim/core/cpu.h>
+#include <verbatim/kernels/cpu/target/dot.h>
 #include <verbatim/kernels/cpu/target/kernels.h>
 
 namespace verbatim::VB_TARGET {
@@ -25,11 +25,6 @@ static_assert(kBlock * 255 * kLowBitGroup * 127 * offset_of(kLowBitMostBits) <= 
 // Ways to multiply packed codes by activations. kSpan: elements of a group that one sum takes.
 // start: what it begins with. scaled: the sum times its column's scale.
 #if defined(__AVX2__)
-#if defined(__AVX512F__)
-VB_INLINE I32 multiply_bytes(I32 a, I32 b) { return {_mm512_maddubs_epi16(a.v, b.v)}; }
-#else
-VB_INLINE I32 multiply_bytes(I32 a, I32 b) { return {_mm256_maddubs_epi16(a.v, b.v)}; }
-#endif
 // Two int16 sums a column, of the first and the last two of each four elements. Products of two
 // are at most 2 * 126 * 127, so that the instruction never saturates; a sum may wrap on its way,
 // and what it comes to is at most kSpan / 2 * 127 * offset, which an int16 holds.
@@ -51,7 +46,10 @@ struct Pairs {
     const I32 scale = widen(p);
     return scale | shift_left<16>(scale);
   }
-  VB_INLINE static I32 scaled(Sum s, I32 scale) { return multiply_pairs(s, scale); }
+  template <int>
+  VB_INLINE static I32 scaled(Sum s, I32 scale) {
+    return multiply_pairs(s, scale);
+  }
 };
 static_assert(16 * 127 * offset_of(5) <= INT16_MAX && 8 * 127 * offset_of(6) <= INT16_MAX &&
               4 * 127 * offset_of(7) <= INT16_MAX && 2 * 127 * 2 * offset_of(7) <= INT16_MAX);
@@ -69,37 +67,22 @@ struct Whole {
   VB_INLINE static I32 scales(const uint8_t* p) { return widen(p); }
 };
 
-// The one instruction beyond the target's own set: written as such, run only where has_dot().
-#if defined(__AVX512F__)
-#define VB_HAS_DOT 1
+#if defined(VB_HAS_DOT)
 struct Dot : Whole {
   using Sum = I32;
   VB_INLINE static Sum begin(const int32_t* start) { return all_int(*start); }
-  VB_INLINE static Sum add(Sum s, I32 codes, const int32_t* x) {
-    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(s.v) : "v"(codes.v), "m"(*x));
-    return s;
+  VB_INLINE static Sum add(Sum s, I32 codes, const int32_t* x) { return dot(s, codes, x); }
+  // On AVX-512 a product of 32 bits takes twice what one of 16 bits does.
+  template <int kBits>
+  VB_INLINE static I32 scaled(Sum s, I32 scale) {
+    constexpr bool kFits = kLowBitGroup * 127 * offset_of(kBits) <= INT16_MAX;
+    return kFits && kLanes == 16 ? multiply_pairs(s, scale) : multiply(s, scale);
   }
-  VB_INLINE static I32 scaled(Sum s, I32 scale) { return multiply(s, scale); }
 };
-bool has_dot() { return cpu_features().avx512_vnni; }
-using Plain = Pairs;
-#elif defined(__AVX2__)
+#endif
+#if defined(__AVX2__)
 using Plain = Pairs;
 #else
-#define VB_HAS_DOT 1
-struct Dot : Whole {
-  using Sum = I32;
-  VB_INLINE static Sum begin(const int32_t* start) { return all_int(*start); }
-  VB_INLINE static Sum add(Sum s, I32 codes, const int32_t* x) {
-    const I32 four = all_int(*x);
-    __asm__(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
-            : "+w"(s.v)
-            : "w"(codes.v), "w"(four.v));
-    return s;
-  }
-  VB_INLINE static I32 scaled(Sum s, I32 scale) { return multiply(s, scale); }
-};
-bool has_dot() { return cpu_features().neon_dotprod; }
 // Two int32 lanes a column.
 struct Plain : Whole {
   struct Sum {
@@ -114,6 +97,7 @@ struct Plain : Whole {
     return {vpadalq_s16(s.low, vmull_s8(vget_low_s8(c), vget_low_s8(four))),
             vpadalq_s16(s.high, vmull_high_s8(c, four))};
   }
+  template <int>
   VB_INLINE static I32 scaled(Sum s, I32 scale) {
     return multiply({vpaddq_s32(s.low, s.high)}, scale);
   }
@@ -160,7 +144,7 @@ VB_INLINE void add_group(const int32_t* codes, const int32_t* x, int64_t stride,
       if constexpr (kWord % kSpanWords == 0) sum[r] = D::begin(row + kWords + kWord / kSpanWords);
       sum[r] = D::add(sum[r], c, row + kWord);
       if constexpr (kWord % kSpanWords == kSpanWords - 1)
-        total[r] = total[r] + D::scaled(sum[r], scale);
+        total[r] = total[r] + D::template scaled<kBits>(sum[r], scale);
     }
     add_group<D, kBits, kRows, kWord + 1>(codes, x, stride, scale, sum, total);
   }

@@ -11,7 +11,7 @@
 // are weighted and added up in binary64.
 #include <utility>
 
-#include <verbatim/core/cpu.h>
+#include <verbatim/kernels/cpu/target/dot.h>
 #include <verbatim/kernels/cpu/target/kernels.h>
 #include <verbatim/kernels/cpu/target/product_tile.h>
 #include <verbatim/repops/ops/quantized.h>
@@ -108,23 +108,18 @@ struct Widening {
   }
 };
 
-// The one instruction beyond the target's own set: written as such, run only where has_dot().
-#if defined(__AVX512F__) || !defined(__AVX2__)
-#define VB_HAS_DOT 1
+#if defined(VB_HAS_DOT)
 struct Dot {
   static constexpr int kRows = kTileRows, kLeftBytes = 4;
   using Codes = I32;
   VB_INLINE static I32 left(const uint8_t* p) { return all_int(four_codes(p)); }
   VB_INLINE static I32 right(const int8_t* p) { return load(reinterpret_cast<const int32_t*>(p)); }
+  VB_INLINE static I32 add(I32 s, I32 a, I32 b) { return dot(s, a, b); }
 #if defined(__AVX512F__)
   static constexpr bool kOffset = true;
   static constexpr const char* kName = "avx512_vnni";
   VB_INLINE static void copy(const int8_t* from, int64_t size, uint8_t* to) {
     for (int64_t i = 0; i < size; ++i) to[i] = static_cast<uint8_t>(from[i] ^ 0x80);
-  }
-  VB_INLINE static I32 add(I32 s, I32 a, I32 b) {
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(s.v) : "v"(a.v), "v"(b.v));
-    return s;
   }
 #else
   static constexpr bool kOffset = false;
@@ -132,21 +127,8 @@ struct Dot {
   VB_INLINE static void copy(const int8_t* from, int64_t size, uint8_t* to) {
     std::memcpy(to, from, static_cast<size_t>(size));
   }
-  VB_INLINE static I32 add(I32 s, I32 a, I32 b) {
-    __asm__(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
-            : "+w"(s.v)
-            : "w"(a.v), "w"(b.v));
-    return s;
-  }
 #endif
 };
-bool has_dot() {
-#if defined(__AVX512F__)
-  return cpu_features().avx512_vnni;
-#else
-  return cpu_features().neon_dotprod;
-#endif
-}
 #endif
 
 template <class D>
