@@ -5,7 +5,6 @@
 namespace verbatim {
 namespace {
 
-
 Outcome attend(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs,
                Purpose purpose) {
   const Result<AttentionSettings> settings = attention_settings(node, inputs);

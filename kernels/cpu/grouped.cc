@@ -46,7 +46,7 @@ GroupedRow row_of(const GroupedRows& rows, int64_t i) {
 // x's rows as the product takes them.
 Result<Tensor> copy_rows(const CpuKernels& kernels, const GroupedRows& x, int64_t steps, int bits) {
   const int64_t words = kernels.grouped_row_words(x.groups, steps, bits);
-  VB_ASSIGN(Tensor rows, Tensor::allocate(DType::i32, Shape{x.rows, words}));
+  VB_ASSIGN(Tensor rows, Tensor::allocate(DType::i32, Shape{x.rows, words}, Purpose::scratch));
   int32_t* const to = rows.mutable_data<int32_t>().data();
   parallel_for(x.rows, rows_for_a_task(x.k), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
@@ -79,8 +79,10 @@ Result<PackedCodes> pack_groups(const CpuKernels& kernels, const GroupedRows& w)
   packed.bits = fits_four_bits({w.codes, static_cast<size_t>(w.rows * w.k)}) ? 4 : 8;
   const int64_t panel = kernels.grouped_panel, panels = ceiling(w.rows, panel),
                 words = ceiling(w.group, kGroupedStep) * (kGroupedStep * packed.bits / 32);
-  VB_ASSIGN(packed.codes, Tensor::zeros(DType::u32, Shape{panels, w.groups, words, panel}));
-  VB_ASSIGN(packed.group_scales, Tensor::zeros(DType::bf16, Shape{panels, w.groups, panel}));
+  VB_ASSIGN(packed.codes,
+            Tensor::zeros(DType::u32, Shape{panels, w.groups, words, panel}, Purpose::scratch));
+  VB_ASSIGN(packed.group_scales,
+            Tensor::zeros(DType::bf16, Shape{panels, w.groups, panel}, Purpose::scratch));
   uint32_t* const codes = packed.codes.mutable_data<uint32_t>().data();
   BFloat16* const scales = packed.group_scales.mutable_data<BFloat16>().data();
   parallel_for(panels, 4, [&](int64_t begin, int64_t end) {

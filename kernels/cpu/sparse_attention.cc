@@ -33,7 +33,8 @@ Result<KeyMeans> key_means(const CpuKernels& kernels, const AttentionSettings& s
       for (int64_t j = 0; j < means.blocks; ++j)
         kernels.mean_rows(head + j * kKeyBlock * stride, stride, kKeyBlock, width,
                           mean + j * width);
-      kernels.pack(mean, 1, width, width, means.blocks, 0, panels, packed + i * means.size);
+      kernels.pack(DType::f32, mean, 1, width, width, means.blocks, 0, panels,
+                   packed + i * means.size);
     }
   });
   return means;
@@ -45,10 +46,11 @@ void score_means(const CpuKernels& kernels, const LevelSettings& l, const KeyMea
                  const Tensor& q, int64_t b, int64_t head, int64_t from, int64_t to,
                  float* scores) {
   const AttentionSettings& s = l.attention;
-  const int64_t queries = q.dim(1), width = s.head_size, stride = q.dim(2);
-  float* scratch =
-      thread_scratch(kernels.product_scratch + static_cast<size_t>((to - from) * width));
-  float* mean = scratch + kernels.product_scratch;
+  const int64_t queries = q.dim(1), width = s.head_size, stride = q.dim(2),
+                panels = (means.blocks + kernels.panel - 1) / kernels.panel;
+  const size_t product_scratch = kernels.product_scratch(DType::f32, to - from, panels);
+  float* scratch = thread_scratch(product_scratch + static_cast<size_t>((to - from) * width));
+  float* mean = scratch + product_scratch;
   for (int64_t block = from; block < to; ++block) {
     const int64_t first = block * l.query_block;
     kernels.mean_rows(q.data<float>().data() + (b * queries + first) * stride + head * width,
@@ -64,7 +66,7 @@ void score_means(const CpuKernels& kernels, const LevelSettings& l, const KeyMea
   p.k = width;
   p.out = scores;
   p.out_row = l.key_blocks;
-  kernels.product(p, 0, to - from, 0, (means.blocks + kernels.panel - 1) / kernels.panel, scratch);
+  kernels.product(p, 0, to - from, 0, panels, scratch);
 }
 
 }  // namespace

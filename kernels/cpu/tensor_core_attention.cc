@@ -60,7 +60,9 @@ Outcome run_tensor_core_attention(const CpuBackend& backend, const Node& node,
   const Result<AttentionOperands> operands = attention_operands(node, inputs);
   if (!operands.ok()) return not_handled();
   const AttentionSettings& s = operands->settings;
-  VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, s.output));
+  VB_ASSIGN(Tensor out,
+            Tensor::allocate(DType::f32, s.output,
+                             operands->output == DType::f32 ? Purpose::result : Purpose::scratch));
   for_attention_tasks(s, view_of(*operands, inputs, out.mutable_data<float>().data()),
                       [&](const TensorCoreAttention& p, const AttentionTask& t) {
                         const CpuKernels& kernels = backend.kernels();

@@ -78,6 +78,9 @@ TEST(BackendLimits, WhatTheReferenceMayComputeEveryBackendMay) {
     attention.attributes.set("scale", 1.0f);
     expect_every_backend_may(attention, {rounded(f32({1, std::min<int64_t>(m, 70), k})),
                                          rounded(f32({1, n, k})), rounded(f32({1, n, k}))});
+    attention.op = "AttentionTensorCore";
+    expect_every_backend_may(attention, {rounded(f32({1, std::min<int64_t>(m, 70), k})),
+                                         rounded(f32({1, n, k})), rounded(f32({1, n, k}))});
     const auto fixed = [&](const Shape& shape) { return ok(Tensor::zeros(DType::i32, shape)); };
     expect_every_backend_may(node_of("verbatim", "FixedDot", 2, 2), {fixed({m, k}), fixed({n, k})});
   }

@@ -258,7 +258,8 @@ void run_tile(const Tile& t) {
     }
     F32 scale[kVectors];
     VB_UNROLL
-    for (int v = 0; v < kVectors; ++v) scale[v] = load_bfloat16(scales + v * kLanes);
+    for (int v = 0; v < kVectors; ++v)
+      scale[v] = float_of(shift_left<16>(widen(scales + v * kLanes)));
     VB_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const F32 own = float_of(all_int(x[r * t.x_stride]));
