@@ -11,6 +11,8 @@
 namespace verbatim {
 namespace {
 
+constexpr int64_t kStrip = 64;  // results side by side that kernels reduce at once
+
 ReduceKernel kind_of(const Node& node) {
   if (node.op == "ReduceSum") return ReduceKernel::sum;
   if (node.op == "ReduceMean") return ReduceKernel::mean;
@@ -58,7 +60,8 @@ Outcome run_reduction(const CpuBackend& backend, const Node& node, std::span<con
   p.y = y.mutable_bytes().data();
   p.n = axes->n;
   p.inner = axes->inner;
-  parallel_for(y.elements(), std::max<int64_t>(1, kElementGrain / p.n),
+  const int64_t at_once = p.inner == 1 ? 1 : kStrip;
+  parallel_for(y.elements(), std::max<int64_t>(1, kElementGrain / (p.n * at_once)) * at_once,
                [&](int64_t from, int64_t to) { backend.kernels().reduce(p, from, to); });
   return done({y});
 }

@@ -67,11 +67,12 @@ VB_INLINE float extreme_of_row(const T* x, int64_t n, I32 sign) {
   constexpr int kChains = 4;
   Extreme chain[kChains];
   const F32 lowest = float_of(bits_of(all_bits(0xFF800000)) ^ sign);
-  for (int64_t i = 0; i < n; i += kChains * kLanes) {
+  int64_t i = 0;
+  for (; i + kChains * kLanes <= n; i += kChains * kLanes) {
     VB_UNROLL
-    for (int c = 0; c < kChains; ++c)
-      chain[c].take(load_up_to(x + i + c * kLanes, n - i - c * kLanes, lowest), sign);
+    for (int c = 0; c < kChains; ++c) chain[c].take(load(x + i + c * kLanes), sign);
   }
+  for (; i < n; i += kLanes) chain[0].take(load_up_to(x + i, n - i, lowest), sign);
   for (int c = 1; c < kChains; ++c) {
     chain[0].most = maximum(chain[0].most, chain[c].most);
     chain[0].nan = chain[0].nan | chain[c].nan;
