@@ -52,6 +52,16 @@ Result<Tensor> Tensor::zeros(DType dtype, const Shape& shape, Purpose purpose) {
   return t;
 }
 
+Result<Tensor> Tensor::allocate(DType dtype, std::initializer_list<int64_t> dims, Purpose purpose) {
+  VB_ASSIGN(const Shape shape, Shape::of({dims.begin(), dims.size()}));
+  return allocate(dtype, shape, purpose);
+}
+
+Result<Tensor> Tensor::zeros(DType dtype, std::initializer_list<int64_t> dims, Purpose purpose) {
+  VB_ASSIGN(const Shape shape, Shape::of({dims.begin(), dims.size()}));
+  return zeros(dtype, shape, purpose);
+}
+
 Result<Tensor> Tensor::borrow(DType dtype, const Shape& shape, std::span<const std::byte> bytes,
                               std::shared_ptr<const void> owner) {
   VB_ASSIGN(const int64_t need,

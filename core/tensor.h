@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <string>
@@ -26,6 +27,12 @@ class Tensor {
   static Result<Tensor> allocate(DType dtype, const Shape& shape,
                                  Purpose purpose = Purpose::result);
   static Result<Tensor> zeros(DType dtype, const Shape& shape, Purpose purpose = Purpose::result);
+  // The same where the dimensions may come from outside: an error, not an end, if they are no
+  // shape.
+  static Result<Tensor> allocate(DType dtype, std::initializer_list<int64_t> dims,
+                                 Purpose purpose = Purpose::result);
+  static Result<Tensor> zeros(DType dtype, std::initializer_list<int64_t> dims,
+                              Purpose purpose = Purpose::result);
   // Borrows `bytes` (in host byte order), kept valid by `owner`: a mapped file, a caller's array.
   // Not for sub-byte types, whose elements lie packed where they come from: those are copied.
   static Result<Tensor> borrow(DType dtype, const Shape& shape, std::span<const std::byte> bytes,

@@ -219,9 +219,6 @@ Result<std::shared_ptr<const void>> NodeBudget::admit(const Tensor& tensor, Purp
     VB_TRY(check("", saturating_add(spent_, operation_count(node_, inputs_, {&tensor, 1})),
                  spent_ > 0 ? " operations, those of the trips so far included" : " operations",
                  limits_.task.operations, limits_.own.operations));
-  } else {
-    VB_TRY(check("scratch memory of ", saturating_add(bytes_, tensor.byte_size()), " bytes",
-                 limits_.task.node_bytes, limits_.own.node_bytes));
   }
   if (memory_ == nullptr) return std::shared_ptr<const void>();
   return memory_->take(tensor.byte_size());

@@ -62,9 +62,9 @@ class MemoryBudget : public std::enable_shared_from_this<MemoryBudget> {
 // While it lives, each result that this thread allocates is taken for an output of the node: it
 // must be within the limits, and so must be what the node costs with an output of that size.
 // Operators allocate before they compute, so what is refused costs nothing. The rule depends on
-// shapes alone, not on claims. A kernel's scratch memory counts only while it lives, and where
-// there is no room for it the scalar reference computes the node without: what one processor is
-// allowed, all others and a referee of the same limits are.
+// shapes alone, not on claims. A kernel's scratch memory, a small multiple of its operands, counts
+// for `memory` alone, and where there is no room for it the scalar reference computes the node
+// without: what one processor is allowed, all others and a referee of the same limits are.
 class NodeBudget final : public AllocationGuard {
  public:
   // `memory`, if any, must outlive it: what is allocated is taken from there. `spent`: operations

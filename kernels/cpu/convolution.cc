@@ -139,7 +139,7 @@ bool has_bias_of(std::span<const Tensor> inputs) {
 }
 
 Outcome convolve_floats(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs,
-                        Purpose purpose) {
+                        DType type) {
   const bool has_bias = has_bias_of(inputs);
   const Tensor &x = inputs[0], &w = inputs[1], bias = has_bias ? inputs[2] : Tensor();
   const Result<Convolution> plan = plan_convolution(node, x, w, bias, false);
@@ -149,8 +149,8 @@ Outcome convolve_floats(const CpuBackend& backend, const Node& node, std::span<c
   const Convolution& s = *plan;
   if (s.k_size() > kMostPanelFloats / backend.kernels().panel) return not_handled();
   VB_ASSIGN(const Shape shape, s.output_shape());
-  VB_ASSIGN(Tensor y, Tensor::allocate(DType::f32, shape, purpose));
-  if (y.elements() == 0) return done({y});
+  VB_ASSIGN(FloatsResult y, start_floats(type, shape));
+  if (shape.elements() == 0) return done({y.result});
   const CpuKernels& kernels = backend.kernels();
   const int64_t planes = s.batch * s.groups, positions = s.window.outputs(), panel = kernels.panel,
                 panels = ceiling(positions, panel),
@@ -158,7 +158,7 @@ Outcome convolve_floats(const CpuBackend& backend, const Node& node, std::span<c
                 strip = std::min(
                     {panels, in_cache, std::max(kLeastPanels, ceiling(panels * planes, kTasks))}),
                 strips = ceiling(panels, strip);
-  float* out = y.mutable_data<float>().data();
+  float* out = y.floats.mutable_data<float>().data();
   parallel_for(planes * strips, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t first = i % strips * strip * panel;
@@ -167,7 +167,7 @@ Outcome convolve_floats(const CpuBackend& backend, const Node& node, std::span<c
                       std::min(strip * panel, positions - first)});
     }
   });
-  return done({y});
+  return finish_floats(backend, std::move(y));
 }
 
 }  // namespace

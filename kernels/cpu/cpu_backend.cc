@@ -174,6 +174,7 @@ CpuBackend::CodesKey CpuBackend::key_of(const Tensor& w, const Tensor& group_sca
           group_scales.bytes().data(),
           group,
           w.dtype(),
+          group_scales.dtype(),
           {w.shape().dims().begin(), w.shape().dims().end()}};
 }
 

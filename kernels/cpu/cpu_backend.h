@@ -76,9 +76,9 @@ class CpuBackend final : public Backend {
     Tensor source;  // kept, so that no other tensor can come to lie where it does
     Tensor panels;
   };
-  // Storage of codes and of group scales, the group, type and dims of the codes.
+  // Storage of codes and of group scales, the group, types of both and dims of the codes.
   using CodesKey =
-      std::tuple<const std::byte*, const std::byte*, int64_t, DType, std::vector<int64_t>>;
+      std::tuple<const std::byte*, const std::byte*, int64_t, DType, DType, std::vector<int64_t>>;
   struct PreparedCodes {
     Tensor source, group_scales;
     PackedCodes packed;
@@ -158,11 +158,19 @@ bool all_float32(std::span<const Tensor> inputs);
 bool all_of_one_type(std::span<const Tensor> inputs);
 
 // Runs an operator that computes in binary32 and rounds once, at its end, on its first `operands`,
-// all of one type: by what runs it for float32, of whose results `purpose` says what they are for.
+// all of one type: by what runs it on floats, for a result of `type`.
 using FloatsFn = Outcome (*)(const CpuBackend& backend, const Node& node,
-                             std::span<const Tensor> inputs, Purpose purpose);
+                             std::span<const Tensor> inputs, DType type);
 Outcome run_on_floats(FloatsFn run, const CpuBackend& backend, const Node& node,
                       std::span<const Tensor> inputs, size_t operands);
+
+// A result, and where its floats are computed: there, or in scratch memory if it is of 16 bits.
+// Both are allocated before anything is computed, as the limits of a node are asked then.
+struct FloatsResult {
+  Tensor result, floats;
+};
+Result<FloatsResult> start_floats(DType type, const Shape& shape);
+Outcome finish_floats(const CpuBackend& backend, FloatsResult r);
 
 // Scratch memory of the calling thread, at least `size` floats, aligned to 64 bytes; its contents
 // are whatever the last use left.

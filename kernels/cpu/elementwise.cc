@@ -103,17 +103,27 @@ Outcome run_on_floats(FloatsFn run, const CpuBackend& backend, const Node& node,
                       std::span<const Tensor> inputs, size_t operands) {
   if (!all_of_one_type(inputs.first(operands))) return not_handled();
   const DType type = inputs[0].dtype();
-  if (type == DType::f32) return run(backend, node, inputs, Purpose::result);
+  if (type == DType::f32) return run(backend, node, inputs, type);
   Tensors wide(inputs.begin(), inputs.end());
   for (size_t i = 0; i < operands; ++i) {
     VB_ASSIGN(wide[i], converted(backend, inputs[i], DType::f32, Purpose::scratch));
   }
-  VB_ASSIGN(std::optional<Tensors> outputs, run(backend, node, wide, Purpose::scratch));
-  if (!outputs) return not_handled();
-  for (Tensor& y : *outputs) {
-    VB_ASSIGN(y, converted(backend, y, type, Purpose::result));
+  return run(backend, node, wide, type);
+}
+
+Result<FloatsResult> start_floats(DType type, const Shape& shape) {
+  FloatsResult r;
+  VB_ASSIGN(r.result, Tensor::allocate(type, shape));
+  r.floats = r.result;
+  if (type != DType::f32) {
+    VB_ASSIGN(r.floats, Tensor::allocate(DType::f32, shape, Purpose::scratch));
   }
-  return done(*std::move(outputs));
+  return r;
+}
+
+Outcome finish_floats(const CpuBackend& backend, FloatsResult r) {
+  if (r.result.dtype() != DType::f32) map_all(backend, UnaryKernel::convert, 0, r.floats, r.result);
+  return done({r.result});
 }
 
 Outcome run_cast(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs) {

@@ -96,8 +96,7 @@ Outcome run_product(const CpuKernels& kernels, const FixedProductShape& s,
   VB_ASSIGN(Rows b, rows_of(kernels, inputs[1], s.n, s.k));
   const int64_t row_tasks = (s.m + kTaskRows - 1) / kTaskRows,
                 column_tasks = (s.n + kTaskColumns - 1) / kTaskColumns;
-  VB_ASSIGN(Tensor partial,
-            Tensor::allocate(DType::i64, Shape{column_tasks, s.m}, Purpose::scratch));
+  VB_ASSIGN(Tensor partial, Tensor::allocate(DType::i64, {column_tasks, s.m}, Purpose::scratch));
   VB_ASSIGN(Tensor out, Tensor::allocate(dtype_of<T>(), s.out));
   VB_ASSIGN(Tensor saturations, Tensor::zeros(DType::i64, s.rows));
   int64_t *counts = partial.mutable_data<int64_t>().data(),

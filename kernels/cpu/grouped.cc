@@ -35,6 +35,12 @@ void pack_group(std::span<const int8_t> codes, int bits, int64_t panel, uint32_t
   }
 }
 
+// A row that is shorter than a group is one group of its own length, so that nothing is padding.
+GroupedRows with_short_groups(GroupedRows rows) {
+  rows.group = std::min(rows.group, rows.k);
+  return rows;
+}
+
 GroupedRow row_of(const GroupedRows& rows, int64_t i) {
   return {.codes = rows.codes + i * rows.k,
           .scales = rows.scales + i * rows.groups,
@@ -46,7 +52,7 @@ GroupedRow row_of(const GroupedRows& rows, int64_t i) {
 // x's rows as the product takes them.
 Result<Tensor> copy_rows(const CpuKernels& kernels, const GroupedRows& x, int64_t steps, int bits) {
   const int64_t words = kernels.grouped_row_words(x.groups, steps, bits);
-  VB_ASSIGN(Tensor rows, Tensor::allocate(DType::i32, Shape{x.rows, words}, Purpose::scratch));
+  VB_ASSIGN(Tensor rows, Tensor::allocate(DType::i32, {x.rows, words}, Purpose::scratch));
   int32_t* const to = rows.mutable_data<int32_t>().data();
   parallel_for(x.rows, rows_for_a_task(x.k), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
@@ -73,16 +79,17 @@ void run_tasks(const CpuKernels& kernels, const GroupedProduct& p) {
 
 }  // namespace
 
-Result<PackedCodes> pack_groups(const CpuKernels& kernels, const GroupedRows& w) {
+Result<PackedCodes> pack_groups(const CpuKernels& kernels, const GroupedRows& rows) {
+  const GroupedRows w = with_short_groups(rows);
   PackedCodes packed;
   if (w.group < kLeastGroup) return packed;
   packed.bits = fits_four_bits({w.codes, static_cast<size_t>(w.rows * w.k)}) ? 4 : 8;
   const int64_t panel = kernels.grouped_panel, panels = ceiling(w.rows, panel),
                 words = ceiling(w.group, kGroupedStep) * (kGroupedStep * packed.bits / 32);
   VB_ASSIGN(packed.codes,
-            Tensor::zeros(DType::u32, Shape{panels, w.groups, words, panel}, Purpose::scratch));
+            Tensor::zeros(DType::u32, {panels, w.groups, words, panel}, Purpose::scratch));
   VB_ASSIGN(packed.group_scales,
-            Tensor::zeros(DType::bf16, Shape{panels, w.groups, panel}, Purpose::scratch));
+            Tensor::zeros(DType::bf16, {panels, w.groups, panel}, Purpose::scratch));
   uint32_t* const codes = packed.codes.mutable_data<uint32_t>().data();
   BFloat16* const scales = packed.group_scales.mutable_data<BFloat16>().data();
   parallel_for(panels, 4, [&](int64_t begin, int64_t end) {
@@ -102,9 +109,9 @@ Outcome run_grouped_linear(const CpuBackend& backend, const Node& node,
                            std::span<const Tensor> inputs) {
   const Result<GroupedOperands> o = grouped_operands(node, inputs);
   if (!o.ok()) return not_handled();
-  const GroupedRows &x = o->x, &w = o->w;
+  const GroupedRows x = with_short_groups(o->x), w = with_short_groups(o->w);
   const CpuKernels& kernels = backend.kernels();
-  VB_ASSIGN(const PackedCodes packed, backend.packed_codes(inputs[2], inputs[3], w.group));
+  VB_ASSIGN(const PackedCodes packed, backend.packed_codes(inputs[2], inputs[3], o->w.group));
   if (packed.bits == 0) return not_handled();
   const int64_t steps = ceiling(w.group, kGroupedStep);
   VB_ASSIGN(const Tensor rows, copy_rows(kernels, x, steps, packed.bits));

@@ -70,9 +70,9 @@ Result<PackedCodes> pack_low_bit(const CpuKernels& kernels, const Tensor& codes,
   const int64_t n = codes.dim(0), k = codes.dim(1), groups = ceiling(k, kLowBitGroup),
                 panel = kernels.low_bit_panel, panels = ceiling(n, panel);
   VB_ASSIGN(packed.codes,
-            Tensor::zeros(DType::u32, Shape{panels, groups, bits, panel}, Purpose::scratch));
+            Tensor::zeros(DType::u32, {panels, groups, bits, panel}, Purpose::scratch));
   VB_ASSIGN(packed.group_scales,
-            Tensor::zeros(DType::u8, Shape{panels, groups, panel}, Purpose::scratch));
+            Tensor::zeros(DType::u8, {panels, groups, panel}, Purpose::scratch));
   const int8_t* from = codes.data<int8_t>().data();
   const uint8_t* scales = group_scales.data<uint8_t>().data();
   uint32_t* to = packed.codes.mutable_data<uint32_t>().data();
@@ -102,8 +102,7 @@ Outcome run_low_bit_linear(const CpuBackend& backend, std::span<const Tensor> in
   const CpuKernels& kernels = backend.kernels();
   const int64_t m = inputs[1].elements(), n = w.dim(0), k = w.dim(1),
                 groups = ceiling(k, kLowBitGroup), panel = kernels.low_bit_panel;
-  VB_ASSIGN(Tensor rows,
-            Tensor::allocate(DType::i32, Shape{m, groups, kLowBitWords}, Purpose::scratch));
+  VB_ASSIGN(Tensor rows, Tensor::allocate(DType::i32, {m, groups, kLowBitWords}, Purpose::scratch));
   int32_t* words = rows.mutable_data<int32_t>().data();
   parallel_for(m, 8, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)

@@ -179,7 +179,8 @@ Outcome run_gemm(const CpuBackend& backend, const Node& node, std::span<const Te
     p.c_row = rows == 1 ? 0 : columns;
     p.c_column = columns == 1 ? 0 : 1;
   }
-  return multiply_one(backend, view, p, m, Shape{m, view.n});
+  VB_ASSIGN(const Shape shape, with_tail({}, {m, view.n}));
+  return multiply_one(backend, view, p, m, shape);
 }
 
 }  // namespace verbatim

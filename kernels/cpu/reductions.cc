@@ -74,7 +74,7 @@ Outcome run_mean_pool(const CpuBackend& backend, const Node&, std::span<const Te
   const std::span<const int64_t> counts = lengths.data<int64_t>();
   for (int64_t n : counts)
     if (n < 0 || n > x.dim(1)) return not_handled();
-  VB_ASSIGN(Tensor y, Tensor::allocate(x.dtype(), Shape{x.dim(0), x.dim(2)}));
+  VB_ASSIGN(Tensor y, Tensor::allocate(x.dtype(), {x.dim(0), x.dim(2)}));
   const int64_t width = x.dim(2), row_bytes = width * static_cast<int64_t>(size_of(x.dtype()));
   parallel_for(x.dim(0), 1, [&](int64_t from, int64_t to) {
     for (int64_t b = from; b < to; ++b) {

@@ -108,8 +108,7 @@ Result<PackedCodes> pack_slices(const CpuKernels& kernels, const Tensor& w) {
   const int64_t slices = w.rank() == 3 ? w.dim(0) : 1, n = w.dim(w.rank() - 2),
                 k = w.dim(w.rank() - 1), panels = ceiling(n, kernels.sliced_panel),
                 bytes = kernels.sliced_panel_bytes(k);
-  VB_ASSIGN(Tensor codes,
-            Tensor::allocate(DType::i8, Shape{slices, panels, bytes}, Purpose::scratch));
+  VB_ASSIGN(Tensor codes, Tensor::allocate(DType::i8, {slices, panels, bytes}, Purpose::scratch));
   int8_t* const packed = codes.mutable_data<int8_t>().data();
   parallel_for(slices * panels, 4, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {

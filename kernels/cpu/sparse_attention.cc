@@ -22,8 +22,8 @@ Result<KeyMeans> key_means(const CpuKernels& kernels, const AttentionSettings& s
   means.blocks = keys / kKeyBlock;
   const int64_t panels = (means.blocks + kernels.panel - 1) / kernels.panel;
   means.size = panels * kernels.panel * width;
-  VB_ASSIGN(means.packed, Tensor::allocate(DType::f32, Shape{k.dim(0) * s.kv_heads, means.size},
-                                           Purpose::scratch));
+  VB_ASSIGN(means.packed,
+            Tensor::allocate(DType::f32, {k.dim(0) * s.kv_heads, means.size}, Purpose::scratch));
   const float* rows = k.data<float>().data();
   float* packed = means.packed.mutable_data<float>().data();
   parallel_for(k.dim(0) * s.kv_heads, 1, [&](int64_t begin, int64_t end) {

@@ -71,10 +71,9 @@ Result<PackedCodes> pack_floats(const CpuKernels& kernels, const Tensor& w) {
                 panels = ceiling(n, width),
                 padded = ceiling(k, kTensorCoreGroup) * kTensorCoreGroup;
   PackedCodes packed;
-  VB_ASSIGN(packed.codes,
-            Tensor::allocate(DType::u16, Shape{panels, padded, width}, Purpose::scratch));
+  VB_ASSIGN(packed.codes, Tensor::allocate(DType::u16, {panels, padded, width}, Purpose::scratch));
   VB_ASSIGN(packed.infos,
-            Tensor::allocate(DType::i16, Shape{panels, width + kTensorCoreInfo}, Purpose::scratch));
+            Tensor::allocate(DType::i16, {panels, width + kTensorCoreInfo}, Purpose::scratch));
   uint16_t* codes = packed.codes.mutable_data<uint16_t>().data();
   int16_t* infos = packed.infos.mutable_data<int16_t>().data();
   parallel_for(panels, 4, [&](int64_t begin, int64_t end) {

@@ -36,23 +36,6 @@ TensorCoreAttention view_of(const AttentionOperands& o, std::span<const Tensor> 
   return p;
 }
 
-Result<Tensor> rounded(const Tensor& x, DType type) {
-  if (type == DType::f32) return x;
-  VB_ASSIGN(Tensor y, Tensor::allocate(type, x.shape()));
-  const float* from = x.data<float>().data();
-  const auto fill = [&](auto* to) {
-    using T = std::remove_pointer_t<decltype(to)>;
-    parallel_for(x.elements(), 1 << 12, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) to[i] = store<T>(from[i]);
-    });
-  };
-  if (type == DType::bf16)
-    fill(y.mutable_data<BFloat16>().data());
-  else
-    fill(y.mutable_data<Half>().data());
-  return y;
-}
-
 }  // namespace
 
 Outcome run_tensor_core_attention(const CpuBackend& backend, const Node& node,
@@ -60,18 +43,15 @@ Outcome run_tensor_core_attention(const CpuBackend& backend, const Node& node,
   const Result<AttentionOperands> operands = attention_operands(node, inputs);
   if (!operands.ok()) return not_handled();
   const AttentionSettings& s = operands->settings;
-  VB_ASSIGN(Tensor out,
-            Tensor::allocate(DType::f32, s.output,
-                             operands->output == DType::f32 ? Purpose::result : Purpose::scratch));
-  for_attention_tasks(s, view_of(*operands, inputs, out.mutable_data<float>().data()),
+  VB_ASSIGN(FloatsResult out, start_floats(operands->output, s.output));
+  for_attention_tasks(s, view_of(*operands, inputs, out.floats.mutable_data<float>().data()),
                       [&](const TensorCoreAttention& p, const AttentionTask& t) {
                         const CpuKernels& kernels = backend.kernels();
                         float* scratch = thread_scratch(kernels.tensor_core_attention_scratch(
                             (t.to - t.from) * p.group, p.head_size, p.value_size));
                         kernels.attend_tensor_core(p, t.from, t.to, t.visible, scratch);
                       });
-  VB_ASSIGN(out, rounded(out, operands->output));
-  return done({out});
+  return finish_floats(backend, std::move(out));
 }
 
 }  // namespace verbatim

@@ -118,8 +118,8 @@ Result<Tensors> Model::embedding_inputs(const std::vector<std::string>& texts) c
     longest = std::max(longest, ids.size());
     all.push_back(std::move(ids));
   }
-  VB_ASSIGN(Tensor ids, Tensor::zeros(DType::i64, Shape{static_cast<int64_t>(texts.size()),
-                                                        static_cast<int64_t>(longest)}));
+  VB_ASSIGN(Tensor ids, Tensor::zeros(DType::i64, {static_cast<int64_t>(texts.size()),
+                                                   static_cast<int64_t>(longest)}));
   VB_ASSIGN(Tensor lengths,
             Tensor::allocate(DType::i64, Shape{static_cast<int64_t>(texts.size())}));
   for (size_t i = 0; i < all.size(); ++i) {

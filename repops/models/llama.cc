@@ -227,9 +227,8 @@ Result<Tensors> Model::generation_inputs(const std::vector<int64_t>& tokens,
   VB_ASSIGN(inputs[kTokens], Tensor::from<int64_t>(Shape{1, count}, tokens));
   VB_ASSIGN(inputs[kPositions], Tensor::from<int64_t>(Shape{count}, positions));
   for (int64_t i = 0; i < 2 * config_.num_hidden_layers; ++i) {
-    VB_ASSIGN(
-        Tensor empty,
-        Tensor::zeros(DType::f32, Shape{1, 0, config_.num_key_value_heads * config_.head_dim}));
+    VB_ASSIGN(Tensor empty,
+              Tensor::zeros(DType::f32, {1, 0, config_.num_key_value_heads * config_.head_dim}));
     inputs.push_back(std::move(empty));
   }
   return inputs;

@@ -25,8 +25,8 @@ Result<TextBatches> text_batches(const std::vector<int64_t>& tokens, int64_t row
   rows = std::min(rows, pieces);
   const int64_t batches = pieces / rows;
   TextBatches b;
-  VB_ASSIGN(b.tokens, Tensor::allocate(DType::i64, Shape{batches, rows, length}));
-  VB_ASSIGN(b.labels, Tensor::allocate(DType::i64, Shape{batches, rows, length}));
+  VB_ASSIGN(b.tokens, Tensor::allocate(DType::i64, {batches, rows, length}));
+  VB_ASSIGN(b.labels, Tensor::allocate(DType::i64, {batches, rows, length}));
   VB_ASSIGN(b.positions, Tensor::allocate(DType::i64, Shape{length}));
   const int64_t used = batches * rows * length;
   std::copy_n(tokens.begin(), used, b.tokens.mutable_data<int64_t>().begin());

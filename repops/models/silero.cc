@@ -176,8 +176,8 @@ Result<std::vector<Tensor>> silero_inputs(const Tensor& audio) {
         audio.data<float>().subspan(static_cast<size_t>(r * samples), static_cast<size_t>(samples)),
         out.begin() + r * shape[1] + kSileroContext);
   VB_ASSIGN(Tensor position, Tensor::zeros(DType::i64, Shape{1}));
-  VB_ASSIGN(Tensor state, Tensor::zeros(DType::f32, Shape{2, rows, kHidden}));
-  VB_ASSIGN(Tensor past, Tensor::zeros(DType::f32, Shape{rows, 0}));
+  VB_ASSIGN(Tensor state, Tensor::zeros(DType::f32, {2, rows, kHidden}));
+  VB_ASSIGN(Tensor past, Tensor::zeros(DType::f32, {rows, 0}));
   return std::vector<Tensor>{std::move(padded), std::move(position), std::move(state),
                              std::move(past)};
 }

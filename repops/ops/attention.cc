@@ -124,7 +124,7 @@ Status set_lengths(const Tensor& q, const Tensor& k, const Tensor& lengths, Atte
 }
 
 Status check_pages(const Tensor& k, int64_t batch, const AttentionSettings& s) {
-  for (int64_t b = 0; b < batch && s.table != nullptr; ++b) {
+  for (int64_t b = 0; b < batch && s.paged(); ++b) {
     const int64_t* page = wrong_page(s.table + b * s.pages, s.page_size, s.length(b), k.dim(0));
     if (page != nullptr)
       return bad_input("page " + std::to_string(page - s.table - b * s.pages) + " of sequence " +

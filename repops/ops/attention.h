@@ -62,12 +62,14 @@ struct AttentionSettings {
 
   int64_t keys = 0;                  // of each sequence, most
   const int64_t* lengths = nullptr;  // [B], of the inputs: how many are real; null: all
-  const int64_t* table = nullptr;    // [B, pages], of the inputs: where they are; null: no pages
-  int64_t pages = 0, page_size = 0;
+  const int64_t* table = nullptr;    // [B, pages], of the inputs: where they are
+  int64_t pages = 0, page_size = 0;  // page_size 0: no pages
+
+  bool paged() const { return page_size > 0; }
 
   int64_t length(int64_t b) const { return lengths != nullptr ? lengths[b] : keys; }
   KeyRows key_rows(int64_t b) const {
-    return table == nullptr ? KeyRows{b * keys} : KeyRows{0, table + b * pages, page_size};
+    return paged() ? KeyRows{0, table + b * pages, page_size} : KeyRows{b * keys};
   }
 };
 

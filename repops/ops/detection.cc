@@ -119,7 +119,7 @@ Result<Tensors> non_max_suppression(const Node& node, std::span<const Tensor> in
   // Each class's order, the chosen boxes moving to the front, and their number. Tensors, so that
   // limits count this work before it is done.
   VB_ASSIGN(Tensor orders, Tensor::allocate(DType::i64, inputs[1].shape()));
-  VB_ASSIGN(Tensor counts, Tensor::allocate(DType::i64, Shape{s.batch, s.classes}));
+  VB_ASSIGN(Tensor counts, Tensor::allocate(DType::i64, {s.batch, s.classes}));
   const std::span<int64_t> all = orders.mutable_data<int64_t>(),
                            kept = counts.mutable_data<int64_t>();
   int64_t total = 0;
@@ -128,7 +128,7 @@ Result<Tensors> non_max_suppression(const Node& node, std::span<const Tensor> in
                      all.subspan(static_cast<size_t>(i * s.boxes), static_cast<size_t>(s.boxes)));
     total += kept[i];
   }
-  VB_ASSIGN(Tensor y, Tensor::allocate(DType::i64, Shape{total, 3}));
+  VB_ASSIGN(Tensor y, Tensor::allocate(DType::i64, {total, 3}));
   int64_t* out = y.mutable_data<int64_t>().data();
   for (int64_t i = 0; i < s.batch * s.classes; ++i)
     for (int64_t k = 0; k < kept[i]; ++k)

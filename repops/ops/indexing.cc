@@ -343,7 +343,7 @@ Result<Tensors> non_zero(const Node&, std::span<const Tensor> inputs) {
         const auto values = x.data<decltype(type)>();
         const auto nonzero = [](auto v) { return load(v) != 0; };
         const int64_t count = std::ranges::count_if(values, nonzero);
-        VB_ASSIGN(out, Tensor::allocate(DType::i64, Shape{x.rank(), count}));
+        VB_ASSIGN(out, Tensor::allocate(DType::i64, {x.rank(), count}));
         const Strides strides = strides_of(x.shape());
         int64_t* y = out.mutable_data<int64_t>().data();
         for (int64_t i = 0, found = 0; i < x.elements(); ++i) {

@@ -32,7 +32,7 @@ Result<Values> quantize_values(const Tensor& v, const QuantizeRowsFn& quantize) 
   const int64_t size = v.dim(3);
   Values q{{}, {}, rotation_block(size)};
   VB_ASSIGN(q.codes, Tensor::allocate(DType::i8, v.shape()));
-  VB_ASSIGN(q.exponents, Tensor::allocate(DType::i32, Shape{v.dim(0), v.dim(1), v.dim(2)}));
+  VB_ASSIGN(q.exponents, Tensor::allocate(DType::i32, {v.dim(0), v.dim(1), v.dim(2)}));
   const RowCodes rows = {.x = v.data<float>().data(),
                          .n = size,
                          .rotation = q.rotation,
@@ -206,7 +206,7 @@ Status check_cache(const AttentionSettings& s, std::span<const Tensor> inputs) {
       exponents.dtype() != DType::i32 || !(scales.shape() == rows) || !(exponents.shape() == rows))
     return bad_input("cache of keys " + k.describe() + " with scales " + scales.describe() +
                      ", values " + v.describe() + " with exponents " + exponents.describe());
-  if (s.table == nullptr) return check_rows(inputs, 0, k.dim(0) * k.dim(1));
+  if (!s.paged()) return check_rows(inputs, 0, k.dim(0) * k.dim(1));
   for (int64_t b = 0; b < inputs[0].dim(0); ++b) {
     const KeyRows at = s.key_rows(b);
     for (int64_t i = 0; i < s.length(b); i += s.page_size)
@@ -242,8 +242,9 @@ Result<Int8Operands> operands_of_cache(const Node& node, std::span<const Tensor>
   Int8Operands o;
   VB_ASSIGN(o.settings, attention_shapes(node, operands_in(inputs)));
   VB_TRY(check_sizes(o.settings, inputs[0], inputs[2]));
-  VB_TRY(check_cache(o.settings, inputs));
+  // Allocates first, so that limits are asked before codes are looked at.
   VB_TRY(set_queries(node, inputs[0], quantize, o));
+  VB_TRY(check_cache(o.settings, inputs));
   o.k = inputs[1];
   o.v = inputs[2];
   o.k_scales = inputs[3];
@@ -269,7 +270,7 @@ uint64_t cached_cost(const Node& node, std::span<const Tensor> inputs,
                      std::span<const Tensor> outputs) {
   const uint64_t attention = attention_cost(node, operands_in(inputs), outputs);
   const Result<AttentionSettings> s = attention_shapes(node, operands_in(inputs));
-  if (!s.ok() || s->table == nullptr) return attention;
+  if (!s.ok() || !s->paged()) return attention;
   // Of pages, each sequence's codes are looked at, though other sequences share them.
   const uint64_t keys = saturating_multiply(static_cast<uint64_t>(inputs[0].dim(0)),
                                             static_cast<uint64_t>(s->keys)),

@@ -154,8 +154,8 @@ Result<std::pair<int64_t, int64_t>> matrix_strides(const Tensor& c, int64_t m_si
   const int64_t columns = c.rank() > 0 ? c.dim(c.rank() - 1) : 1,
                 rows = c.rank() > 1 ? c.dim(0) : 1;
   if (c.rank() > 2 || (columns != 1 && columns != n_size) || (rows != 1 && rows != m_size))
-    return bad_input("C " + c.describe() + " does not broadcast to " +
-                     Shape{m_size, n_size}.to_string());
+    return bad_input("C " + c.describe() + " does not broadcast to [" + std::to_string(m_size) +
+                     ", " + std::to_string(n_size) + "]");
   return std::pair(rows == 1 ? 0 : columns, columns == 1 ? int64_t{0} : int64_t{1});
 }
 
@@ -179,7 +179,7 @@ Result<Tensors> gemm(const Node& node, std::span<const Tensor> inputs) {
   if (has_c) {
     VB_ASSIGN(strides, matrix_strides(inputs[2], m_size, n_size));
   }
-  VB_ASSIGN(Tensor out, Tensor::allocate(a.dtype(), Shape{m_size, n_size}));
+  VB_ASSIGN(Tensor out, Tensor::allocate(a.dtype(), {m_size, n_size}));
   return visit_product_type(a, [&](auto type) -> Result<Tensors> {
     using T = decltype(type);
     using C = Compute<T>;

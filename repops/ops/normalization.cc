@@ -165,7 +165,7 @@ Result<Tensors> mean_pool(const Node&, std::span<const Tensor> inputs) {
   for (int64_t n : lengths.data<int64_t>())
     if (n < 0 || n > x.dim(1))
       return bad_input("length " + std::to_string(n) + " for " + x.describe());
-  VB_ASSIGN(Tensor y, Tensor::allocate(x.dtype(), Shape{x.dim(0), x.dim(2)}));
+  VB_ASSIGN(Tensor y, Tensor::allocate(x.dtype(), {x.dim(0), x.dim(2)}));
   return visit_float<Tensors>(x, [&](auto type) -> Result<Tensors> {
     using T = decltype(type);
     using C = Compute<T>;

@@ -279,7 +279,7 @@ Result<QuantizedWeights> allocate_weights(const Tensor& w, int bits, int64_t rot
   VB_ASSIGN(q.scales, Tensor::allocate(DType::f32, Shape{n}));
   if (bits < 8) {
     VB_ASSIGN(q.group_scales,
-              Tensor::allocate(DType::u8, Shape{n, (k + kQuantizedGroup - 1) / kQuantizedGroup}));
+              Tensor::allocate(DType::u8, {n, (k + kQuantizedGroup - 1) / kQuantizedGroup}));
   }
   return q;
 }

@@ -57,7 +57,7 @@ struct Transform {
 
 // The n roots of unity, as a tensor so that limits count them.
 Result<Tensor> roots_of(int64_t n) {
-  VB_ASSIGN(Tensor roots, Tensor::allocate(DType::f64, Shape{n, 2}));
+  VB_ASSIGN(Tensor roots, Tensor::allocate(DType::f64, {n, 2}));
   double* out = roots.mutable_data<double>().data();
   for (int64_t m = 0; m < n; ++m) {
     const Root root = unit_root(m, n);

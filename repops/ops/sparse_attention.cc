@@ -90,7 +90,8 @@ uint64_t attention_sparse_cost(const Node& node, std::span<const Tensor> inputs,
                                std::span<const Tensor> outputs) {
   const uint64_t means =
       static_cast<uint64_t>(inputs[1].elements()) + static_cast<uint64_t>(inputs[2].elements());
-  return attention_cost(node, inputs.first(3), outputs) + 3 * means;
+  return saturating_add(attention_cost(node, inputs.first(3), outputs),
+                        saturating_multiply(3, means));
 }
 
 // sum of rows [from, to) of `width` numbers, ascending, / their count.
@@ -146,11 +147,11 @@ uint64_t attention_levels_cost(const Node& node, std::span<const Tensor> inputs,
   // Each block of queries takes means of its rows and of all keys, and looks at what each row sees.
   const auto rows = static_cast<uint64_t>(inputs[0].elements()),
              blocks = static_cast<uint64_t>(blocks_of(inputs[0].dim(1), *query_block));
-  return saturating_multiply(
-             saturating_multiply(blocks, static_cast<uint64_t>(inputs[1].elements()) + 1),
-             static_cast<uint64_t>(std::max<int64_t>(1, inputs[0].dim(2)))) +
-         saturating_multiply(rows,
-                             static_cast<uint64_t>(blocks_of(inputs[1].dim(1), kKeyBlock)) + 2);
+  return saturating_add(
+      saturating_multiply(
+          saturating_multiply(blocks, static_cast<uint64_t>(inputs[1].elements()) + 1),
+          static_cast<uint64_t>(std::max<int64_t>(1, inputs[0].dim(2)))),
+      saturating_multiply(rows, static_cast<uint64_t>(blocks_of(inputs[1].dim(1), kKeyBlock)) + 2));
 }
 
 constexpr OpDef kOps[] = {
@@ -248,7 +249,7 @@ Result<PooledRows> PooledRows::create(const Tensor& x, const SparseAttention& s)
     if (!s.uses[static_cast<size_t>(p)]) continue;
     const int64_t count = pooled.blocks_ * kKeyBlock >> p, size = int64_t{1} << p;
     Tensor& tensor = pooled.means_[static_cast<size_t>(p)];
-    VB_ASSIGN(tensor, Tensor::allocate(DType::f32, Shape{batches, count, width}, Purpose::scratch));
+    VB_ASSIGN(tensor, Tensor::allocate(DType::f32, {batches, count, width}, Purpose::scratch));
     float* means = tensor.mutable_data<float>().data();
     parallel_for(batches * count, 64, [&](int64_t from, int64_t to) {
       for (int64_t i = from; i < to; ++i) {

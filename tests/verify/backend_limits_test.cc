@@ -5,6 +5,8 @@
 #include <verbatim/repops/ops/sliced.h>
 #include <verbatim/verify/limits.h>
 
+#include <chrono>
+
 #include "support.h"
 
 namespace verbatim::test {
@@ -83,6 +85,75 @@ TEST(BackendLimits, WhatTheReferenceMayComputeEveryBackendMay) {
                                          rounded(f32({1, n, k})), rounded(f32({1, n, k}))});
     const auto fixed = [&](const Shape& shape) { return ok(Tensor::zeros(DType::i32, shape)); };
     expect_every_backend_may(node_of("verbatim", "FixedDot", 2, 2), {fixed({m, k}), fixed({n, k})});
+  }
+}
+
+// What is beyond the limits is refused before it is computed: each of these would take minutes.
+TEST(BackendLimits, WhatIsRefusedIsNotComputed) {
+  const auto zeros = [](DType type, std::initializer_list<int64_t> dims) {
+    return ok(Tensor::zeros(type, dims));
+  };
+  const NodeLimits wide, few{1'000'000, wide.tensor_bytes, wide.node_bytes};
+  const auto expect_refused = [&](const Node& node, const Tensors& inputs) {
+    for (const BackendInfo& info : list_backends()) {
+      if (!info.missing.empty()) continue;
+      const auto start = std::chrono::steady_clock::now();
+      const Result<Tensors> result =
+          run_limited(*ok(make_backend(info.name)), {few, few}, node, inputs);
+      EXPECT_EQ(result.status().code(), StatusCode::limit) << node.op << " on " << info.name;
+      EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30))
+          << node.op << " on " << info.name;
+    }
+  };
+  Node attention = node_of("verbatim", "Attention", 3);
+  attention.attributes.set("heads", int64_t{1});
+  attention.attributes.set("scale", 1.0f);
+  const Tensor rows = zeros(DType::bf16, {1, 300'000, 64});
+  expect_refused(attention, {rows, rows, rows});
+  attention.op = "AttentionTensorCore";
+  expect_refused(attention, {rows, rows, rows});
+  expect_refused(node_of("", "Conv", 2),
+                 {zeros(DType::bf16, {64, 256, 64, 64}), zeros(DType::bf16, {256, 256, 3, 3})});
+  // One page that all sequences share.
+  Node cached = node_of("verbatim", "AttentionInt8Cached", 7);
+  cached.inputs[5] = kAbsent;
+  cached.attributes = attention.attributes;
+  expect_refused(cached,
+                 {zeros(DType::f32, {512, 1, 32}), zeros(DType::i8, {1, 4096, 32}),
+                  zeros(DType::i8, {1, 4096, 32}), zeros(DType::f32, {1, 4096, 1}),
+                  zeros(DType::i32, {1, 4096, 1}), Tensor(), zeros(DType::i64, {512, 4096})});
+}
+
+// Shapes whose product is beyond all memory while they hold nothing.
+TEST(BackendLimits, EmptyOperandsOfLargeShapes) {
+  const auto zeros = [](DType type, std::initializer_list<int64_t> dims) {
+    return ok(Tensor::zeros(type, dims));
+  };
+  Node grouped = node_of("verbatim", "GroupedLinear", 4);
+  grouped.attributes = {{"bits", int64_t{8}},
+                        {"group", int64_t{256}},
+                        {"scale", static_cast<int64_t>(DType::f8e8m0)}};
+  const auto outcome = [](Backend& backend, const Node& node, const Tensors& inputs) {
+    const Result<Tensors> y = backend.run(node, inputs);
+    return y.ok() ? (*y)[0].describe() : std::to_string(static_cast<int>(y.status().code()));
+  };
+  const std::pair<Node, Tensors> cases[] = {
+      {grouped,
+       {zeros(DType::i8, {1, 0}), zeros(DType::f8e8m0, {1, 0}), zeros(DType::i8, {65536, 0}),
+        zeros(DType::f8e8m0, {65536, 0})}},
+      {grouped,
+       {zeros(DType::i8, {0, 524288}), zeros(DType::f8e8m0, {0, 2048}),
+        zeros(DType::i8, {0, 524288}), zeros(DType::f8e8m0, {0, 2048})}},
+      {node_of("", "Gemm", 2), {zeros(DType::f32, {0, 1}), zeros(DType::f32, {1, 2097152})}},
+      {node_of("", "MatMul", 2), {zeros(DType::f32, {0, 1}), zeros(DType::f32, {1, 2097152})}},
+  };
+  for (const auto& [node, inputs] : cases) {
+    const std::string want = outcome(*make_reference_backend(), node, inputs);
+    for (const BackendInfo& info : list_backends())
+      if (info.missing.empty()) {
+        EXPECT_EQ(outcome(*ok(make_backend(info.name)), node, inputs), want)
+            << node.op << " on " << info.name;
+      }
   }
 }
 
