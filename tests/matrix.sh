@@ -2,8 +2,8 @@
 # matrix.sh [ARCH...]: the scalar reference by gcc and clang at -O0, -O2 and -O3, for x86-64, i686 (SSE2), aarch64, s390x and riscv64
 # (or the ARCHs given), the foreign ones under qemu: every build's selftest digests, of seed 1 and of four that are drawn anew
 # (MATRIX_SEEDS="1 2": these), are those of `build/release/bin/verbatim`, which runs vector code, and every replay file gives its own.
-# MATRIX_COMPILERS=gcc and MATRIX_LEVELS=-O2 leave out the others. Prints a table as Markdown; exit code 1 on any difference. About an
-# hour on two cores, most of it compiling. Not part of CI.
+# MATRIX_COMPILERS=gcc and MATRIX_LEVELS=-O2 leave out the others; MATRIX_JOBS rows, one a core if it is not set, run at once. Says
+# on stderr how each ended and prints the table as Markdown; exit code 1 on any difference. Two core-hours, most of it compiling. Not part of CI.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 source cmake/packages.sh
@@ -26,9 +26,9 @@ for group, digest in sorted(json.load(sys.stdin)["digests"].items()):
 done >build/matrix/expected
 printf 'replay %s same\n' "${replays[@]}" >>build/matrix/expected
 
-# build ARCH COMPILER LEVEL: into $dir, log in $dir.log.
+# build ARCH COMPILER LEVEL DIR
 build() {
-  local arch=$1 compiler=$2 flags=$3 command
+  local arch=$1 compiler=$2 flags=$3 dir=$4 command
   [ "$arch" = i686 ] && flags+=" -msse2 -mfpmath=sse"
   case $compiler in
     gcc) command=$arch-linux-gnu-g++ ;;
@@ -36,7 +36,7 @@ build() {
   esac
   cmake -S tests/matrix -B "$dir" -G Ninja -DCMAKE_CXX_COMPILER="$command" -DCMAKE_CXX_FLAGS="$flags" \
     -DCMAKE_CXX_COMPILER_LAUNCHER="env;CCACHE_BASEDIR=$PWD;CCACHE_NOHASHDIR=1;ccache" &&
-    cmake --build "$dir" -j "${MATRIX_JOBS:-$(nproc)}"
+    cmake --build "$dir" -j 1
 }
 
 # sound EMULATOR: whether it multiplies 3 by 5. QEMU 7.2, Debian 12's, gives 160 for s390x's MDEBR, which clang uses.
@@ -61,45 +61,57 @@ s390x_emulator() {
   sound "$state/usr/bin/qemu-s390x" && echo "$state/usr/bin/qemu-s390x"
 }
 
-# i686 runs as it is where the kernel lets it.
+# run ARCH DIR: i686 runs as it is where the kernel lets it.
 run() {
-  local emulator=()
+  local program=$2/verbatim-digests emulator=()
   case $1 in
     x86_64) ;;
-    i686) "$dir/verbatim-digests" 2>/dev/null || emulator=(qemu-i386) ;;
+    i686) "$program" 2>/dev/null || emulator=(qemu-i386) ;;
     s390x) emulator=("$s390x") ;;
     *) emulator=("qemu-$1") ;;
   esac
-  "${emulator[@]}" "$dir/verbatim-digests" "${seeds[@]}" "${replays[@]}"
+  "${emulator[@]}" "$program" "${seeds[@]}" "${replays[@]}"
 }
 
-status=0
+# row ARCH COMPILER LEVEL DIR: prints the table's row; logs beside DIR. Exit code 1 on any difference.
+row() {
+  local dir=$4 status=0 kind want have cell="| $1 | $2 | $3 |"
+  if ! build "$@" >"$dir.log" 2>&1; then
+    echo "$cell not built: $dir.log | |"
+    return 1
+  fi
+  run "$1" "$dir" >"$dir.out" 2>>"$dir.log"
+  for kind in selftest replay; do
+    want=$(grep -c "^$kind" build/matrix/expected)
+    have=$(grep "^$kind" "$dir.out" | grep -cFxf - build/matrix/expected)
+    [ "$want" = "$have" ] || status=1
+    cell+=" $have of $want |"
+  done
+  echo "$cell"
+  return $status
+}
+
 if [[ " ${archs[*]} " == *" s390x "* ]]; then
   s390x=$(s390x_emulator) || { echo "no sound emulator for s390x" >&2; exit 69; }
 fi
 echo "Seeds ${seeds[*]}; ${#replays[@]} replay files; $($verbatim selftest --json | python3 -c 'import json, sys; print("compared with the backend", json.load(sys.stdin)["backend"])')."
 echo
-echo "| processor | compiler | level | digests equal | replays equal |"
-echo "|---|---|---|---|---|"
+running=0
+status=0
+finished() { wait -n || status=1; running=$((running - 1)); }
+dirs=()
 for arch in "${archs[@]}"; do
   for compiler in ${MATRIX_COMPILERS:-gcc clang}; do
     for level in ${MATRIX_LEVELS:--O0 -O2 -O3}; do
-      dir=build/matrix/$arch-$compiler$level
-      cell="| $arch | $compiler | $level |"
-      if ! build "$arch" "$compiler" "$level" >"$dir.log" 2>&1; then
-        echo "$cell not built: $dir.log | |"
-        status=1
-        continue
-      fi
-      run "$arch" >"$dir.out" 2>>"$dir.log"
-      for kind in selftest replay; do
-        want=$(grep -c "^$kind" build/matrix/expected)
-        have=$(grep "^$kind" "$dir.out" | grep -cFxf - build/matrix/expected)
-        [ "$want" = "$have" ] || status=1
-        cell+=" $have of $want |"
-      done
-      echo "$cell"
+      [ $running -lt "${MATRIX_JOBS:-$(nproc)}" ] || finished
+      dirs+=("build/matrix/$arch-$compiler$level")
+      row "$arch" "$compiler" "$level" "${dirs[-1]}" | tee "${dirs[-1]}.row" >&2 &
+      running=$((running + 1))
     done
   done
 done
+while [ $running -gt 0 ]; do finished; done
+echo "| processor | compiler | level | digests equal | replays equal |"
+echo "|---|---|---|---|---|"
+cat "${dirs[@]/%/.row}"
 exit $status
