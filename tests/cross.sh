@@ -6,7 +6,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 results=$1
 shift
-work=$(mktemp -d build/cross.XXXXXX)
+work=$(mktemp -d "$PWD/build/cross.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
 passed() { echo "passed $1" | tee -a "$results"; }
@@ -42,20 +42,36 @@ same_as_here() {
   tests/on "$arch" verbatim "$@" --json 2>"$log" | digest "$field" >"$work/$arch.out" 2>>"$log" && diff "$work/here" "$work/$arch.out" >>"$log"
 }
 
-# each NAME PROGRAM ARGUMENT...: the program succeeds on every architecture. Tests that a test program skips go to RESULTS.
-each() {
-  local name=$1 arch
-  shift
-  everywhere "$name" succeeds "$@"
-  for arch in "${archs[@]}"; do
-    awk -v name="$arch.$name" '/: Skipped$/ { getline reason }
-      /^\[  SKIPPED \] .* \(/ { print "skipped " name "." $4 ": " reason }' "$work/$arch.log" >>"$results"
-  done
-}
 succeeds() {
   local arch=$1 log=$2
   shift 2
   timeout 1800 tests/on "$arch" "$@" >"$log" 2>&1
+}
+
+# tests PROGRAM: the tests of a program pass on every architecture, as many processes as there are cores. Those that it skips go to
+# RESULTS.
+tests() {
+  local arch
+  everywhere "$1" shards_succeed "$1"
+  for arch in "${archs[@]}"; do
+    awk -v name="$arch.$1" '/: Skipped$/ { getline reason }
+      /^\[  SKIPPED \] .* \(/ { print "skipped " name "." $4 ": " reason }' "$work/$arch.log" >>"$results"
+  done
+}
+shards_succeed() {
+  local arch=$1 log=$2 program=$3 shard pids=() well=() ill=()
+  export GTEST_TOTAL_SHARDS=$(nproc)
+  for ((shard = 0; shard < GTEST_TOTAL_SHARDS; ++shard)); do
+    mkdir -p "$work/$arch.$shard"  # tests write files of one name
+    TEST_TMPDIR=$work/$arch.$shard GTEST_SHARD_INDEX=$shard succeeds "$arch" "$log.$shard" "$program" &
+    pids+=($!)
+  done
+  for shard in "${!pids[@]}"; do
+    if wait "${pids[shard]}"; then well+=("$log.$shard"); else ill+=("$log.$shard"); fi
+  done
+  cat "${well[@]}" "${ill[@]}" >"$log"  # a failure's last lines are shown
+  rm "${well[@]}" "${ill[@]}"
+  [ ${#ill[@]} -eq 0 ]
 }
 
 archs=("$@")
@@ -86,12 +102,10 @@ else
   done
 fi
 replays=(tests/replay/*.vreplay build/release/replays/*.vreplay)
-each replay verbatim replay "${replays[@]}"
-each core_test core_test
-each repops_test repops_test
-each kernels_test kernels_test
+everywhere replay succeeds verbatim replay "${replays[@]}"
+for program in core_test repops_test kernels_test; do tests $program; done
 # Properties on fewer cases: a release build has tried them all.
-RC_PARAMS="max_success=10" each verify_test verify_test
+RC_PARAMS="max_success=10" tests verify_test
 
 # A dispute over MiniLM, settled here, is judged everywhere to the same bytes; so is a signed receipt.
 settle() {
