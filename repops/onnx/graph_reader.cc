@@ -289,6 +289,7 @@ Result<SourceNode> GraphReader::source_node(const NodeProto& proto, const Scope&
   while (!node.inputs.empty() && node.inputs.back() == kAbsent) node.inputs.pop_back();
   node.outputs = proto.output_size();
   while (node.outputs > 0 && proto.output(node.outputs - 1).empty()) --node.outputs;
+  if (node.outputs > 0 && node.op == "Split") node.outputs = proto.output_size();  // so many parts
   if (node.outputs == 0) return bad_input("it has no output");
   for (const AttributeProto& a : proto.attribute()) {
     const std::string name = text_of(a.name());

@@ -71,6 +71,8 @@ Result<Values> lower_axes(SourceNode n, Emitter& e) {  // Squeeze, Unsqueeze, Re
 }
 
 Result<Values> lower_split(SourceNode n, Emitter& e) {
+  if (n.version < 2 && n.input(1) != kAbsent)  // sizes of x's type
+    n.inputs[1] = e.emit("Cast", {n.input(1)}, {{"to", static_cast<int64_t>(DType::i64)}}, n.name);
   VB_TRY(integers_to_input(n, e, "split", 1));
   return emit(std::move(n), e);
 }
@@ -107,7 +109,12 @@ Status float_to_input(SourceNode& n, Emitter& e, const std::string& attribute, s
   return {};
 }
 
+// Before operator set 11 bounds have numbers as defaults, so that infinities are clipped.
 Result<Values> lower_clip(SourceNode n, Emitter& e) {
+  constexpr float kGreatest = std::numeric_limits<float>::max();
+  if (n.version < 11)
+    for (const auto& [bound, value] : {std::pair("min", -kGreatest), {"max", kGreatest}})
+      if (!n.attributes.has(bound)) n.attributes.set(bound, value);
   VB_TRY(float_to_input(n, e, "min", 1));
   VB_TRY(float_to_input(n, e, "max", 2));
   return emit(std::move(n), e);
@@ -159,9 +166,18 @@ Result<Values> lower_optional(SourceNode n, Emitter& e) {
   return Values{n.input(0)};
 }
 
+// Before operator set 7 an attribute tells training from inference.
+Status check_is_test(SourceNode& n) {
+  if (n.version >= 7 || !n.attributes.has("is_test")) return {};
+  VB_ASSIGN(const int64_t is_test, n.attributes.require<int64_t>("is_test"));
+  n.attributes.erase("is_test");
+  return is_test != 0 ? Status() : unsupported(n.op + " in training mode (is_test = 0)");
+}
+
 // In inference Dropout is the identity, its mask all true. Training draws at random unless the
 // ratio is 0.
 Result<Values> lower_dropout(SourceNode n, Emitter& e) {
+  VB_TRY(check_is_test(n));
   const auto constant_is = [&](size_t i, auto zero) {
     if (n.input(i) == kAbsent) return true;
     const Tensor* t = e.constant_of(n.input(i));
@@ -175,7 +191,9 @@ Result<Values> lower_dropout(SourceNode n, Emitter& e) {
   if (n.outputs > 1) {
     VB_ASSIGN(Tensor yes, Tensor::from<bool>(Shape{1}, std::array{true}));
     const ValueId shape = e.emit("Shape", {n.input(0)}, {}, n.name);
-    values.push_back(e.emit("ConstantOfShape", {shape}, {{"value", yes}}, n.name));
+    const ValueId mask = e.emit("ConstantOfShape", {shape}, {{"value", yes}}, n.name);
+    const bool is_bool = n.version >= 10;  // else of x's type
+    values.push_back(is_bool ? mask : e.emit("CastLike", {mask, n.input(0)}, {}, n.name));
   }
   return values;
 }
@@ -202,22 +220,48 @@ Result<Values> lower_constant(SourceNode n, Emitter& e) {
   return unsupported("Constant of a string, a sparse tensor or nothing");
 }
 
+// `b` with dimensions of 1 behind its own, so that its first falls on dimension `axis` of `a`.
+Result<ValueId> align(ValueId a, ValueId b, int64_t axis, const std::string& name, Emitter& e) {
+  const int a_rank = e.rank_of(a), b_rank = e.rank_of(b);
+  if (axis < 0 || (a_rank >= 0 && b_rank >= 0 && axis + b_rank > a_rank))
+    return unsupported("broadcasting at axis " + std::to_string(axis));
+  if (a_rank >= 0 && b_rank >= 0) {
+    std::vector<int64_t> trailing;
+    for (int64_t i = b_rank; i < a_rank - axis; ++i) trailing.push_back(i);
+    return e.emit("Unsqueeze", {b, integers(e, name + "/axes", trailing)}, {}, name);
+  }
+  const auto size = [&](ValueId shape) { return e.emit("Shape", {shape}, {}, name); };
+  VB_ASSIGN(const Tensor one, Tensor::from<int64_t>(Shape{1}, std::array<int64_t, 1>{1}));
+  const ValueId shape = size(b), behind = e.emit("Shape", {a}, {{"start", axis}}, name),
+                count = e.emit("Sub", {size(behind), size(shape)}, {}, name),
+                ones = e.emit("ConstantOfShape", {count}, {{"value", one}}, name),
+                wanted = e.emit("Concat", {shape, ones}, {{"axis", int64_t{0}}}, name);
+  return e.emit("Reshape", {b, wanted}, {{"allowzero", int64_t{1}}}, name);
+}
+
 // Operands of arithmetic before operator set 7 broadcast only when told, the second aligned at
 // `axis` of the first.
 Result<Values> lower_binary(SourceNode n, Emitter& e) {
   if (n.version < 7 && n.attributes.has("axis")) {
     VB_ASSIGN(const int64_t axis, n.attributes.require<int64_t>("axis"));
-    const int a = e.rank_of(n.input(0)), b = e.rank_of(n.input(1));
-    if (a < 0 || b < 0 || axis < 0 || axis + b > a)
-      return unsupported("broadcasting at axis " + std::to_string(axis) + " with unknown ranks");
-    std::vector<int64_t> trailing;
-    for (int64_t i = b; i < a - axis; ++i) trailing.push_back(i);
-    set_input(
-        n, 1,
-        e.emit("Unsqueeze", {n.input(1), integers(e, n.name + "/axes", trailing)}, {}, n.name));
+    VB_ASSIGN(const ValueId aligned, align(n.input(0), n.input(1), axis, n.name, e));
+    set_input(n, 1, aligned);
   }
   n.attributes.erase("axis");
   n.attributes.erase("broadcast");
+  return emit(std::move(n), e);
+}
+
+// PRelu before operator set 7: a slope for each channel, which is dimension 1, or one for all.
+Result<Values> lower_prelu(SourceNode n, Emitter& e) {
+  const Tensor* slope = e.constant_of(n.input(1));
+  if (n.version < 7 && (slope == nullptr || slope->elements() != 1)) {
+    const ValueId flat =
+        e.emit("Reshape", {n.input(1), integers(e, n.name + "/slopes", {-1})}, {}, n.name);
+    e.set_rank(flat, 1);
+    VB_ASSIGN(const ValueId aligned, align(n.input(0), flat, 1, n.name, e));
+    set_input(n, 1, aligned);
+  }
   return emit(std::move(n), e);
 }
 
@@ -231,21 +275,93 @@ Result<Values> lower_scatter(SourceNode n, Emitter& e) {
   return emit(std::move(n), e);
 }
 
-// Upsample, and Resize of operator set 10: positions scale about the origin, nearest rounds down.
-Result<Values> lower_resize(SourceNode n, Emitter& e) {
-  if (n.op == "Upsample" || n.version < 11) {
-    ValueId scales = n.input(1);
-    if (n.attributes.has("scales")) {
-      VB_ASSIGN(const auto values, n.attributes.require<std::vector<float>>("scales"));
-      VB_ASSIGN(Tensor t, Tensor::from<float>(Shape{static_cast<int64_t>(values.size())}, values));
-      scales = e.constant(n.name + "/scales", t);
-      n.attributes.erase("scales");
-    }
-    n.inputs = {n.input(0), kAbsent, scales};
-    n.op = "Resize";
-    n.attributes.set("coordinate_transformation_mode", std::string("asymmetric"));
-    n.attributes.set("nearest_mode", std::string("floor"));
+// The scales of Upsample, which were two attributes (operator set 1), one (7) and an input (9).
+Result<ValueId> scales_of(SourceNode& n, Emitter& e) {
+  std::vector<float> values;
+  if (n.version < 7) {
+    VB_ASSIGN(const float height, n.attributes.require<float>("height_scale"));
+    VB_ASSIGN(const float width, n.attributes.require<float>("width_scale"));
+    values = {1, 1, height, width};
+  } else if (n.attributes.has("scales")) {
+    VB_ASSIGN(values, n.attributes.require<std::vector<float>>("scales"));
+  } else {
+    return n.input(1);
   }
+  for (const char* attribute : {"height_scale", "width_scale", "scales"})
+    n.attributes.erase(attribute);
+  VB_ASSIGN(Tensor t, Tensor::from<float>(Shape{static_cast<int64_t>(values.size())}, values));
+  return e.constant(n.name + "/scales", t);
+}
+
+// Upsample, and Resize of operator set 10: positions scale about the origin. Nearest rounds down,
+// and where an axis shrinks, which Upsample's do not, up: so that operator set's own case has it.
+Result<Values> lower_resize(SourceNode n, Emitter& e) {
+  if (n.op != "Upsample" && n.version >= 11) return emit(std::move(n), e);
+  VB_ASSIGN(const std::string mode, n.attributes.get<std::string>("mode", "nearest"));
+  VB_ASSIGN(ValueId scales, scales_of(n, e));
+  if (mode == "bilinear") n.attributes.set("mode", std::string("linear"));
+  const Tensor* known = e.known(scales);
+  const bool grows = n.op == "Upsample" || mode != "nearest" ||
+                     (known != nullptr && known->dtype() == DType::f32 &&
+                      std::ranges::none_of(known->data<float>(), [](float s) { return s < 1; }));
+  n.op = "Resize";
+  n.attributes.set("coordinate_transformation_mode", std::string("asymmetric"));
+  n.attributes.set("nearest_mode", std::string("floor"));
+  if (grows) {
+    n.inputs = {n.input(0), kAbsent, scales};
+    return emit(std::move(n), e);
+  }
+  // First the axes that grow, then those that shrink: nearest takes an axis at a time.
+  const ValueId one = scalar(e, n.name + "/one", 1), up = e.emit("Max", {scales, one}, {}, n.name),
+                down = e.emit("Min", {scales, one}, {}, n.name),
+                grown = e.emit("Resize", {n.input(0), kAbsent, up}, n.attributes, n.name);
+  n.attributes.set("nearest_mode", std::string("ceil"));
+  n.inputs = {grown, kAbsent, down};
+  return emit(std::move(n), e);
+}
+
+// Concat of operator set 1 to 3: an axis need not be given.
+Result<Values> lower_concat(SourceNode n, Emitter& e) {
+  if (n.version < 4 && !n.attributes.has("axis")) n.attributes.set("axis", int64_t{1});
+  return emit(std::move(n), e);
+}
+
+// Selu before operator set 6: defaults of four digits.
+Result<Values> lower_selu(SourceNode n, Emitter& e) {
+  if (n.version < 6)
+    for (const auto& [constant, value] : {std::pair("alpha", 1.6732f), {"gamma", 1.0507f}})
+      if (!n.attributes.has(constant)) n.attributes.set(constant, value);
+  return emit(std::move(n), e);
+}
+
+// LpPool and GlobalLpPool of operator set 1: p is a float.
+Result<Values> lower_lp_pool(SourceNode n, Emitter& e) {
+  if (n.version < 2 && n.attributes.has("p")) {
+    VB_ASSIGN(const float p, n.attributes.require<float>("p"));
+    if (!(p >= 1 && p <= 64) || static_cast<float>(static_cast<int64_t>(p)) != p)
+      return unsupported(n.op + " of operator set 1 with p = " + std::to_string(p));
+    n.attributes.set("p", static_cast<int64_t>(p));
+  }
+  return emit(std::move(n), e);
+}
+
+Result<Values> lower_tile(SourceNode n, Emitter& e) {
+  if (n.version < 6) return unsupported("Tile of operator set 1, along one axis");
+  return emit(std::move(n), e);
+}
+
+// OneHot before operator set 11: a negative index is out of range, as one from `depth` on is.
+Result<Values> lower_one_hot(SourceNode n, Emitter& e) {
+  if (n.version >= 11 || n.inputs.size() != 3) return emit(std::move(n), e);
+  const std::string& name = n.name;
+  VB_ASSIGN(const Tensor none, Tensor::scalar(int64_t{0}));
+  const ValueId x = n.input(0), zero = e.constant(name + "/zero", none),
+                low = e.emit("CastLike", {zero, x}, {}, name),
+                depth =
+                    e.emit("Reshape", {n.input(1), integers(e, name + "/scalar", {})}, {}, name),
+                beyond = e.emit("CastLike", {depth, x}, {}, name),
+                is_negative = e.emit("Less", {x, low}, {}, name);
+  n.inputs[0] = e.emit("Where", {is_negative, beyond, x}, {}, name);
   return emit(std::move(n), e);
 }
 
@@ -254,8 +370,8 @@ Result<Values> lower_batch_normalization(SourceNode n, Emitter& e) {
   if (spatial != 1) return unsupported("BatchNormalization over single elements (spatial = 0)");
   if (n.version < 14 && n.outputs > 1)
     return unsupported("BatchNormalization in training mode before operator set 14");
+  VB_TRY(check_is_test(n));
   n.attributes.erase("spatial");
-  n.attributes.erase("is_test");
   return emit(std::move(n), e);
 }
 
@@ -302,6 +418,13 @@ const std::map<std::string_view, LowerFn>& rules() {
   static const std::map<std::string_view, LowerFn> table = [] {
     std::map<std::string_view, LowerFn> t = {
         {"Split", lower_split},
+        {"Concat", lower_concat},
+        {"Selu", lower_selu},
+        {"LpPool", lower_lp_pool},
+        {"GlobalLpPool", lower_lp_pool},
+        {"Tile", lower_tile},
+        {"OneHot", lower_one_hot},
+        {"PRelu", lower_prelu},
         {"Reshape", lower_reshape},
         {"Slice", lower_slice},
         {"TopK", lower_top_k},
@@ -328,8 +451,8 @@ const std::map<std::string_view, LowerFn>& rules() {
          {"Squeeze", "Unsqueeze", "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd",
           "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"})
       t[op] = lower_axes;
-    for (const char* op : {"Add", "Sub", "Mul", "Div", "Pow", "PRelu", "And", "Or", "Xor", "Equal",
-                           "Less", "Greater"})
+    for (const char* op :
+         {"Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Less", "Greater"})
       t[op] = lower_binary;
     return t;
   }();

@@ -107,6 +107,117 @@ TEST(Onnx, OldFormsBecomeTheNewest) {
       floats({2, 3}, {11, 12, 13, 24, 25, 26}));
 }
 
+TEST(Onnx, OldPReluHasASlopeForEachChannel) {
+  const std::vector<int64_t> dims = {1, 2, 2};  // the last is as long as the channels
+  const Tensor x = floats(dims, {-1, -2, -3, 4}), slopes = floats({2}, {10, 100}),
+               by_channel = floats(dims, {-10, -20, -300, 4});
+  expect_output(run(one_node(6, "PRelu", {{"slope", slopes}}, {}, dims), {x}), by_channel);
+  expect_output(run(one_node(7, "PRelu", {{"slope", slopes}}, {}, dims), {x}),
+                floats(dims, {-10, -200, -30, 4}));
+  expect_output(run(one_node(6, "PRelu", {{"slope", floats({1}, {10})}}, {}, dims), {x}),
+                floats(dims, {-10, -20, -30, 4}));
+  ModelParts inner = one_node(6, "PRelu", {{"slope", slopes}}, {}, dims);  // of unknown rank
+  inner.nodes = {node("Abs", {"x"}, {"a"}), node("Neg", {"a"}, {"b"}),
+                 node("PRelu", {"b", "slope"}, {"y"})};
+  expect_output(run(inner, {floats(dims, {1, 2, 3, 4})}), floats(dims, {-10, -20, -300, -400}));
+}
+
+// An axis to align at, where nothing says of which rank the first operand is.
+TEST(Onnx, OldArithmeticAlignsWhereRanksAreUnknown) {
+  const std::vector<int64_t> dims = {1, 2, 2};
+  for (const auto& [op, want] : {std::pair("Add", std::vector<float>{11, 12, 103, 104}),
+                                 {"Mul", std::vector<float>{10, 20, 300, 400}}}) {
+    ModelParts p = one_node(6, op, {{"b", floats({2}, {10, 100})}}, {}, dims);
+    p.nodes = {node("Abs", {"x"}, {"a"}),
+               node(op, {"a", "b"}, {"y"},
+                    {attribute("broadcast", int64_t{1}), attribute("axis", int64_t{1})})};
+    expect_output(run(p, {floats(dims, {1, 2, 3, 4})}), floats(dims, want));
+  }
+}
+
+TEST(Onnx, OldDefaultsAndRangesAreKept) {
+  const auto one = [](int64_t opset, const std::string& op, const std::vector<Message>& attributes,
+                      const Tensor& x,
+                      const std::vector<std::pair<std::string, Tensor>>& constants = {}) {
+    const auto dims = x.shape().dims();
+    return run(one_node(opset, op, constants, attributes, {dims.begin(), dims.end()}), {x});
+  };
+  constexpr float kGreatest = std::numeric_limits<float>::max();
+  const Tensor ends = floats({2}, {-kInf, kInf});
+  expect_output(one(6, "Clip", {}, ends), floats({2}, {-kGreatest, kGreatest}));
+  expect_output(one(6, "Clip", {attribute("min", 0.0f)}, ends), floats({2}, {0, kGreatest}));
+  expect_output(one(11, "Clip", {}, ends), ends);
+  expect_output(one(5, "Selu", {}, floats({1}, {1})), floats({1}, {1.0507f}));
+  expect_output(one(6, "Selu", {}, floats({1}, {1})), floats({1}, {1.05070102f}));
+  expect_output(one(1, "GlobalLpPool", {attribute("p", 1.0f)}, floats({1, 1, 2}, {3, -4})),
+                floats({1, 1, 1}, {7}));
+  // Index -1 is out of range before operator set 11, and the last thereafter.
+  const std::vector<std::pair<std::string, Tensor>> rest = {{"depth", integers({1}, {2})},
+                                                            {"values", floats({2}, {5, 9})}};
+  expect_output(one(9, "OneHot", {}, floats({2}, {-1, 0}), rest), floats({2, 2}, {5, 5, 9, 5}));
+  expect_output(one(11, "OneHot", {}, floats({2}, {-1, 0}), rest), floats({2, 2}, {5, 9, 9, 5}));
+  ModelParts p = one_node(3, "Concat", {{"b", floats({1, 1}, {3})}}, {}, {1, 2});
+  expect_output(run(p, {floats({1, 2}, {1, 2})}), floats({1, 3}, {1, 2, 3}));
+  p = one_node(1, "Split", {{"sizes", floats({2}, {1, 2})}}, {}, {3});
+  p.nodes = {node("Split", {"x", "sizes"}, {"y", "rest"})};
+  expect_output(run(p, {floats({3}, {1, 2, 3})}), floats({1}, {1}));
+}
+
+// A part that nobody reads need not have a name.
+TEST(Onnx, SplitCountsThePartsWithoutAName) {
+  ModelParts p = one_node(13, "Split", {}, {}, {6});
+  p.nodes = {node("Split", {"x"}, {"y", "z", ""})};
+  expect_output(run(p, {floats({6}, {1, 2, 3, 4, 5, 6})}), floats({2}, {1, 2}));
+}
+
+// The cases of ONNX's operator set 10; scales need not be constants.
+TEST(Onnx, NearestOfOperatorSet10RoundsUpWhereItShrinks) {
+  const Tensor x = floats({1, 1, 2, 4}, {1, 2, 3, 4, 5, 6, 7, 8}),
+               shrinks = floats({4}, {1, 1, 0.6f, 0.6f}), both = floats({4}, {1, 1, 2, 0.6f});
+  const auto resized = [&](const Tensor& scales) {
+    return run(one_node(10, "Resize", {{"scales", scales}}, {}, {1, 1, 2, 4}), {x});
+  };
+  expect_output(resized(shrinks), floats({1, 1, 1, 2}, {1, 3}));
+  expect_output(resized(both), floats({1, 1, 4, 2}, {1, 3, 1, 3, 5, 7, 5, 7}));
+  ModelParts p = one_node(10, "Resize", {}, {}, {1, 1, 2, 4});
+  p.nodes = {node("Resize", {"x", "s"}, {"y"})};
+  p.inputs.push_back(value_info("s", DType::f32, {4}));
+  expect_output(run(p, {x, shrinks}), floats({1, 1, 1, 2}, {1, 3}));
+}
+
+TEST(Onnx, UpsampleOfOperatorSet1HasTwoScales) {
+  const Tensor x = floats({1, 1, 1, 2}, {1, 3});
+  const std::vector<Message> scales = {attribute("height_scale", 2.0f),
+                                       attribute("width_scale", 2.0f)};
+  expect_output(run(one_node(1, "Upsample", {}, scales, {1, 1, 1, 2}), {x}),
+                floats({1, 1, 2, 4}, {1, 1, 3, 3, 1, 1, 3, 3}));
+  std::vector<Message> linear = scales;
+  linear.push_back(attribute("mode", std::string("bilinear")));
+  expect_output(run(one_node(1, "Upsample", {}, linear, {1, 1, 1, 2}), {x}),
+                floats({1, 1, 2, 4}, {1, 2, 3, 3, 1, 2, 3, 3}));
+}
+
+TEST(Onnx, OldTrainingModesAndFormsAreRefused) {
+  const Message training = attribute("is_test", int64_t{0});
+  expect_refused(import(one_node(6, "Dropout", {}, {training}, {2})), StatusCode::unsupported,
+                 "Dropout in training mode (is_test = 0)");
+  const std::vector<std::pair<std::string, Tensor>> parameters = {{"scale", floats({1}, {1})},
+                                                                  {"b", floats({1}, {0})},
+                                                                  {"mean", floats({1}, {0})},
+                                                                  {"var", floats({1}, {1})}};
+  expect_refused(import(one_node(6, "BatchNormalization", parameters, {training}, {1, 1})),
+                 StatusCode::unsupported, "BatchNormalization in training mode (is_test = 0)");
+  expect_output(run(one_node(6, "Dropout", {}, {attribute("is_test", int64_t{1})}, {2}),
+                    {floats({2}, {1, 2})}),
+                floats({2}, {1, 2}));
+  expect_refused(
+      import(one_node(1, "Tile", {{"n", floats({}, {2})}, {"axis", floats({}, {0})}}, {}, {2})),
+      StatusCode::unsupported, "Tile of operator set 1");
+  ModelParts mask = one_node(7, "Dropout", {}, {}, {2});  // of x's type
+  mask.nodes = {node("Dropout", {"x"}, {"d", "y"})};
+  expect_output(run(mask, {floats({2}, {1, 2})}), floats({2}, {1, 1}));
+}
+
 // y = If(rate == 16000) { x + c } else { If(rate == 8000) { x * c } else { c } }, c = 3 from
 // outside; both branches of the outer If call their value z.
 ModelParts with_branches() {
@@ -298,7 +409,7 @@ Message external(const std::string& location, int64_t offset) {
 
 TEST(Onnx, ExternalDataStaysBelowTheFolder) {
   namespace fs = std::filesystem;
-  const fs::path folder = fs::path(testing::TempDir()) / "verbatim_onnx_test";
+  const fs::path folder = fs::path(::testing::TempDir()) / "verbatim_onnx_test";
   fs::create_directories(folder / "inside");
   const Bytes data = little_endian_bytes(floats({3}, {5, 6, 7}));
   ASSERT_TRUE(write_file((folder / "inside" / "w.bin").string(), data).ok());
