@@ -175,7 +175,7 @@ Status check_is_test(SourceNode& n) {
 }
 
 // In inference Dropout is the identity, its mask all true. Training draws at random unless the
-// ratio is 0.
+// ratio is 0; where that depends on what the graph is given, the operator tells.
 Result<Values> lower_dropout(SourceNode n, Emitter& e) {
   VB_TRY(check_is_test(n));
   const auto constant_is = [&](size_t i, auto zero) {
@@ -184,9 +184,13 @@ Result<Values> lower_dropout(SourceNode n, Emitter& e) {
     return t != nullptr && t->dtype() == dtype_of<decltype(zero)>() && t->elements() == 1 &&
            t->data<decltype(zero)>()[0] == zero;
   };
-  const bool draws_nothing = n.input(1) != kAbsent && constant_is(1, 0.0f);
-  if (n.version >= 12 && !constant_is(2, false) && !draws_nothing)
-    return unsupported("Dropout in training mode: it is random");
+  const bool keeps_all = n.input(1) != kAbsent && constant_is(1, 0.0f);
+  if (n.version >= 12 && !constant_is(2, false) && !keeps_all) {
+    if (constant_is(2, true) && (n.input(1) == kAbsent || e.constant_of(n.input(1)) != nullptr))
+      return unsupported("Dropout in training mode: it is random");
+    n.attributes.erase("seed");
+    return emit(std::move(n), e);
+  }
   Values values = {n.input(0)};
   if (n.outputs > 1) {
     VB_ASSIGN(Tensor yes, Tensor::from<bool>(Shape{1}, std::array{true}));

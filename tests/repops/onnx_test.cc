@@ -304,6 +304,40 @@ TEST(Onnx, UnsupportedModelsSayWhat) {
   expect_refused(import(p), StatusCode::unsupported, "element type 8");
 }
 
+TEST(Onnx, ModelsOfOtherDomainsAreRefusedByTheDomain) {
+  ModelParts p = one_node(18, "Scaler", {}, {}, {1});
+  p.nodes[0].text(7, "ai.onnx.ml");
+  const std::string bytes = Message()
+                                .number(1, 8)
+                                .message(7, graph_message(p))
+                                .message(8, Message().text(1, "ai.onnx.ml").number(2, 3))
+                                .bytes();
+  const Result<Graph> g = import_onnx(as_bytes(bytes), "test.onnx", "");
+  expect_refused(g, StatusCode::unsupported, "operators of domain 'ai.onnx.ml'");
+  EXPECT_EQ(g.status().message().find("operator set"), std::string::npos);
+}
+
+// Whether it is to drop anything is known here only when it runs.
+TEST(Onnx, DropoutOfRatioZeroIsTheIdentity) {
+  const Tensor x = floats({2}, {1, 2}), yes = *Tensor::scalar(true), no = *Tensor::scalar(false);
+  ModelParts p = one_node(13, "Dropout", {}, {}, {2});
+  p.nodes = {node("Dropout", {"x", "ratio", "training"}, {"y", "mask"})};
+  p.inputs = {value_info("x", DType::f32, {2}), value_info("ratio", DType::f32, {}),
+              value_info("training", DType::boolean, {})};
+  p.outputs.push_back(value_info("mask", DType::boolean, {2}));
+  for (const auto& [ratio, training] : {std::pair(0.0f, yes), {0.5f, no}}) {
+    const auto have = run(p, {x, *Tensor::scalar(ratio), training});
+    expect_output(have, x);
+    expect_output(have, bools({2}, {true, true}), 1);
+  }
+  expect_error(run(p, {x, *Tensor::scalar(0.5f), yes}), StatusCode::unsupported, "random");
+  expect_error(run(p, {x, integers({}, {0}), yes}), StatusCode::bad_input, "ratio");
+  // Of the ratio that an absent one stands for.
+  p.nodes = {node("Dropout", {"x", "", "training"}, {"y"})};
+  p.outputs.pop_back();
+  expect_error(run(p, {x, *Tensor::scalar(0.0f), yes}), StatusCode::unsupported, "random");
+}
+
 TEST(Onnx, OptionalsOfTensorsAreTensors) {
   const Tensor x = floats({2}, {1, 2});
   ModelParts p = one_node(18, "OptionalHasElement", {}, {}, {2});
