@@ -5,6 +5,7 @@
 #include <limits>
 
 #include <verbatim/core/fp_guard.h>
+#include <verbatim/repops/onnx/sequences.h>
 #include <verbatim/repops/op.h>
 
 namespace verbatim::onnx {
@@ -14,6 +15,8 @@ using Values = std::vector<ValueId>;
 
 // What is evaluated while a file is read: elements of one tensor, and of all that are kept.
 constexpr int64_t kMaxElements = 64, kMaxKept = 1 << 20;
+// Of all sequences: each edit copies a list.
+constexpr int64_t kMaxListed = 1 << 20;
 
 // Operators allocate before they compute: what would be large is not computed at all.
 class SmallTensors final : public AllocationGuard {
@@ -262,7 +265,7 @@ Result<Values> lower_prelu(SourceNode n, Emitter& e) {
   if (n.version < 7 && (slope == nullptr || slope->elements() != 1)) {
     const ValueId flat =
         e.emit("Reshape", {n.input(1), integers(e, n.name + "/slopes", {-1})}, {}, n.name);
-    e.set_rank(flat, 1);
+    e.set_dims(flat, {-1});
     VB_ASSIGN(const ValueId aligned, align(n.input(0), flat, 1, n.name, e));
     set_input(n, 1, aligned);
   }
@@ -477,20 +480,20 @@ std::string DistinctNames::next(const std::string& name) {
 ValueId Emitter::constant(const std::string& name, Tensor tensor) {
   if (outer_ != nullptr) return reach(root(), root().constant(name, std::move(tensor)), name);
   const ValueId value = builder_.constant(constant_names_.next(name), tensor);
-  set_rank(value, tensor.rank());
+  set_dims(value, {tensor.shape().dims().begin(), tensor.shape().dims().end()});
   constants_.emplace(value, std::move(tensor));
   return value;
 }
 
 ValueId Emitter::input(const std::string& name, DType dtype, std::vector<int64_t> dims) {
-  const int rank = static_cast<int>(dims.size());
-  const ValueId value = builder_.input(name, dtype, std::move(dims));
-  set_rank(value, rank);
+  const ValueId value = builder_.input(name, dtype, dims);
+  set_dims(value, std::move(dims));
   return value;
 }
 
 ValueId Emitter::reach(const Emitter& owner, ValueId value, const std::string& name) {
   if (&owner == this) return value;
+  if (is_sequence(value)) return kOutside;
   const ValueId outside = outer_->reach(owner, value, name);
   const auto [it, fresh] = captured_.try_emplace(outside, kAbsent);
   if (!fresh) return it->second;
@@ -498,7 +501,7 @@ ValueId Emitter::reach(const Emitter& owner, ValueId value, const std::string& n
   captures_.push_back({outside, name});
   if (const Tensor* t = outer_->constant_of(outside)) constants_.emplace(it->second, *t);
   if (const Tensor* t = outer_->known(outside)) known_.emplace(it->second, *t);
-  set_rank(it->second, outer_->rank_of(outside));
+  if (const auto* dims = outer_->dims_of(outside)) set_dims(it->second, *dims);
   return it->second;
 }
 
@@ -556,9 +559,28 @@ const Tensor* Emitter::constant_of(ValueId value) const {
   return it == constants_.end() ? nullptr : &it->second;
 }
 
+const std::vector<int64_t>* Emitter::dims_of(ValueId value) const {
+  const auto it = dims_.find(value);
+  return it == dims_.end() ? nullptr : &it->second;
+}
+
 int Emitter::rank_of(ValueId value) const {
-  const auto it = ranks_.find(value);
-  return it == ranks_.end() ? -1 : it->second;
+  const std::vector<int64_t>* dims = dims_of(value);
+  return dims == nullptr ? -1 : static_cast<int>(dims->size());
+}
+
+Result<ValueId> Emitter::sequence(std::vector<ValueId> elements) {
+  int64_t& listed = root().listed_;
+  if (static_cast<int64_t>(elements.size()) > kMaxListed - listed)
+    return over_limit("sequences of more than " + std::to_string(kMaxListed) + " elements");
+  listed += static_cast<int64_t>(elements.size());
+  sequences_.push_back(std::move(elements));
+  return kAbsent - static_cast<ValueId>(sequences_.size());
+}
+
+const std::vector<ValueId>* Emitter::sequence_of(ValueId value) const {
+  if (!is_sequence(value) || value == kOutside) return nullptr;
+  return &sequences_[static_cast<size_t>(kAbsent - 1 - value)];
 }
 
 Result<Values> lower(SourceNode node, Emitter& emitter) {
@@ -566,7 +588,12 @@ Result<Values> lower(SourceNode node, Emitter& emitter) {
   for (std::string_view prefix : {"Random", "Bernoulli", "Multinomial"})
     if (node.op.starts_with(prefix))
       return unsupported("'" + printable(node.op) + "': its results are not defined by its inputs");
+  if (is_sequence_operator(node.op)) return lower_sequence(node, emitter);
   const auto rule = rules().find(node.op);
+  const bool passes_on =
+      rule != rules().end() && (rule->second == lower_identity || rule->second == lower_optional);
+  if (!passes_on && std::ranges::any_of(node.inputs, Emitter::is_sequence))
+    return unsupported("a sequence as an input of " + printable(node.op));
   return rule == rules().end() ? emit(std::move(node), emitter)
                                : rule->second(std::move(node), emitter);
 }

@@ -30,7 +30,7 @@ TEST(Conformance, DebianCases) {
   expect_cases(data + "node", 872);
   expect_cases(data + "pytorch-converted", 82);
   expect_cases(data + "pytorch-operator", 35);
-  expect_cases(data + "simple", 7);
+  expect_cases(data + "simple", 15);
 }
 
 TEST(Conformance, NewerNodeCases) {

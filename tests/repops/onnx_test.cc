@@ -353,6 +353,101 @@ TEST(Onnx, OptionalsOfTensorsAreTensors) {
   expect_refused(import(p), StatusCode::unsupported, "an optional without an element");
 }
 
+// x [2, 3] cut into its rows, which `nodes` make y of; positions are one, last and far.
+ModelParts with_rows(const std::vector<Message>& nodes) {
+  ModelParts p = one_node(13, "Neg", {}, {}, {2, 3});
+  p.nodes = {node("SplitToSequence", {"x"}, {"rows"}, {attribute("keepdims", int64_t{0})})};
+  p.nodes.insert(p.nodes.end(), nodes.begin(), nodes.end());
+  p.initializers = {tensor_message(integers({}, {1}), "one"),
+                    tensor_message(integers({}, {-1}), "last"),
+                    tensor_message(integers({}, {-3}), "far")};
+  return p;
+}
+
+// Lengths and positions that are known make a sequence a list of values: none is left in the graph.
+TEST(Onnx, SequencesAreListsOfTensors) {
+  const Tensor x = floats({2, 3}, {1, 2, 3, 4, 5, 6});
+  const Message doubled = node("Add", {"r", "r"}, {"d"});
+  const auto at = [](const std::string& s, const std::string& position, const std::string& y) {
+    return node("SequenceAt", {s, position}, {y});
+  };
+  expect_output(run(with_rows({at("rows", "one", "y")}), {x}), floats({3}, {4, 5, 6}));
+  expect_output(run(with_rows({at("rows", "last", "y")}), {x}), floats({3}, {4, 5, 6}));
+  expect_output(run(with_rows({node("SequenceLength", {"rows"}, {"y"})}), {x}), integers({}, {2}));
+  // [r0, 2 r1, r1], without its last: [r0, 2 r1].
+  const std::vector<Message> edits = {
+      at("rows", "one", "r"), doubled, node("SequenceInsert", {"rows", "d", "one"}, {"s"}),
+      node("SequenceErase", {"s"}, {"t"}), node("Identity", {"t"}, {"u"})};
+  auto joined = edits, stacked = edits;
+  joined.push_back(node("ConcatFromSequence", {"u"}, {"y"}, {attribute("axis", int64_t{0})}));
+  expect_output(run(with_rows(joined), {x}), floats({6}, {1, 2, 3, 8, 10, 12}));
+  stacked.push_back(node("ConcatFromSequence", {"u"}, {"y"},
+                         {attribute("axis", int64_t{-1}), attribute("new_axis", int64_t{1})}));
+  expect_output(run(with_rows(stacked), {x}), floats({3, 2}, {1, 8, 2, 10, 3, 12}));
+  expect_output(run(with_rows({node("SequenceEmpty", {}, {"e"}),
+                               node("SequenceInsert", {"e", "x"}, {"s"}), at("s", "last", "y")}),
+                    {x}),
+                x);
+}
+
+TEST(Onnx, SplitToSequenceHasSizesOrAChunk) {
+  const auto split = [](const Tensor& sizes, int64_t position) {
+    ModelParts p = one_node(13, "Neg", {}, {}, {5});
+    p.nodes = {node("SplitToSequence", {"x", "sizes"}, {"s"}),
+               node("SequenceAt", {"s", "position"}, {"y"})};
+    p.initializers = {tensor_message(sizes, "sizes"),
+                      tensor_message(integers({}, {position}), "position")};
+    return run(p, {floats({5}, {1, 2, 3, 4, 5})});
+  };
+  expect_output(split(integers({}, {2}), 2), floats({1}, {5}));
+  expect_output(split(integers({2}, {2, 3}), 1), floats({3}, {3, 4, 5}));
+  expect_output(split(tensor<int32_t>({2}, {2, 3}), 0), floats({2}, {1, 2}));
+  EXPECT_EQ(split(integers({2}, {2, 2}), 0).status().code(), StatusCode::bad_input);
+  EXPECT_EQ(split(integers({}, {0}), 0).status().code(), StatusCode::bad_input);
+}
+
+TEST(Onnx, SequencesThatAreNoListsAreRefused) {
+  const auto refused = [](const std::vector<Message>& nodes, StatusCode code, const char* part) {
+    expect_refused(import(with_rows(nodes)), code, part);
+  };
+  refused({node("SequenceAt", {"rows", "far"}, {"y"})}, StatusCode::bad_input,
+          "position -3 in a sequence of 2");
+  refused({node("SequenceErase", {"rows", "far"}, {"y"})}, StatusCode::bad_input, "position -3");
+  refused({node("ReduceSum", {"x"}, {"n"}), node("SequenceAt", {"rows", "n"}, {"y"})},
+          StatusCode::unsupported, "a position in a sequence that is not constant");
+  refused({node("Neg", {"rows"}, {"y"})}, StatusCode::unsupported, "a sequence as an input");
+  refused({node("Identity", {"rows"}, {"y"})}, StatusCode::unsupported, "a sequence as an output");
+  refused({node("SequenceAt", {"x", "one"}, {"y"})}, StatusCode::bad_input, "no sequence");
+  ModelParts open = with_rows({node("SequenceAt", {"rows", "one"}, {"y"})});
+  open.inputs = {value_info("x", DType::f32, {-1, 3})};
+  expect_refused(import(open), StatusCode::unsupported, "a sequence of unknown length");
+  // Bodies take tensors, and give tensors.
+  ModelParts inner, outer = with_rows({});
+  inner.nodes = {node("SequenceAt", {"rows", "one"}, {"z"})};
+  inner.outputs = {value_info("z", DType::f32, {3})};
+  outer.nodes.push_back(
+      node("If", {"c"}, {"y"}, {attribute("then_branch", inner), attribute("else_branch", inner)}));
+  outer.inputs.push_back(value_info("c", DType::boolean, {}));
+  expect_refused(import(outer), StatusCode::unsupported, "a sequence from outside");
+  inner.nodes = {node("SequenceConstruct", {"x"}, {"z"})};
+  outer.nodes[1] =
+      node("If", {"c"}, {"y"}, {attribute("then_branch", inner), attribute("else_branch", inner)});
+  expect_refused(import(outer), StatusCode::unsupported, "a sequence as an output");
+  outer.nodes[1] = node("If", {"rows"}, {"y"},
+                        {attribute("then_branch", inner), attribute("else_branch", inner)});
+  expect_refused(import(outer), StatusCode::unsupported, "a sequence as an input");
+}
+
+// Each insertion copies a list: a file of many of them must not take memory by the square.
+TEST(Onnx, SequencesAreBounded) {
+  std::vector<Message> nodes;
+  for (int i = 0; i < 3000; ++i)
+    nodes.push_back(node("SequenceInsert", {i == 0 ? "rows" : "s" + std::to_string(i), "x"},
+                         {"s" + std::to_string(i + 1)}));
+  nodes.push_back(node("SequenceLength", {"s3000"}, {"y"}));
+  expect_refused(import(with_rows(nodes)), StatusCode::limit, "sequences of more than");
+}
+
 TEST(Onnx, ErrorsNameTheByte) {
   ModelParts p = one_node(18, "Neg", {}, {}, {1});
   p.nodes.push_back(node("Bad\x1b[31m", {"y"}, {"z"}));
