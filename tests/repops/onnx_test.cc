@@ -572,16 +572,22 @@ TEST(Onnx, MutatedModelsDoNotCrash) {
       {1, 1, 4});
   p.nodes.push_back(node("Constant", {}, {"c"}, {attribute("value", floats({2}, {1, 2}))}));
   p.nodes.push_back(node("Softmax", {"y"}, {"z"}, {attribute("axis", int64_t{1})}));
-  const std::string model = model_bytes(p);
-  ASSERT_TRUE(import_onnx(as_bytes(model), "m", "").ok());
-  for (size_t n = 0; n < model.size(); ++n)
-    (void)import_onnx(as_bytes(model).first(n), "m", "").ok();
-  for (size_t at = 0; at < model.size(); ++at)
-    for (int value : {0x00, 0x01, 0x7F, 0x80, 0xFF}) {
-      std::string mutant = model;
-      mutant[at] = static_cast<char>(value);
-      (void)import_onnx(as_bytes(mutant), "m", "").ok();
-    }
+  const ModelParts sequences = with_rows(
+      {node("SequenceConstruct", {"x"}, {"s"}), node("SequenceInsert", {"rows", "x", "one"}, {"t"}),
+       node("SequenceErase", {"t", "last"}, {"u"}), node("SequenceAt", {"u", "one"}, {"y"}),
+       node("ConcatFromSequence", {"s"}, {"z"}, {attribute("axis", int64_t{0})})});
+  for (const ModelParts& parts : {p, sequences}) {
+    const std::string model = model_bytes(parts);
+    ASSERT_TRUE(import_onnx(as_bytes(model), "m", "").ok());
+    for (size_t n = 0; n < model.size(); ++n)
+      (void)import_onnx(as_bytes(model).first(n), "m", "").ok();
+    for (size_t at = 0; at < model.size(); ++at)
+      for (int value : {0x00, 0x01, 0x7F, 0x80, 0xFF}) {
+        std::string mutant = model;
+        mutant[at] = static_cast<char>(value);
+        (void)import_onnx(as_bytes(mutant), "m", "").ok();
+      }
+  }
 }
 
 }  // namespace
