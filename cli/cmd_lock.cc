@@ -36,6 +36,8 @@ Result<LockSettings> settings_of(const LockFlags& flags) {
   LockSettings settings;
   settings.precision = flags.precision;
   settings.seeds = flags.seeds;
+  if (const auto twice = find_repeated(settings.seeds))
+    return usage_error("--seed " + std::to_string(*twice) + " is given twice");
   for (const std::string& flag : flags.dims) {
     VB_ASSIGN(const auto dim, named(flag, "--dim NAME=N"));
     VB_ASSIGN(settings.dims[dim.first], integer(dim.second, flag));
@@ -60,7 +62,9 @@ Result<int> check(const Context& context, const Model& model, const std::string&
   constexpr size_t kMaxLockBytes = size_t{64} << 20;
   VB_ASSIGN(const Bytes bytes, read_file(path, kMaxLockBytes));
   VB_ASSIGN(const Lock lock, parse_lock(as_chars(bytes), path));
-  VB_ASSIGN(const std::vector<LockDifference> found, check_lock(lock, model, backend));
+  const Result<std::vector<LockDifference>> checked = check_lock(lock, model, backend);
+  if (!checked.ok()) return checked.status().with_context(path);
+  const std::vector<LockDifference>& found = *checked;
   Json differences = Json::array();
   std::string text;
   for (const LockDifference& d : found) {

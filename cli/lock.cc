@@ -86,6 +86,17 @@ class InputChooser {
     return inputs;
   }
 
+  // An error of a run on the inputs, with the open dimensions that got a size by default.
+  Status explain(const Status& status) const {
+    std::string unset;
+    for (const auto& [name, size] : sizes_)
+      if (!settings_.dims.contains(name))
+        unset += (unset.empty() ? "" : ", ") + name + " = " + std::to_string(size);
+    if (status.ok() || unset.empty()) return status;
+    return {status.code(), status.message() + " (open dimensions had no size and got " +
+                               printable(unset) + ": give them one with --dim NAME=N)"};
+  }
+
  private:
   Result<LockInput> input(const GraphInput& in, size_t i) {
     LockInput made{in.name, in.dtype, in.dims, false, -1, 1};
@@ -227,6 +238,15 @@ Result<std::vector<verbatim::Json>> list_of(const verbatim::Json& parent, const 
   return std::vector<verbatim::Json>(it->begin(), it->end());
 }
 
+// What a lock says beyond what this version knows might matter.
+Status only_keys(const verbatim::Json& object, std::initializer_list<std::string_view> keys,
+                 const std::string& where) {
+  for (const auto& [key, value] : object.items())
+    if (std::ranges::find(keys, key) == keys.end())
+      return bad_input(where + ": unknown key '" + printable(key) + "'");
+  return {};
+}
+
 DType dtype_named(std::string_view name) {
   constexpr int64_t kMaxOnnxType = 64;
   for (int64_t n = 1; n < kMaxOnnxType; ++n)
@@ -239,6 +259,7 @@ Result<LockInput> parse_input(const verbatim::Json& json, const std::string& sou
   VB_ASSIGN(in.name, json_get<std::string>(json, "name", "", source));
   VB_ASSIGN(const std::string type, json_get<std::string>(json, "dtype", "", source));
   const std::string where = source + ": input '" + printable(in.name) + "'";
+  VB_TRY(only_keys(json, {"name", "dtype", "shape", "rule", "low", "high"}, where));
   in.dtype = dtype_named(type);
   if (in.dtype == DType::undefined)
     return bad_input(where + " has no type '" + printable(type) + "'");
@@ -300,6 +321,12 @@ LockDifference not_computed(const char* what, const std::string& name, const std
 
 }  // namespace
 
+std::optional<uint64_t> find_repeated(std::vector<uint64_t> seeds) {
+  std::ranges::sort(seeds);
+  const auto at = std::ranges::adjacent_find(seeds);
+  return at == seeds.end() ? std::nullopt : std::optional(*at);
+}
+
 Result<Program> locked_program(const Model& model, const std::string& precision_name) {
   VB_ASSIGN(const Precision precision, parse_precision(precision_name));
   return model.kind() == ModelKind::llama ? model.scoring_program(precision)
@@ -313,11 +340,13 @@ Result<Lock> make_lock(const Model& model, const LockSettings& settings, Backend
   lock.precision = settings.precision;
   lock.root = model.root();
   lock.tensors = model.tensor_roots();
-  VB_ASSIGN(lock.inputs, InputChooser(model, program.graph, settings).choose());
+  InputChooser chooser(model, program.graph, settings);
+  VB_ASSIGN(lock.inputs, chooser.choose());
   for (const uint64_t seed : settings.seeds) {
     VB_ASSIGN(const Tensors inputs, make_inputs(lock.inputs, seed));
-    VB_ASSIGN(LockCase made, run_case(program, inputs, seed, backend));
-    lock.cases.push_back(std::move(made));
+    Result<LockCase> made = run_case(program, inputs, seed, backend);
+    if (!made.ok()) return chooser.explain(made.status());
+    lock.cases.push_back(*std::move(made));
   }
   return lock;
 }
@@ -350,6 +379,8 @@ Result<Lock> parse_lock(std::string_view text, const std::string& source) {
   if (!json.is_object()) return bad_input(source + ": not a JSON object");
   VB_ASSIGN(const std::string format, json_get<std::string>(json, "format", "", source));
   if (format != kFormat) return bad_input(source + ": its format is not " + kFormat);
+  VB_TRY(only_keys(json, {"format", "semantics", "precision", "root", "tensors", "inputs", "cases"},
+                   source));
   Lock lock;
   VB_ASSIGN(lock.semantics, json_get<uint32_t>(json, "semantics", 0, source));
   VB_ASSIGN(lock.precision, json_get<std::string>(json, "precision", "", source));
@@ -366,11 +397,16 @@ Result<Lock> parse_lock(std::string_view text, const std::string& source) {
   if (cases.empty()) return bad_input(source + ": a lock without a case proves nothing");
   for (const verbatim::Json& c : cases) {
     LockCase parsed;
+    VB_TRY(only_keys(c, {"seed", "outputs"}, source + ": cases"));
     if (!c.contains("seed")) return bad_input(source + ": a case has no seed");
     VB_ASSIGN(parsed.seed, json_get<uint64_t>(c, "seed", 0, source));
     VB_ASSIGN(parsed.outputs, digests_of(c, "outputs", source));
     lock.cases.push_back(std::move(parsed));
   }
+  std::vector<uint64_t> seeds;
+  for (const LockCase& c : lock.cases) seeds.push_back(c.seed);
+  if (const auto twice = find_repeated(seeds))
+    return bad_input(source + ": seed " + std::to_string(*twice) + " has two cases");
   return lock;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,9 @@ struct Lock {
   std::vector<LockCase> cases;
 };
 
+// The least seed that is there twice.
+std::optional<uint64_t> find_repeated(std::vector<uint64_t> seeds);
+
 struct LockSettings {
   std::string precision = "fp32";
   std::map<std::string, int64_t> dims = {};  // by symbol, or INPUT.AXIS where there is none
@@ -50,7 +54,7 @@ Result<Program> locked_program(const Model& model, const std::string& precision)
 // A lock of the model as it is. Dimensions without a size are 2 where they come first, else 16;
 // integer inputs without a range lie within the table that they index, or else in 0..1. Errors:
 // usage where a setting names nothing, limit where the inputs would take more than 1 GiB, whatever
-// running gives.
+// running gives, with the sizes that nobody chose.
 Result<Lock> make_lock(const Model& model, const LockSettings& settings, Backend& backend);
 
 // The JSON document: keys in a fixed order, digests in hexadecimal, two spaces of indentation, a

@@ -32,8 +32,8 @@ std::optional<std::string_view> value_after(std::string_view header, std::string
   return rest;
 }
 
-Result<Shape> parse_shape(std::string_view text, const Reader& r) {
-  if (text.empty() || text[0] != '(') return r.fail("no shape tuple in the .npy header");
+Result<Shape> parse_shape(std::string_view text) {
+  if (text.empty() || text[0] != '(') return bad_input("no shape tuple in the .npy header");
   std::vector<int64_t> dims;
   const char* p = text.data() + 1;
   const char* const end = text.data() + text.size();
@@ -43,7 +43,7 @@ Result<Shape> parse_shape(std::string_view text, const Reader& r) {
     int64_t d = 0;
     const auto [next, error] = std::from_chars(p, end, d);
     if (error != std::errc() || dims.size() >= kMaxRank)
-      return r.fail("bad shape tuple in the .npy header");
+      return bad_input("bad shape tuple in the .npy header");
     dims.push_back(d);
     p = next;
   }
@@ -87,11 +87,15 @@ Result<Tensor> parse_npy(ByteView bytes, const std::string& source) {
   const auto type = std::ranges::find(kTypes, descr->substr(2, 2), &TypeCode::code);
   if (type == std::end(kTypes) || (*descr)[4] != '\'')
     return r.fail("unsupported element type " + printable(descr->substr(0, 6)));
-  VB_ASSIGN(const Shape shape, parse_shape(*dims, r));
-
-  VB_ASSIGN(const int64_t size,
-            checked_multiply(shape.elements(), static_cast<int64_t>(size_of(type->dtype))));
-  VB_ASSIGN(const ByteView data, r.raw(static_cast<size_t>(size)));
+  const Result<Shape> shape = parse_shape(*dims);
+  const Result<int64_t> size =
+      shape.ok() ? checked_multiply(shape->elements(), static_cast<int64_t>(size_of(type->dtype)))
+                 : shape.status();
+  if (!size.ok()) {
+    const auto at = static_cast<size_t>(dims->data() - as_chars(bytes).data());
+    return size.status().with_context(source + ": byte " + std::to_string(at));
+  }
+  VB_ASSIGN(const ByteView data, r.raw(static_cast<size_t>(*size)));
   VB_TRY(r.finish());
   Bytes swapped;
   if ((*descr)[1] == '>') {
@@ -101,7 +105,7 @@ Result<Tensor> parse_npy(ByteView bytes, const std::string& source) {
       std::reverse(swapped.begin() + i, swapped.begin() + i + width);
   }
   Result<Tensor> tensor =
-      tensor_from_little_endian(type->dtype, shape, swapped.empty() ? data : ByteView(swapped));
+      tensor_from_little_endian(type->dtype, *shape, swapped.empty() ? data : ByteView(swapped));
   return tensor.ok() ? tensor : Result<Tensor>(tensor.status().with_context(source));
 }
 

@@ -6,9 +6,10 @@
 namespace verbatim {
 namespace {
 constexpr int64_t kMaxElements = int64_t{1} << 62;
-// An empty tensor needs no memory, but code loops over its rows: [2^40, 0] must not keep anybody
-// busy.
-constexpr int64_t kMaxEmptyProduct = int64_t{1} << 20;
+// The product of an empty tensor's other dimensions. It needs no memory, but code loops over its
+// rows: [2^40, 0] must not keep anybody busy. A batch of none has no rows: its entries may have as
+// many elements as there are bytes in the greatest tensor.
+constexpr int64_t kMostWithoutElements = int64_t{1} << 20, kMostInAnEntry = int64_t{1} << 34;
 }  // namespace
 
 Result<int64_t> checked_multiply(int64_t a, int64_t b) {
@@ -40,7 +41,7 @@ Result<Shape> Shape::of(std::span<const int64_t> dims) {
       VB_ASSIGN(product, checked_multiply(product, dims[i]));
     }
   }
-  if (s.elements() == 0 && product > kMaxEmptyProduct)
+  if (s.elements() == 0 && product > (s.dims_[0] == 0 ? kMostInAnEntry : kMostWithoutElements))
     return over_limit("empty tensor " + s.to_string() + " has too large other dimensions");
   return s;
 }

@@ -65,11 +65,12 @@ Result<Entry> parse_entry(const std::string& name, const Json& json, const std::
     return bad_input(where + ": data_offsets must be two ascending offsets");
   e.begin = static_cast<uint64_t>(offsets[0]);
   e.end = static_cast<uint64_t>(offsets[1]);
-  VB_ASSIGN(const int64_t size,
-            checked_multiply(e.shape.elements(), static_cast<int64_t>(size_of(e.dtype))));
-  if (e.end - e.begin != static_cast<uint64_t>(size))
+  const Result<int64_t> size =
+      checked_multiply(e.shape.elements(), static_cast<int64_t>(size_of(e.dtype)));
+  if (!size.ok()) return size.status().with_context(where);
+  if (e.end - e.begin != static_cast<uint64_t>(*size))
     return bad_input(where + " is " + std::to_string(e.end - e.begin) + " bytes, its shape needs " +
-                     std::to_string(size));
+                     std::to_string(*size));
   return e;
 }
 

@@ -124,6 +124,8 @@ Result<GraphReader::Values> GraphReader::read_control_flow(SourceNode node, cons
                                                            const Scope& scope) {
   if (scope.depth() == kMaxBodyDepth)
     return over_limit("bodies more than " + std::to_string(kMaxBodyDepth) + " deep");
+  if (std::ranges::any_of(node.inputs, Emitter::is_sequence))
+    return unsupported("a sequence as an input of " + node.op);
   for (const char* own : {"captures", "scan_types"}) node.attributes.erase(own);
   if (node.op == "If") return read_if(std::move(node), bodies, scope);
   const auto body = bodies.find("body");
@@ -263,7 +265,8 @@ Status GraphReader::read_body(const GraphProto& body, Emitter& emitter, const Sc
                            {value, emitter.constant(text_of(in.name()) + "/shape", integers({1}))},
                            {}, text_of(in.name()));
     VB_TRY(scope.define(in.name(), emitter, value).with_context("input " + std::to_string(i)));
-    if (type.has_shape()) emitter.set_rank(value, type.shape().dim_size());
+    if (type.has_shape() && type.shape().dim_size() <= kMaxRank)
+      emitter.set_dims(value, std::vector<int64_t>(type.shape().dim_size(), -1));
   }
   VB_TRY(read_initializers(body, scope));
   VB_TRY(read_nodes(body, scope));
@@ -271,6 +274,8 @@ Status GraphReader::read_body(const GraphProto& body, Emitter& emitter, const Sc
   for (const ValueInfoProto& out : body.output()) {
     const ValueId value = scope.find(out.name());
     if (value == kAbsent) return bad_input("output '" + text_of(out.name()) + "' is not produced");
+    if (Emitter::is_sequence(value))
+      return unsupported("a sequence as an output ('" + text_of(out.name()) + "')");
     emitter.output(names.next(text_of(out.name())), value);
   }
   return {};

@@ -64,6 +64,14 @@ Result<Attribute> convert_attribute(const AttributeProto& a, const std::string& 
   }
 }
 
+// -1 where a dimension has no size.
+std::vector<int64_t> dims_of(const ShapeProto& shape) {
+  std::vector<int64_t> dims;
+  for (const DimensionProto& d : shape.dim())
+    dims.push_back(d.has_dim_value() && d.dim_value() >= 0 ? d.dim_value() : -1);
+  return dims;
+}
+
 // The names that a body takes from the graphs around it.
 void free_names(const GraphProto& body, std::set<std::string>& names) {
   std::set<std::string> bound, used;
@@ -142,7 +150,8 @@ Status GraphReader::Scope::define(const std::string& name, Emitter& owner, Value
 Status GraphReader::define(Scope& scope, const std::string& name, Emitter& owner, ValueId value) {
   VB_TRY(scope.define(name, owner, value));
   if (&owner != &owner.root()) return {};  // a body's own
-  const auto [it, fresh] = names_.emplace(text_of(name), value);
+  const auto [it, fresh] =
+      names_.emplace(text_of(name), Emitter::is_sequence(value) ? kAbsent : value);
   if (!fresh) it->second = kAbsent;
   return {};
 }
@@ -213,6 +222,9 @@ Status GraphReader::read(const GraphProto& graph, Emitter& emitter) {
     const ValueId value = scope.find(out.name());
     if (value == kAbsent)
       return in_graph(scope, bad_input("output '" + text_of(out.name()) + "' is not produced"));
+    if (Emitter::is_sequence(value))
+      return in_graph(scope,
+                      unsupported("a sequence as an output ('" + text_of(out.name()) + "')"));
     emitter.output(text_of(out.name()), value);
   }
   return {};
@@ -236,10 +248,11 @@ Status GraphReader::read_initializers(const GraphProto& graph, Scope& scope) {
 }
 
 Status GraphReader::read_nodes(const GraphProto& graph, Scope& scope) {
-  // Ranks that the file states for inner values: only the rewriting of old forms looks at them.
+  // Shapes that the file states for inner values: only what rewrites nodes looks at them.
   for (const ValueInfoProto& info : graph.value_info())
-    if (info.type().tensor_type().has_shape())
-      scope.stated_ranks.emplace(info.name(), info.type().tensor_type().shape().dim_size());
+    if (info.type().tensor_type().has_shape() &&
+        info.type().tensor_type().shape().dim_size() <= kMaxRank)
+      scope.stated_dims.emplace(info.name(), dims_of(info.type().tensor_type().shape()));
   Result<std::vector<int>> order = node_order(graph, scope);
   if (!order.ok()) return in_graph(scope, order.status());
   for (int i : *order)
@@ -260,9 +273,7 @@ Status GraphReader::read_input(const ValueInfoProto& info, Scope& scope) {
   if (!type.has_shape()) return unsupported("a tensor of unknown rank");
   if (type.shape().dim_size() > kMaxRank)
     return over_limit("rank " + std::to_string(type.shape().dim_size()));
-  std::vector<int64_t> dims;
-  for (const DimensionProto& d : type.shape().dim())
-    dims.push_back(d.has_dim_value() && d.dim_value() >= 0 ? d.dim_value() : -1);
+  std::vector<int64_t> dims = dims_of(type.shape());
   if (const auto it = fixed_.find(info.name()); it != fixed_.end()) {
     VB_ASSIGN(Tensor t, fixed_tensor(it->second, dtype, std::move(dims)));
     fixed_.erase(it);
@@ -289,6 +300,7 @@ Result<SourceNode> GraphReader::source_node(const NodeProto& proto, const Scope&
   while (!node.inputs.empty() && node.inputs.back() == kAbsent) node.inputs.pop_back();
   node.outputs = proto.output_size();
   while (node.outputs > 0 && proto.output(node.outputs - 1).empty()) --node.outputs;
+  if (node.outputs > 0 && node.op == "Split") node.outputs = proto.output_size();  // so many parts
   if (node.outputs == 0) return bad_input("it has no output");
   for (const AttributeProto& a : proto.attribute()) {
     const std::string name = text_of(a.name());
@@ -324,8 +336,8 @@ Status GraphReader::read_node(const NodeProto& proto, Scope& scope) {
       return bad_input("output " + std::to_string(i) + " does not exist");
     if (values[i] == kAbsent) return bad_input("its input is missing");
     VB_TRY(define(scope, proto.output(i), *scope.emitter, values[i]));
-    const auto rank = scope.stated_ranks.find(proto.output(i));
-    if (rank != scope.stated_ranks.end()) scope.emitter->set_rank(values[i], rank->second);
+    const auto dims = scope.stated_dims.find(proto.output(i));
+    if (dims != scope.stated_dims.end()) scope.emitter->set_dims(values[i], dims->second);
   }
   return {};
 }

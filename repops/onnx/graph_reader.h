@@ -59,7 +59,7 @@ class GraphReader {
     Emitter* emitter;
     const Scope* outer;
     std::map<std::string, Definition> values;
-    std::map<std::string, int> stated_ranks;
+    std::map<std::string, std::vector<int64_t>> stated_dims;
 
     int depth() const { return outer == nullptr ? 0 : 1 + outer->depth(); }
     bool knows(const std::string& name) const;

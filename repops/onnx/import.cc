@@ -1,5 +1,7 @@
 #include <verbatim/repops/onnx/import.h>
 
+#include <optional>
+
 #include <verbatim/repops/onnx/graph_reader.h>
 #include <verbatim/repops/onnx/tensor_proto.h>
 
@@ -74,10 +76,16 @@ uint64_t offset_of(ByteView model, uint32_t wanted, int index) {
 
 // Of ONNX's own operators.
 Result<int64_t> read_version(const onnx::ModelProto& model) {
-  int64_t version = 0;
+  std::optional<int64_t> stated;
+  std::string others;
   for (const onnx::OperatorSetProto& set : model.opset_import())
-    if (set.domain().empty() || set.domain() == "ai.onnx") version = set.version();
-  if (version == 0 && model.opset_import_size() == 0) version = 1;
+    if (set.domain().empty() || set.domain() == "ai.onnx")
+      stated = set.version();
+    else if (others.empty())
+      others = onnx::text_of(set.domain());
+  if (!stated && !others.empty())
+    return unsupported("operators of domain '" + others + "', none of ONNX's own");
+  const int64_t version = stated.value_or(1);
   if (version < 1 || version > kMaxOnnxOpset)
     return unsupported("operator set " + std::to_string(version) + " (1 to " +
                        std::to_string(kMaxOnnxOpset) + " are supported)");

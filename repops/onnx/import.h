@@ -27,9 +27,10 @@ struct OnnxModel {
 // outside it are read from below `folder` and nowhere else. Initializers that are also inputs are
 // constants, and so are the inputs of one element to which `fixed` gives a number. Nodes may come
 // in any order: where the file's is not topological, the least index that is ready comes next. An
-// If whose condition follows from constants is the branch that it chooses. Errors: bad_input (with
-// the byte offset of the item at fault), unsupported (operators, types), limit, usage (`fixed`
-// names no such input).
+// If whose condition follows from constants is the branch that it chooses, and a sequence whose
+// length and positions do is the list of its tensors (sequences.h). Errors: bad_input (with the
+// byte offset of the item at fault), unsupported (operators, types), limit, usage (`fixed` names no
+// such input).
 Result<OnnxModel> import_onnx_model(ByteView bytes, const std::string& source,
                                     const std::string& folder,
                                     const std::map<std::string, std::string>& fixed = {});

@@ -3,6 +3,7 @@
 // in others.
 #pragma once
 
+#include <limits>
 #include <map>
 #include <string>
 #include <vector>
@@ -66,9 +67,20 @@ class Emitter {
   // Its value where that follows from constants by a few simple operators on small tensors (what
   // the condition of an If is made of), else nullptr. There is an end to what is remembered.
   const Tensor* known(ValueId value) const;
+  // Its dimensions, -1 for those unknown, where the rank is known; else nullptr.
+  const std::vector<int64_t>* dims_of(ValueId value) const;
+  void set_dims(ValueId value, std::vector<int64_t> dims) { dims_.emplace(value, std::move(dims)); }
   // The rank where it is known, else -1.
   int rank_of(ValueId value) const;
-  void set_rank(ValueId value, int rank) { ranks_.emplace(value, rank); }
+
+  // A list of values of this graph, as something that has an id: a graph has tensors only. There is
+  // an end to what all lists together hold.
+  Result<ValueId> sequence(std::vector<ValueId> elements);
+  static bool is_sequence(ValueId value) { return value < kAbsent; }
+  // What is in it; nullptr for other values, and for kOutside, which stands for every sequence of
+  // the graphs around.
+  const std::vector<ValueId>* sequence_of(ValueId value) const;
+  static constexpr ValueId kOutside = std::numeric_limits<ValueId>::min();
 
   Result<Graph> finish() { return builder_.finish(); }
   Result<Body> finish_body() { return builder_.finish_body(); }
@@ -83,7 +95,9 @@ class Emitter {
   std::map<ValueId, Tensor> constants_;
   std::map<ValueId, Tensor> known_;  // constants aside
   int64_t kept_ = 0;                 // elements of what is known; the outermost graph's counts
-  std::map<ValueId, int> ranks_;
+  std::map<ValueId, std::vector<int64_t>> dims_;
+  std::vector<std::vector<ValueId>> sequences_;
+  int64_t listed_ = 0;  // elements of all sequences; the outermost graph's counts
   DistinctNames constant_names_;
 };
 

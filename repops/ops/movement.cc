@@ -93,6 +93,28 @@ Result<Tensors> unsqueeze(const Node&, std::span<const Tensor> inputs) {
 
 Result<Tensors> identity(const Node&, std::span<const Tensor> inputs) { return Tensors{inputs[0]}; }
 
+// Dropout(x, ratio?, training?): x and a mask that is all true. In training only where the ratio is
+// 0 (an absent one is 0.5): else it draws, and what it gives does not follow from its inputs.
+Result<Tensors> dropout(const Node& node, std::span<const Tensor> inputs) {
+  const Tensor &x = inputs[0], ratio = input_or_none(inputs, 1),
+               training = input_or_none(inputs, 2);
+  if (ratio.defined() && (!is_float(ratio.dtype()) || ratio.elements() != 1))
+    return bad_input("ratio " + ratio.describe());
+  if (training.defined() && (training.dtype() != DType::boolean || training.elements() != 1))
+    return bad_input("training_mode " + training.describe());
+  if (training.defined() && training.data<bool>()[0]) {
+    if (!ratio.defined()) return unsupported("in training mode with a ratio of 0.5 it is random");
+    VB_ASSIGN(const bool keeps_all, visit_float<bool>(ratio, [&](auto type) -> Result<bool> {
+                return load(ratio.data<decltype(type)>()[0]) == 0;
+              }));
+    if (!keeps_all) return unsupported("in training mode with a ratio other than 0 it is random");
+  }
+  if (node.outputs.size() < 2) return Tensors{x};
+  VB_ASSIGN(Tensor mask, Tensor::allocate(DType::boolean, x.shape()));
+  std::ranges::fill(mask.mutable_data<bool>(), true);
+  return Tensors{x, mask};
+}
+
 // BitCast: the same bits as another type of the same width.
 Result<Tensors> bit_cast(const Node& node, std::span<const Tensor> inputs) {
   VB_ASSIGN(const int64_t to, node.attributes.require<int64_t>("to"));
@@ -572,6 +594,7 @@ constexpr OpDef kOps[] = {
     {"", "Squeeze", 1, 2, 1, squeeze},
     {"", "Unsqueeze", 2, 2, 1, unsqueeze},
     {"", "Identity", 1, 1, 1, identity},
+    {"", "Dropout", 1, 3, 2, dropout},
     {"", "BitCast", 1, 1, 1, bit_cast},
     {"", "Shape", 1, 1, 1, shape_of},
     {"", "Size", 1, 1, 1, size},

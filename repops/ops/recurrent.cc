@@ -137,7 +137,7 @@ struct Layer {
   bool linear_before_reset = false, input_forget = false;
   float clip = std::numeric_limits<float>::infinity();
   std::vector<Activation> activations;
-  std::vector<int64_t> lengths;  // of each sequence
+  std::vector<int64_t> lengths;  // of each sequence; empty: all are whole
 
   int64_t x_offset(int64_t t, int64_t b) const {
     return (batch_first ? b * steps + t : t * batch + b) * inputs;
@@ -213,7 +213,6 @@ Result<Layer> read_layer(const Node& node, Kind kind, std::span<const Tensor> in
     VB_TRY(check(inputs, 6, "initial_c", l.state_dims()));
     VB_TRY(check(inputs, 7, "p", std::array{l.directions, 3 * l.hidden}));
   }
-  l.lengths.assign(static_cast<size_t>(l.batch), l.steps);
   if (const Tensor lengths = input_or_none(inputs, 4); lengths.defined()) {
     if (!(lengths.shape() == Shape{l.batch}))
       return bad_input("sequence_lens " + lengths.describe() + " for x " + x.describe());
@@ -348,7 +347,8 @@ void run(const Layer& l, std::span<const Tensor> inputs, std::span<Tensor> outpu
                 scratch = 3 * l.hidden * static_cast<int64_t>(sizeof(double));
   parallel_for(sequences, scratch_grain(sequences, 1, scratch), [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; ++i) {
-      const int64_t d = i / l.batch, b = i % l.batch, length = l.lengths[b];
+      const int64_t d = i / l.batch, b = i % l.batch,
+                    length = l.lengths.empty() ? l.steps : l.lengths[b];
       const bool reverse = l.reverse || d == 1;
       Cell<T> cell(l, inputs, d);
       T *h = hs + l.state_offset(d, b), *c = cs + l.state_offset(d, b);

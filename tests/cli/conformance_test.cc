@@ -1,6 +1,6 @@
-// The ONNX backend suite's node cases: those of Debian's libonnx-testdata, and of a newer release
-// where VERBATIM_ONNX_NODE_DIR names a folder of them. None may fail, and the number that pass may
-// only grow.
+// The ONNX backend suite's cases: those of Debian's libonnx-testdata, and the node cases of a newer
+// release where VERBATIM_ONNX_NODE_DIR names a folder of them. None may fail, and the number that
+// pass may only grow.
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
@@ -23,16 +23,20 @@ void expect_cases(const std::string& dir, int64_t floor) {
             << report->unsupported << " unsupported\n";
 }
 
-TEST(Conformance, DebianNodeCases) {
-  const std::string dir = "/usr/share/libonnx-testdata/data/node";
-  if (!std::filesystem::exists(dir)) GTEST_SKIP() << "libonnx-testdata is not installed";
-  expect_cases(dir, 870);
+// PyTorch's are of operator set 6.
+TEST(Conformance, DebianCases) {
+  const std::string data = "/usr/share/libonnx-testdata/data/";
+  if (!std::filesystem::exists(data)) GTEST_SKIP() << "libonnx-testdata is not installed";
+  expect_cases(data + "node", 872);
+  expect_cases(data + "pytorch-converted", 82);
+  expect_cases(data + "pytorch-operator", 35);
+  expect_cases(data + "simple", 15);
 }
 
 TEST(Conformance, NewerNodeCases) {
   const char* dir = std::getenv("VERBATIM_ONNX_NODE_DIR");
   if (dir == nullptr) GTEST_SKIP() << "VERBATIM_ONNX_NODE_DIR is not set";
-  expect_cases(dir, 1004);
+  expect_cases(dir, 1006);
 }
 
 TEST(Conformance, AFolderThatIsNotThereIsAnError) {

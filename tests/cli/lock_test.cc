@@ -15,6 +15,7 @@
 #include <verbatim/kernels/backend.h>
 #include <verbatim/repops/semantics.h>
 
+#include "cli/call.h"
 #include "repops/onnx_writer.h"
 #include "repops/op_support.h"
 #include "support/paths.h"
@@ -167,6 +168,42 @@ TEST_F(LockTest, SettingsMustNameSomething) {
   EXPECT_FALSE(make_lock(*m, {.ranges = {{"ids", {0, 3}}}}, *backend).ok());  // beyond the table
 }
 
+// A run that fails on sizes that nobody chose says which they were.
+TEST_F(LockTest, FailuresNameTheDimensionsThatNobodyGave) {
+  testing::ModelParts p = embedding();
+  p.nodes.push_back(node("Reshape", {"ids", "three"}, {"square"}));
+  p.initializers.push_back(testing::tensor_message(testing::integers({1}, {3}), "three"));
+  p.outputs.push_back(value_info("square", DType::i64, {3}));
+  const auto m = model(p);
+  const Status status = make_lock(*m, {}, *backend).status();
+  EXPECT_EQ(status.code(), StatusCode::bad_input);
+  EXPECT_TRUE(
+      status.message().ends_with(" (open dimensions had no size and got n = 2: give them "
+                                 "one with --dim NAME=N)"))
+      << status.message();
+  // Where all have been given, there is nothing to say.
+  const std::string said = make_lock(*m, {.dims = {{"n", 4}}}, *backend).status().message();
+  EXPECT_EQ(said.find("--dim"), std::string::npos) << said;
+  EXPECT_TRUE(make_lock(*m, {.dims = {{"n", 3}}}, *backend).ok());
+}
+
+// What is wrong with the locked model's inputs is wrong with the lock.
+TEST_F(LockTest, ErrorsOfACheckNameTheLock) {
+  const std::string lock = path + ".lock";
+  std::string text = lock_text(ok(make_lock(*model(embedding()), {}, *backend)));
+  const auto said = [&](const std::string& shape) {
+    std::string other = text;
+    other.replace(other.find("\"shape\": ["), 10, "\"shape\": [" + shape);
+    EXPECT_TRUE(write_file(lock, as_bytes(other)).ok());
+    const test::Called called = test::call("verbatim lock " + path + " --check " + lock);
+    EXPECT_EQ(called.code, 65) << called.text;
+    return called.text;
+  };
+  for (const char* shape : {"-7,", "7,", "4611686018427387904, 4611686018427387904,"})
+    EXPECT_TRUE(said(shape).starts_with("verbatim lock: " + lock + ": ")) << said(shape);
+  std::filesystem::remove(lock);
+}
+
 TEST_F(LockTest, TheCommandExitsWithWhatItFound) {
   const std::string lock = path + ".lock";
   const auto call = [&](const std::string& flags) {
@@ -180,6 +217,7 @@ TEST_F(LockTest, TheCommandExitsWithWhatItFound) {
   EXPECT_EQ(call(" --check " + lock + " --json"), 0);
   EXPECT_EQ(call(" --check " + lock + " -o " + lock), 64);
   EXPECT_EQ(call(" --dim n"), 64);
+  EXPECT_EQ(call(" --seed 1 --seed 1"), 64);
   EXPECT_EQ(call(" --check " + path), 65);
   testing::ModelParts p = embedding();
   p.initializers[2] = testing::tensor_message(testing::floats({1}, {0.25f}), "scale");
@@ -218,6 +256,10 @@ TEST_F(LockTest, WhatIsNoLockIsRefused) {
   refused("\"cases\": [", "\"cases\": [], \"old\": [");
   refused("\"tensors\": {", "\"tensors\": {\"x\": \"00\", ");
   refused("{", "[");
+  refused("\"semantics\"", "\"comment\": 1, \"semantics\"");
+  refused("\"rule\"", "\"step\": 2, \"rule\"");
+  refused("\"outputs\"", "\"weight\": 2, \"outputs\"");
+  refused("\"seed\": 2", "\"seed\": 1");
   // A shape that no tensor has is an error of the check, not a crash.
   std::string huge = text;
   const size_t at = huge.find("\"shape\": [");

@@ -109,6 +109,31 @@ RC_GTEST_PROP(Npy, TruncatedAndMutatedFilesAreErrorsOrTensors, ()) {
   (void)parse_npy(bytes, "x");
 }
 
+// A shape that no tensor has is at fault where it stands in the file.
+TEST(Npy, ErrorsOfTheShapeNameFileAndByte) {
+  const Bytes bytes = *encode_npy(*Tensor::zeros(DType::f32, Shape{2, 33}));
+  const std::string text(as_chars(bytes));
+  const size_t at = text.find("(2, 33)");
+  ASSERT_NE(at, std::string::npos);
+  for (const auto& [tuple, code, said] :
+       {std::tuple("(2, -3)", StatusCode::bad_input, "negative dimension -3"),
+        {"(9, 1e)", StatusCode::bad_input, "bad shape tuple"},
+        {"(1, 0, )", StatusCode::bad_input, "bytes"}}) {
+    std::string other = text;
+    other.replace(at, std::string_view(tuple).size(), tuple);
+    const Status status = parse_npy(as_bytes(other), "x.npy").status();
+    EXPECT_EQ(status.code(), code) << tuple;
+    EXPECT_NE(status.message().find(said), std::string::npos) << status.message();
+    EXPECT_TRUE(status.message().starts_with("x.npy: byte ")) << status.message();
+  }
+  std::string other = text;
+  other.replace(at, 7, "(4611686018427387904, 9)");
+  const Status status = parse_npy(as_bytes(other), "x.npy").status();
+  EXPECT_EQ(status.code(), StatusCode::limit);
+  EXPECT_TRUE(status.message().starts_with("x.npy: byte " + std::to_string(at) + ": "))
+      << status.message();
+}
+
 TEST(File, WritesAppearWholeAndErrorsNameThePath) {
   const std::string path = testing::TempDir() + "/verbatim_file_test";
   ASSERT_TRUE(write_file(path, as_bytes("hello")).ok());

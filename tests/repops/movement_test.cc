@@ -91,6 +91,11 @@ TEST(Movement, EmptyTensorsWithLargeDimensionsAreQuick) {
   EXPECT_TRUE(evaluate("Compress", {x, bools({0}, {})}, {{"axis", int64_t{1}}}).ok());
   EXPECT_TRUE(evaluate("Hardmax", {x}, {{"axis", int64_t{0}}}).ok());
   EXPECT_TRUE(evaluate("Gather", {x, integers({0}, {})}, {{"axis", int64_t{1}}}).ok());
+  const Tensor none = floats({0, int64_t{1} << 34}, {});
+  for (const char* op : {"Relu", "Softmax", "Hardmax", "Shape", "ReduceSumSquare"})
+    EXPECT_TRUE(evaluate(op, {none}, {{"axis", int64_t{1}}}).ok()) << op;
+  EXPECT_TRUE(evaluate("Add", {none, floats({1}, {1})}).ok());
+  EXPECT_TRUE(evaluate("Tile", {floats({0, 1}, {}), integers({2}, {1, int64_t{1} << 34})}).ok());
 }
 
 TEST(Movement, GatherFamily) {

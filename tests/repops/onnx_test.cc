@@ -107,6 +107,117 @@ TEST(Onnx, OldFormsBecomeTheNewest) {
       floats({2, 3}, {11, 12, 13, 24, 25, 26}));
 }
 
+TEST(Onnx, OldPReluHasASlopeForEachChannel) {
+  const std::vector<int64_t> dims = {1, 2, 2};  // the last is as long as the channels
+  const Tensor x = floats(dims, {-1, -2, -3, 4}), slopes = floats({2}, {10, 100}),
+               by_channel = floats(dims, {-10, -20, -300, 4});
+  expect_output(run(one_node(6, "PRelu", {{"slope", slopes}}, {}, dims), {x}), by_channel);
+  expect_output(run(one_node(7, "PRelu", {{"slope", slopes}}, {}, dims), {x}),
+                floats(dims, {-10, -200, -30, 4}));
+  expect_output(run(one_node(6, "PRelu", {{"slope", floats({1}, {10})}}, {}, dims), {x}),
+                floats(dims, {-10, -20, -30, 4}));
+  ModelParts inner = one_node(6, "PRelu", {{"slope", slopes}}, {}, dims);  // of unknown rank
+  inner.nodes = {node("Abs", {"x"}, {"a"}), node("Neg", {"a"}, {"b"}),
+                 node("PRelu", {"b", "slope"}, {"y"})};
+  expect_output(run(inner, {floats(dims, {1, 2, 3, 4})}), floats(dims, {-10, -20, -300, -400}));
+}
+
+// An axis to align at, where nothing says of which rank the first operand is.
+TEST(Onnx, OldArithmeticAlignsWhereRanksAreUnknown) {
+  const std::vector<int64_t> dims = {1, 2, 2};
+  for (const auto& [op, want] : {std::pair("Add", std::vector<float>{11, 12, 103, 104}),
+                                 {"Mul", std::vector<float>{10, 20, 300, 400}}}) {
+    ModelParts p = one_node(6, op, {{"b", floats({2}, {10, 100})}}, {}, dims);
+    p.nodes = {node("Abs", {"x"}, {"a"}),
+               node(op, {"a", "b"}, {"y"},
+                    {attribute("broadcast", int64_t{1}), attribute("axis", int64_t{1})})};
+    expect_output(run(p, {floats(dims, {1, 2, 3, 4})}), floats(dims, want));
+  }
+}
+
+TEST(Onnx, OldDefaultsAndRangesAreKept) {
+  const auto one = [](int64_t opset, const std::string& op, const std::vector<Message>& attributes,
+                      const Tensor& x,
+                      const std::vector<std::pair<std::string, Tensor>>& constants = {}) {
+    const auto dims = x.shape().dims();
+    return run(one_node(opset, op, constants, attributes, {dims.begin(), dims.end()}), {x});
+  };
+  constexpr float kGreatest = std::numeric_limits<float>::max();
+  const Tensor ends = floats({2}, {-kInf, kInf});
+  expect_output(one(6, "Clip", {}, ends), floats({2}, {-kGreatest, kGreatest}));
+  expect_output(one(6, "Clip", {attribute("min", 0.0f)}, ends), floats({2}, {0, kGreatest}));
+  expect_output(one(11, "Clip", {}, ends), ends);
+  expect_output(one(5, "Selu", {}, floats({1}, {1})), floats({1}, {1.0507f}));
+  expect_output(one(6, "Selu", {}, floats({1}, {1})), floats({1}, {1.05070102f}));
+  expect_output(one(1, "GlobalLpPool", {attribute("p", 1.0f)}, floats({1, 1, 2}, {3, -4})),
+                floats({1, 1, 1}, {7}));
+  // Index -1 is out of range before operator set 11, and the last thereafter.
+  const std::vector<std::pair<std::string, Tensor>> rest = {{"depth", integers({1}, {2})},
+                                                            {"values", floats({2}, {5, 9})}};
+  expect_output(one(9, "OneHot", {}, floats({2}, {-1, 0}), rest), floats({2, 2}, {5, 5, 9, 5}));
+  expect_output(one(11, "OneHot", {}, floats({2}, {-1, 0}), rest), floats({2, 2}, {5, 9, 9, 5}));
+  ModelParts p = one_node(3, "Concat", {{"b", floats({1, 1}, {3})}}, {}, {1, 2});
+  expect_output(run(p, {floats({1, 2}, {1, 2})}), floats({1, 3}, {1, 2, 3}));
+  p = one_node(1, "Split", {{"sizes", floats({2}, {1, 2})}}, {}, {3});
+  p.nodes = {node("Split", {"x", "sizes"}, {"y", "rest"})};
+  expect_output(run(p, {floats({3}, {1, 2, 3})}), floats({1}, {1}));
+}
+
+// A part that nobody reads need not have a name.
+TEST(Onnx, SplitCountsThePartsWithoutAName) {
+  ModelParts p = one_node(13, "Split", {}, {}, {6});
+  p.nodes = {node("Split", {"x"}, {"y", "z", ""})};
+  expect_output(run(p, {floats({6}, {1, 2, 3, 4, 5, 6})}), floats({2}, {1, 2}));
+}
+
+// The cases of ONNX's operator set 10; scales need not be constants.
+TEST(Onnx, NearestOfOperatorSet10RoundsUpWhereItShrinks) {
+  const Tensor x = floats({1, 1, 2, 4}, {1, 2, 3, 4, 5, 6, 7, 8}),
+               shrinks = floats({4}, {1, 1, 0.6f, 0.6f}), both = floats({4}, {1, 1, 2, 0.6f});
+  const auto resized = [&](const Tensor& scales) {
+    return run(one_node(10, "Resize", {{"scales", scales}}, {}, {1, 1, 2, 4}), {x});
+  };
+  expect_output(resized(shrinks), floats({1, 1, 1, 2}, {1, 3}));
+  expect_output(resized(both), floats({1, 1, 4, 2}, {1, 3, 1, 3, 5, 7, 5, 7}));
+  ModelParts p = one_node(10, "Resize", {}, {}, {1, 1, 2, 4});
+  p.nodes = {node("Resize", {"x", "s"}, {"y"})};
+  p.inputs.push_back(value_info("s", DType::f32, {4}));
+  expect_output(run(p, {x, shrinks}), floats({1, 1, 1, 2}, {1, 3}));
+}
+
+TEST(Onnx, UpsampleOfOperatorSet1HasTwoScales) {
+  const Tensor x = floats({1, 1, 1, 2}, {1, 3});
+  const std::vector<Message> scales = {attribute("height_scale", 2.0f),
+                                       attribute("width_scale", 2.0f)};
+  expect_output(run(one_node(1, "Upsample", {}, scales, {1, 1, 1, 2}), {x}),
+                floats({1, 1, 2, 4}, {1, 1, 3, 3, 1, 1, 3, 3}));
+  std::vector<Message> linear = scales;
+  linear.push_back(attribute("mode", std::string("bilinear")));
+  expect_output(run(one_node(1, "Upsample", {}, linear, {1, 1, 1, 2}), {x}),
+                floats({1, 1, 2, 4}, {1, 2, 3, 3, 1, 2, 3, 3}));
+}
+
+TEST(Onnx, OldTrainingModesAndFormsAreRefused) {
+  const Message training = attribute("is_test", int64_t{0});
+  expect_refused(import(one_node(6, "Dropout", {}, {training}, {2})), StatusCode::unsupported,
+                 "Dropout in training mode (is_test = 0)");
+  const std::vector<std::pair<std::string, Tensor>> parameters = {{"scale", floats({1}, {1})},
+                                                                  {"b", floats({1}, {0})},
+                                                                  {"mean", floats({1}, {0})},
+                                                                  {"var", floats({1}, {1})}};
+  expect_refused(import(one_node(6, "BatchNormalization", parameters, {training}, {1, 1})),
+                 StatusCode::unsupported, "BatchNormalization in training mode (is_test = 0)");
+  expect_output(run(one_node(6, "Dropout", {}, {attribute("is_test", int64_t{1})}, {2}),
+                    {floats({2}, {1, 2})}),
+                floats({2}, {1, 2}));
+  expect_refused(
+      import(one_node(1, "Tile", {{"n", floats({}, {2})}, {"axis", floats({}, {0})}}, {}, {2})),
+      StatusCode::unsupported, "Tile of operator set 1");
+  ModelParts mask = one_node(7, "Dropout", {}, {}, {2});  // of x's type
+  mask.nodes = {node("Dropout", {"x"}, {"d", "y"})};
+  expect_output(run(mask, {floats({2}, {1, 2})}), floats({2}, {1, 1}));
+}
+
 // y = If(rate == 16000) { x + c } else { If(rate == 8000) { x * c } else { c } }, c = 3 from
 // outside; both branches of the outer If call their value z.
 ModelParts with_branches() {
@@ -193,6 +304,40 @@ TEST(Onnx, UnsupportedModelsSayWhat) {
   expect_refused(import(p), StatusCode::unsupported, "element type 8");
 }
 
+TEST(Onnx, ModelsOfOtherDomainsAreRefusedByTheDomain) {
+  ModelParts p = one_node(18, "Scaler", {}, {}, {1});
+  p.nodes[0].text(7, "ai.onnx.ml");
+  const std::string bytes = Message()
+                                .number(1, 8)
+                                .message(7, graph_message(p))
+                                .message(8, Message().text(1, "ai.onnx.ml").number(2, 3))
+                                .bytes();
+  const Result<Graph> g = import_onnx(as_bytes(bytes), "test.onnx", "");
+  expect_refused(g, StatusCode::unsupported, "operators of domain 'ai.onnx.ml'");
+  EXPECT_EQ(g.status().message().find("operator set"), std::string::npos);
+}
+
+// Whether it is to drop anything is known here only when it runs.
+TEST(Onnx, DropoutOfRatioZeroIsTheIdentity) {
+  const Tensor x = floats({2}, {1, 2}), yes = *Tensor::scalar(true), no = *Tensor::scalar(false);
+  ModelParts p = one_node(13, "Dropout", {}, {}, {2});
+  p.nodes = {node("Dropout", {"x", "ratio", "training"}, {"y", "mask"})};
+  p.inputs = {value_info("x", DType::f32, {2}), value_info("ratio", DType::f32, {}),
+              value_info("training", DType::boolean, {})};
+  p.outputs.push_back(value_info("mask", DType::boolean, {2}));
+  for (const auto& [ratio, training] : {std::pair(0.0f, yes), {0.5f, no}}) {
+    const auto have = run(p, {x, *Tensor::scalar(ratio), training});
+    expect_output(have, x);
+    expect_output(have, bools({2}, {true, true}), 1);
+  }
+  expect_error(run(p, {x, *Tensor::scalar(0.5f), yes}), StatusCode::unsupported, "random");
+  expect_error(run(p, {x, integers({}, {0}), yes}), StatusCode::bad_input, "ratio");
+  // Of the ratio that an absent one stands for.
+  p.nodes = {node("Dropout", {"x", "", "training"}, {"y"})};
+  p.outputs.pop_back();
+  expect_error(run(p, {x, *Tensor::scalar(0.0f), yes}), StatusCode::unsupported, "random");
+}
+
 TEST(Onnx, OptionalsOfTensorsAreTensors) {
   const Tensor x = floats({2}, {1, 2});
   ModelParts p = one_node(18, "OptionalHasElement", {}, {}, {2});
@@ -206,6 +351,101 @@ TEST(Onnx, OptionalsOfTensorsAreTensors) {
   expect_output(have, *Tensor::scalar(false), 2);
   p.nodes[0] = node("Optional", {}, {"o"});
   expect_refused(import(p), StatusCode::unsupported, "an optional without an element");
+}
+
+// x [2, 3] cut into its rows, which `nodes` make y of; positions are one, last and far.
+ModelParts with_rows(const std::vector<Message>& nodes) {
+  ModelParts p = one_node(13, "Neg", {}, {}, {2, 3});
+  p.nodes = {node("SplitToSequence", {"x"}, {"rows"}, {attribute("keepdims", int64_t{0})})};
+  p.nodes.insert(p.nodes.end(), nodes.begin(), nodes.end());
+  p.initializers = {tensor_message(integers({}, {1}), "one"),
+                    tensor_message(integers({}, {-1}), "last"),
+                    tensor_message(integers({}, {-3}), "far")};
+  return p;
+}
+
+// Lengths and positions that are known make a sequence a list of values: none is left in the graph.
+TEST(Onnx, SequencesAreListsOfTensors) {
+  const Tensor x = floats({2, 3}, {1, 2, 3, 4, 5, 6});
+  const Message doubled = node("Add", {"r", "r"}, {"d"});
+  const auto at = [](const std::string& s, const std::string& position, const std::string& y) {
+    return node("SequenceAt", {s, position}, {y});
+  };
+  expect_output(run(with_rows({at("rows", "one", "y")}), {x}), floats({3}, {4, 5, 6}));
+  expect_output(run(with_rows({at("rows", "last", "y")}), {x}), floats({3}, {4, 5, 6}));
+  expect_output(run(with_rows({node("SequenceLength", {"rows"}, {"y"})}), {x}), integers({}, {2}));
+  // [r0, 2 r1, r1], without its last: [r0, 2 r1].
+  const std::vector<Message> edits = {
+      at("rows", "one", "r"), doubled, node("SequenceInsert", {"rows", "d", "one"}, {"s"}),
+      node("SequenceErase", {"s"}, {"t"}), node("Identity", {"t"}, {"u"})};
+  auto joined = edits, stacked = edits;
+  joined.push_back(node("ConcatFromSequence", {"u"}, {"y"}, {attribute("axis", int64_t{0})}));
+  expect_output(run(with_rows(joined), {x}), floats({6}, {1, 2, 3, 8, 10, 12}));
+  stacked.push_back(node("ConcatFromSequence", {"u"}, {"y"},
+                         {attribute("axis", int64_t{-1}), attribute("new_axis", int64_t{1})}));
+  expect_output(run(with_rows(stacked), {x}), floats({3, 2}, {1, 8, 2, 10, 3, 12}));
+  expect_output(run(with_rows({node("SequenceEmpty", {}, {"e"}),
+                               node("SequenceInsert", {"e", "x"}, {"s"}), at("s", "last", "y")}),
+                    {x}),
+                x);
+}
+
+TEST(Onnx, SplitToSequenceHasSizesOrAChunk) {
+  const auto split = [](const Tensor& sizes, int64_t position) {
+    ModelParts p = one_node(13, "Neg", {}, {}, {5});
+    p.nodes = {node("SplitToSequence", {"x", "sizes"}, {"s"}),
+               node("SequenceAt", {"s", "position"}, {"y"})};
+    p.initializers = {tensor_message(sizes, "sizes"),
+                      tensor_message(integers({}, {position}), "position")};
+    return run(p, {floats({5}, {1, 2, 3, 4, 5})});
+  };
+  expect_output(split(integers({}, {2}), 2), floats({1}, {5}));
+  expect_output(split(integers({2}, {2, 3}), 1), floats({3}, {3, 4, 5}));
+  expect_output(split(tensor<int32_t>({2}, {2, 3}), 0), floats({2}, {1, 2}));
+  EXPECT_EQ(split(integers({2}, {2, 2}), 0).status().code(), StatusCode::bad_input);
+  EXPECT_EQ(split(integers({}, {0}), 0).status().code(), StatusCode::bad_input);
+}
+
+TEST(Onnx, SequencesThatAreNoListsAreRefused) {
+  const auto refused = [](const std::vector<Message>& nodes, StatusCode code, const char* part) {
+    expect_refused(import(with_rows(nodes)), code, part);
+  };
+  refused({node("SequenceAt", {"rows", "far"}, {"y"})}, StatusCode::bad_input,
+          "position -3 in a sequence of 2");
+  refused({node("SequenceErase", {"rows", "far"}, {"y"})}, StatusCode::bad_input, "position -3");
+  refused({node("ReduceSum", {"x"}, {"n"}), node("SequenceAt", {"rows", "n"}, {"y"})},
+          StatusCode::unsupported, "a position in a sequence that is not constant");
+  refused({node("Neg", {"rows"}, {"y"})}, StatusCode::unsupported, "a sequence as an input");
+  refused({node("Identity", {"rows"}, {"y"})}, StatusCode::unsupported, "a sequence as an output");
+  refused({node("SequenceAt", {"x", "one"}, {"y"})}, StatusCode::bad_input, "no sequence");
+  ModelParts open = with_rows({node("SequenceAt", {"rows", "one"}, {"y"})});
+  open.inputs = {value_info("x", DType::f32, {-1, 3})};
+  expect_refused(import(open), StatusCode::unsupported, "a sequence of unknown length");
+  // Bodies take tensors, and give tensors.
+  ModelParts inner, outer = with_rows({});
+  inner.nodes = {node("SequenceAt", {"rows", "one"}, {"z"})};
+  inner.outputs = {value_info("z", DType::f32, {3})};
+  outer.nodes.push_back(
+      node("If", {"c"}, {"y"}, {attribute("then_branch", inner), attribute("else_branch", inner)}));
+  outer.inputs.push_back(value_info("c", DType::boolean, {}));
+  expect_refused(import(outer), StatusCode::unsupported, "a sequence from outside");
+  inner.nodes = {node("SequenceConstruct", {"x"}, {"z"})};
+  outer.nodes[1] =
+      node("If", {"c"}, {"y"}, {attribute("then_branch", inner), attribute("else_branch", inner)});
+  expect_refused(import(outer), StatusCode::unsupported, "a sequence as an output");
+  outer.nodes[1] = node("If", {"rows"}, {"y"},
+                        {attribute("then_branch", inner), attribute("else_branch", inner)});
+  expect_refused(import(outer), StatusCode::unsupported, "a sequence as an input");
+}
+
+// Each insertion copies a list: a file of many of them must not take memory by the square.
+TEST(Onnx, SequencesAreBounded) {
+  std::vector<Message> nodes;
+  for (int i = 0; i < 3000; ++i)
+    nodes.push_back(node("SequenceInsert", {i == 0 ? "rows" : "s" + std::to_string(i), "x"},
+                         {"s" + std::to_string(i + 1)}));
+  nodes.push_back(node("SequenceLength", {"s3000"}, {"y"}));
+  expect_refused(import(with_rows(nodes)), StatusCode::limit, "sequences of more than");
 }
 
 TEST(Onnx, ErrorsNameTheByte) {
@@ -332,16 +572,22 @@ TEST(Onnx, MutatedModelsDoNotCrash) {
       {1, 1, 4});
   p.nodes.push_back(node("Constant", {}, {"c"}, {attribute("value", floats({2}, {1, 2}))}));
   p.nodes.push_back(node("Softmax", {"y"}, {"z"}, {attribute("axis", int64_t{1})}));
-  const std::string model = model_bytes(p);
-  ASSERT_TRUE(import_onnx(as_bytes(model), "m", "").ok());
-  for (size_t n = 0; n < model.size(); ++n)
-    (void)import_onnx(as_bytes(model).first(n), "m", "").ok();
-  for (size_t at = 0; at < model.size(); ++at)
-    for (int value : {0x00, 0x01, 0x7F, 0x80, 0xFF}) {
-      std::string mutant = model;
-      mutant[at] = static_cast<char>(value);
-      (void)import_onnx(as_bytes(mutant), "m", "").ok();
-    }
+  const ModelParts sequences = with_rows(
+      {node("SequenceConstruct", {"x"}, {"s"}), node("SequenceInsert", {"rows", "x", "one"}, {"t"}),
+       node("SequenceErase", {"t", "last"}, {"u"}), node("SequenceAt", {"u", "one"}, {"y"}),
+       node("ConcatFromSequence", {"s"}, {"z"}, {attribute("axis", int64_t{0})})});
+  for (const ModelParts& parts : {p, sequences}) {
+    const std::string model = model_bytes(parts);
+    ASSERT_TRUE(import_onnx(as_bytes(model), "m", "").ok());
+    for (size_t n = 0; n < model.size(); ++n)
+      (void)import_onnx(as_bytes(model).first(n), "m", "").ok();
+    for (size_t at = 0; at < model.size(); ++at)
+      for (int value : {0x00, 0x01, 0x7F, 0x80, 0xFF}) {
+        std::string mutant = model;
+        mutant[at] = static_cast<char>(value);
+        (void)import_onnx(as_bytes(mutant), "m", "").ok();
+      }
+  }
 }
 
 }  // namespace
