@@ -31,6 +31,12 @@ std::string golden_difference(const Golden& golden, const Tensors& have);
 Json golden_output(const Tensor& tensor);
 
 // The cases of each file, without outputs.
-std::map<std::string, std::vector<Json>> golden_cases();
+using GoldenFiles = std::map<std::string, std::vector<Json>>;
+GoldenFiles golden_cases();
+// Those of golden_movement.cc, golden_windows.cc and golden_operators.cc, which golden_cases() has,
+// too.
+GoldenFiles golden_movement_cases();
+GoldenFiles golden_window_cases();
+GoldenFiles golden_operator_cases();
 
 }  // namespace verbatim::test

@@ -158,8 +158,14 @@ Result<Golden> read_golden(const Json& line) {
   Golden g;
   g.name = line.at("name");
   Attributes attributes;
-  for (const auto& [name, value] : line.at("attributes").items())
-    attributes.set(name, attribute_of(value));
+  for (const auto& [name, value] : line.at("attributes").items()) {
+    if (value.contains("type")) {
+      VB_ASSIGN(const Tensor tensor, tensor_of(value));
+      attributes.set(name, tensor);
+    } else {
+      attributes.set(name, attribute_of(value));
+    }
+  }
   g.outputs = line.value("outputs", Json::array());
   const auto outputs = line.contains("outputs") ? g.outputs.size() : line.at("count").get<size_t>();
   g.c.node = node_of(line.at("domain").get<std::string>(), line.at("op").get<std::string>(),
