@@ -4,11 +4,14 @@
 // whether it was right.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <set>
 #include <sstream>
 
 #include <verbatim/core/file.h>
+#include <verbatim/repops/replay.h>
 
 #include "kernels/compare.h"
 #include "kernels/golden.h"
@@ -78,6 +81,39 @@ TEST(Golden, EveryBackendGivesTheRecordedBits) {
   size_t cases = 0;
   for (const auto& [file, list] : golden_cases()) cases += list.size();
   EXPECT_EQ(count, cases);
+}
+
+// Bodies are graphs, which cases do not hold: replay files have these operators.
+constexpr std::string_view kInReplays[] = {"If", "Loop", "Scan"};
+
+using Names = std::set<std::pair<std::string, std::string>>;
+
+void add_operators(const std::vector<Node>& nodes, Names& names) {
+  for (const Node& node : nodes) {
+    names.emplace(node.domain, node.op);
+    for (const auto& [name, value] : node.attributes.map())
+      if (const auto* body = std::get_if<Body>(&value)) add_operators((*body)->nodes, names);
+  }
+}
+
+TEST(Golden, EveryOperatorHasACaseOrAReplayFile) {
+  Names cases, replayed;
+  for (const auto& [file, list] : golden_cases())
+    for (const Json& c : list) cases.emplace(c.at("domain"), c.at("op"));
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::string(kTestsDir) + "/replay")) {
+    const Result<Replay> replay =
+        decode_replay(*read_file(entry.path().string(), 1 << 24), entry.path().string());
+    ASSERT_TRUE(replay.ok()) << replay.status().message();
+    add_operators(replay->program.graph.nodes, replayed);
+  }
+  for (const OpDef* op : all_ops()) {
+    const std::pair<std::string, std::string> name(op->domain, op->name);
+    const bool bodies = std::ranges::find(kInReplays, op->name) != std::end(kInReplays);
+    EXPECT_TRUE((bodies ? replayed : cases).contains(name))
+        << "'" << op->domain << "' " << op->name << " has no "
+        << (bodies ? "replay file" : "golden case");
+  }
 }
 
 }  // namespace
