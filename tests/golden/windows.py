@@ -1,5 +1,5 @@
-"""Pools, convolutions, detection and recurrent layers from docs/numerics.md ("Other operators" and the paragraph after it); windows and
-what attributes mean are ONNX's."""
+"""Pools, convolutions, detection and recurrent layers from docs/numerics.md ("Other operators" and the paragraph after it). Windows, what
+attributes mean, and formulas that the document does not write out are ONNX's, each operation rounded."""
 import functools
 import math
 
