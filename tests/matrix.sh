@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # matrix.sh [ARCH...]: the scalar reference by gcc and clang at -O0, -O2 and -O3, for x86-64, i686 (SSE2), aarch64, s390x and riscv64
 # (or the ARCHs given), the foreign ones under qemu: every build's selftest digests, of seed 1 and of four that are drawn anew
-# (MATRIX_SEEDS="1 2": these), are those of `build/release/bin/verbatim`, which runs vector code, and every replay file gives its own.
-# MATRIX_COMPILERS=gcc and MATRIX_LEVELS=-O2 leave out the others; MATRIX_JOBS rows, one a core if it is not set, run at once. Says
-# on stderr how each ended and prints the table as Markdown; exit code 1 on any difference. Two core-hours, most of it compiling. Not part of CI.
+# (MATRIX_SEEDS="1 2": these), are those of `build/release/bin/verbatim`, which runs vector code; every replay file gives its own, and
+# every case of a golden file (tests/golden, all operators but If, Loop and Scan) the recorded bits. MATRIX_COMPILERS=gcc and
+# MATRIX_LEVELS=-O2 leave out the others; MATRIX_JOBS rows, one a core if it is not set, run at once. Says on stderr how each ended and
+# prints the table as Markdown; exit code 1 on any difference. Two core-hours, most of it compiling. Not part of CI.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 source cmake/packages.sh
@@ -15,6 +16,7 @@ verbatim=build/release/bin/verbatim
 read -ra seeds <<<"${MATRIX_SEEDS:-1 $(od -An -N16 -tu4 /dev/urandom)}"
 replays=(tests/replay/*.vreplay)
 [ -d build/release/replays ] && replays+=(build/release/replays/*.vreplay)
+goldens=(tests/golden/*.jsonl)
 mkdir -p build/matrix
 
 # What every build has to print.
@@ -25,6 +27,7 @@ for group, digest in sorted(json.load(sys.stdin)["digests"].items()):
     print("selftest", sys.argv[1], group, digest)' "$seed" || exit
 done >build/matrix/expected
 printf 'replay %s same\n' "${replays[@]}" >>build/matrix/expected
+for file in "${goldens[@]}"; do echo "golden $file $(wc -l <"$file") same"; done >>build/matrix/expected
 
 # build ARCH COMPILER LEVEL DIR
 build() {
@@ -70,18 +73,18 @@ run() {
     s390x) emulator=("$s390x") ;;
     *) emulator=("qemu-$1") ;;
   esac
-  "${emulator[@]}" "$program" "${seeds[@]}" "${replays[@]}"
+  "${emulator[@]}" "$program" "${seeds[@]}" "${replays[@]}" "${goldens[@]}"
 }
 
 # row ARCH COMPILER LEVEL DIR: prints the table's row; logs beside DIR. Exit code 1 on any difference.
 row() {
   local dir=$4 status=0 kind want have cell="| $1 | $2 | $3 |"
   if ! build "$@" >"$dir.log" 2>&1; then
-    echo "$cell not built: $dir.log | |"
+    echo "$cell not built: $dir.log | | |"
     return 1
   fi
   run "$1" "$dir" >"$dir.out" 2>>"$dir.log"
-  for kind in selftest replay; do
+  for kind in selftest replay golden; do
     want=$(grep -c "^$kind" build/matrix/expected)
     have=$(grep "^$kind" "$dir.out" | grep -cFxf - build/matrix/expected)
     [ "$want" = "$have" ] || status=1
@@ -94,7 +97,7 @@ row() {
 if [[ " ${archs[*]} " == *" s390x "* ]]; then
   s390x=$(s390x_emulator) || { echo "no sound emulator for s390x" >&2; exit 69; }
 fi
-echo "Seeds ${seeds[*]}; ${#replays[@]} replay files; $($verbatim selftest --json | python3 -c 'import json, sys; print("compared with the backend", json.load(sys.stdin)["backend"])')."
+echo "Seeds ${seeds[*]}; ${#replays[@]} replay files; ${#goldens[@]} golden files of $(cat "${goldens[@]}" | wc -l) cases; $($verbatim selftest --json | python3 -c 'import json, sys; print("compared with the backend", json.load(sys.stdin)["backend"])')."
 echo
 running=0
 status=0
@@ -111,7 +114,7 @@ for arch in "${archs[@]}"; do
   done
 done
 while [ $running -gt 0 ]; do finished; done
-echo "| processor | compiler | level | digests equal | replays equal |"
-echo "|---|---|---|---|---|"
+echo "| processor | compiler | level | digests equal | replays equal | golden equal |"
+echo "|---|---|---|---|---|---|"
 cat "${dirs[@]/%/.row}"
 exit $status

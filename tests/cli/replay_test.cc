@@ -46,7 +46,7 @@ class RandomGraph {
   }
   Tensor input() { return random_.floats({c_.batch, c_.tokens, c_.width}, c_.any_bits); }
 
-  static constexpr int kLayers = 15;
+  static constexpr int kLayers = 16;
 
  private:
   ValueId constant(const Shape& shape) {
@@ -93,6 +93,27 @@ class RandomGraph {
                  constant({c_.width, c_.width}), b_.constant("two" + name, test::ints({2}))},
                 {{"body", *body.finish_body()}, {"captures", int64_t{2}}});
   }
+  // For each token its tanh and that of those after it, added to the greatest of all.
+  ValueId scan(ValueId x) {
+    GraphBuilder body;
+    const ValueId total = body.body_input("total"), token = body.body_input("token");
+    const ValueId sum = body.add("Add", "", {total, body.add("Tanh", "", {token})});
+    body.output("total", sum);
+    body.output("sum", sum);
+    const ValueId first =
+        onnx("ReduceMax", {x, b_.constant("axis" + std::to_string(count_++), test::ints({1}))},
+             {{"keepdims", int64_t{0}}});
+    const std::vector<int64_t> tokens = {1}, backwards = {1};
+    return b_.add("Scan", "", {first, x},
+                  {{"body", *body.finish_body()},
+                   {"num_scan_inputs", int64_t{1}},
+                   {"scan_input_axes", tokens},
+                   {"scan_input_directions", backwards},
+                   {"scan_output_axes", tokens},
+                   {"scan_output_directions", backwards}},
+                  "", 2) +
+           1;
+  }
   ValueId apply(int layer, ValueId x) {
     const int64_t w = c_.width;
     switch (layer) {
@@ -124,8 +145,10 @@ class RandomGraph {
         return centred(x);
       case 13:
         return onnx("Exp", {onnx("Min", {x, constant({w})})});
-      default:
+      case 14:
         return loop(x, 1 + random_.below(3));
+      default:
+        return scan(x);
     }
   }
 

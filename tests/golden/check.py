@@ -2,30 +2,37 @@
 """check.py [FILE...]: computes the golden cases from docs/numerics.md alone, with Python's standard library, and compares.
 
 Without FILE, all of this folder's *.jsonl and tensor_core_h100.txt. Prints "N checked, N equal, N not computed (operators)" and
-exits with 1 on any difference, or on an operator that is neither computed nor listed below. It reads no code of the library: where it
-agrees, the document suffices.
+exits with 1 on any difference, or on an operator that is neither computed nor listed below. Of operators that compute, binary64 is
+left out: formats.py has binary32's arithmetic. It reads no code of the library: where it agrees, the document suffices.
 """
 import json
 import pathlib
 import sys
 from collections import Counter
 
+import movement  # noqa: F401 - they add to operators.TABLE
 import operators
+import products  # noqa: F401
 import tensor_core
+import windows  # noqa: F401
 from formats import bits32
 from tensors import Tensor, read
 
 FOLDER = pathlib.Path(__file__).parent
 # Operators of the cases that are not computed here yet; any other one that TABLE lacks is a mistake.
-NOT_COMPUTED = set("""AttentionGrad AveragePool BatchNormalization ChannelOrder Conv ConvTranspose DFT Det DynamicQuantizeLinear
-    Einsum Elu GRU GatherGrad Gelu GeluGrad GridSample HardSwish L2NormalizeGrad LSTM LayerNormalizationGrad MeanPoolGrad Mish
-    NegativeLogLikelihoodLossGrad QLinearMatMul RMSNormalizationGrad Resize Selu SumTo Swish SwishGrad""".split())
+NOT_COMPUTED = set("""AffineGrid AttentionGrad BatchNormalization BlackmanWindow Celu ChannelOrder DFT DynamicQuantizeLinear Elu
+    GatherGrad Gelu GeluGrad GridSample GroupNormalization HammingWindow HannWindow HardSigmoid HardSwish InstanceNormalization
+    L2NormalizeGrad LRN LayerNormalizationGrad LeakyRelu LpNormalization MeanPoolGrad MelWeightMatrix Mish NegativeLogLikelihoodLoss
+    NegativeLogLikelihoodLossGrad RMSNormalizationGrad ReduceLogSumExp Resize RoiAlign STFT Selu Shrink Softsign SumTo Swish SwishGrad
+    TfIdfVectorizer ThresholdedRelu""".split())
 
 
 def attribute(value):
     if isinstance(value, list):
         return [attribute(v) for v in value]
-    return bits32(int(value["float32"], 16)) if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return read(value) if "type" in value else bits32(int(value["float32"], 16))
+    return value
 
 
 def difference(want, have):
@@ -53,16 +60,22 @@ class Tally:
 
     def case(self, case):
         name = ("function " if case["domain"] == "function" else "") + case["op"]
+        if case["domain"] == "" and name in ("Attention", "RotaryEmbedding"):  # ours have these names, too
+            name = "ONNX's " + name
         if name not in operators.TABLE:
-            self.not_computed[case["op"]] += 1
-            if case["op"] not in NOT_COMPUTED:
+            self.not_computed[name] += 1
+            if name not in NOT_COMPUTED:
                 self.note(case["name"], f"operator {name} is not computed")
             return
         inputs = [read(j) for j in case["inputs"]]
         attributes = {k: attribute(v) for k, v in case["attributes"].items()}
-        outputs = operators.TABLE[name](attributes, *inputs)
+        try:
+            outputs = operators.TABLE[name](attributes, *inputs)
+        except operators.NotComputed as what:
+            self.not_computed[f"{name} of {what}"] += 1
+            return
         wrong = [f"output {i}: {d}" for i, (w, h) in enumerate(zip(case["outputs"], outputs)) if (d := difference(w, h))]
-        self.note(case["name"], "; ".join(wrong) if len(outputs) == len(case["outputs"]) else "number of outputs")
+        self.note(case["name"], "; ".join(wrong) if len(outputs) >= len(case["outputs"]) else "number of outputs")
 
     def recorded(self, line):
         have, want = tensor_core.recorded(line)

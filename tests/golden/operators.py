@@ -7,8 +7,8 @@ import attention
 import reals
 import tensor_core
 from formats import E8M0, F32, NAN, add, div, fma, maximum, minimum, mul, rne, round32, sqrt, sub
-from rows import (dot, ordered_sum, power_group, quantized_row, quantized_row_fp8, rotate, row_scale, slice_row, small_float_group,
-                  sum_of_squares)
+from rows import (dot, greatest_power, ordered_sum, power_group, quantized_row, quantized_row_fp8, rotate, row_scale, slice_row,
+                  small_float_group, sum_of_squares)
 from tensors import NAMES, TYPES, Tensor, philox, tensor
 
 TABLE = {}
@@ -19,6 +19,22 @@ def operator(*names):
         for name in names:
             TABLE[name] = functools.partial(f, name) if len(names) > 1 else f
         return f
+    return note
+
+
+class NotComputed(Exception):
+    """What of an operator, as its text, is not computed here."""
+
+
+def arithmetic(*names):
+    """operator() of functions that compute in binary32, the one format that is computed in here; what moves bytes takes any."""
+    def note(f):
+        @functools.wraps(f)
+        def checked(*arguments):
+            if any(isinstance(t, Tensor) and t.type == "float64" for t in arguments):
+                raise NotComputed("float64")
+            return f(*arguments)
+        return operator(*names)(checked)
     return note
 
 
@@ -78,19 +94,85 @@ SIMPLE = {
 for _name, _f in SIMPLE.items():
     TABLE[_name] = functools.partial(lambda f, _, x: [tensor(x.type, x.shape, [f(v) for v in x.values()])], _f)
 
-FLOAT_PAIRS = {"Add": add, "Sub": sub, "Mul": mul, "Div": div, "Max": maximum, "Min": minimum, "Pow": reals.power}
+FLOAT_PAIRS = {"Add": add, "Sub": sub, "Mul": mul, "Div": div, "Pow": reals.power}
 INTEGER_PAIRS = {"Add": lambda a, b: a + b, "Sub": lambda a, b: a - b, "Mul": lambda a, b: a * b, "Div": truncated_quotient}
 
 
-@operator(*FLOAT_PAIRS)
+@arithmetic(*FLOAT_PAIRS)
 def pairs(name, _, a, b):
     f = (FLOAT_PAIRS if a.format else INTEGER_PAIRS)[name]
     return [tensor(a.type, *broadcast(f, a, b))]
 
 
-@operator("Equal", "Less")
+@arithmetic("Max", "Min", "Sum", "Mean")
+def several(name, _, *operands):
+    f = {"Max": maximum, "Min": minimum}.get(name, add)
+    finish = (lambda v: div(v, float(len(operands)))) if name == "Mean" else lambda v: v
+    return [tensor(operands[0].type, *broadcast(lambda *v: finish(functools.reduce(f, v)), *operands))]
+
+
+def remainder(a, b):
+    """Of truncated division, exact, with the dividend's sign."""
+    return NAN if math.isnan(a) or math.isnan(b) or math.isinf(a) or b == 0 else math.fmod(a, b)
+
+
+@operator("Mod")
+def modulo(attributes, a, b):
+    if not a.format:
+        f = (lambda x, y: x - y * truncated_quotient(x, y)) if attributes.get("fmod") else lambda x, y: x % y
+        return [tensor(a.type, *broadcast(f, a, b))]
+    return [tensor(a.type, *broadcast(remainder, a, b))]
+
+
+COMPARISONS = {"Equal": lambda x, y: x == y, "Less": lambda x, y: x < y, "LessOrEqual": lambda x, y: x <= y,
+               "Greater": lambda x, y: x > y, "GreaterOrEqual": lambda x, y: x >= y}
+BITS = {"And": lambda x, y: x & y, "Or": lambda x, y: x | y, "Xor": lambda x, y: x ^ y}
+
+
+@operator(*COMPARISONS)
 def compare(name, _, a, b):
-    return [tensor("bool", *broadcast((lambda x, y: x == y) if name == "Equal" else (lambda x, y: x < y), a, b))]
+    return [tensor("bool", *broadcast(COMPARISONS[name], a, b))]
+
+
+@operator(*BITS, *("Bitwise" + name for name in BITS))
+def bitwise(name, _, a, b):
+    return [tensor(a.type, *broadcast(BITS[name.removeprefix("Bitwise")], a, b))]
+
+
+@operator("Not", "BitwiseNot")
+def inverted(name, _, x):
+    return [Tensor(x.type, x.shape, [c ^ (1 if name == "Not" else (1 << x.bits) - 1) for c in x.codes])]
+
+
+@operator("IsNaN")
+def is_nan(_, x):
+    return [tensor("bool", x.shape, [int(math.isnan(v)) for v in x.values()])]
+
+
+@operator("IsInf")
+def is_infinite(attributes, x):
+    wanted = [math.inf] * attributes.get("detect_positive", 1) + [-math.inf] * attributes.get("detect_negative", 1)
+    return [tensor("bool", x.shape, [int(v in wanted) for v in x.values()])]
+
+
+@operator("Relu")
+def relu(_, x):
+    return [tensor(x.type, x.shape, [maximum(v, 0.0) if x.format else max(v, 0) for v in x.values()])]
+
+
+@operator("Clip")
+def clip(_, x, low=None, high=None):
+    above, below = (maximum, minimum) if x.format else (max, min)
+    v = x.values()
+    v = [above(u, low.values()[0]) for u in v] if low else v
+    v = [below(u, high.values()[0]) for u in v] if high else v
+    return [tensor(x.type, x.shape, v)]
+
+
+@arithmetic("PRelu")
+def prelu(_, x, slope):
+    f = mul if x.format else lambda a, b: a * b
+    return [tensor(x.type, *broadcast(lambda v, s: f(s, v) if v < 0 else v, x, slope))]
 
 
 @operator("BitShift")
@@ -111,17 +193,6 @@ def where(_, condition, a, b):
 @operator("Identity")
 def identity(_, x):
     return [x]
-
-
-@operator("Gather")
-def gather(_, x, i):
-    return bytes_kept(x, i.shape, [x.codes[k] for k in i.values()])
-
-
-@operator("Transpose")
-def transpose(_, x):
-    rows, columns = x.shape
-    return bytes_kept(x, [columns, rows], [x.codes[r * columns + c] for c in range(columns) for r in range(rows)])
 
 
 # --- conversion
@@ -162,6 +233,11 @@ def cast(attributes, x):
     return [Tensor(to, x.shape, codes)]
 
 
+@operator("CastLike")
+def cast_like(attributes, x, like):
+    return cast(attributes | {"to": TYPES[like.type][0]}, x)
+
+
 def encode_integer(form, v, options):
     code = form.magnitude(v, 0)
     if code <= form.top:
@@ -169,31 +245,41 @@ def encode_integer(form, v, options):
     return form.encode(math.copysign(math.inf, v), **options)
 
 
-def of_column(values, axis_size, i):
-    return values[0] if len(values) == 1 else values[i % axis_size]
+def scale_places(attributes, x, scale):
+    """Which scale belongs to each element: one for all, one for each index of the axis, or for each block along it."""
+    if len(scale.codes) == 1:
+        return [0] * len(x.codes)
+    axis = attributes.get("axis", 1) % len(x.shape)
+    block = attributes.get("block_size", 0)
+    if not block:
+        return [at[axis] for at in indices(x.shape)]
+    steps = strides(scale.shape, len(x.shape))
+    return [sum((i // block if d == axis else i) * s for d, (i, s) in enumerate(zip(at, steps))) for at in indices(x.shape)]
 
 
-@operator("QuantizeLinear")
+@arithmetic("QuantizeLinear")
 def quantize_linear(attributes, x, scale, zero=None):
-    assert len(scale.codes) == 1 or attributes["axis"] == len(x.shape) - 1
-    to = zero.type
-    zeros, scales, form = zero.values(), scale.values(), TYPES[to][2]
-    quotients = [div(v, of_column(scales, x.shape[-1], i)) for i, v in enumerate(x.values())]
+    to = zero.type if zero else NAMES[attributes.get("output_dtype", 2)]
+    scales, form, places = scale.values(), TYPES[to][2], scale_places(attributes, x, scale)
+    quotients = [div(v, scales[p]) for v, p in zip(x.values(), places)]
     if form:
         return [tensor(to, x.shape, quotients)]
+    zeros = zero.values() if zero else [0] * len(scales)
     low, high = limits(to)
     codes = []
-    for i, q in enumerate(quotients):
+    for q, p in zip(quotients, places):
         n = 0 if math.isnan(q) else rne(max(min(q, 1e18), -1e18))
-        codes.append(max(low, min(high, n + of_column(zeros, x.shape[-1], i))))
+        codes.append(max(low, min(high, n + zeros[p])))
     return [tensor(to, x.shape, codes)]
 
 
-@operator("DequantizeLinear")
-def dequantize_linear(_, x, scale, zero=None):
-    z = zero.values()[0] if zero else 0
-    by = scale.values()[0]
-    return [tensor(scale.type, x.shape, [mul(v if x.format else float(v - z), by) for v in x.values()])]
+@arithmetic("DequantizeLinear")
+def dequantize_linear(attributes, x, scale, zero=None):
+    scales, places = scale.values(), scale_places(attributes, x, scale)
+    zeros = zero.values() if zero else [0] * len(scales)
+    to = NAMES[attributes["output_dtype"]] if "output_dtype" in attributes else scale.type
+    distances = [v if x.format else round32(float(v - zeros[p])) for v, p in zip(x.values(), places)]
+    return [tensor(to, x.shape, [mul(d, scales[p]) for d, p in zip(distances, places)])]
 
 
 # --- products
@@ -259,25 +345,22 @@ def lines(x, axes):
 REDUCTIONS = {
     "ReduceSum": ordered_sum, "ReduceMean": lambda v: div(ordered_sum(v), float(len(v))), "ReduceSumSquare": sum_of_squares,
     "ReduceL2": lambda v: sqrt(sum_of_squares(v)), "ReduceMax": lambda v: functools.reduce(maximum, v),
-    "ReduceMin": lambda v: functools.reduce(minimum, v), "ReduceProd": lambda v: functools.reduce(mul, v)}
+    "ReduceMin": lambda v: functools.reduce(minimum, v), "ReduceProd": lambda v: functools.reduce(mul, v),
+    "ReduceL1": lambda v: ordered_sum([abs(u) for u in v]), "ReduceLogSum": lambda v: reals.evaluate("log", ordered_sum(v))}
 
 
-@operator(*REDUCTIONS)
-def reduce(name, attributes, x, axes):
-    axes = axes.values()
+INTEGER_REDUCTIONS = {"ReduceSum": sum, "ReduceMean": lambda v: truncated_quotient(sum(v), len(v)), "ReduceMax": max, "ReduceMin": min,
+                      "ReduceL1": lambda v: sum(map(abs, v))}
+
+
+@arithmetic(*REDUCTIONS)
+def reduce(name, attributes, x, axes=None):
+    axes = axes.values() if axes else [] if attributes.get("noop_with_empty_axes") else list(range(len(x.shape)))
     shape, groups = lines(x, axes)
     v = x.values()
     if not attributes.get("keepdims", 1):
         shape = [d for i, d in enumerate(x.shape) if i not in axes]
-    return [tensor(x.type, shape, [REDUCTIONS[name]([v[i] for i in group]) for group in groups])]
-
-
-@operator("CumSum")
-def cumulative_sum(_, x, axis):
-    out = []
-    for v in x.values():
-        out.append(add(out[-1], v) if out else v)
-    return [tensor(x.type, x.shape, out)]
+    return [tensor(x.type, shape, [(REDUCTIONS if x.format else INTEGER_REDUCTIONS)[name]([v[i] for i in group]) for group in groups])]
 
 
 @operator("ArgMax", "ArgMin")
@@ -293,27 +376,6 @@ def arg_extreme(name, attributes, x):
         ties = [k for k, i in enumerate(group) if (not numbers if math.isnan(v[i]) else sign * v[i] == top)]
         return ties[-1 if last else 0]
     return [tensor("int64", shape, [best(g) for g in groups])]
-
-
-@operator("TopK")
-def top_k(attributes, x, k):
-    k, sign = k.values()[0], -1 if attributes.get("largest", 1) else 1
-    codes, places = [], []
-    for r in range(x.shape[0]):
-        row = x.rows()[r]
-        order = sorted(range(len(row)), key=lambda i: (math.isnan(row[i]), 0 if math.isnan(row[i]) else sign * row[i], i))[:k]
-        codes += [x.codes[r * len(row) + i] for i in order]
-        places += order
-    return [Tensor(x.type, [x.shape[0], k], codes), tensor("int64", [x.shape[0], k], places)]
-
-
-@operator("ScatterElements")
-def scatter_elements(attributes, x, index, updates):
-    assert attributes["reduction"] == "add"
-    v = x.values()
-    for i, u in zip(index.values(), updates.values()):
-        v[i] = add(v[i], u)
-    return [tensor(x.type, x.shape, v)]
 
 
 # --- rows
@@ -463,6 +525,19 @@ def quantize_rows(attributes, x):
         rows = [quantized_row(rotate(row, attributes.get("rotation", 1))) for row in x.rows()]
         codes = tensor("int8", x.shape, [c for _, row in rows for c in row])
     return [codes, tensor("float32", x.shape[:-1], [s for s, _ in rows])]
+
+
+@operator("QuantizeKeys", "QuantizeValues")
+def quantize_cache(name, attributes, x):
+    heads = attributes["heads"]
+    rows, shape = split_rows(x.values(), x.shape[2] // heads), x.shape[:2] + [heads]
+    if name == "QuantizeKeys":
+        rows = [quantized_row(rotate(row, greatest_power(len(row)))) for row in rows]
+        scales = tensor("float32", shape, [s for s, _ in rows])
+    else:
+        rows = [attention.quantized_value(row) for row in rows]
+        scales = tensor("int32", shape, [FLAGGED if f is None else f for f, _ in rows])
+    return [tensor("int8", x.shape, [c for _, row in rows for c in row]), scales]
 
 
 @operator("QuantizedLinear")

@@ -1,5 +1,6 @@
 """Tensors of the golden files: element types, how a seed becomes elements, and a tensor's root (docs/numerics.md, "Randomness" and
 "Bytes"; README.md here)."""
+import functools
 import hashlib
 import math
 
@@ -45,6 +46,11 @@ class Tensor:
             half = 1 << (self.bits - 1)
             return [(c ^ half) - half for c in self.codes]
         return list(self.codes)
+
+    @functools.cached_property
+    def values_once(self):
+        """values(), for who reads them often and changes none."""
+        return self.values()
 
     def rows(self):
         n = self.shape[-1]

@@ -13,6 +13,8 @@
 #include <verbatim/kernels/backend.h>
 #include <verbatim/repops/graph.h>
 
+#include "kernels/case.h"
+
 namespace verbatim::test {
 
 // A generator of its own, so that a case is the same on every machine.
@@ -46,15 +48,6 @@ Tensor numbers(Random& random, DType type, const Shape& shape, Fill fill);
 // Such a tensor of any type, of bytes that are all `byte`.
 Tensor filled(DType dtype, const Shape& shape, uint8_t byte);
 
-Node node_of(std::string_view domain, std::string_view op, Attributes attributes = {},
-             int outputs = 1);
-
-struct Case {
-  Node node;
-  Tensors inputs;
-  // Inputs that are weights: prepare() gets to see them.
-  std::vector<int> weights;
-};
 // What a case gives in each way that `backend` has of running it: with one thread, with three,
 // and with its weights prepared. Each input lies as floats() lie, whatever its type.
 std::vector<std::pair<std::string, Result<Tensors>>> every_way(Backend& backend, Case c);

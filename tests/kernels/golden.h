@@ -8,7 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "kernels/compare.h"
+#include "kernels/case.h"
 
 namespace verbatim::test {
 
@@ -23,12 +23,20 @@ struct Golden {
 
 // Errors name what is wrong with the case.
 Result<Golden> read_golden(const Json& line);
-// What `have` lacks to be the output that `want` describes; "" where it is that to the bit.
-std::string golden_difference(const Json& want, const Tensor& have);
+// What the scalar reference gives.
+Result<Tensors> evaluate_golden(const Golden& golden);
+// Which of the outputs `have` is not the recorded one, and how; "" where all are that to the bit.
+std::string golden_difference(const Golden& golden, const Tensors& have);
 // A tensor as a file holds an output: its bits where they are few, else its root.
 Json golden_output(const Tensor& tensor);
 
 // The cases of each file, without outputs.
-std::map<std::string, std::vector<Json>> golden_cases();
+using GoldenFiles = std::map<std::string, std::vector<Json>>;
+GoldenFiles golden_cases();
+// Those of golden_movement.cc, golden_windows.cc and golden_operators.cc, which golden_cases() has,
+// too.
+GoldenFiles golden_movement_cases();
+GoldenFiles golden_window_cases();
+GoldenFiles golden_operator_cases();
 
 }  // namespace verbatim::test

@@ -149,17 +149,6 @@ Tensor filled(DType dtype, const Shape& shape, uint8_t byte) {
   return *Tensor::borrow(dtype, shape, {memory.get(), size}, memory);
 }
 
-Node node_of(std::string_view domain, std::string_view op, Attributes attributes, int outputs) {
-  Node node{.domain = std::string(domain),
-            .op = std::string(op),
-            .name = "n",
-            .attributes = std::move(attributes),
-            .inputs = {},
-            .outputs = {}};
-  for (int i = 0; i < outputs; ++i) node.outputs.push_back(i);
-  return node;
-}
-
 std::vector<std::pair<std::string, Result<Tensors>>> every_way(Backend& backend, Case c) {
   for (Tensor& t : c.inputs) t = guarded(t);
   std::vector<std::pair<std::string, Result<Tensors>>> ways;

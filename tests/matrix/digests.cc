@@ -1,13 +1,16 @@
-// verbatim-digests SEED... FILE...: the selftest of each seed and each replay file, by the scalar
-// reference. Prints "selftest SEED GROUP DIGEST" or "replay FILE same" a line; exits with 1 where a
-// replay differs, and with 65 on an error.
+// verbatim-digests SEED... FILE...: the selftest of each seed, each replay file and each golden
+// file (.jsonl), by the scalar reference. Prints "selftest SEED GROUP DIGEST", "replay FILE same"
+// or "golden FILE CASES same" a line; exits with 1 where a file differs, and with 65 on an error.
 #include <charconv>
 #include <cstdio>
+#include <sstream>
 #include <string_view>
 
 #include <verbatim/core/file.h>
 #include <verbatim/repops/replay.h>
 #include <verbatim/repops/selftest.h>
+
+#include "kernels/golden.h"
 
 namespace verbatim {
 namespace {
@@ -28,11 +31,32 @@ Result<bool> replay(Backend& backend, const std::string& path) {
   return difference.empty();
 }
 
+// Names the cases that differ, the first few of them.
+Result<bool> golden(const std::string& path) {
+  VB_ASSIGN(const Bytes bytes, read_file(path, 1 << 26));
+  std::istringstream text{std::string(as_chars(bytes))};
+  int cases = 0, differ = 0;
+  for (std::string line; std::getline(text, line); ++cases) {
+    VB_ASSIGN(const test::Golden g, test::read_golden(test::Json::parse(line)));
+    const Result<Tensors> have = test::evaluate_golden(g);
+    const std::string difference =
+        have.ok() ? test::golden_difference(g, *have) : have.status().message();
+    if (!difference.empty() && ++differ <= 5)
+      std::printf("golden %s, %s: %.400s\n", path.c_str(), g.name.c_str(), difference.c_str());
+  }
+  if (differ == 0)
+    std::printf("golden %s %d same\n", path.c_str(), cases);
+  else
+    std::printf("golden %s: %d of %d differ\n", path.c_str(), differ, cases);
+  return differ == 0;
+}
+
 Result<bool> run(Backend& backend, std::string_view argument) {
   uint64_t seed = 0;
   const char* end = argument.data() + argument.size();
   const auto [rest, error] = std::from_chars(argument.data(), end, seed);
   if (error == std::errc() && rest == end) return selftest(backend, seed);
+  if (argument.ends_with(".jsonl")) return golden(std::string(argument));
   return replay(backend, std::string(argument));
 }
 
