@@ -298,7 +298,7 @@ Message external(const std::string& location, int64_t offset) {
 
 TEST(Onnx, ExternalDataStaysBelowTheFolder) {
   namespace fs = std::filesystem;
-  const fs::path folder = fs::path(testing::TempDir()) / "verbatim_onnx_test";
+  const fs::path folder = fs::path(::testing::TempDir()) / "verbatim_onnx_test";
   fs::create_directories(folder / "inside");
   const Bytes data = little_endian_bytes(floats({3}, {5, 6, 7}));
   ASSERT_TRUE(write_file((folder / "inside" / "w.bin").string(), data).ok());
