@@ -3,6 +3,7 @@
 #include <openssl/crypto.h>
 
 #include <algorithm>
+#include <map>
 
 #include <verbatim/cli/common.h>
 #include <verbatim/core/cpu.h>
@@ -33,8 +34,22 @@ std::pair<Json, std::string> describe_gpu() {
               std::to_string(device->memory >> 20) + " MiB, CUDA driver " +
               version(device->driver) + ", runtime " + version(device->runtime)};
 #else
-  return {nullptr, "none (this program is built without CUDA: preset cuda)"};
+  return {nullptr, "none looked for: CUDA is not built in (cmake --preset cuda)"};
 #endif
+}
+
+// What each backend is good for here, or why it is not; cuda computes for `prove unary` alone.
+std::map<std::string, std::string> describe_backends() {
+  std::map<std::string, std::string> said;
+  for (const BackendInfo& b : list_backends())
+    said[b.name] = b.missing.empty() ? "available" : b.missing;
+#if defined(VERBATIM_KERNELS_CUDA)
+  const Result<cuda::Device> device = cuda::find_device();
+  said["cuda"] = device.ok() ? "available to prove unary" : device.status().message();
+#else
+  said["cuda"] = "not built in (cmake --preset cuda)";
+#endif
+  return said;
 }
 
 // What VERBATIM_CPU_DISABLE takes away, and what it names in vain.
@@ -49,10 +64,10 @@ std::string describe_disabled(const std::vector<std::string>& disabled) {
 Result<int> doctor(const Context& context) {
   Json backends = Json::object();
   std::string backend_text;
+  const auto described = describe_backends();
   for (const char* name : {"reference", "avx2", "avx512", "neon", "cuda"}) {
-    const auto backend = verbatim::make_backend(name);
-    backends[name] = backend.ok() ? "available" : backend.status().message();
-    backend_text += "  " + std::string(name) + ": " + backends[name].get<std::string>() + "\n";
+    backends[name] = described.at(name);
+    backend_text += "  " + std::string(name) + ": " + described.at(name) + "\n";
   }
   const auto chosen = context.make_backend();
   const std::string would_run =

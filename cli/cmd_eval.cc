@@ -9,6 +9,7 @@
 #include <verbatim/cli/runs.h>
 #include <verbatim/core/codec.h>
 #include <verbatim/core/file.h>
+#include <verbatim/core/fp_guard.h>
 #include <verbatim/core/parallel.h>
 #include <verbatim/core/tensor_root.h>
 #include <verbatim/kernels/backend.h>
@@ -219,6 +220,9 @@ Result<int> evaluate_model(const Context& context, const EvalFlags& flags) {
 Result<int> evaluate(const Context& context, const EvalFlags& flags) {
   const bool given = !flags.model.empty() && !flags.text_file.empty();
   if (!flags.tensors && !given) return usage_error("a model and --text-file are needed");
+  const FloatWatch watch;
+  const FloatGuard guard;  // what is measured is computed here, not in a run
+  VB_TRY(watch.check());
   if (!flags.tensors) return evaluate_model(context, flags);
   if (!given && !(flags.model.empty() && flags.text_file.empty()))
     return usage_error(

@@ -113,14 +113,15 @@ Result<int> diff(const Context& context, const std::string& a_path, const std::s
                {"element", d.element},
                {"a_bits", d.a_bits},
                {"b_bits", d.b_bits},
-               {"ulp", d.ulp},
+               {"ulp", d.ulp ? Json(*d.ulp) : Json()},
                {"reason", d.reason}});
   std::string text = "first difference: step " + std::to_string(d.step) + ", node " +
                      std::to_string(d.node) + " (" + printable(d.title) + ")";
-  text += d.element < 0 ? ": " + d.reason + "\n"
-                        : ", tile " + std::to_string(d.tile) + ", element " +
-                              std::to_string(d.element) + ": " + d.a_bits + " and " + d.b_bits +
-                              ", " + std::to_string(d.ulp) + " ULP apart\n";
+  text += d.element < 0
+              ? ": " + d.reason + "\n"
+              : ", tile " + std::to_string(d.tile) + ", element " + std::to_string(d.element) +
+                    ": " + d.a_bits + " (" + d.a_value + ") and " + d.b_bits + " (" + d.b_value +
+                    ")" + (d.apart.empty() ? "" : ", " + d.apart) + "\n";
   print_result(context, json, text + extent);
   return kRefuted;
 }
@@ -177,8 +178,8 @@ void register_trace(CLI::App& app, Context& context) {
     c.add_option("b", *b, "Trace folder")->required();
     c.add_option("--tolerance", tolerance->absolute,
                  "T: |a - b| <= T + R * |b| counts as equal. Default: T and R 0, bits are compared")
-        ->check(CLI::NonNegativeNumber);
-    c.add_option("--relative", tolerance->relative, "R in the same")->check(CLI::NonNegativeNumber);
+        ->check(number_from_zero());
+    c.add_option("--relative", tolerance->relative, "R in the same")->check(number_from_zero());
     add_json_flag(c, context);
     on_run(c, context, [=, &context] { return diff(context, *a, *b, *tolerance); });
   }

@@ -6,6 +6,7 @@
 #include <new>
 
 #include <verbatim/core/codec.h>
+#include <verbatim/core/fp_guard.h>
 #include <verbatim/core/parallel.h>
 #include <verbatim/kernels/backend.h>
 
@@ -33,6 +34,7 @@ std::string path_of(const CLI::App* command) {
 // crash.
 Result<int> guarded(const std::function<Result<int>()>& body) {
   try {
+    VB_TRY(check_float_assertion());
     return body();
   } catch (const std::bad_alloc&) {
     return over_limit("out of memory");

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include <verbatim/core/file.h>
+#include <verbatim/core/fp_guard.h>
 #include <verbatim/repops/executor.h>
 #include <verbatim/repops/onnx/import.h>
 #include <verbatim/repops/ops/number.h>
@@ -136,9 +137,14 @@ Result<ConformanceReport> run_conformance(const std::string& dir, Backend& backe
     if (fs::exists(it->path() / "model.onnx")) folders.push_back(it->path());
   if (error) return unavailable(dir + ": " + error.message());
   std::ranges::sort(folders);
+  // In a wrong mode no case is any good or bad.
+  const FloatWatch watch;
+  const FloatGuard guard;
+  VB_TRY(watch.check());
   ConformanceReport report;
   for (const fs::path& folder : folders) {
     const Status status = run_case(folder, backend);
+    VB_TRY(watch.check());
     ConformanceCase c{printable(folder.filename().string()), "passed", status.message()};
     if (status.code() == StatusCode::unsupported)
       c.status = "unsupported";

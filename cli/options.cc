@@ -1,6 +1,7 @@
 #include <verbatim/cli/options.h>
 
 #include <charconv>
+#include <cmath>
 
 #include <verbatim/core/codec.h>
 
@@ -16,6 +17,17 @@ CLI::Validator whole_number(uint64_t least, uint64_t greatest) {
     return "not a whole number from " + range + ": " + printable(text);
   };
   return CLI::Validator(check, range, "whole_number");
+}
+
+CLI::Validator number_from_zero() {
+  const auto check = [](const std::string& text) -> std::string {
+    double value = 0;
+    const char* const end = text.data() + text.size();
+    const auto [last, error] = std::from_chars(text.data(), end, value);
+    if (error == std::errc() && last == end && value >= 0 && std::isfinite(value)) return "";
+    return "not a finite number of at least 0: " + printable(text);
+  };
+  return CLI::Validator(check, "at least 0", "number_from_zero");
 }
 
 void add_limit_flags(CLI::App& command, NodeLimits& limits) {

@@ -15,5 +15,7 @@ NodeLimits judging_limits();
 
 // The decimal digits of a number from `least` to `greatest`; CLI11's own conversion would saturate, and take -1 for the greatest.
 CLI::Validator whole_number(uint64_t least, uint64_t greatest);
+// A finite number of at least 0; CLI11's own validator names all 309 digits of the greatest.
+CLI::Validator number_from_zero();
 
 }  // namespace verbatim::cli

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include <verbatim/core/fp_guard.h>
+
 namespace verbatim {
 namespace {
 
@@ -31,6 +33,9 @@ Result<InputRange> parse_input_range(std::string_view text) {
 
 Result<UnaryProof> prove_unary(UnaryProver& prover, Unary f, InputRange range,
                                const std::function<void(uint64_t)>& progress) {
+  const FloatWatch watch;
+  const FloatGuard guard;
+  VB_TRY(watch.check());
   UnaryProof proof;
   UnaryFaults faults;
   Sha256 hash;
@@ -40,6 +45,7 @@ Result<UnaryProof> prove_unary(UnaryProver& prover, Unary f, InputRange range,
     const uint64_t n = std::min(part, range.count - proof.inputs);
     VB_TRY(prover.run(f, static_cast<uint32_t>(range.first + proof.inputs), static_cast<int64_t>(n),
                       results.data(), faults));
+    VB_TRY(watch.check());
     hash.update(ByteView(results).first(static_cast<size_t>(4 * n)));
     proof.inputs += n;
     progress(proof.inputs);

@@ -25,15 +25,19 @@ class FloatGuard {
 };
 
 // Whether a wrong environment is an error rather than corrected. At first what the environment
-// variable VERBATIM_ASSERT_FP says ("1": yes); for all threads, from the next run on.
+// variable VERBATIM_ASSERT_FP says ("1": yes; "0", empty or unset: no); for all threads, from the
+// next run on.
 void assert_float_environment(bool on);
 bool float_environment_asserted();
+// A usage error where the variable says something else, until assert_float_environment() is called.
+Status check_float_assertion();
 
 // What the guards of all threads had to correct since it was made, in a process that asserts.
 class FloatWatch {
  public:
   FloatWatch();
-  Status check() const;  // always ok where nothing is asserted
+  // Ok where nothing is asserted, but for a check_float_assertion() that is not.
+  Status check() const;
 
  private:
   uint64_t seen_;

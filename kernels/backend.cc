@@ -19,7 +19,7 @@ constexpr bool kX86 = false, kArm = false;
 
 std::string missing(bool built, const char* processor, bool present, const char* features,
                     std::initializer_list<std::string_view> names) {
-  if (!built) return std::string("this program is not built for ") + processor;
+  if (!built) return std::string("not of this processor, but of ") + processor;
   if (present) return "";
   for (const std::string& disabled : disabled_cpu_features())
     for (const std::string_view name : names)

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include <verbatim/core/fp_guard.h>
 #include <verbatim/core/philox.h>
 #include <verbatim/core/tensor_root.h>
 #include <verbatim/repops/executor.h>
@@ -323,6 +324,9 @@ float moderate_float(uint64_t random) {
 }
 
 Result<SelftestDigests> run_selftest(Backend& backend, uint64_t seed) {
+  const FloatWatch watch;
+  const FloatGuard guard;  // inputs are computed, too
+  VB_TRY(watch.check());
   SelftestDigests digests;
   uint64_t stream = 0;
   for (const NamedGroup& named : kGroups) {

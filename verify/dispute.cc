@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 
+#include <verbatim/core/fp_guard.h>
 #include <verbatim/verify/referee.h>
 
 namespace verbatim {
@@ -66,6 +67,9 @@ class LoggedParty final : public Party {
 // The verdict that `log` leads to, live parties asked for what is not recorded.
 Result<Verdict> settle_logged(const TranscriptHeader& header, Log& log,
                               std::span<Party* const> live, const RefereeOptions& options) {
+  const FloatWatch watch;
+  const FloatGuard guard;
+  VB_TRY(watch.check());  // a referee in a wrong mode is no referee
   std::vector<std::unique_ptr<LoggedParty>> parties;
   std::vector<Party*> pointers;
   for (uint32_t i = 0; i < header.parties.size(); ++i) {

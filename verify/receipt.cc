@@ -13,6 +13,16 @@ constexpr size_t kMaxReceiptBytes = size_t{72} << 20, kMaxHeader = size_t{68} <<
 constexpr size_t kMaxName = 4096;
 constexpr uint32_t kMaxOutputs = 1 << 16;
 constexpr std::string_view kShownUnchecked = "that the inputs are the shown texts";
+constexpr std::string_view kNothingShown =
+    "what the inputs are: the receipt shows no text, only their roots";
+
+// Whether what is shown holds texts from which inputs are made, as `embed`, `generate` and `train`
+// name them; a `run` on tensors or on audio shows settings alone.
+bool shows_texts(const TaskHeader& task) {
+  return std::ranges::any_of(task.shown, [](const Shown& s) {
+    return s.name == "prompt" || s.name == "training_text" || s.name.starts_with("text ");
+  });
+}
 
 Bytes signed_part(const Receipt& receipt) {
   Writer w;
@@ -152,7 +162,7 @@ Result<Receipt> read_receipt(const std::string& path) {
 ReceiptReport validate_receipt(const Receipt& receipt) {
   ReceiptReport report;
   report.not_checked = {"that the program gives these outputs: verify with the model and inputs",
-                        std::string(kShownUnchecked)};
+                        std::string(shows_texts(receipt.task) ? kShownUnchecked : kNothingShown)};
   if (receipt.steps == 0 || receipt.steps > receipt.task.max_steps)
     return fail(report, ReceiptOutcome::refuted,
                 std::to_string(receipt.steps) + " steps of a program that has 1 to " +
@@ -188,6 +198,7 @@ ReceiptReport verify_receipt(const Receipt& receipt, const Program& program,
   if (model_root && *model_root != receipt.task.model_root)
     return fail(report, ReceiptOutcome::no_verdict, "the model is not the receipt's");
   report.checked.push_back("program, weights and inputs are the receipt's");
+  std::erase(report.not_checked, kNothingShown);
   if (inputs_from_shown) {
     std::erase(report.not_checked, kShownUnchecked);
     report.checked.push_back("the inputs are the shown texts");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -91,6 +92,13 @@ double value_of(DType dtype, uint64_t bits) {
   });
 }
 
+// value_of() would round what has more than 53 bits.
+std::string decimal_integer(DType dtype, uint64_t bits) {
+  if (dtype == DType::u64) return std::to_string(bits);
+  if (dtype == DType::i64) return std::to_string(static_cast<int64_t>(bits));
+  return std::to_string(static_cast<int64_t>(value_of(dtype, bits)));
+}
+
 bool is_nan_bits(DType dtype, uint64_t bits) { return is_nan(value_of(dtype, bits)); }
 
 bool is_infinite(DType dtype, uint64_t bits) {
@@ -108,11 +116,31 @@ bool within(DType dtype, uint64_t a, uint64_t b, const Tolerance& tolerance) {
   return difference <= allowed && -difference <= allowed;
 }
 
-uint64_t ulp_distance(DType dtype, uint64_t a, uint64_t b) {
-  if (!is_float(dtype) || is_nan_bits(dtype, a) || is_nan_bits(dtype, b)) return 0;
-  const int64_t x = ordered(dtype, a), y = ordered(dtype, b);
-  return x > y ? static_cast<uint64_t>(x) - static_cast<uint64_t>(y)
-               : static_cast<uint64_t>(y) - static_cast<uint64_t>(x);
+// Nine digits tell each binary32 from all others, seventeen each binary64.
+std::string decimal(DType dtype, uint64_t bits) {
+  if (!is_float(dtype)) return decimal_integer(dtype, bits);
+  if (is_nan_bits(dtype, bits)) return "NaN";
+  char text[32];
+  const auto end = std::to_chars(text, text + sizeof text, value_of(dtype, bits),
+                                 std::chars_format::general, dtype == DType::f64 ? 17 : 9);
+  return {text, end.ptr};
+}
+
+// Two floats of different bits: how far apart they are, and in words.
+void measure(DType dtype, uint64_t a, uint64_t b, TraceDiff& diff) {
+  const int nans = is_nan_bits(dtype, a) + is_nan_bits(dtype, b);
+  if (nans > 0) {
+    diff.apart = nans == 1 ? "one is NaN" : "both are NaN, of different bits";
+  } else if (is_infinite(dtype, a) || is_infinite(dtype, b)) {
+    diff.apart = is_infinite(dtype, a) && is_infinite(dtype, b) ? "infinities of opposite signs"
+                                                                : "one is infinite";
+  } else {
+    const int64_t x = ordered(dtype, a), y = ordered(dtype, b);
+    diff.ulp = x > y ? static_cast<uint64_t>(x) - static_cast<uint64_t>(y)
+                     : static_cast<uint64_t>(y) - static_cast<uint64_t>(x);
+    diff.apart =
+        *diff.ulp == 0 ? "zeros of opposite signs" : std::to_string(*diff.ulp) + " ULP apart";
+  }
 }
 
 // Fills the place of the first element that differs; false where there is none.
@@ -130,7 +158,9 @@ bool diff_elements(const Tensor& a, const Tensor& b, const Tolerance& tolerance,
       diff.tile = leaf;
       diff.a_bits = element_hex(dtype, p[i]);
       diff.b_bits = element_hex(dtype, q[i]);
-      diff.ulp = ulp_distance(dtype, p[i], q[i]);
+      diff.a_value = decimal(dtype, p[i]);
+      diff.b_value = decimal(dtype, q[i]);
+      if (is_float(dtype)) measure(dtype, p[i], q[i], diff);
       return true;
     }
   }
@@ -243,6 +273,7 @@ Result<TraceReader> TraceReader::open(const std::string& directory) {
 
 Result<TraceReader> TraceReader::parse(ByteView index, ByteView data, const std::string& source) {
   TraceReader reader;
+  reader.name_ = source;
   reader.source_ = source + "/index";
   reader.data_ = data;
   Reader r(index, reader.source_);
@@ -292,6 +323,28 @@ Result<Tensor> TraceReader::tensor(const TraceRecord& record) const {
 
 namespace {
 
+// "ours is of program 12ab... (53 nodes, the first Gather embeddings)"
+std::string describe_program(const TraceReader& trace) {
+  const std::vector<Node>& nodes = trace.graph().nodes;
+  return trace.name() + " is of program " + program_root(trace.graph()).hex() + " (" +
+         std::to_string(nodes.size()) + " nodes" +
+         (nodes.empty() ? "" : ", the first " + nodes[0].title()) + ")";
+}
+
+Status different_programs(const TraceReader& a, const TraceReader& b, const std::string& where) {
+  return bad_input("the traces are of different programs" + where + ": " + describe_program(a) +
+                   ", " + describe_program(b));
+}
+
+// Nodes of one place in two programs, which need not be the same beyond them.
+Status check_same_node(const TraceReader& a, const TraceReader& b, uint32_t node) {
+  const Node &x = a.graph().nodes[node], &y = b.graph().nodes[node];
+  if (x.domain == y.domain && x.op == y.op && x.name == y.name) return {};
+  return different_programs(a, b,
+                            " (node " + std::to_string(node) + " is " + x.title() + " in one, " +
+                                y.title() + " in the other)");
+}
+
 // Whose value comes next: of both traces, or one that the other lacks.
 enum class Turn : uint8_t { both, a, b };
 
@@ -308,6 +361,8 @@ Result<TraceDiff> trace_diff(const TraceReader& a, const TraceReader& b,
                              const Tolerance& tolerance) {
   if (!(tolerance.absolute >= 0) || !(tolerance.relative >= 0))
     return usage_error("a tolerance is a number of at least 0");
+  const bool same_program = program_root(a.graph()) == program_root(b.graph());
+  if (!same_program && !a.partial() && !b.partial()) return different_programs(a, b, "");
   TraceDiff all;
   for (size_t i = 0, j = 0; i < a.size() || j < b.size();) {
     std::optional<TraceRecord> x, y;
@@ -320,14 +375,14 @@ Result<TraceDiff> trace_diff(const TraceReader& a, const TraceReader& b,
     const Turn turn = turn_of(x, y);
     TraceDiff diff;
     if (turn == Turn::both) {
+      if (!same_program) VB_TRY(check_same_node(a, b, x->node));
       VB_ASSIGN(diff, diff_records(a, *x, b, *y, tolerance));
       ++all.compared;
     } else if (!(turn == Turn::a ? b : a).partial()) {
       const bool in_a = turn == Turn::a;
       diff = differs_at(in_a ? a : b, in_a ? *x : *y,
-                        x && y ? "the traces are of different programs"
-                        : in_a ? "the second trace ends"
-                               : "the first trace ends");
+                        std::string(in_a ? "the second trace " : "the first trace ") +
+                            (x && y ? "lacks the value" : "ends"));
     } else {
       ++all.missing;
     }

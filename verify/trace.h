@@ -6,7 +6,7 @@
 //
 //   VB_ASSIGN(TraceReader a, TraceReader::open("trace-a"));
 //   VB_ASSIGN(TraceReader b, TraceReader::open("trace-b"));
-//   VB_ASSIGN(TraceDiff diff, trace_diff(a, b, 0.0));
+//   VB_ASSIGN(TraceDiff diff, trace_diff(a, b, {}));
 //
 // DIR/index holds the graph and one record of fixed size for each value, DIR/data their
 // little-endian bytes (docs/formats.md).
@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <verbatim/core/file.h>
@@ -68,6 +69,7 @@ class TraceReader {
 
   const Graph& graph() const { return graph_; }
   bool partial() const { return partial_; }
+  const std::string& name() const { return name_; }  // the folder, for messages
   size_t size() const { return records_.size() / kRecordBytes; }
   Result<TraceRecord> record(size_t i) const;
   // The value, checked against the record's root.
@@ -82,7 +84,7 @@ class TraceReader {
       data_file_;  // keep the views alive; null for parse()
   ByteView records_, data_;
   size_t records_offset_ = 0;
-  std::string source_;
+  std::string name_, source_;
 };
 
 struct TraceDiff {
@@ -91,12 +93,15 @@ struct TraceDiff {
   std::string reason;  // what differs, where it is not an element: "shape", "the second trace ends"
   uint64_t step = 0;
   uint32_t node = 0, output = 0;
-  std::string title;           // the node's operator and name
-  int64_t tile = -1;           // leaf of the output's tensor root; -1 where shapes differ
-  int64_t element = -1;        // flat index
-  std::string a_bits, b_bits;  // hex, most significant digit first
-  uint64_t ulp =
-      0;  // representable values between the two; 0 where that has no meaning (bool, NaN)
+  std::string title;             // the node's operator and name
+  int64_t tile = -1;             // leaf of the output's tensor root; -1 where shapes differ
+  int64_t element = -1;          // flat index
+  std::string a_bits, b_bits;    // hex, most significant digit first
+  std::string a_value, b_value;  // decimal: of binary32 nine digits, which tell it from all others
+  // Steps from one to the next representable value between the two; the zeros are one value. None
+  // where that has no meaning: integers, a NaN, an infinity.
+  std::optional<uint64_t> ulp;
+  std::string apart;  // the same in words: "2 ULP apart", "one is NaN"; "" for integers
 };
 
 // How far apart a and b may be: |a - b| <= absolute + relative * |b|, as numpy.allclose has it.
@@ -108,7 +113,9 @@ struct Tolerance {
 // The first element, in the order of steps, nodes and flat indices, that differs by more than the
 // tolerance. A NaN differs from everything but its own bits, an infinity likewise. What a partial
 // trace left out is passed over. All values up to there are read and checked against their roots.
-// Errors: damaged files, a tolerance that is negative or not a number.
+// Errors: damaged files, a tolerance that is negative or not a number, traces of different
+// programs. A partial trace need not be of the same program, only of nodes of the same operator and
+// name at the same places.
 Result<TraceDiff> trace_diff(const TraceReader& a, const TraceReader& b,
                              const Tolerance& tolerance);
 

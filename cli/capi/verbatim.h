@@ -53,7 +53,8 @@ void vb_set_threads(int threads);
 /* Results need round-to-nearest and subnormals. Where a thread comes with another mode (linked with
  * -ffast-math, say), calls correct it while they run; after vb_assert_float_environment(1), or with
  * VERBATIM_ASSERT_FP=1 in the environment, they fail with VB_UNAVAILABLE instead, and the message
- * names the bits, the thread and the remedy. */
+ * names the bits, the thread and the remedy. Where the variable is neither 1, 0 nor empty, they fail
+ * with VB_USAGE. */
 void vb_assert_float_environment(int on);
 
 /* A Hugging Face folder (BERT or Llama type), or an .onnx file. */

@@ -230,6 +230,21 @@ TEST(Eval, MeasuresOperatorsAgainstBinary64) {
   EXPECT_EQ(call("verbatim eval").code, 64);
 }
 
+// One line for each backend, which says plainly why it does not run here.
+TEST(Doctor, SaysOfEachBackendWhyItIsNotHere) {
+  const Called text = call("verbatim doctor");
+  EXPECT_EQ(text.text.find("backend '"), std::string::npos) << text.text;
+#if !defined(VERBATIM_KERNELS_CUDA)
+  EXPECT_NE(text.text.find("\n  cuda: not built in (cmake --preset cuda)\n"), std::string::npos)
+      << text.text;
+#endif
+#if defined(__x86_64__)
+  EXPECT_NE(text.text.find("\n  neon: not of this processor, but of AArch64\n"), std::string::npos)
+      << text.text;
+#endif
+  EXPECT_NE(text.text.find("\n  reference: available\n"), std::string::npos) << text.text;
+}
+
 // The digest of a part is that of its results in order, on any number of threads and backend.
 TEST(Prove, APartOfAFunctionIsProvedAndDigested) {
   Bytes results(4 * 5000000);

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <map>
@@ -90,6 +91,54 @@ TEST_F(Outputs, TracesWithoutACommonValueWereNotCompared) {
   EXPECT_EQ(json.code, 2);
   EXPECT_TRUE(nlohmann::json::parse(json.text)["equal"].is_null()) << json.text;
   EXPECT_EQ(here("trace diff trace-a trace-a").code, 0);
+}
+
+// What is different is shown in bits and in decimals, with a distance where there is one.
+TEST_F(Outputs, ADifferenceOfTracesIsReadable) {
+  for (const auto& [name, x] :
+       {std::pair("one", 1.0f), std::pair("next", 1.00000012f), std::pair("nan", std::nanf(""))}) {
+    write(std::string(name) + ".npy", as_chars(*encode_npy(testing::floats({3}, {x, 2, 3}))));
+    ASSERT_EQ(here(std::string("run m.onnx --output-dir out-") + name + " --input x=" + name +
+                   ".npy --trace " + name)
+                  .code,
+              0);
+  }
+  const Called near = here("trace diff one next");
+  EXPECT_EQ(near.code, 1);
+  EXPECT_NE(near.text.find("bf800000 (-1) and bf800001 (-1.00000012), 1 ULP apart"),
+            std::string::npos)
+      << near.text;
+  const Called nan = here("trace diff nan one");
+  EXPECT_EQ(nan.code, 1);
+  EXPECT_NE(nan.text.find(" (NaN) and bf800000 (-1), one is NaN\n"), std::string::npos) << nan.text;
+  const Called json = here("trace diff nan one --json", "2>/dev/null");
+  EXPECT_TRUE(nlohmann::json::parse(json.text)["ulp"].is_null()) << json.text;
+}
+
+TEST_F(Outputs, TracesOfDifferentProgramsAreBadInput) {
+  testing::ModelParts p;
+  p.nodes = {node("Abs", {"x"}, {"y"})};
+  p.inputs = {value_info("x", DType::f32, {3})};
+  p.outputs = {value_info("y", DType::f32, {3})};
+  write("other.onnx", testing::model_bytes(p));
+  ASSERT_EQ(here("run m.onnx --input x=x.npy --output-dir out --trace ours").code, 0);
+  ASSERT_EQ(here("run other.onnx --input x=x.npy --output-dir out2 --trace other").code, 0);
+  const Called called = here("trace diff ours other");
+  EXPECT_EQ(called.code, 65) << called.text;
+  for (const char* part :
+       {"ours is of program ", "other is of program ", "(2 nodes, the first Neg"})
+    EXPECT_NE(called.text.find(part), std::string::npos) << called.text;
+}
+
+TEST_F(Outputs, ATolerancesLimitIsReadable) {
+  for (const char* flag : {"--tolerance", "--relative"})
+    for (const char* value : {"-1", "foo", "inf", "nan", "1e999"}) {
+      const Called called = here(std::string("trace diff a b ") + flag + " " + value);
+      EXPECT_EQ(called.code, 64) << called.text;
+      EXPECT_NE(called.text.find("not a finite number of at least 0: "), std::string::npos)
+          << called.text;
+      EXPECT_LT(called.text.size(), 200u) << called.text;
+    }
 }
 
 TEST_F(Outputs, NoCommandReplacesWhatItReads) {

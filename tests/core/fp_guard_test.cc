@@ -81,13 +81,13 @@ TEST(FloatAssertion, NamesTheBitsTheThreadAndTheRemedy) {
   other.join();
 #if defined(__SSE2__)
   for (const char* part :
-       {"MXCSR 0x9f", "flush-to-zero (bit 15) and denormals-are-zero (bit 6) set"})
+       {"MXCSR 0x9f", "flush-to-zero (bit 15) and denormals-are-zero (bit 6) set", "-ffast-math"})
     EXPECT_NE(message.find(part), std::string::npos) << message;
 #elif defined(__aarch64__)
-  EXPECT_NE(message.find("flush-to-zero (FZ, bit 24) set"), std::string::npos) << message;
+  for (const char* part : {"flush-to-zero (FZ, bit 24) set", "-ffast-math"})
+    EXPECT_NE(message.find(part), std::string::npos) << message;
 #endif
-  for (const char* part :
-       {"of thread ", "VERBATIM_ASSERT_FP", "-ffast-math", "std::fesetenv(FE_DFL_ENV)"})
+  for (const char* part : {"of thread ", "VERBATIM_ASSERT_FP", "std::fesetenv(FE_DFL_ENV)"})
     EXPECT_NE(message.find(part), std::string::npos) << message;
 }
 
@@ -106,9 +106,34 @@ TEST(FloatAssertion, ARoundingDirectionIsNamed) {
   const FloatWatch watch;
   std::fesetround(FE_UPWARD);
   const FloatGuard guard;
-  EXPECT_NE(watch.check().message().find("a rounding direction"), std::string::npos)
-      << watch.check().message();
+  const std::string message = watch.check().message();
+  for (const char* part : {"a rounding direction", "std::fesetround(FE_TONEAREST)", "FE_DFL_ENV"})
+    EXPECT_NE(message.find(part), std::string::npos) << message;
+  for (const char* part : {"flush", "-ffast-math"})
+    EXPECT_EQ(message.find(part), std::string::npos) << message;
 }
+
+#if defined(__SSE2__)
+// Each part of the mode is blamed on what sets it.
+TEST(FloatAssertion, FlushingAndRoundingHaveRemediesOfTheirOwn) {
+  struct Case {
+    unsigned control;
+    bool flushing, rounding;
+  };
+  for (const Case& c : {Case{0x9f80, true, false}, Case{0x1fc0, true, false},
+                        Case{0x3f80, false, true}, Case{0xffc0, true, true}}) {
+    const Asserted asserted;
+    const FloatWatch watch;
+    _mm_setcsr(c.control);
+    const std::string here = check_float_environment().message();
+    const FloatGuard guard;
+    for (const std::string& message : {here, watch.check().message()}) {
+      EXPECT_EQ(message.find("-ffast-math") != std::string::npos, c.flushing) << message;
+      EXPECT_EQ(message.find("fesetround") != std::string::npos, c.rounding) << message;
+    }
+  }
+}
+#endif
 
 TEST(FloatAssertion, WithoutItTheGuardCorrects) {
   const Asserted asserted;

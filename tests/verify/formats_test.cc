@@ -145,6 +145,27 @@ TEST(Receipt, SaysWhetherTheInputsAreTheShownTexts) {
   EXPECT_TRUE(report(true).not_checked.size() == 1);  // nobody signed it
 }
 
+// A run on tensors or on audio has no texts to speak of; who has the inputs compares their roots.
+TEST(Receipt, SpeaksOfTextsWhereThereAreSome) {
+  Task task = small_task();
+  task.shown = {{"precision", "fp32"}};
+  const auto backend = make_reference_backend();
+  const Receipt receipt = make_receipt(task, commit(task));
+  const auto text = [](const ReceiptReport& report) {
+    std::string all;
+    for (const auto* lines : {&report.checked, &report.not_checked})
+      for (const std::string& line : *lines) all += line + "\n";
+    return all;
+  };
+  const std::string alone = text(validate_receipt(receipt));
+  EXPECT_EQ(alone.find("shown texts"), std::string::npos) << alone;
+  EXPECT_NE(alone.find("what the inputs are"), std::string::npos) << alone;
+  const std::string verified =
+      text(verify_receipt(receipt, task.program, task.inputs, *backend, task.model_root));
+  EXPECT_EQ(verified.find("text"), std::string::npos) << verified;
+  EXPECT_NE(verified.find("program, weights and inputs are the receipt's"), std::string::npos);
+}
+
 TEST(Protocol, RequestsDecodeStrictly) {
   const std::vector<Question> questions = {AskCommit{},
                                            AskReveal{},

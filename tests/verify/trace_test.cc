@@ -8,9 +8,12 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <limits>
+#include <optional>
 
 #include <verbatim/core/npy.h>
 #include <verbatim/core/tensor_root.h>
+#include <verbatim/repops/semantics.h>
 #include <verbatim/verify/trace_import.h>
 
 #include "support.h"
@@ -81,6 +84,7 @@ TEST_F(TraceTest, DiffNamesTheFirstDifference) {
   EXPECT_EQ(d.element, 4);
   EXPECT_EQ(d.tile, 0);
   EXPECT_EQ(d.ulp, 1u);
+  EXPECT_EQ(d.apart, "1 ULP apart");
   EXPECT_EQ(d.a_bits.size(), 8u);
   EXPECT_NE(d.a_bits, d.b_bits);
   EXPECT_EQ(d.title, task.program.graph.nodes[3].title());
@@ -134,27 +138,115 @@ TEST_F(TraceTest, DiffReadsTheDataWhereTheIndexesAreEqual) {
   }
 }
 
+// A trace of one value alone, which a node "node" made.
+TraceReader trace_of(const std::string& name, const Tensor& value, const char* op = "Identity",
+                     bool partial = false) {
+  GraphBuilder b;
+  b.output("y", b.add(op, "", {b.input("x", value.dtype(), {-1})}, {}, "node"));
+  const Graph graph = ok(b.finish());
+  const std::string dir = ::testing::TempDir() + "/one-" + name + std::to_string(::getpid());
+  std::filesystem::remove_all(dir);
+  auto writer = ok(TraceWriter::create(dir, graph, partial));
+  ok(writer->on_node(0, 0, {}, {{value}}));
+  ok(writer->close().status());
+  return ok(TraceReader::open(dir));
+}
+TraceReader trace_of(const std::string& name, float x) {
+  return trace_of(name, ok(Tensor::from<float>(Shape{1}, std::vector<float>{x})));
+}
+
 // |a - b| <= absolute + relative * |b|, the second trace's value, as numpy.allclose has it.
-TEST_F(TraceTest, ToleranceMayBeRelativeToTheSecond) {
-  const auto trace = [&](const char* name, float x) {
-    GraphBuilder b;
-    b.output("y", b.add("Identity", "", {b.input("x", DType::f32, {-1})}, {}, "node"));
-    const Graph graph = ok(b.finish());
-    const std::string dir = ::testing::TempDir() + "/relative-" + name + std::to_string(::getpid());
-    std::filesystem::remove_all(dir);
-    auto writer = ok(TraceWriter::create(dir, graph));
-    const Tensor t = ok(Tensor::from<float>(Shape{1}, std::vector<float>{x}));
-    ok(writer->on_node(0, 0, {}, {{t}}));
-    ok(writer->close().status());
-    return ok(TraceReader::open(dir));
-  };
-  const TraceReader one = trace("1", 1), two = trace("2", 2), infinite = trace("inf", HUGE_VALF);
+TEST(TraceDiffs, ToleranceMayBeRelativeToTheSecond) {
+  const TraceReader one = trace_of("1", 1), two = trace_of("2", 2),
+                    infinite = trace_of("inf", HUGE_VALF);
   EXPECT_TRUE(ok(trace_diff(one, two, {.relative = 0.5})).equal);
   EXPECT_FALSE(ok(trace_diff(one, two, {.relative = 0.49})).equal);
   EXPECT_TRUE(ok(trace_diff(one, two, {.absolute = 0.25, .relative = 0.375})).equal);
   EXPECT_FALSE(ok(trace_diff(two, one, {.relative = 0.99})).equal);
   EXPECT_FALSE(ok(trace_diff(one, infinite, {.absolute = 1e300, .relative = 1})).equal);
   EXPECT_TRUE(ok(trace_diff(infinite, infinite, {.relative = 1})).equal);
+}
+
+// A distance is said where there is one, and what is the matter where there is none.
+TEST(TraceDiffs, ADistanceIsOneOfNumbers) {
+  const auto diff = [](uint32_t a, uint32_t b) {
+    return ok(trace_diff(trace_of("a", float_of(a)), trace_of("b", float_of(b)), {}));
+  };
+  struct Case {
+    uint32_t a, b;
+    std::optional<uint64_t> ulp;
+    const char *apart, *a_value, *b_value;
+  };
+  for (const Case& c : std::initializer_list<Case>{
+           {0x3F800000, 0x3F800001, 1, "1 ULP apart", "1", "1.00000012"},
+           {0x00000001, 0x80000001, 2, "2 ULP apart", "1.40129846e-45", "-1.40129846e-45"},
+           {0x00000000, 0x80000000, 0, "zeros of opposite signs", "0", "-0"},
+           {0x7FC00000, 0x3F800000, std::nullopt, "one is NaN", "NaN", "1"},
+           {0x3F800000, 0xFFC00000, std::nullopt, "one is NaN", "1", "NaN"},
+           {0x7FC00000, 0x7F800000, std::nullopt, "one is NaN", "NaN", "inf"},
+           {0x7FC00000, 0x7FC00001, std::nullopt, "both are NaN, of different bits", "NaN", "NaN"},
+           {0x7FC00000, 0xFFC00000, std::nullopt, "both are NaN, of different bits", "NaN", "NaN"},
+           {0x7F7FFFFF, 0x7F800000, std::nullopt, "one is infinite", "3.40282347e+38", "inf"},
+           {0x7F800000, 0xFF800000, std::nullopt, "infinities of opposite signs", "inf", "-inf"},
+       }) {
+    const TraceDiff d = diff(c.a, c.b);
+    EXPECT_FALSE(d.equal);
+    EXPECT_EQ(d.ulp, c.ulp) << c.apart;
+    EXPECT_EQ(d.apart, c.apart);
+    EXPECT_EQ(d.a_value, c.a_value);
+    EXPECT_EQ(d.b_value, c.b_value);
+  }
+}
+
+// Integers and truth values have no units in a last place.
+TEST(TraceDiffs, IntegersAreShownWhole) {
+  const auto trace = [](const char* name, int64_t x) {
+    return trace_of(name, ok(Tensor::from<int64_t>(Shape{1}, std::vector<int64_t>{x})));
+  };
+  const TraceDiff d = ok(
+      trace_diff(trace("a", INT64_MAX), trace("b", std::numeric_limits<int64_t>::min() + 1), {}));
+  EXPECT_EQ(d.ulp, std::nullopt);
+  EXPECT_EQ(d.apart, "");
+  EXPECT_EQ(d.a_value, "9223372036854775807");
+  EXPECT_EQ(d.b_value, "-9223372036854775807");
+}
+
+// Values of different programs have nothing to do with one another, whatever their places.
+TEST(TraceDiffs, OfDifferentProgramsAreRefused) {
+  const Tensor x = ok(Tensor::from<float>(Shape{1}, std::vector<float>{1}));
+  const TraceReader neg = trace_of("neg", x, "Neg"), abs = trace_of("abs", x, "Abs");
+  const Status refused = trace_diff(neg, abs, {}).status();
+  EXPECT_EQ(refused.code(), StatusCode::bad_input);
+  for (const std::string& part :
+       {std::string("/one-neg"), std::string("/one-abs"), program_root(neg.graph()).hex(),
+        program_root(abs.graph()).hex(), std::string("Neg node"), std::string("Abs node")})
+    EXPECT_NE(refused.message().find(part), std::string::npos) << refused.message();
+  // Another engine's values are those of our program's nodes, whatever that engine ran.
+  const TraceReader imported = trace_of("imported", x, "Neg", true);
+  EXPECT_TRUE(ok(trace_diff(neg, imported, {})).equal);
+  EXPECT_TRUE(ok(trace_diff(imported, neg, {})).equal);
+  EXPECT_EQ(trace_diff(imported, abs, {}).status().code(), StatusCode::bad_input);
+}
+
+// Generation with other settings is another program, with the same values in the same nodes.
+TEST(TraceDiffs, AnImportIsComparedWithProgramsWhoseNodesAreTheSame) {
+  const Tensor x = ok(Tensor::from<float>(Shape{1}, std::vector<float>{1}));
+  const auto trace = [&](const char* name, int64_t setting, bool partial) {
+    GraphBuilder b;
+    const ValueId y = b.add("Neg", "", {b.input("x", DType::f32, {-1})}, {}, "node");
+    b.output("y", b.add("Flatten", "", {y}, {{"axis", setting}}, "last"));
+    const std::string dir = ::testing::TempDir() + "/two-" + name + std::to_string(::getpid());
+    std::filesystem::remove_all(dir);
+    const Graph graph = ok(b.finish());
+    auto writer = ok(TraceWriter::create(dir, graph, partial));
+    ok(writer->on_node(0, 0, {}, {{x}}));
+    ok(writer->close().status());
+    return ok(TraceReader::open(dir));
+  };
+  const TraceReader ours = trace("ours", 0, false), other = trace("other", 1, false),
+                    theirs = trace("theirs", 1, true);
+  EXPECT_EQ(trace_diff(ours, other, {}).status().code(), StatusCode::bad_input);
+  EXPECT_TRUE(ok(trace_diff(ours, theirs, {})).equal);
 }
 
 // The dumps of a run of our own, some left out, one changed.

@@ -5,8 +5,10 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cfenv>
 #include <fstream>
 
+#include <verbatim/core/fp_guard.h>
 #include <verbatim/verify/dispute.h>
 
 #include "../support/paths.h"
@@ -49,6 +51,23 @@ TEST_F(TranscriptTest, JudgesToTheSameBytes) {
   ASSERT_TRUE(t.verdict().has_value());
   EXPECT_EQ(encode_verdict(ok(judge(t))), encode_verdict(v));
   EXPECT_EQ(t.party_names(), (std::vector<std::string>{"a", "b"}));
+}
+
+// A referee in a wrong floating-point mode is put right, or gives no verdict where that is
+// asserted.
+TEST_F(TranscriptTest, AnAssertedFloatEnvironmentIsTheRefereesToo) {
+  run();
+  const Transcript t = ok(Transcript::open(path));
+  const bool before = float_environment_asserted();
+  std::fesetround(FE_UPWARD);
+  assert_float_environment(false);
+  const Result<Verdict> corrected = judge(t);
+  assert_float_environment(true);
+  const Result<Verdict> refused = judge(t);
+  assert_float_environment(before);
+  std::fesetround(FE_TONEAREST);
+  EXPECT_TRUE(corrected.ok());
+  EXPECT_EQ(refused.status().code(), StatusCode::unavailable);
 }
 
 TEST_F(TranscriptTest, EveryChangedByteIsRejectedOrJudgedTheSame) {
@@ -123,7 +142,8 @@ TEST_F(TranscriptTest, OffsetsInErrorsAreTheFiles) {
 
 // What the fuzzer starts from must reach the judge: a seed of an old format would be worth nothing.
 TEST_F(TranscriptTest, TheFuzzersSeedIsOfThisFormat) {
-  const Transcript seed = ok(Transcript::open(std::string(kTestsDir) + "/fuzz/corpus/transcript/settled"));
+  const Transcript seed =
+      ok(Transcript::open(std::string(kTestsDir) + "/fuzz/corpus/transcript/settled"));
   EXPECT_EQ(ok(judge(seed)).refuted.size(), 1u);
 }
 
