@@ -331,18 +331,14 @@ std::string describe_program(const TraceReader& trace) {
          (nodes.empty() ? "" : ", the first " + nodes[0].title()) + ")";
 }
 
-Status different_programs(const TraceReader& a, const TraceReader& b, const std::string& where) {
-  return bad_input("the traces are of different programs" + where + ": " + describe_program(a) +
-                   ", " + describe_program(b));
-}
-
-// Nodes of one place in two programs, which need not be the same beyond them.
+// Values are compared of nodes that are the same; the programs need not be, beyond them: a model
+// before and after fine-tuning, or other settings.
 Status check_same_node(const TraceReader& a, const TraceReader& b, uint32_t node) {
   const Node &x = a.graph().nodes[node], &y = b.graph().nodes[node];
   if (x.domain == y.domain && x.op == y.op && x.name == y.name) return {};
-  return different_programs(a, b,
-                            " (node " + std::to_string(node) + " is " + x.title() + " in one, " +
-                                y.title() + " in the other)");
+  return bad_input("the traces are of different programs (node " + std::to_string(node) + " is " +
+                   x.title() + " in one, " + y.title() + " in the other): " + describe_program(a) +
+                   ", " + describe_program(b));
 }
 
 // Whose value comes next: of both traces, or one that the other lacks.
@@ -361,8 +357,6 @@ Result<TraceDiff> trace_diff(const TraceReader& a, const TraceReader& b,
                              const Tolerance& tolerance) {
   if (!(tolerance.absolute >= 0) || !(tolerance.relative >= 0))
     return usage_error("a tolerance is a number of at least 0");
-  const bool same_program = program_root(a.graph()) == program_root(b.graph());
-  if (!same_program && !a.partial() && !b.partial()) return different_programs(a, b, "");
   TraceDiff all;
   for (size_t i = 0, j = 0; i < a.size() || j < b.size();) {
     std::optional<TraceRecord> x, y;
@@ -375,7 +369,7 @@ Result<TraceDiff> trace_diff(const TraceReader& a, const TraceReader& b,
     const Turn turn = turn_of(x, y);
     TraceDiff diff;
     if (turn == Turn::both) {
-      if (!same_program) VB_TRY(check_same_node(a, b, x->node));
+      VB_TRY(check_same_node(a, b, x->node));
       VB_ASSIGN(diff, diff_records(a, *x, b, *y, tolerance));
       ++all.compared;
     } else if (!(turn == Turn::a ? b : a).partial()) {

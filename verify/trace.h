@@ -113,9 +113,8 @@ struct Tolerance {
 // The first element, in the order of steps, nodes and flat indices, that differs by more than the
 // tolerance. A NaN differs from everything but its own bits, an infinity likewise. What a partial
 // trace left out is passed over. All values up to there are read and checked against their roots.
-// Errors: damaged files, a tolerance that is negative or not a number, traces of different
-// programs. A partial trace need not be of the same program, only of nodes of the same operator and
-// name at the same places.
+// Errors: damaged files, a tolerance that is negative or not a number, nodes of other
+// operators or names at one place, as of different programs. Weights and settings may differ.
 Result<TraceDiff> trace_diff(const TraceReader& a, const TraceReader& b,
                              const Tolerance& tolerance);
 

@@ -71,6 +71,11 @@ def bit_cast(attributes, x):
     return [Tensor(NAMES[attributes["to"]], x.shape, x.codes)]
 
 
+@operator("Dropout")
+def dropout(attributes, x, ratio=None, training=None):
+    return [x, tensor("bool", x.shape, [1] * len(x.codes))]
+
+
 @operator("Shape")
 def shape_of(attributes, x):
     dims = x.shape[attributes.get("start", 0):attributes.get("end", len(x.shape))]
