@@ -29,7 +29,8 @@ void shapes(File& f) {
          {{"to", number_of(DType::bf16)}});
   f.onnx("BitCast of float64 to uint64", "BitCast", {f.seeded(DType::f64, {40}, "bits")},
          {{"to", number_of(DType::u64)}});
-  f.onnx("Dropout in inference, payloads kept", "Dropout", {f.seeded(DType::f16, {40}, "bits")}, {}, 2);
+  f.onnx("Dropout in inference, payloads kept", "Dropout", {f.seeded(DType::f16, {40}, "bits")},
+         Json::object(), 2);
 }
 
 void copies(File& f) {
