@@ -7,9 +7,9 @@ namespace verbatim {
 namespace {
 constexpr int64_t kMaxElements = int64_t{1} << 62;
 // The product of an empty tensor's other dimensions. It needs no memory, but code loops over its
-// rows: [2^40, 0] must not keep anybody busy. A batch of none has no rows: its entries may have as
-// many elements as there are bytes in the greatest tensor.
-constexpr int64_t kMostWithoutElements = int64_t{1} << 20, kMostInAnEntry = int64_t{1} << 34;
+// rows: [2^40, 0] must not keep anybody busy. A batch of none has no rows, and its entries may be
+// larger; columns of them are looped over, too.
+constexpr int64_t kMostWithoutElements = int64_t{1} << 20, kMostInAnEntry = int64_t{1} << 26;
 }  // namespace
 
 Result<int64_t> checked_multiply(int64_t a, int64_t b) {

@@ -18,7 +18,7 @@ class Shape {
   Shape() = default;                           // rank 0: a scalar
   Shape(std::initializer_list<int64_t> dims);  // for literals known to be valid
   // Errors: more than kMaxRank dimensions, a negative one, a product beyond 2^62,
-  // or beyond 2^20 (in a batch of none: 2^34) for the other dimensions of an empty tensor.
+  // or beyond 2^20 (in a batch of none: 2^26) for the other dimensions of an empty tensor.
   static Result<Shape> of(std::span<const int64_t> dims);
 
   int rank() const { return rank_; }

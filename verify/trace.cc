@@ -10,6 +10,7 @@
 #include <optional>
 #include <tuple>
 
+#include <verbatim/core/fp_guard.h>
 #include <verbatim/core/tensor_codec.h>
 #include <verbatim/core/tensor_root.h>
 #include <verbatim/repops/ops/number.h>
@@ -357,6 +358,9 @@ Result<TraceDiff> trace_diff(const TraceReader& a, const TraceReader& b,
                              const Tolerance& tolerance) {
   if (!(tolerance.absolute >= 0) || !(tolerance.relative >= 0))
     return usage_error("a tolerance is a number of at least 0");
+  const FloatWatch watch;
+  const FloatGuard guard;  // distances are computed here
+  VB_TRY(watch.check());
   TraceDiff all;
   for (size_t i = 0, j = 0; i < a.size() || j < b.size();) {
     std::optional<TraceRecord> x, y;

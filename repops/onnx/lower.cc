@@ -112,10 +112,10 @@ Status float_to_input(SourceNode& n, Emitter& e, const std::string& attribute, s
   return {};
 }
 
-// Before operator set 11 bounds have numbers as defaults, so that infinities are clipped.
+// In operator sets 6 to 10 bounds have numbers as defaults, so that infinities are clipped.
 Result<Values> lower_clip(SourceNode n, Emitter& e) {
   constexpr float kGreatest = std::numeric_limits<float>::max();
-  if (n.version < 11)
+  if (n.version >= 6 && n.version < 11)
     for (const auto& [bound, value] : {std::pair("min", -kGreatest), {"max", kGreatest}})
       if (!n.attributes.has(bound)) n.attributes.set(bound, value);
   VB_TRY(float_to_input(n, e, "min", 1));
@@ -189,7 +189,7 @@ Result<Values> lower_dropout(SourceNode n, Emitter& e) {
   };
   const bool keeps_all = n.input(1) != kAbsent && constant_is(1, 0.0f);
   if (n.version >= 12 && !constant_is(2, false) && !keeps_all) {
-    if (constant_is(2, true) && (n.input(1) == kAbsent || e.constant_of(n.input(1)) != nullptr))
+    if (constant_is(2, true) && n.input(1) == kAbsent)
       return unsupported("Dropout in training mode: it is random");
     n.attributes.erase("seed");
     return emit(std::move(n), e);
@@ -230,7 +230,7 @@ Result<Values> lower_constant(SourceNode n, Emitter& e) {
 // `b` with dimensions of 1 behind its own, so that its first falls on dimension `axis` of `a`.
 Result<ValueId> align(ValueId a, ValueId b, int64_t axis, const std::string& name, Emitter& e) {
   const int a_rank = e.rank_of(a), b_rank = e.rank_of(b);
-  if (axis < 0 || (a_rank >= 0 && b_rank >= 0 && axis + b_rank > a_rank))
+  if (axis < 0 || (a_rank >= 0 && b_rank >= 0 && axis > a_rank - b_rank))
     return unsupported("broadcasting at axis " + std::to_string(axis));
   if (a_rank >= 0 && b_rank >= 0) {
     std::vector<int64_t> trailing;
@@ -361,13 +361,13 @@ Result<Values> lower_tile(SourceNode n, Emitter& e) {
 Result<Values> lower_one_hot(SourceNode n, Emitter& e) {
   if (n.version >= 11 || n.inputs.size() != 3) return emit(std::move(n), e);
   const std::string& name = n.name;
+  const Attributes to{{"to", static_cast<int64_t>(DType::i64)}};
   VB_ASSIGN(const Tensor none, Tensor::scalar(int64_t{0}));
-  const ValueId x = n.input(0), zero = e.constant(name + "/zero", none),
-                low = e.emit("CastLike", {zero, x}, {}, name),
+  const ValueId x = e.emit("Cast", {n.input(0)}, to, name), zero = e.constant(name + "/zero", none),
                 depth =
                     e.emit("Reshape", {n.input(1), integers(e, name + "/scalar", {})}, {}, name),
-                beyond = e.emit("CastLike", {depth, x}, {}, name),
-                is_negative = e.emit("Less", {x, low}, {}, name);
+                beyond = e.emit("Cast", {depth}, to, name),
+                is_negative = e.emit("Less", {x, zero}, {}, name);
   n.inputs[0] = e.emit("Where", {is_negative, beyond, x}, {}, name);
   return emit(std::move(n), e);
 }
@@ -569,11 +569,16 @@ int Emitter::rank_of(ValueId value) const {
   return dims == nullptr ? -1 : static_cast<int>(dims->size());
 }
 
-Result<ValueId> Emitter::sequence(std::vector<ValueId> elements) {
+Status Emitter::spend_elements(size_t count) {
   int64_t& listed = root().listed_;
-  if (static_cast<int64_t>(elements.size()) > kMaxListed - listed)
+  if (static_cast<int64_t>(count) > kMaxListed - listed)
     return over_limit("sequences of more than " + std::to_string(kMaxListed) + " elements");
-  listed += static_cast<int64_t>(elements.size());
+  listed += static_cast<int64_t>(count);
+  return {};
+}
+
+Result<ValueId> Emitter::sequence(std::vector<ValueId> elements) {
+  VB_TRY(spend_elements(elements.size()));
   sequences_.push_back(std::move(elements));
   return kAbsent - static_cast<ValueId>(sequences_.size());
 }

@@ -76,6 +76,7 @@ class Emitter {
   // A list of values of this graph, as something that has an id: a graph has tensors only. There is
   // an end to what all lists together hold.
   Result<ValueId> sequence(std::vector<ValueId> elements);
+  Status spend_elements(size_t count);  // of lists that nodes are made of
   static bool is_sequence(ValueId value) { return value < kAbsent; }
   // What is in it; nullptr for other values, and for kOutside, which stands for every sequence of
   // the graphs around.

@@ -101,6 +101,7 @@ Result<Values> concat(const SourceNode& n, Emitter& e) {
   VB_ASSIGN(const int64_t axis, n.attributes.require<int64_t>("axis"));
   VB_ASSIGN(const int64_t stacks, n.attributes.get<int64_t>("new_axis", 0));
   if (elements.empty()) return bad_input("nothing to join");
+  VB_TRY(e.spend_elements(elements.size()));  // edges, and nodes where they are stacked
   if (stacks != 0) {
     const ValueId axes = e.constant(n.name + "/axis", integers({axis}));
     for (ValueId& v : elements) v = e.emit("Unsqueeze", {v, axes}, {}, n.name);
@@ -123,12 +124,22 @@ struct Cut {
   ValueId sizes = kAbsent;
 };
 
+// How many sizes a list `split` has; none where it is a scalar or that is not known.
+std::optional<int64_t> sizes_in_split(const SourceNode& n, const Emitter& e) {
+  if (n.input(1) == kAbsent) return std::nullopt;
+  if (const Tensor* t = e.known(n.input(1)); t != nullptr)
+    return t->rank() == 1 ? std::optional(t->elements()) : std::nullopt;
+  const std::vector<int64_t>* dims = e.dims_of(n.input(1));
+  if (dims == nullptr || dims->size() != 1 || dims->front() < 0) return std::nullopt;
+  return dims->front();
+}
+
 // Into parts of 1; of a scalar `split`, the last one shorter; or of the sizes in `split`.
 Result<Cut> find_cut(const SourceNode& n, Emitter& e, int64_t axis) {
-  const std::vector<int64_t>* split_dims = n.input(1) == kAbsent ? nullptr : e.dims_of(n.input(1));
-  if (split_dims != nullptr && split_dims->size() == 1 && split_dims->front() >= 0) {
+  if (const std::optional<int64_t> sizes = sizes_in_split(n, e)) {
+    if (*sizes == 0) return bad_input("split has no sizes");
     const Attributes to{{"to", static_cast<int64_t>(DType::i64)}};
-    return Cut{split_dims->front(), e.emit("Cast", {n.input(1)}, to, n.name)};
+    return Cut{*sizes, e.emit("Cast", {n.input(1)}, to, n.name)};
   }
   const auto given = known_integers(n, e, 1);
   const std::optional<int64_t> size = known_size(n, e, axis);
@@ -150,7 +161,10 @@ Result<Values> split(const SourceNode& n, Emitter& e) {
   VB_ASSIGN(const Cut cut, find_cut(n, e, axis));
   if (cut.parts > kMaxParts) return over_limit("a sequence of " + std::to_string(cut.parts));
   Values elements;
-  if (cut.parts > 0) {
+  if (cut.parts == 0) {  // a run finds out whether the size that the file states is right
+    const ValueId none = e.constant(n.name + "/none", integers({0}));
+    e.emit("Split", {n.input(0), none}, {{"axis", axis}}, n.name);
+  } else {
     const ValueId first = e.emit("Split", {n.input(0), cut.sizes}, {{"axis", axis}}, n.name,
                                  static_cast<int>(cut.parts));
     for (int64_t i = 0; i < cut.parts; ++i) elements.push_back(first + static_cast<ValueId>(i));

@@ -51,6 +51,7 @@ Result<Tensors> det(const Node&, std::span<const Tensor> inputs) {
   const int64_t n = x.dim(rank - 1);
   VB_ASSIGN(const Shape shape, Shape::of(x.shape().dims().first(static_cast<size_t>(rank - 2))));
   VB_ASSIGN(Tensor y, Tensor::allocate(x.dtype(), shape));
+  if (y.elements() == 0) return Tensors{y};
   return visit_float<Tensors>(x, [&](auto type) -> Result<Tensors> {
     using T = decltype(type);
     std::vector<Compute<T>> matrix(static_cast<size_t>(n * n));

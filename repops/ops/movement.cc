@@ -18,21 +18,24 @@ Result<Tensors> view_as(const Tensor& x, std::span<const int64_t> dims) {
 // --- shape only
 // -------------------------------------------------------------------------------------------------------------
 
-// Reshape(data, shape): -1 is inferred, 0 copies the operand's dimension (unless allowzero).
+// Reshape(data, shape): -1 is inferred, 0 copies the operand's dimension (unless allowzero). A
+// copied dimension takes no part in what is inferred, so that a batch of none has entries of their
+// size.
 Result<Tensors> reshape(const Node& node, std::span<const Tensor> inputs) {
   const Tensor& x = inputs[0];
   VB_ASSIGN(const int64_t allow_zero, node.attributes.get<int64_t>("allowzero", 0));
   VB_ASSIGN(std::vector<int64_t> dims, read_integers(inputs[1], "shape", kMaxRank));
   int inferred = -1;
   int64_t known = 1;
+  std::array<bool, kMaxRank> copied{};
   for (size_t i = 0; i < dims.size(); ++i) {
     if (dims[i] == 0 && allow_zero == 0) {
       if (static_cast<int>(i) >= x.rank())
         return bad_input("0 in dimension " + std::to_string(i) + " of the shape for " +
                          x.describe());
       dims[i] = x.dim(static_cast<int>(i));
-    }
-    if (dims[i] == -1) {
+      copied[i] = true;
+    } else if (dims[i] == -1) {
       if (inferred >= 0) return bad_input("two dimensions of the shape are -1");
       inferred = static_cast<int>(i);
     } else {
@@ -40,9 +43,11 @@ Result<Tensors> reshape(const Node& node, std::span<const Tensor> inputs) {
     }
   }
   if (inferred >= 0) {
-    if (known == 0 ? x.elements() != 0 || allow_zero != 0 : x.elements() % known != 0)
+    int64_t rest = 1;
+    for (int i = 0; i < x.rank(); ++i) rest *= copied[i] ? 1 : x.dim(i);
+    if (known == 0 || rest % known != 0)
       return bad_input("cannot infer a dimension of the shape for " + x.describe());
-    dims[inferred] = known == 0 ? 0 : x.elements() / known;
+    dims[inferred] = rest / known;
   }
   return view_as(x, dims);
 }

@@ -19,6 +19,7 @@ double log_of(double x) { return log_f64(x); }
 // reader and a writer.
 template <class T, class Row>
 void for_each_vector(const Tensor& x, Tensor& y, int axis, Row row) {
+  if (x.elements() == 0) return;
   const int64_t length = x.dim(axis), inner = x.shape().elements(axis + 1, x.rank()),
                 outer = x.shape().elements(0, axis);
   const T* in = x.data<T>().data();

@@ -169,9 +169,9 @@ Result<Tensors> reduce_or_bool(const Node& node, std::span<const Tensor> inputs)
   return Tensors{out};
 }
 
-// One operation for each element that is read.
-uint64_t reduce_cost(const Node&, std::span<const Tensor> inputs, std::span<const Tensor>) {
-  return static_cast<uint64_t>(inputs[0].elements());
+// One operation for each element that is read, and where there are none, for each that is written.
+uint64_t reduce_cost(const Node&, std::span<const Tensor> inputs, std::span<const Tensor> outputs) {
+  return static_cast<uint64_t>(std::max(inputs[0].elements(), outputs[0].elements()));
 }
 
 // --- along one axis

@@ -152,6 +152,7 @@ Result<Tensors> dft(const Node& node, std::span<const Tensor> inputs) {
   const Tensor& x = inputs[0];
   VB_ASSIGN(const Dft s, read_dft(node, inputs));
   VB_ASSIGN(Tensor y, Tensor::allocate(x.dtype(), s.output));
+  if (y.elements() == 0) return Tensors{y};
   VB_ASSIGN(const Tensor roots, roots_of(s.transform.length));
   const RowTransform row(s.transform, roots);
   const int last = x.rank() - 1;
@@ -223,6 +224,7 @@ Result<Tensors> stft(const Node& node, std::span<const Tensor> inputs) {
   VB_ASSIGN(const Shape shape,
             Shape::of(std::array{x.dim(0), s.frames, s.transform.bins, int64_t{2}}));
   VB_ASSIGN(Tensor y, Tensor::allocate(x.dtype(), shape));
+  if (y.elements() == 0) return Tensors{y};
   VB_ASSIGN(const Tensor roots, roots_of(s.transform.length));
   const RowTransform row(s.transform, roots);
   return visit_float<Tensors>(x, [&](auto type) -> Result<Tensors> {

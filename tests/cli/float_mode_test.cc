@@ -117,11 +117,13 @@ TEST_F(FloatMode, EveryCommandThatComputesAssertsIt) {
     bool flushing, rounding;
   };
   const std::string replay = std::string(kTestsDir) + "/replay/layer0.vreplay";
+  const std::string run = "verbatim run cases/one/model.onnx --input x=x.npy --output-dir traced";
+  ASSERT_EQ(call(run + " --trace trace", "2>&1", dir).code, 0);
   for (const std::string& command :
        {std::string("prove unary --function exp --range 0:4096 --backend reference"),
         std::string("conformance cases"),
         std::string("run cases/one/model.onnx --input x=x.npy --output-dir out"),
-        std::string("selftest"), "replay " + replay}) {
+        std::string("trace diff trace trace"), std::string("selftest"), "replay " + replay}) {
     const Called right = call_in_mode("1f80", "1", command, dir);
     EXPECT_EQ(right.code, 0) << command << "\n" << right.text;
     for (const Mode& m :

@@ -156,6 +156,12 @@ TEST(Onnx, OldDefaultsAndRangesAreKept) {
                                                             {"values", floats({2}, {5, 9})}};
   expect_output(one(9, "OneHot", {}, floats({2}, {-1, 0}), rest), floats({2, 2}, {5, 5, 9, 5}));
   expect_output(one(11, "OneHot", {}, floats({2}, {-1, 0}), rest), floats({2, 2}, {5, 9, 9, 5}));
+  // Neither does a depth beyond the indices' type bring it back.
+  ModelParts hot = one_node(9, "OneHot", {{"depth", integers({1}, {200})}, rest[1]}, {}, {1});
+  hot.inputs = {value_info("x", DType::i8, {1})};
+  const Tensor minus_one = *Tensor::from<int8_t>(Shape{1}, std::vector<int8_t>{-1});
+  expect_output(run(hot, {minus_one}), floats({1, 200}, std::vector<float>(200, 5)));
+  expect_output(one(5, "Clip", {}, ends), ends);
   ModelParts p = one_node(3, "Concat", {{"b", floats({1, 1}, {3})}}, {}, {1, 2});
   expect_output(run(p, {floats({1, 2}, {1, 2})}), floats({1, 3}, {1, 2, 3}));
   p = one_node(1, "Split", {{"sizes", floats({2}, {1, 2})}}, {}, {3});
@@ -446,6 +452,14 @@ TEST(Onnx, SequencesAreBounded) {
                          {"s" + std::to_string(i + 1)}));
   nodes.push_back(node("SequenceLength", {"s3000"}, {"y"}));
   expect_refused(import(with_rows(nodes)), StatusCode::limit, "sequences of more than");
+  // What is joined has as many operands, each time.
+  nodes.assign({node("SplitToSequence", {"x"}, {"s"})});
+  for (int i = 0; i < 300; ++i)
+    nodes.push_back(node("ConcatFromSequence", {"s"}, {i == 0 ? "y" : "y" + std::to_string(i)},
+                         {attribute("axis", int64_t{0})}));
+  ModelParts p = one_node(13, "Neg", {}, {}, {4096});
+  p.nodes = nodes;
+  expect_refused(import(p), StatusCode::limit, "sequences of more than");
 }
 
 TEST(Onnx, ErrorsNameTheByte) {
