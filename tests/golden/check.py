@@ -20,7 +20,7 @@ import resampling  # noqa: F401
 import tensor_core
 import windows  # noqa: F401
 from formats import bits32
-from tensors import Tensor, read
+from tensors import read
 
 FOLDER = pathlib.Path(__file__).parent
 # Operators of the cases that are not computed here; any other one that TABLE lacks is a mistake. These take sines, logarithms and powers

@@ -5,7 +5,7 @@ from attention import Operands, blocks, exp2, head_of, merged, ordered_state, qu
 from activations import tanh
 from formats import add, div, fma, maximum, mul, round32, sqrt, sub
 from normalizations import target_weights
-from operators import EPSILON, arithmetic, lines, operator, rsqrt, split_rows
+from operators import EPSILON, arithmetic, lines, operator, rsqrt
 from rows import dot, ordered_sum, sum_of_squares
 from tensors import Tensor, tensor
 
