@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """check.py [FILE...]: computes the golden cases from docs/numerics.md and docs/operators.md, with Python's standard library alone.
 
-Without FILE, all of this folder's *.jsonl and tensor_core_h100.txt. Prints "N checked, N equal, N not computed (operators)" and
+Compares all of this folder's *.jsonl and tensor_core_h100.txt, or FILEs. Prints "N checked, N equal, N not computed (operators)" and
 exits with 1 on any difference, or on an operator that is neither computed nor listed below. Of operators that compute, binary64 is
 left out: formats.py has binary32's arithmetic. It reads no code of the library: where it agrees, the documents suffice.
 """
