@@ -4,7 +4,7 @@ import math
 
 import reals
 import tensor_core
-from formats import F32, NAN, add, bits32, div, fma, maximum, minimum, mul, rne, round32, sub
+from formats import NAN, add, bits32, div, fma, maximum, mul, rne, round32, sub
 from rows import dot, greatest_power, least_exponent, quantized_row, rotate
 from tensors import NAMES, Tensor, tensor
 

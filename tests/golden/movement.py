@@ -1,5 +1,5 @@
-"""Operators that move elements, or read and write them at places that a tensor gives: ONNX's rules of shapes, bytes kept, ties and
-orders as docs/numerics.md says ("Ground rules", "Scatter-add")."""
+"""Operators that move elements, or read and write them at places that a tensor gives, and counts of n-grams: ONNX's rules of shapes,
+bytes kept, ties and orders as docs/operators.md ("Selection, movement, detection") and docs/numerics.md ("Ground rules") say."""
 import itertools
 import math
 
@@ -411,3 +411,31 @@ def cumulate(name, attributes, x, axis):
             out[i] = (start if total is None else total) if attributes.get("exclusive") else after
             total = after
     return [tensor(x.type, x.shape, out)]
+
+
+# --- n-grams
+
+def columns_of(attributes):
+    """{n-gram: its column}; those of length n begin at ngram_counts[n - 1] of the pool."""
+    pool, starts = attributes["pool_int64s"], attributes["ngram_counts"] + [len(attributes["pool_int64s"])]
+    grams = [tuple(pool[i:i + n]) for n in range(1, len(starts)) for i in range(starts[n - 1], starts[n] - n + 1, n)]
+    return dict(zip(grams, attributes["ngram_indexes"]))
+
+
+@operator("TfIdfVectorizer")
+def tf_idf_vectorizer(attributes, x):
+    """Elements of an n-gram lie 1 to max_skip_count + 1 apart; single elements count once."""
+    columns, width, out = columns_of(attributes), max(attributes["ngram_indexes"]) + 1, []
+    weights = attributes.get("weights", [1.0] * width)
+    for row in x.rows():
+        counts = [0] * width
+        for n in range(attributes["min_gram_length"], attributes["max_gram_length"] + 1):
+            for step in range(1, attributes["max_skip_count"] + 2 if n > 1 else 2):
+                for i in range(len(row) - (n - 1) * step):
+                    column = columns.get(tuple(row[i:i + (n - 1) * step + 1:step]))
+                    if column is not None:
+                        counts[column] += 1
+        values = {"TF": counts, "IDF": [w if c else 0.0 for c, w in zip(counts, weights)],
+                  "TFIDF": [mul(float(c), w) if c else 0.0 for c, w in zip(counts, weights)]}
+        out += map(float, values[attributes["mode"]])
+    return [tensor("float32", x.shape[:-1] + [width], out)]

@@ -1,5 +1,5 @@
-"""Operators from docs/numerics.md. Each takes the attributes and the input tensors (None where one is absent) and returns the
-outputs. What is not here, check.py counts as not computed."""
+"""Operators from docs/numerics.md and docs/operators.md. Each takes the attributes and the input tensors (None where one is absent) and
+returns the outputs. What is not here, check.py counts as not computed."""
 import functools
 import math
 
@@ -257,6 +257,12 @@ def scale_places(attributes, x, scale):
     return [sum((i // block if d == axis else i) * s for d, (i, s) in enumerate(zip(at, steps))) for at in indices(x.shape)]
 
 
+def quantized(x, zero, low, high):
+    """rne(x) + zero, saturated; NaN counts as 0."""
+    n = 0 if math.isnan(x) else rne(max(min(x, 1e18), -1e18))
+    return max(low, min(high, n + zero))
+
+
 @arithmetic("QuantizeLinear")
 def quantize_linear(attributes, x, scale, zero=None):
     to = zero.type if zero else NAMES[attributes.get("output_dtype", 2)]
@@ -265,12 +271,16 @@ def quantize_linear(attributes, x, scale, zero=None):
     if form:
         return [tensor(to, x.shape, quotients)]
     zeros = zero.values() if zero else [0] * len(scales)
-    low, high = limits(to)
-    codes = []
-    for q, p in zip(quotients, places):
-        n = 0 if math.isnan(q) else rne(max(min(q, 1e18), -1e18))
-        codes.append(max(low, min(high, n + zeros[p])))
-    return [tensor(to, x.shape, codes)]
+    return [tensor(to, x.shape, [quantized(q, zeros[p], *limits(to)) for q, p in zip(quotients, places)])]
+
+
+@arithmetic("DynamicQuantizeLinear")
+def dynamic_quantize_linear(_, x):
+    low, high = (functools.reduce(f, x.values(), 0.0) for f in (minimum, maximum))
+    scale = div(sub(high, low), 255.0)
+    zero = quantized(sub(0.0, div(low, scale)), 0, 0, 255)
+    codes = [quantized(div(v, scale), zero, 0, 255) for v in x.values()]
+    return [tensor("uint8", x.shape, codes), tensor("float32", [], [scale]), tensor("uint8", [], [zero])]
 
 
 @arithmetic("DequantizeLinear")
@@ -342,11 +352,18 @@ def lines(x, axes):
     return kept, [[position(base) + position(at) for at in indices(inner)] for base in indices(kept)]
 
 
+def log_sum_exp(v):
+    m = functools.reduce(maximum, v, -math.inf)
+    m = 0.0 if math.isinf(m) else m
+    return add(m, reals.evaluate("log", ordered_sum([reals.evaluate("exp", sub(u, m)) for u in v])))
+
+
 REDUCTIONS = {
     "ReduceSum": ordered_sum, "ReduceMean": lambda v: div(ordered_sum(v), float(len(v))), "ReduceSumSquare": sum_of_squares,
     "ReduceL2": lambda v: sqrt(sum_of_squares(v)), "ReduceMax": lambda v: functools.reduce(maximum, v),
     "ReduceMin": lambda v: functools.reduce(minimum, v), "ReduceProd": lambda v: functools.reduce(mul, v),
-    "ReduceL1": lambda v: ordered_sum([abs(u) for u in v]), "ReduceLogSum": lambda v: reals.evaluate("log", ordered_sum(v))}
+    "ReduceL1": lambda v: ordered_sum([abs(u) for u in v]), "ReduceLogSum": lambda v: reals.evaluate("log", ordered_sum(v)),
+    "ReduceLogSumExp": log_sum_exp}
 
 
 INTEGER_REDUCTIONS = {"ReduceSum": sum, "ReduceMean": lambda v: truncated_quotient(sum(v), len(v)), "ReduceMax": max, "ReduceMin": min,
@@ -595,6 +612,18 @@ def grouped_linear(attributes, x, x_scales, w, w_scales, x_row_scales=None, w_ro
             v = mul(v, 2.0 ** exponent)
             out.append(add(v, bias.values()[n]) if bias else v)
     return [tensor("float32", x.shape[:-1] + w.shape[:1], out)]
+
+
+@operator("ChannelOrder")
+def channel_order(attributes, w):
+    """Of each head its rows; pairs that a rotary embedding mixes have no case here."""
+    if attributes.get("pairs") or attributes.get("repeat", 1) != 1:
+        raise NotComputed("pairs")
+    norms, order = [sum_of_squares(row) for row in w.rows()], []
+    size = len(norms) // attributes["heads"]
+    for first in range(0, len(norms), size):
+        order += sorted(range(first, first + size), key=lambda i: (math.isnan(norms[i]), 0 if math.isnan(norms[i]) else -norms[i], i))
+    return [tensor("int64", [len(order)], order)]
 
 
 # --- family C

@@ -1,12 +1,12 @@
 """Products of other shapes: of integers, contractions, determinants, layers with a state, and ONNX's forms of attention
-(docs/numerics.md, "Other operators", "Attention", "Small types")."""
+(docs/operators.md, "Products", "Layers with a state", "Attention and rotary embedding of ONNX"; docs/numerics.md, "Attention")."""
 import functools
 import math
 
 import reals
 from attention import LOG2_E, exp2, lane_sum, merged, scaled
-from formats import add, div, fma, maximum, mul, rne, round32, sqrt, sub
-from operators import NotComputed, arithmetic, indices, limits, matmul, operator, split_rows, strides
+from formats import add, div, fma, maximum, mul, round32, sqrt, sub
+from operators import arithmetic, indices, limits, matmul, operator, quantized, split_rows, strides
 from rows import dot, ordered_sum
 from tensors import Tensor, tensor
 from windows import Window, convolve
@@ -37,7 +37,7 @@ def requantized(sums, a_scale, b_scale, y_scale, y_zero, a_axis, b_axis):
     for at, s in zip(indices(sums.shape), sums.values()):
         scale = mul(a[at[a_axis] if len(a) > 1 else 0], b[at[b_axis] if len(b) > 1 else 0])
         v = mul(round32(float(s)), div(scale, y_scale.values()[0]))
-        codes.append(max(low, min(high, (0 if math.isnan(v) else rne(v)) + y_zero.values()[0])))
+        codes.append(quantized(v, y_zero.values()[0], low, high))
     return [tensor(y_zero.type, sums.shape, codes)]
 
 
@@ -55,14 +55,17 @@ def quantized_conv(attributes, x, x_scale, x_zero, w, w_scale, w_zero, y_scale, 
 
 @operator("Einsum")
 def einsum(attributes, *operands):
-    """Labels are summed in the order of their first appearance; of three operands and more nothing is said."""
+    """Labels are summed in the order of their first appearance. Digits are the labels of the dimensions that "..." stands for."""
     left, arrow, out = attributes["equation"].replace(" ", "").partition("->")
-    if "." in left or len(operands) > 2:
-        raise NotComputed("'...'" if "." in left else "three operands")
     terms = left.split(",")
-    size = {c: d for term, t in zip(terms, operands) for c, d in zip(term, t.shape)}
-    out = out if arrow else "".join(sorted(c for c in size if left.count(c) == 1))
-    summed = [c for c in dict.fromkeys(left.replace(",", "")) if c not in out]
+    counts = [len(t.shape) - len(term) + 3 if "." in term else 0 for term, t in zip(terms, operands)]
+    dots = "".join(map(str, range(max(counts))))
+    terms = [term.replace("...", dots[len(dots) - n:]) for term, n in zip(terms, counts)]
+    size = {}
+    for c, d in (pair for term, t in zip(terms, operands) for pair in zip(term, t.shape)):
+        size[c] = d if size.get(c, 1) == 1 else size[c]
+    out = out.replace("...", dots) if arrow else dots + "".join(sorted(c for c in size if left.count(c) == 1))
+    summed = [c for c in dict.fromkeys("".join(terms)) if c not in out]
     steps = [strides(t.shape, len(t.shape)) for t in operands]
     values = []
     for at in indices([size[c] for c in out]):
@@ -72,7 +75,8 @@ def einsum(attributes, *operands):
             for vector, term, step, t in zip(vectors, terms, steps, operands):
                 vector.append(t.values_once[sum(of[c] * s for c, s in zip(term, step))])
         if operands[0].format:
-            values.append(ordered_sum(*vectors) if len(operands) == 1 else dot(*vectors))
+            *first, last = vectors
+            values.append(dot([functools.reduce(mul, v) for v in zip(*first)], last) if first else ordered_sum(last))
         else:
             values.append(sum(map(math.prod, zip(*vectors))))
     return [tensor(operands[0].type, [size[c] for c in out], values)]

@@ -129,9 +129,15 @@ def cbrt(x):
     return (abs(x).ln() / 3).exp().copy_sign(x)
 
 
-LN = {base: lambda x, b=base: x.ln() / Decimal(b).ln() for base in (2, 10)}
+@functools.cache
+def ln(base, digits):
+    """Of an integer, with the digits of the context."""
+    return Decimal(base).ln()
+
+
+LN = {base: lambda x, b=base: x.ln() / ln(b, decimal.getcontext().prec) for base in (2, 10)}
 FUNCTIONS = {
-    "exp": exp, "exp2": lambda x: exp(x * Decimal(2).ln()) if abs(x) < 250 else exp(x), "expm1": lambda x: exp(x) - 1,
+    "exp": exp, "exp2": lambda x: exp(x * ln(2, decimal.getcontext().prec)) if abs(x) < 250 else exp(x), "expm1": lambda x: exp(x) - 1,
     "log": lambda x: x.ln(), "log2": LN[2], "log10": LN[10], "log1p": lambda x: (1 + x).ln(), "sin": sin, "cos": cos,
     "tan": lambda x: sin(x) / cos(x), "asin": asin, "acos": acos, "atan": atan, "sinh": sinh, "cosh": cosh, "tanh": tanh,
     "asinh": asinh, "acosh": lambda x: (x + (x * x - 1).sqrt()).ln(), "atanh": lambda x: ((1 + x) / (1 - x)).ln() / 2, "erf": erf,
@@ -210,9 +216,10 @@ def decide(value_at):
 
 
 def with_digits(digits, f, *operands):
-    # Differences lose at most the 45 digits of the least operand, and squares of it must not be lost beside 1.
+    # Differences lose at most the 45 digits of the least operand, and squares of it must not be lost beside 1; exponentials lose three.
     with decimal.localcontext() as context:
-        context.prec, context.Emax, context.Emin = digits + 110, 10 ** 9, -10 ** 9
+        spare = 10 if f in (FUNCTIONS["exp"], FUNCTIONS["exp2"]) else 110
+        context.prec, context.Emax, context.Emin = digits + spare, 10 ** 9, -10 ** 9
         return f(*(Decimal(x) for x in operands))
 
 

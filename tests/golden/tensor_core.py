@@ -1,5 +1,5 @@
 """Family C, docs/numerics.md: tensor-core arithmetic."""
-from formats import BF16, E4M3, E5M2, F16, F32, Format, NAN, add, round32
+from formats import BF16, E4M3, E5M2, F16, F32, Format, NAN, add
 import math
 
 TF32 = Format(19, 10, 127, 0x3FBFF, 0x3FC00, 0x3FE00)

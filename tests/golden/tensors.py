@@ -4,7 +4,6 @@ import functools
 import hashlib
 import math
 
-import formats
 from formats import E2M1, E4M3, E4M3FNUZ, E5M2, E5M2FNUZ, E8M0, F16, F32, F64, BF16
 
 # Name: (ONNX's number, bits, format or None for integers, signed).

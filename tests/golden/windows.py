@@ -1,9 +1,10 @@
-"""Pools, convolutions, detection and recurrent layers from docs/numerics.md ("Other operators" and the paragraph after it). Windows, what
-attributes mean, and formulas that the document does not write out are ONNX's, each operation rounded."""
+"""Pools, convolutions, detection and recurrent layers: docs/operators.md, "Products", "Reductions, pools, normalisations", "Layers with a
+state", "Selection, movement, detection". Shapes, layouts and what attributes mean are ONNX's."""
 import functools
 import math
 
 import reals
+from activations import elu, hard_sigmoid, leaky_relu, softsign, thresholded_relu
 from formats import add, div, fma, maximum, minimum, mul, round32, sqrt, sub
 from operators import arithmetic, indices, operator, split_rows
 from rows import dot, ordered_sum, sum_of_squares
@@ -292,11 +293,10 @@ def non_max_suppression(attributes, boxes, scores, most=None, iou=None, score=No
 FUNCTIONS = {
     "Relu": lambda x, a, b: maximum(x, 0.0), "Tanh": lambda x, a, b: reals.evaluate("tanh", x),
     "Sigmoid": lambda x, a, b: reals.evaluate("sigmoid", x), "Softplus": lambda x, a, b: reals.evaluate("softplus", x),
-    "Softsign": lambda x, a, b: div(x, add(1.0, abs(x))), "Affine": lambda x, a, b: add(mul(a, x), b),
-    "LeakyRelu": lambda x, a, b: mul(a, x) if x < 0 else x, "ThresholdedRelu": lambda x, a, b: x if x > a or math.isnan(x) else 0.0,
-    "ScaledTanh": lambda x, a, b: mul(a, reals.evaluate("tanh", mul(b, x))),
-    "HardSigmoid": lambda x, a, b: maximum(0.0, minimum(1.0, add(mul(a, x), b))),
-    "Elu": lambda x, a, b: mul(a, reals.evaluate("expm1", x)) if x < 0 else x}
+    "Softsign": lambda x, a, b: softsign(x), "Affine": lambda x, a, b: add(mul(a, x), b),
+    "LeakyRelu": lambda x, a, b: leaky_relu(x, a), "ThresholdedRelu": lambda x, a, b: thresholded_relu(x, a),
+    "ScaledTanh": lambda x, a, b: mul(a, reals.evaluate("tanh", mul(b, x))), "HardSigmoid": lambda x, a, b: hard_sigmoid(x, a, b),
+    "Elu": lambda x, a, b: elu(x, a)}
 HAS_ALPHA = {"Affine": 1.0, "LeakyRelu": round32(0.01), "ThresholdedRelu": 1.0, "ScaledTanh": 1.0, "HardSigmoid": round32(0.2),
              "Elu": 1.0}
 HAS_BETA = {"Affine": 0.0, "ScaledTanh": 1.0, "HardSigmoid": 0.5}
