@@ -785,6 +785,16 @@ std::vector<Json> training() {
          vector(DType::f64, {0x3FECCCCCCCCCCCCD, 0x3FEFF7CED916872B}),   // 0.9, 0.999
          vector(DType::f64, {0x3FE9EB851EB851ED, 0x3FEFEFA3F11B2AF6})},  // about their squares
         {{"weight_decay", real(0.01f)}}, 3);
+  f.own("AttentionGrad of grouped heads", "AttentionGrad",
+        {f.floats({2, 9, 24}), f.floats({2, 9, 24}), f.floats({2, 9, 8}), f.floats({2, 9, 8}),
+         integers({9, 7})},
+        {{"heads", 6},
+         {"kv_heads", 2},
+         {"causal", 1},
+         {"window", 6},
+         {"softcap", real(2)},
+         {"scale", real(0.35f)}},
+        3);
   return f.take();
 }
 

@@ -314,6 +314,7 @@ void several(File& f) {
   f.onnx("CastLike to int8", "CastLike", {f.floats({100}, "mixed"), full(DType::i8, {1}, {0})});
   f.onnx("CastLike to e5m2, not saturating", "CastLike",
          {f.floats({100}, "mixed"), full(DType::f8e5m2, {1}, {0})}, {{"saturate", 0}});
+  f.onnx("Gelu by tanh of many", "Gelu", {f.floats({256})}, {{"approximate", "tanh"}});
 }
 
 std::vector<Json> elementwise() {
