@@ -1,6 +1,6 @@
 // Attention: attention_f32 beside what libraries' products and a softmax make of it,
 // attention_s8_own, attention_bf16 and attention_f16 beside our own binary32, attention_paged
-// beside the same without pages.
+// beside the same without pages, attention_sparse, its choice of levels included, beside the dense.
 #include <cmath>
 
 #include <verbatim/cli/bench/cases.h>
@@ -184,6 +184,36 @@ Result<Match> against_contiguous(Backend& backend, const Size& s) {
   return match;
 }
 
+// Of the attention weight, as block means tell it, a quarter each is seen as it is, in means of two
+// and of four keys, and not at all. Both count the dense one's operations.
+Result<Match> against_dense(Backend& backend, const Size& s) {
+  VB_ASSIGN(const Operands o, operands(s));
+  const Attributes attributes = {{"heads", s.heads},
+                                 {"kv_heads", s.kv_heads},
+                                 {"scale", scale_of(s)},
+                                 {"causal", int64_t{s.causal}}};
+  Attributes shares = attributes;
+  shares.set("shares", std::vector<float>{0.25f, 0.5f, 0.75f});
+  VB_ASSIGN(const std::shared_ptr<Operator> levels,
+            Operator::create(backend, "AttentionLevels", kVerbatimDomain, {o.q, o.k}, {}, shares));
+  levels->contender().run();
+  VB_ASSIGN(const std::shared_ptr<Operator> sparse,
+            Operator::create(backend, "AttentionSparse", kVerbatimDomain,
+                             {o.q, o.k, o.v, levels->output()}, {}, attributes));
+  VB_ASSIGN(const std::shared_ptr<Operator> dense,
+            attention(backend, "Attention", s, {o.q, o.k, o.v}));
+  Match match{sparse->contender(), {dense->contender()}, operations(s), "GFLOP/s"};
+  match.ours.run = [choose = levels->contender().run, attend = sparse->contender().run] {
+    choose();
+    attend();
+  };
+  match.peers[0].name = "own dense";
+  match.check = [=] {
+    return close(sparse->output().data<float>(), dense->output().data<float>(), 0.75, "dense");
+  };
+  return match;
+}
+
 }  // namespace
 
 void add_attention_cases(std::vector<Case>& cases) {
@@ -193,6 +223,10 @@ void add_attention_cases(std::vector<Case>& cases) {
   for (const Size& s : kSizes)
     cases.push_back({"attention_paged", s.text() + " page 16",
                      [=](Backend& backend) { return against_contiguous(backend, s); }});
+  for (const Size& s : kSizes)
+    if (s.queries > 1)
+      cases.push_back({"attention_sparse", s.text(),
+                       [=](Backend& backend) { return against_dense(backend, s); }});
   struct Form {
     const char *name, *op;
     DType type;

@@ -2,6 +2,8 @@
 // gemv_s8; where both operands are new each time: gemm_nn_f32, gemm_nt_f32, gemm_tn_f32,
 // gemm_tt_f32 (t: transposed in memory), and batches of them, bmm_f32. Ordered products of 16-bit
 // tensors: gemm_bf16_ordered, gemm_f16_ordered, gemv_bf16_ordered, gemv_f16_ordered.
+#include <cmath>
+
 #include <verbatim/cli/bench/cases.h>
 #include <verbatim/cli/bench/peers.h>
 #include <verbatim/kernels/backend.h>
@@ -168,17 +170,22 @@ Result<Match> against_int8_libraries(Backend& backend, const Size& s) {
             Operator::create(backend, "QuantizedLinear", kVerbatimDomain, {a.codes, a.scales},
                              {b.codes, b.scales}));
   VB_ASSIGN(Tensor c, Tensor::zeros(DType::i32, Shape{s.m, s.n}));
-  Match match{integers_of(*ours, backend, s.m),
-              int8_product_peers({s.m, s.n, s.k, a.codes.data<int8_t>().data(),
-                                  b.codes.data<int8_t>().data(), c.mutable_data<int32_t>().data()}),
-              operations(s), "GOP/s", Limit::integer_operations};
+  VB_ASSIGN(Tensor scaled, Tensor::zeros(DType::f32, Shape{s.m, s.n}));
+  Match match{
+      integers_of(*ours, backend, s.m),
+      int8_product_peers({s.m, s.n, s.k, a.codes.data<int8_t>().data(),
+                          b.codes.data<int8_t>().data(), b.scales.data<float>().data(),
+                          c.mutable_data<int32_t>().data(), scaled.mutable_data<float>().data()}),
+      operations(s), "GOP/s", Limit::integer_operations};
   match.check = [=, keep = ours]() -> Status {
     if (match.peers.empty()) return {};
     const std::span<const float> y = keep->output().data<float>();
     for (int64_t i = 0; i < s.m * s.n; ++i) {
-      const float scale = a.scales.data<float>()[i / s.n] * b.scales.data<float>()[i % s.n];
-      if (y[i] != static_cast<float>(c.data<int32_t>()[i]) * scale)
+      const float row = a.scales.data<float>()[i / s.n];
+      if (y[i] != static_cast<float>(c.data<int32_t>()[i]) * (row * b.scales.data<float>()[i % s.n]))
         return internal_error("oneDNN's integers differ from ours at element " + std::to_string(i));
+      if (std::abs(y[i] - scaled.data<float>()[i] * row) > 1e-6f * std::abs(y[i]))
+        return internal_error("oneDNN's floats differ from ours at element " + std::to_string(i));
     }
     return {};
   };

@@ -25,7 +25,9 @@ struct FloatProduct {
 struct Int8Product {
   int64_t m, n, k;
   const int8_t *a, *b;
-  int32_t* c;
+  const float* scales;  // of b's rows
+  int32_t* integers;    // the products as they are,
+  float* floats;        // and times the scales
 };
 // The same of bfloat16, the result too.
 struct BFloat16Product {

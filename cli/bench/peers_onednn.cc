@@ -24,12 +24,12 @@ std::string version() {
 // A product, or a batch of them. Weights that are constant come in the layout that it asks for.
 Contender contender(const dnnl::memory::desc& a_desc, const dnnl::memory::desc& b_desc,
                     const dnnl::memory::desc& c_desc, bool constant, const void* a, const void* b,
-                    void* c) {
+                    void* c, const dnnl::primitive_attr& attributes = {}) {
   using dnnl::memory;
   static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   const memory::desc any(b_desc.dims(), b_desc.data_type(), memory::format_tag::any);
   const dnnl::matmul::primitive_desc desc(
-      dnnl::matmul::desc(a_desc, constant ? any : b_desc, c_desc), engine);
+      dnnl::matmul::desc(a_desc, constant ? any : b_desc, c_desc), attributes, engine);
   dnnl::stream stream(engine);
   memory weights(b_desc, engine, const_cast<void*>(b));
   if (constant) {
@@ -209,9 +209,14 @@ void add_onednn(std::vector<Contender>& to, const FloatProduct& p) {
 
 void add_onednn(std::vector<Contender>& to, const Int8Product& p) {
   using Type = dnnl::memory::data_type;
-  to.push_back(contender(matrices(1, p.m, p.k, Type::s8, false),
-                         matrices(1, p.k, p.n, Type::s8, true),
-                         matrices(1, p.m, p.n, Type::s32, false), true, p.a, p.b, p.c));
+  const auto a = matrices(1, p.m, p.k, Type::s8, false), b = matrices(1, p.k, p.n, Type::s8, true);
+  to.push_back(
+      contender(a, b, matrices(1, p.m, p.n, Type::s32, false), true, p.a, p.b, p.integers));
+  dnnl::primitive_attr scaled;  // by column; it has no scale of a row
+  scaled.set_output_scales(1 << 1, {p.scales, p.scales + p.n});
+  to.push_back(
+      contender(a, b, matrices(1, p.m, p.n, Type::f32, false), true, p.a, p.b, p.floats, scaled));
+  to.back().name = "oneDNN to fp32";
 }
 
 void add_onednn(std::vector<Contender>& to, const BFloat16Product& p) {

@@ -243,18 +243,24 @@ struct Call {
   float *copies, *wide;  // of the K block: rows of A, a chunk of B's panels
   float* sums;
   int64_t sums_row;
+  int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+  // Rows are copied just before they are wanted; where they have to be turned, all at once, for
+  // each line holds elements of many.
+  bool copies_by_tile = p.a_k == 1;
 
   // The chunk of panels [begin, end) of the K block that begins at k: panel i is at
   // b + (i - begin) * stride.
   template <class B>
   void multiply(const B* b, int64_t stride, int64_t k, int64_t size, int64_t begin, int64_t end,
                 int64_t chunk) const {
-    const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+    const bool first_chunk = begin == from;
     for (int64_t t = 0; t < tiles; ++t) {
       const TileRows r = tile_rows(rows, t);
+      if (first_chunk && copies_by_tile) copy(r, k, size);
       const TileFunctions<B>& f = tile_functions<B>(r.last - r.first);
       for (int64_t panel = begin; panel < end;) {
         const bool many = panel + f.panels <= end;
+        const int64_t next = panel + (many ? f.panels : 1);
         Tile<B> tile = {&p,
                         copies + r.first * kRowStride,
                         b + (panel - begin) * stride,
@@ -266,16 +272,46 @@ struct Call {
                         size,
                         k == 0,
                         kFloats<T> && k + size == p.k,
-                        {}};
-        if (panel + chunk < to) {  // each tile fetches its part of a panel in the next chunk
-          const int64_t lines = size * kPanel * static_cast<int64_t>(sizeof(T)) / kLineBytes;
-          const auto* next = reinterpret_cast<const float*>(panel_at(panel + chunk, k));
-          tile.ahead = {next + lines * t / tiles * kLine, next + lines * (t + 1) / tiles * kLine};
-        }
+                        ahead_of(t, panel, k, size, begin, chunk)};
+        if (first_chunk && copies_by_tile && t + 1 < tiles)
+          fetch_rows(tile_rows(rows, t + 1), k, size, panel - begin, next - begin, end - begin,
+                     tile.ahead);
         (many ? f.many : f.one)(tile);
-        panel += many ? f.panels : 1;
+        panel = next;
       }
     }
+  }
+
+  // Each tile fetches its part of a panel in the next chunk, which may be the next K block's.
+  Ahead ahead_of(int64_t t, int64_t panel, int64_t k, int64_t size, int64_t begin,
+                 int64_t chunk) const {
+    if (panel + chunk < to) {
+      panel += chunk;
+    } else if (k + size < p.k) {
+      panel -= begin - from;
+      k += size;
+      size = least(size, p.k - k);
+    } else {
+      return {};
+    }
+    const int64_t lines = size * kPanel * static_cast<int64_t>(sizeof(T)) / kLineBytes;
+    const auto* at = reinterpret_cast<const float*>(panel_at(panel, k));
+    return {at + lines * t / tiles * kLine, at + lines * (t + 1) / tiles * kLine};
+  }
+
+  // The part [from, to) of `parts` of rows that the next tile is going to copy.
+  void fetch_rows(TileRows r, int64_t k, int64_t size, int64_t part, int64_t part_end,
+                  int64_t parts, Ahead& ahead) const {
+    const int64_t count = r.last - r.first, first = r.first + count * part / parts;
+    ahead.rows = r.first + count * part_end / parts - first;
+    ahead.row = reinterpret_cast<const float*>(static_cast<const T*>(p.a) +
+                                               (row + first) * p.a_row + k);
+    ahead.row_stride = p.a_row * static_cast<int64_t>(sizeof(T)) / 4;
+    ahead.row_size = size * static_cast<int64_t>(sizeof(T)) / 4;
+  }
+
+  void copy(TileRows r, int64_t k, int64_t size) const {
+    copy_rows<T>(p, row + r.first, r.last - r.first, k, size, copies + r.first * kRowStride);
   }
 
   const T* panel_at(int64_t panel, int64_t k) const {
@@ -283,8 +319,11 @@ struct Call {
   }
 
   void multiply_block(int64_t k, int64_t size) const {
-    copy_rows<T>(p, row, rows, k, size, copies);
-    const int64_t chunk = greatest(kMostPanels, kChunkFloats / (greatest(1, size) * kPanel));
+    if (!copies_by_tile) copy({0, rows}, k, size);
+    const int64_t chunk =
+        rows > kFewRows && tiles <= 2
+            ? 1
+            : greatest(kMostPanels, kChunkFloats / (greatest(1, size) * kPanel));
     for (int64_t begin = from; begin < to; begin += chunk) {
       const int64_t end = least(begin + chunk, to);
       if (kFloats<T> || rows <= kFewRows) {

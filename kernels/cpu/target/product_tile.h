@@ -20,9 +20,11 @@ inline constexpr int kPanel = kTileVectors * kLanes;  // columns
 // set of the first-level cache.
 inline constexpr int64_t kRowStride = kProductBlock + 16;
 
-// Cache lines that a tile fetches for one that comes after it.
+// What a tile fetches for one that comes after it: lines, then rows. Whatever lies there.
 struct Ahead {
-  const float *next = nullptr, *end = nullptr;  // whatever lies there
+  const float *next = nullptr, *end = nullptr;
+  const float* row = nullptr;
+  int64_t rows = 0, row_stride = 0, row_size = 0;
 };
 inline constexpr int kLine = 16;  // floats
 inline constexpr int kLineBytes = kLine * sizeof(float);
@@ -47,11 +49,18 @@ VB_INLINE void multiply_tile(const float* a, int64_t a_stride, const B* b, int64
     }
   };
   constexpr int kSteps = 4;  // a loop's own additions take slots of multiply-adds
+  // Few rows are soon done with a panel, and as soon want the next.
+  constexpr int kLines = kRows > 3 && 4 * kRows <= 3 * kTileRows ? 8 : 2;
   for (; k_size >= kSteps; k_size -= kSteps) {
     if (ahead.next < ahead.end) {
-      __builtin_prefetch(ahead.next, 0, 2);
-      __builtin_prefetch(ahead.next + kLine, 0, 2);
-      ahead.next += 2 * kLine;
+      VB_UNROLL
+      for (int i = 0; i < kLines; ++i) __builtin_prefetch(ahead.next + i * kLine, 0, 2);
+      ahead.next += kLines * kLine;
+    } else if (ahead.rows > 0) {
+      ahead.next = ahead.row;
+      ahead.end = ahead.row + ahead.row_size;
+      ahead.row += ahead.row_stride;
+      --ahead.rows;
     }
     VB_UNROLL
     for (int k = 0; k < kSteps; ++k) step(k);
