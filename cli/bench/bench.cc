@@ -32,6 +32,14 @@ void settle(int threads) {
   }
 }
 
+// Runs for so long that its threads are awake and on processors of their own: a thread that is woken
+// can share its waker's for some 20 ms.
+void wake(const Contender& contender, int threads) {
+  if (threads == 1) return;
+  const Clock::time_point end = Clock::now() + std::chrono::milliseconds(40);
+  while (Clock::now() < end) seconds_of(contender, 1);
+}
+
 double median(std::vector<double> v) {
   std::nth_element(v.begin(), v.begin() + static_cast<ptrdiff_t>(v.size() / 2), v.end());
   return v[v.size() / 2];
@@ -61,7 +69,7 @@ Result<std::vector<Row>> measure(const Case& c, Backend& backend, int threads,
     for (size_t i = 0; i < all.size(); ++i) {
       if (all[i]->set_threads) all[i]->set_threads(threads);
       settle(threads);
-      if (threads > 1 && all[i]->run) all[i]->run();  // its threads are awake
+      wake(*all[i], threads);
       samples[i].push_back(seconds_of(*all[i], times[i]));
     }
   }
