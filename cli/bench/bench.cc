@@ -6,6 +6,7 @@
 #include <ctime>
 #include <thread>
 
+#include <verbatim/cli/bench/peers.h>
 #include <verbatim/core/parallel.h>
 
 namespace verbatim::bench {
@@ -32,8 +33,8 @@ void settle(int threads) {
   }
 }
 
-// Runs for so long that its threads are awake and on processors of their own: a thread that is woken
-// can share its waker's for some 20 ms.
+// Runs for so long that its threads are awake and on processors of their own: a thread that is
+// woken can share its waker's for some 20 ms.
 void wake(const Contender& contender, int threads) {
   if (threads == 1) return;
   const Clock::time_point end = Clock::now() + std::chrono::milliseconds(40);
@@ -50,6 +51,7 @@ double median(std::vector<double> v) {
 Result<std::vector<Row>> measure(const Case& c, Backend& backend, int threads,
                                  const Settings& settings) {
   set_thread_count(threads);
+  set_onednn_threads(threads);
   VB_ASSIGN(const Match match, c.prepare(backend));
   std::vector<const Contender*> all = {&match.ours};
   for (const Contender& peer : match.peers) all.push_back(&peer);

@@ -182,7 +182,8 @@ Result<Match> against_int8_libraries(Backend& backend, const Size& s) {
     const std::span<const float> y = keep->output().data<float>();
     for (int64_t i = 0; i < s.m * s.n; ++i) {
       const float row = a.scales.data<float>()[i / s.n];
-      if (y[i] != static_cast<float>(c.data<int32_t>()[i]) * (row * b.scales.data<float>()[i % s.n]))
+      if (y[i] !=
+          static_cast<float>(c.data<int32_t>()[i]) * (row * b.scales.data<float>()[i % s.n]))
         return internal_error("oneDNN's integers differ from ours at element " + std::to_string(i));
       if (std::abs(y[i] - scaled.data<float>()[i] * row) > 1e-6f * std::abs(y[i]))
         return internal_error("oneDNN's floats differ from ours at element " + std::to_string(i));

@@ -72,6 +72,8 @@ std::vector<Contender> float_reduction_peers(const FloatReduction& p);
 std::vector<std::string> absent_peers();
 // Called before all others: what VERBATIM_CPU_DISABLE takes from us, oneDNN is to do without, too.
 void limit_onednn();
+// How many threads it may use; what is made from now on is cut for so many.
+void set_onednn_threads(int threads);
 
 // What is compiled once for each vector target: Eigen, and the loops that show what the processor
 // can do at most.

@@ -46,7 +46,7 @@ Contender contender(const dnnl::memory::desc& a_desc, const dnnl::memory::desc& 
                               {{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, weights}, {DNNL_ARG_DST, y}});
             stream.wait();
           },
-          [](int threads) { ::omp_set_num_threads(threads); }};
+          set_onednn_threads};
 }
 
 // `batch` dense matrices of rows by columns; turned: in memory they lie transposed.
@@ -187,6 +187,8 @@ class Convolution {
 
 }  // namespace
 
+void set_onednn_threads(int threads) { ::omp_set_num_threads(threads); }
+
 void limit_onednn() {
   const std::vector<std::string> disabled = disabled_cpu_features();
   const auto without = [&](const char* name) { return std::ranges::count(disabled, name) > 0; };
@@ -241,14 +243,14 @@ void add_onednn(std::vector<Contender>& to, const FloatAttention& p) {
                   for (const AttentionBlock& block : blocks) block.run(stream);
                   stream.wait();
                 },
-                [](int threads) { ::omp_set_num_threads(threads); }});
+                set_onednn_threads});
 }
 
 void add_onednn(std::vector<Contender>& to, const FloatConvolution& p) {
   auto convolution = std::make_shared<Convolution>(p);
   to.push_back({"oneDNN", version(), convolution->kernel(), [convolution] { convolution->run(); },
                 [convolution](int threads) {
-                  ::omp_set_num_threads(threads);
+                  set_onednn_threads(threads);
                   convolution->prepare();
                 }});
 }
@@ -259,6 +261,7 @@ void add_onednn(std::vector<Contender>& to, const FloatConvolution& p) {
 
 namespace verbatim::bench {
 void limit_onednn() {}
+void set_onednn_threads(int) {}
 void add_onednn(std::vector<Contender>&, const FloatProduct&) {}
 void add_onednn(std::vector<Contender>&, const Int8Product&) {}
 void add_onednn(std::vector<Contender>&, const BFloat16Product&) {}

@@ -7,7 +7,7 @@
 #include <verbatim/repops/ops/convolution.h>
 
 #include <algorithm>
-#include <cmath>
+#include <array>
 #include <cstring>
 #include <vector>
 
@@ -22,6 +22,8 @@ constexpr int64_t kStripFloats = 1 << 18;  // of gathered columns: they stay in 
 constexpr int64_t kMostPanelFloats = 1 << 24;
 constexpr int64_t kTasks = 16;       // at least, where strips stay as wide as
 constexpr int64_t kLeastPanels = 4;  // this: each strip reads all weights
+constexpr int64_t kLeastRows = 64;   // of a task, where threads share a strip
+constexpr size_t kMostPanel = 64;    // CpuKernels::panel
 
 int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -63,9 +65,20 @@ struct Taps {
   }
 };
 
+// At most a panel's width: a call of memcpy would take longer than the copy.
+inline void copy_run(const float* from, int64_t count, float* to) {
+  constexpr int64_t kPiece = 8;
+  const auto piece = [&](int64_t i) { std::memcpy(to + i, from + i, kPiece * sizeof(float)); };
+  if (count < kPiece) {
+    for (int64_t i = 0; i < count; ++i) to[i] = from[i];
+    return;
+  }
+  for (int64_t i = 0; i + kPiece <= count; i += kPiece) piece(i);
+  piece(count - kPiece);
+}
+
 // Columns [first, first + count) of the plane as one packed panel.
 void gather(const Task& t, const Taps& taps, float* packed) {
-  constexpr int64_t kShort = 8;  // where a loop is quicker than a call
   const int64_t pixels = t.s.window.inputs(), size = t.s.window.taps() * t.kernels.panel;
   const float* in = t.x + t.plane * t.s.in_channels * pixels;
   for (int64_t c = 0; c < t.s.in_channels; ++c, in += pixels, packed += size) {
@@ -73,10 +86,8 @@ void gather(const Task& t, const Taps& taps, float* packed) {
       float* to = packed + run.to;
       if (run.from == kPadded) {
         std::fill_n(to, run.count, 0.0f);
-      } else if (run.count < kShort) {
-        for (int64_t i = 0; i < run.count; ++i) to[i] = in[run.from + i];
       } else {
-        std::memcpy(to, in + run.from, static_cast<size_t>(run.count) * sizeof(float));
+        copy_run(in + run.from, run.count, to);
       }
     }
   }
@@ -85,37 +96,49 @@ void gather(const Task& t, const Taps& taps, float* packed) {
 // What the header says of zeros, for the positions of one panel.
 void correct_zeros(const Task& t, const Taps& taps, int64_t first, int64_t count) {
   const int64_t panel = t.kernels.panel, size = t.s.window.taps(), positions = t.s.window.outputs();
-  for (int64_t i = 0; i < count; ++i) {
-    bool padded = false;
+  std::array<int64_t, kMostPanel> padded;
+  size_t found = 0;
+  for (int64_t i = 0; i < count; ++i)
     for (int64_t tap = 0; tap < size; ++tap)
-      padded = padded || taps.offsets[static_cast<size_t>(tap * panel + i)] == kPadded;
-    if (!padded) continue;
-    for (int64_t m = 0; m < t.s.out_channels; ++m) {
-      float& y = t.y[(t.plane * t.s.out_channels + m) * positions + first + i];
-      if (y != 0) continue;
-      const float v = convolved(t.s, t.x, t.w, t.plane, m, first + i);
-      y = canonical(t.bias == nullptr ? v
-                                      : v + t.bias[t.plane % t.s.groups * t.s.out_channels + m]);
+      if (taps.offsets[static_cast<size_t>(tap * panel + i)] == kPadded) {
+        padded[found++] = first + i;
+        break;
+      }
+  for (int64_t m = 0; m < t.s.out_channels; ++m) {
+    float* y = t.y + (t.plane * t.s.out_channels + m) * positions;
+    for (size_t j = 0; j < found; ++j) {
+      if (y[padded[j]] != 0) continue;
+      const float v = convolved(t.s, t.x, t.w, t.plane, m, padded[j]);
+      y[padded[j]] = canonical(
+          t.bias == nullptr ? v : v + t.bias[t.plane % t.s.groups * t.s.out_channels + m]);
     }
   }
 }
 
-void convolve_strip(const Task& t) {
+// `alone`: no other task runs, and threads share this one's rows. Scratch memory then holds the
+// same on every thread, and columns beside it on this one.
+void convolve_strip(const Task& t, bool alone) {
   const int64_t k = t.s.k_size(), panel = t.kernels.panel, panels = ceiling(t.count, panel),
                 rows = t.s.out_channels, group = t.plane % t.s.groups,
-                positions = t.s.window.outputs();
-  const int64_t tasks = ceiling(rows, kProductRows);
+                positions = t.s.window.outputs(),
+                tasks = ceiling(rows, alone ? kLeastRows : kProductRows);
   const size_t product_scratch =
       t.kernels.product_scratch(DType::f32, ceiling(rows, tasks), panels);
-  float* scratch = thread_scratch(static_cast<size_t>(panels * k * panel) + product_scratch);
-  float* packed = scratch + product_scratch;
-  thread_local std::vector<Taps> taps;
+  float* packed =
+      thread_scratch(static_cast<size_t>(panels * k * panel) + product_scratch) + product_scratch;
+  thread_local std::vector<Taps> taps_of_thread;
+  std::vector<Taps>& taps = taps_of_thread;
   if (static_cast<int64_t>(taps.size()) < panels) taps.resize(static_cast<size_t>(panels));
-  for (int64_t i = 0; i < panels; ++i) {
+  const auto for_each = [alone](int64_t n, auto f) {
+    parallel_for(n, alone ? 1 : n, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) f(i);
+    });
+  };
+  for_each(panels, [&](int64_t i) {
     Taps& of_panel = taps[static_cast<size_t>(i)];
     of_panel.find(t.s.window, t.first + i * panel, std::min(panel, t.count - i * panel), panel);
     gather(t, of_panel, packed + i * k * panel);
-  }
+  });
   Product p{.a = t.w + group * rows * k,
             .a_row = k,
             .b = packed,
@@ -127,8 +150,10 @@ void convolve_strip(const Task& t) {
     p.c = t.bias + group * rows;
     p.c_row = 1;
   }
-  for (int64_t i = 0; i < tasks; ++i)
-    t.kernels.product(p, rows * i / tasks, rows * (i + 1) / tasks, 0, panels, scratch);
+  for_each(tasks, [&](int64_t i) {
+    t.kernels.product(p, rows * i / tasks, rows * (i + 1) / tasks, 0, panels,
+                      thread_scratch(product_scratch));
+  });
   for (int64_t i = 0; i < panels; ++i)
     correct_zeros(t, taps[static_cast<size_t>(i)], t.first + i * panel,
                   std::min(panel, t.count - i * panel));
@@ -144,8 +169,7 @@ Outcome convolve_floats(const CpuBackend& backend, const Node& node, std::span<c
   const Tensor &x = inputs[0], &w = inputs[1], bias = has_bias ? inputs[2] : Tensor();
   const Result<Convolution> plan = plan_convolution(node, x, w, bias, false);
   if (!plan.ok() || w.elements() == 0) return not_handled();
-  if (!std::ranges::all_of(w.data<float>(), [](float v) { return std::isfinite(v); }))
-    return not_handled();
+  if (!backend.all_finite(w)) return not_handled();
   const Convolution& s = *plan;
   if (s.k_size() > kMostPanelFloats / backend.kernels().panel) return not_handled();
   VB_ASSIGN(const Shape shape, s.output_shape());
@@ -154,7 +178,7 @@ Outcome convolve_floats(const CpuBackend& backend, const Node& node, std::span<c
   const CpuKernels& kernels = backend.kernels();
   const int64_t planes = s.batch * s.groups, positions = s.window.outputs(), panel = kernels.panel,
                 panels = ceiling(positions, panel),
-                in_cache = std::max<int64_t>(1, kStripFloats / (s.k_size() * panel)),
+                in_cache = std::max(kLeastPanels, kStripFloats / (s.k_size() * panel)),
                 strip = std::min(
                     {panels, in_cache, std::max(kLeastPanels, ceiling(panels * planes, kTasks))}),
                 strips = ceiling(panels, strip);
@@ -164,7 +188,8 @@ Outcome convolve_floats(const CpuBackend& backend, const Node& node, std::span<c
       const int64_t first = i % strips * strip * panel;
       convolve_strip({kernels, s, x.data<float>().data(), w.data<float>().data(),
                       has_bias ? bias.data<float>().data() : nullptr, out, i / strips, first,
-                      std::min(strip * panel, positions - first)});
+                      std::min(strip * panel, positions - first)},
+                     planes * strips == 1);
     }
   });
   return finish_floats(backend, std::move(y));

@@ -1,6 +1,7 @@
 #include <verbatim/kernels/cpu/cpu_backend.h>
 
 #include <algorithm>
+#include <bit>
 #include <mutex>
 #include <vector>
 
@@ -149,6 +150,11 @@ Status CpuBackend::prepare(const Graph& graph, const std::vector<Tensor>& weight
       prepare_codes(codes, weight_at(in.group_scales), in.group);
     if (node.inputs.size() < 2 || node.inputs[1] == kAbsent) continue;
     const Tensor& weight = weights[node.inputs[1]];
+    if (node.domain.empty() && node.op == "Conv" && weight.dtype() == DType::f32 &&
+        all_finite(weight)) {
+      const std::unique_lock lock(mutex_);
+      finite_.emplace(weight.bytes().data(), weight);
+    }
     MatrixView view;
     if (!weight_view(node, weight, view)) continue;
     const std::unique_lock lock(mutex_);
@@ -222,6 +228,27 @@ Result<Tensor> CpuBackend::packed(const MatrixView& b) const {
     if (it != prepared_.end()) return it->second.panels;
   }
   return pack_matrices(kernels_, b, 1, 0);
+}
+
+bool CpuBackend::all_finite(const Tensor& t) const {
+  {
+    const std::shared_lock lock(mutex_);
+    const auto it = finite_.find(t.bytes().data());
+    if (it != finite_.end() && t.elements() <= it->second.elements()) return true;
+  }
+  // A block at a time, without branches, so that compilers use vectors.
+  const std::span<const float> x = t.data<float>();
+  constexpr size_t kBlock = 1024;
+  const auto any_beyond = [](const float* from, size_t count) {
+    uint32_t found = 0;
+    for (size_t i = 0; i < count; ++i)
+      found |= (std::bit_cast<uint32_t>(from[i]) & 0x7FFFFFFFu) + 0x00800000u;
+    return found >> 31 != 0;
+  };
+  size_t i = 0;
+  for (; i + kBlock <= x.size(); i += kBlock)
+    if (any_beyond(x.data() + i, kBlock)) return false;
+  return !any_beyond(x.data() + i, x.size() - i);
 }
 
 float* thread_scratch(size_t size) {

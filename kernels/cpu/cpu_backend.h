@@ -68,6 +68,8 @@ class CpuBackend final : public Backend {
   Result<Tensor> packed(const MatrixView& b) const;
   Result<PackedCodes> packed_codes(const Tensor& w, const Tensor& group_scales = {},
                                    int64_t group = 0) const;
+  // Whether no element of a float32 tensor is infinite or a NaN: as prepared, or looked at now.
+  bool all_finite(const Tensor& t) const;
 
  private:
   // Storage, type, k, n, n_stride.
@@ -93,6 +95,7 @@ class CpuBackend final : public Backend {
   mutable std::shared_mutex mutex_;
   std::map<Key, Packed> prepared_;
   std::map<CodesKey, PreparedCodes> prepared_codes_;
+  std::map<const std::byte*, Tensor> finite_;  // weights of Conv, by storage
 };
 
 // What runs an operator. Nothing is returned for what it leaves to the reference: other element

@@ -12,6 +12,7 @@ struct Task : TaskOf<Attention> {
   States block{};
   KeyRange* means = nullptr;  // what queries see of a block of means
   int pool = 0;               // keys and values are means of 2^pool rows
+  int64_t seen_end = 0;       // of the keys that any row sees
 };
 
 // Accumulators start from `c` and go back there, or start at +0 and are stored (kFirst) or added.
@@ -163,8 +164,16 @@ void copy_queries(const Task& t, int64_t d, int64_t size) {
     std::memcpy(t.queries + r * kRowStride, t.q(r) + d, static_cast<size_t>(size) * sizeof(float));
 }
 
-// scores[row, i] = q[row] . k[key + i], an ordered product, for i < count. Queries are there
-// already where one block of the product has them whole.
+// Whether a row of a tile sees one of the keys [key, key + count).
+VB_INLINE bool sees_any(const Task& t, TileRows r, int64_t key, int64_t count) {
+  const int64_t from = t.query(r.first), to = t.query(r.last - 1) + 1;
+  const KeyRange seen = keys_of_all(t.visible + from, to - from);
+  return seen.begin < key + count && key < seen.end;
+}
+
+// scores[row, i] = q[row] . k[key + i], an ordered product, for i < count, wherever a row of the
+// tile sees one of a panel's keys. Queries are there already where one block of the product has
+// them whole.
 void form_scores(const Task& t, int64_t key, int64_t count) {
   const Attention& p = t.p;
   const int64_t tiles = (t.rows + kTileRows - 1) / kTileRows;
@@ -174,7 +183,8 @@ void form_scores(const Task& t, int64_t key, int64_t count) {
     for (int64_t column = 0; column < count; column += kPanel) {
       const int64_t panel = least(kPanel, count - column);
       const KeyPanel keys = key_panel(t, key + column, panel, d, size);
-      const bool foresees = count - column >= 2 * kPanel && keys_lie_well(p.rows) && t.pool == 0;
+      const bool foresees =
+          key + column + 2 * kPanel <= t.seen_end && keys_lie_well(p.rows) && t.pool == 0;
       pack_keys(keys, size, panel,
                 foresees ? key_panel(t, key + column + kPanel, kPanel, d, size) : keys, t.keys);
       if (values_lie_well(t))
@@ -183,6 +193,7 @@ void form_scores(const Task& t, int64_t key, int64_t count) {
         });
       for (int64_t i = 0; i < tiles; ++i) {
         const TileRows r = tile_rows(t.rows, i);
+        if (!sees_any(t, r, key + column, panel)) continue;
         const int64_t height = r.last - r.first;
         const TileFn run = d == 0 ? ScoreTiles<Into::first>::kByRows[height]
                                   : ScoreTiles<Into::add>::kByRows[height];
@@ -403,6 +414,7 @@ void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visibl
     return memory;
   };
   Task t{{p, from, to, visible, rows, width}};
+  t.seen_end = keys_of_all(visible, to - from).end;
   t.keys = take(kPanel * kProductBlock);
   t.copy = take(kPanel * kProductBlock);
   t.values = take(kKeyBlock * width);

@@ -304,8 +304,8 @@ struct Call {
                   int64_t parts, Ahead& ahead) const {
     const int64_t count = r.last - r.first, first = r.first + count * part / parts;
     ahead.rows = r.first + count * part_end / parts - first;
-    ahead.row = reinterpret_cast<const float*>(static_cast<const T*>(p.a) +
-                                               (row + first) * p.a_row + k);
+    ahead.row =
+        reinterpret_cast<const float*>(static_cast<const T*>(p.a) + (row + first) * p.a_row + k);
     ahead.row_stride = p.a_row * static_cast<int64_t>(sizeof(T)) / 4;
     ahead.row_size = size * static_cast<int64_t>(sizeof(T)) / 4;
   }
@@ -320,10 +320,9 @@ struct Call {
 
   void multiply_block(int64_t k, int64_t size) const {
     if (!copies_by_tile) copy({0, rows}, k, size);
-    const int64_t chunk =
-        rows > kFewRows && tiles <= 2
-            ? 1
-            : greatest(kMostPanels, kChunkFloats / (greatest(1, size) * kPanel));
+    const int64_t chunk = rows > kFewRows && tiles <= 2
+                              ? 1
+                              : greatest(kMostPanels, kChunkFloats / (greatest(1, size) * kPanel));
     for (int64_t begin = from; begin < to; begin += chunk) {
       const int64_t end = least(begin + chunk, to);
       if (kFloats<T> || rows <= kFewRows) {
