@@ -11,7 +11,7 @@
 
 namespace verbatim {
 
-inline constexpr int64_t kTaskRows = 192;
+inline constexpr int64_t kTaskRows = 256;
 
 struct AttentionTask {
   int64_t batch, head, kv;  // the first head, and that of keys
