@@ -52,7 +52,9 @@ void parallel_for_impl(int64_t n, int64_t grain, void (*body)(void*, int64_t, in
   const FloatGuard guard;
   using Group = oneapi::tbb::task_group_context;
   Group group(Group::bound, Group::default_traits | Group::fp_settings);
-  oneapi::tbb::parallel_for(int64_t{0}, ranges, run, group);
+  // Whoever waits here takes no other task: scratch memory of its thread may be in use around this.
+  oneapi::tbb::this_task_arena::isolate(
+      [&] { oneapi::tbb::parallel_for(int64_t{0}, ranges, run, group); });
 }
 
 }  // namespace verbatim

@@ -8,6 +8,7 @@ on two cores, ten minutes on sixteen; not part of CI.
 """
 import argparse
 import concurrent.futures
+import os
 import pathlib
 import queue
 import re
@@ -146,8 +147,9 @@ MUTATIONS = [
 class Tree:
     """A copy of the sources, with a build of its own."""
 
-    def __init__(self, number):
+    def __init__(self, number, cores):
         self.path = ROOT / "build/mutations" / str(number)
+        self.cores = cores  # of this tree's builds
 
     def run(self, command, **options):
         return subprocess.run(command, cwd=self.path, capture_output=True, text=True, **options)
@@ -169,13 +171,13 @@ class Tree:
         return setup.stderr if setup.returncode else self.build()
 
     def build(self):
-        result = self.run(["cmake", "--build", "--preset", "debug", "--target", "kernels_test"])
+        result = self.run(["cmake", "--build", "--preset", "debug", "--parallel", str(self.cores), "--target", "kernels_test"])
         return "" if result.returncode == 0 else (result.stdout + result.stderr)[-2000:]
 
     def failures(self, tests):
         """Names of failed tests, and of the golden cases among them."""
         try:
-            result = self.run([self.path / "build/debug/bin/kernels_test", "--gtest_filter=" + tests], timeout=900)
+            result = self.run([self.path / "build/debug/bin/kernels_test", "--gtest_filter=" + tests], timeout=3600)
         except subprocess.TimeoutExpired:
             return ["(no end)"], []
         names = sorted(set(re.findall(r"^\[  FAILED  \] (\w+[./][\w/.]+)", result.stdout, re.M)))
@@ -226,7 +228,7 @@ def mutated(root, edits):
 
 def check(chosen, jobs):
     """Every mutation in the next free tree; prints the table in the mutations' order. How many survive."""
-    trees = [Tree(number) for number in range(jobs)]
+    trees = [Tree(number, max(1, os.cpu_count() // jobs)) for number in range(jobs)]
     error = trees[0].prepare()
     red = [] if error else trees[0].failures("*")[0]
     if error or red:

@@ -11,7 +11,8 @@
 
 namespace verbatim {
 
-inline constexpr int64_t kTaskRows = 256;
+// Rows of a task: keys and values are packed for each. Fewer, where threads would have no task.
+inline constexpr int64_t kTaskRows = 256, kLeastTaskRows = 64;
 
 struct AttentionTask {
   int64_t batch, head, kv;  // the first head, and that of keys
@@ -44,10 +45,18 @@ void set_view(AttentionOf<T>& p, const AttentionSettings& s, const T* q, const T
 template <class View, class Attend>
 void for_attention_tasks(const AttentionSettings& s, const View& all, int64_t query_block,
                          Attend&& attend) {
-  const int64_t queries = s.output[1], most = std::max<int64_t>(1, kTaskRows / all.group),
+  const int64_t queries = s.output[1],
                 block = std::clamp<int64_t>(query_block, 1, std::max<int64_t>(1, queries)),
-                blocks = (queries + block - 1) / block, parts = (block + most - 1) / most,
-                groups = s.heads / all.group;
+                blocks = (queries + block - 1) / block, groups = s.heads / all.group;
+  const auto parts_of = [&](int64_t rows) {
+    const int64_t most = std::max<int64_t>(1, rows / all.group);
+    return (block + most - 1) / most;
+  };
+  int64_t rows = kTaskRows;
+  while (thread_count() > 1 && rows > kLeastTaskRows &&
+         s.output[0] * groups * blocks * parts_of(rows) < 2 * thread_count())
+    rows /= 2;
+  const int64_t parts = parts_of(rows);
   parallel_for(s.output[0] * groups * blocks * parts, 1, [&](int64_t begin, int64_t end) {
     thread_local std::vector<KeyRange> visible;  // kept, as scratch is
     for (int64_t i = begin; i < end; ++i) {

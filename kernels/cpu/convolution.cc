@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <cstring>
 #include <vector>
 
@@ -18,11 +19,12 @@
 namespace verbatim {
 namespace {
 
-constexpr int64_t kStripFloats = 1 << 18;  // of gathered columns: they stay in a core's cache
-constexpr int64_t kMostPanelFloats = 1 << 24;
-constexpr int64_t kTasks = 16;       // at least, where strips stay as wide as
-constexpr int64_t kLeastPanels = 4;  // this: each strip reads all weights
-constexpr int64_t kLeastRows = 64;   // of a task, where threads share a strip
+// Of gathered columns: in a core's cache, unless that were fewer panels than make it worth reading
+// all weights.
+constexpr int64_t kStripFloats = 1 << 18, kLeastPanels = 4;
+constexpr int64_t kMostPanelFloats = 1 << 22;
+constexpr int64_t kTasks = 16;       // at least, where strips stay as wide
+constexpr int64_t kSharedRows = 64;  // of a task at most, where threads share a strip
 constexpr size_t kMostPanel = 64;    // CpuKernels::panel
 
 int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -65,7 +67,7 @@ struct Taps {
   }
 };
 
-// At most a panel's width: a call of memcpy would take longer than the copy.
+// Mostly short: a call of memcpy would take longer than the copy.
 inline void copy_run(const float* from, int64_t count, float* to) {
   constexpr int64_t kPiece = 8;
   const auto piece = [&](int64_t i) { std::memcpy(to + i, from + i, kPiece * sizeof(float)); };
@@ -96,6 +98,7 @@ void gather(const Task& t, const Taps& taps, float* packed) {
 // What the header says of zeros, for the positions of one panel.
 void correct_zeros(const Task& t, const Taps& taps, int64_t first, int64_t count) {
   const int64_t panel = t.kernels.panel, size = t.s.window.taps(), positions = t.s.window.outputs();
+  assert(panel <= static_cast<int64_t>(kMostPanel));
   std::array<int64_t, kMostPanel> padded;
   size_t found = 0;
   for (int64_t i = 0; i < count; ++i)
@@ -115,13 +118,13 @@ void correct_zeros(const Task& t, const Taps& taps, int64_t first, int64_t count
   }
 }
 
-// `alone`: no other task runs, and threads share this one's rows. Scratch memory then holds the
-// same on every thread, and columns beside it on this one.
+// `alone`: the only strip, whose panels and rows threads share. Each thread's scratch memory begins
+// with that of its product; the columns lie behind that of the calling thread.
 void convolve_strip(const Task& t, bool alone) {
   const int64_t k = t.s.k_size(), panel = t.kernels.panel, panels = ceiling(t.count, panel),
                 rows = t.s.out_channels, group = t.plane % t.s.groups,
                 positions = t.s.window.outputs(),
-                tasks = ceiling(rows, alone ? kLeastRows : kProductRows);
+                tasks = ceiling(rows, alone ? kSharedRows : kProductRows);
   const size_t product_scratch =
       t.kernels.product_scratch(DType::f32, ceiling(rows, tasks), panels);
   float* packed =

@@ -153,7 +153,8 @@ Status CpuBackend::prepare(const Graph& graph, const std::vector<Tensor>& weight
     if (node.domain.empty() && node.op == "Conv" && weight.dtype() == DType::f32 &&
         all_finite(weight)) {
       const std::unique_lock lock(mutex_);
-      finite_.emplace(weight.bytes().data(), weight);
+      Tensor& kept = finite_[weight.bytes().data()];
+      if (!kept.defined() || kept.elements() < weight.elements()) kept = weight;
     }
     MatrixView view;
     if (!weight_view(node, weight, view)) continue;

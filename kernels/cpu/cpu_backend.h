@@ -58,8 +58,8 @@ class CpuBackend final : public Backend {
   explicit CpuBackend(const CpuKernels& kernels) : kernels_(kernels) {}
 
   std::string_view name() const override { return kernels_.name; }
-  // Packs the weights of every product, in memory as large as they are. They stay until the backend
-  // goes.
+  // Packs the weights of every product, in memory as large as they are, and looks through those of
+  // Conv. They stay until the backend goes.
   Status prepare(const Graph& graph) override;
   Result<Tensors> run(const Node& node, std::span<const Tensor> inputs) override;
 
@@ -95,7 +95,7 @@ class CpuBackend final : public Backend {
   mutable std::shared_mutex mutex_;
   std::map<Key, Packed> prepared_;
   std::map<CodesKey, PreparedCodes> prepared_codes_;
-  std::map<const std::byte*, Tensor> finite_;  // weights of Conv, by storage
+  std::map<const std::byte*, Tensor> finite_;  // weights of Conv by storage, kept as sources are
 };
 
 // What runs an operator. Nothing is returned for what it leaves to the reference: other element

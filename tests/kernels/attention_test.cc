@@ -291,7 +291,7 @@ TEST_P(AttentionTest, PagedTensorCore) {
 Case some_sparse_attention(Random& r, int64_t queries, int64_t keys) {
   Case c = some_attention(r, queries, keys);
   c.node.op = "AttentionSparse";
-  const int64_t block = r.pick<int64_t>({1, 3, 16, 128, 200}),
+  const int64_t block = r.pick<int64_t>({1, 3, 16, 128, 200, 300}),
                 heads = *c.node.attributes.get<int64_t>("heads", 1);
   if (block != 128 || r.chance(50)) c.node.attributes.set("query_block", block);
   Tensor levels =

@@ -54,6 +54,17 @@ TEST_P(ConvolutionTest, SeveralBlocksTilesAndStrips) {
   });
 }
 
+// Few positions and many channels: one strip, whose panels and rows threads share.
+TEST_P(ConvolutionTest, OneStripOfManyRows) {
+  expect_reference(*backend_, 20, [](Random& r) {
+    const int64_t image = r.between(3, 9), channels = r.between(1, 70), rows = r.between(60, 200);
+    return Case{node_of("", "Conv", {{"pads", Ints{1, 1, 1, 1}}}),
+                {numbers(r, DType::f32, Shape{1, channels, image, image}, any_fill(r)),
+                 numbers(r, DType::f32, Shape{rows, channels, 3, 3}, Fill::ordinary)},
+                {1}};
+  });
+}
+
 // A sum that is -0 where a window reaches into padding: +0 added there would turn its sign.
 TEST_P(ConvolutionTest, PaddingLeavesTheSignOfZero) {
   const float least = 1e-45f;

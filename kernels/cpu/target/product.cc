@@ -299,7 +299,7 @@ struct Call {
     return {at + lines * t / tiles * kLine, at + lines * (t + 1) / tiles * kLine};
   }
 
-  // The part [from, to) of `parts` of rows that the next tile is going to copy.
+  // The part [part, part_end) of `parts` of rows that the next tile is going to copy.
   void fetch_rows(TileRows r, int64_t k, int64_t size, int64_t part, int64_t part_end,
                   int64_t parts, Ahead& ahead) const {
     const int64_t count = r.last - r.first, first = r.first + count * part / parts;
@@ -320,7 +320,7 @@ struct Call {
 
   void multiply_block(int64_t k, int64_t size) const {
     if (!copies_by_tile) copy({0, rows}, k, size);
-    const int64_t chunk = rows > kFewRows && tiles <= 2
+    const int64_t chunk = rows > kFewRows && tiles <= 2 && rows / tiles > 3
                               ? 1
                               : greatest(kMostPanels, kChunkFloats / (greatest(1, size) * kPanel));
     for (int64_t begin = from; begin < to; begin += chunk) {
