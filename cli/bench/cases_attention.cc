@@ -41,14 +41,17 @@ Result<Operands> operands(const Size& s) {
 
 float scale_of(const Size& s) { return 1.0f / std::sqrt(static_cast<float>(s.head_size)); }
 
+Attributes attributes_of(const Size& s) {
+  return {{"heads", s.heads},
+          {"kv_heads", s.kv_heads},
+          {"scale", scale_of(s)},
+          {"output", static_cast<int64_t>(DType::f32)},
+          {"causal", int64_t{s.causal}}};
+}
+
 Result<std::shared_ptr<Operator>> attention(Backend& backend, std::string_view op, const Size& s,
                                             std::vector<Tensor> inputs) {
-  return Operator::create(backend, op, kVerbatimDomain, std::move(inputs), {},
-                          {{"heads", s.heads},
-                           {"kv_heads", s.kv_heads},
-                           {"scale", scale_of(s)},
-                           {"output", static_cast<int64_t>(DType::f32)},
-                           {"causal", int64_t{s.causal}}});
+  return Operator::create(backend, op, kVerbatimDomain, std::move(inputs), {}, attributes_of(s));
 }
 
 // [tokens, heads, size] as [heads, tokens, size]: the layout that libraries' products like best.
@@ -188,18 +191,13 @@ Result<Match> against_contiguous(Backend& backend, const Size& s) {
 // and of four keys, and not at all. Both count the dense one's operations.
 Result<Match> against_dense(Backend& backend, const Size& s) {
   VB_ASSIGN(const Operands o, operands(s));
-  const Attributes attributes = {{"heads", s.heads},
-                                 {"kv_heads", s.kv_heads},
-                                 {"scale", scale_of(s)},
-                                 {"causal", int64_t{s.causal}}};
-  Attributes shares = attributes;
+  Attributes shares = attributes_of(s);
   shares.set("shares", std::vector<float>{0.25f, 0.5f, 0.75f});
   VB_ASSIGN(const std::shared_ptr<Operator> levels,
             Operator::create(backend, "AttentionLevels", kVerbatimDomain, {o.q, o.k}, {}, shares));
   levels->run();
   VB_ASSIGN(const std::shared_ptr<Operator> sparse,
-            Operator::create(backend, "AttentionSparse", kVerbatimDomain,
-                             {o.q, o.k, o.v, levels->output()}, {}, attributes));
+            attention(backend, "AttentionSparse", s, {o.q, o.k, o.v, levels->output()}));
   VB_ASSIGN(const std::shared_ptr<Operator> dense,
             attention(backend, "Attention", s, {o.q, o.k, o.v}));
   Match match{sparse->contender(), {dense->contender()}, operations(s), "GFLOP/s"};
