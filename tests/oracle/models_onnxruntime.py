@@ -4,8 +4,9 @@
 FOLDER holds magika_standard_v3_3.onnx with .config.json and magika_examples.json.gz, silero_vad_op18_ifless.onnx,
 silero_vad_16k.safetensors and super_resolution.onnx. The weights of the safetensors file, which are others than the ONNX file's, are
 put into the ONNX graph for ONNX Runtime. Prints the greatest absolute difference of each model, and how many of Magika's examples get
-the authors' label and, to their digits, score; fails above 1e-4 (1e-3 where an output is as large as a pixel or a state can be) or
-where a label differs. Needs: pip install numpy onnx onnxruntime safetensors.
+the authors' label and, to their digits, score; fails above 1e-3 or where a label differs. Magika is too sensitive for that (ONNX
+Runtime's scores of a file alone and in a batch differ by more), so it is run in binary64 as well: fails where our scores are further
+from those than ONNX Runtime's are. Needs: pip install numpy onnx onnxruntime safetensors.
 """
 import base64
 import gzip
@@ -51,6 +52,22 @@ def magika_features(content, config):
     return ([*begin] + [pad] * (config["beg_size"] - len(begin)) + [pad] * (config["end_size"] - len(end)) + [*end])
 
 
+def in_binary64(model):
+    """The ONNX model, every binary32 of it a binary64."""
+    proto = onnx.load(str(model))
+    attributes = [a for node in proto.graph.node for a in node.attribute]
+    for tensor in [*proto.graph.initializer, *(a.t for a in attributes if a.type == onnx.AttributeProto.TENSOR)]:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+    for a in attributes:
+        if a.name == "to" and a.i == onnx.TensorProto.FLOAT:
+            a.i = onnx.TensorProto.DOUBLE
+    for value in proto.graph.output:
+        value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    del proto.graph.value_info[:]
+    return proto
+
+
 def magika(folder, verbatim, work):
     config = json.loads((folder / "magika_standard_v3_3.config.json").read_text())
     model = folder / "magika_standard_v3_3.onnx"
@@ -63,10 +80,13 @@ def magika(folder, verbatim, work):
     features = np.array([f for f, _ in cases], np.int32)
     ours = run(verbatim, work, model, {"bytes": features})["target_label"]
     theirs = session(model).run(None, {"bytes": features})[0]
+    onnx.save(in_binary64(model), f"{work}/binary64.onnx")
+    exact = run(verbatim, work, f"{work}/binary64.onnx", {"bytes": features})["target_label"]
     labels = config["target_labels_space"]
     right = sum(labels[int(np.argmax(row))] == p["dl"] and abs(float(row.max()) - p["score"]) < 5e-3
                 for row, (_, p) in zip(ours, cases))
-    return {"examples": len(cases), "as_the_authors": right, "difference": difference([ours], [theirs])}
+    return {"examples": len(cases), "as_the_authors": right, "difference": difference([ours], [theirs]),
+            "ours_to_binary64": difference([ours], [exact]), "theirs_to_binary64": difference([theirs], [exact])}
 
 
 def with_weights(model, tensors):
@@ -124,7 +144,9 @@ def main():
         found = {"onnxruntime": onnxruntime.__version__, "magika": magika(folder, verbatim, work),
                  "silero": silero(folder, verbatim, work), "super_resolution": super_resolution(folder, verbatim, work)}
     print(json.dumps(found))
-    fine = (found["magika"]["as_the_authors"] == found["magika"]["examples"] > 0 and found["magika"]["difference"] < 1e-4 and
+    scores = found["magika"]
+    fine = (scores["as_the_authors"] == scores["examples"] > 0 and
+            scores["ours_to_binary64"] < min(1e-3, scores["theirs_to_binary64"]) and
             max(found["silero"].values()) < 1e-3 and found["super_resolution"] < 1e-3)
     return 0 if fine else 1
 
