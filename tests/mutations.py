@@ -174,16 +174,20 @@ class Tree:
         result = self.run(["cmake", "--build", "--preset", "debug", "--parallel", str(cores or self.cores), "--target", "kernels_test"])
         return "" if result.returncode == 0 else (result.stdout + result.stderr)[-2000:]
 
-    def failures(self, tests):
-        """Names of failed tests, and of the golden cases among them."""
+    def failures(self, tests, processes=1):
+        """Names of failed tests, and of the golden cases among them. The tests are shared by several processes."""
+        def run(shard):
+            return self.run([self.path / "build/debug/bin/kernels_test", "--gtest_filter=" + tests], timeout=3600,
+                            env=os.environ | {"GTEST_TOTAL_SHARDS": str(processes), "GTEST_SHARD_INDEX": str(shard)})
         try:
-            result = self.run([self.path / "build/debug/bin/kernels_test", "--gtest_filter=" + tests], timeout=3600)
+            with concurrent.futures.ThreadPoolExecutor(processes) as pool:
+                results = list(pool.map(run, range(processes)))
         except subprocess.TimeoutExpired:
             return ["(no end)"], []
-        names = sorted(set(re.findall(r"^\[  FAILED  \] (\w+[./][\w/.]+)", result.stdout, re.M)))
-        if result.returncode < 0:
-            names.append(f"(signal {-result.returncode})")
-        return names, list(dict.fromkeys(re.findall(r"^(.*) by \w+, ", result.stdout, re.M)))
+        said = "\n".join(r.stdout for r in results)
+        names = sorted(set(re.findall(r"^\[  FAILED  \] (\w+[./][\w/.]+)", said, re.M)))
+        names += [f"(signal {-r.returncode})" for r in results if r.returncode < 0]
+        return names, list(dict.fromkeys(re.findall(r"^(.*) by \w+, ", said, re.M)))
 
     def write(self, texts):
         for file, text in texts.items():
@@ -202,7 +206,7 @@ class Tree:
                 return False, "DOES NOT BUILD: " + error.replace("\n", " ")
             tests, golden = self.failures("Golden.*")
             if not tests:
-                tests, _ = self.failures("-Golden.*")
+                tests, _ = self.failures("-Golden.*", self.cores)
         finally:
             self.write(before)
         if golden:
@@ -230,7 +234,7 @@ def check(chosen, jobs):
     """Every mutation in the next free tree; prints the table in the mutations' order. How many survive."""
     trees = [Tree(number, max(1, os.cpu_count() // jobs)) for number in range(jobs)]
     error = trees[0].prepare(os.cpu_count())  # alone: the others find its objects in ccache
-    red = [] if error else trees[0].failures("*")[0]
+    red = [] if error else trees[0].failures("*", os.cpu_count())[0]
     if error or red:
         sys.exit(f"the tree without mutations: {error or red}")
     free = queue.SimpleQueue()

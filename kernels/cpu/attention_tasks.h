@@ -16,6 +16,7 @@ inline constexpr int64_t kTaskRows = 256, kLeastTaskRows = 64;
 
 struct AttentionTask {
   int64_t batch, head, kv;  // the first head, and that of keys
+  int64_t heads;            // of `group` heads each
   int64_t from, to;         // queries
   const KeyRange* visible;  // of each
 };
@@ -40,14 +41,18 @@ void set_view(AttentionOf<T>& p, const AttentionSettings& s, const T* q, const T
   p.softcap = s.softcap;
 }
 
-// Calls attend(p, task) for each task of all.group heads and queries of one block of `query_block`,
-// `p` being `all` for the task's batch entry and heads.
+// Calls attend(p, task) for each task of queries of one block of `query_block` and all.group heads,
+// or up to `most_heads` times as many, `p` being `all` for the task's batch entry and heads.
 template <class View, class Attend>
 void for_attention_tasks(const AttentionSettings& s, const View& all, int64_t query_block,
-                         Attend&& attend) {
+                         int64_t most_heads, Attend&& attend) {
   const int64_t queries = s.output[1],
                 block = std::clamp<int64_t>(query_block, 1, std::max<int64_t>(1, queries)),
-                blocks = (queries + block - 1) / block, groups = s.heads / all.group;
+                blocks = (queries + block - 1) / block;
+  int64_t heads = most_heads;
+  while (heads > 1 && s.output[0] * blocks * (s.heads / all.group / heads) < thread_count())
+    heads /= 2;
+  const int64_t groups = (s.heads / all.group + heads - 1) / heads;
   const auto parts_of = [&](int64_t rows) {
     const int64_t most = std::max<int64_t>(1, rows / all.group);
     return (block + most - 1) / most;
@@ -62,8 +67,9 @@ void for_attention_tasks(const AttentionSettings& s, const View& all, int64_t qu
     for (int64_t i = begin; i < end; ++i) {
       const int64_t part = i % parts, first = i / parts % blocks * block,
                     size = std::min(block, queries - first),
-                    head = i / (parts * blocks) % groups * all.group,
-                    kv = head / (s.heads / s.kv_heads), b = i / (parts * blocks * groups);
+                    first_group = i / (parts * blocks) % groups * heads,
+                    head = first_group * all.group, kv = head / (s.heads / s.kv_heads),
+                    b = i / (parts * blocks * groups);
       const int64_t from = first + size * part / parts, to = first + size * (part + 1) / parts;
       visible.clear();
       for (int64_t t = from; t < to; ++t) {
@@ -76,13 +82,14 @@ void for_attention_tasks(const AttentionSettings& s, const View& all, int64_t qu
       p.v += kv * p.value_size;
       p.rows = s.key_rows(b);
       p.out += b * queries * p.out_stride + head * p.value_size;
-      attend(p, AttentionTask{b, head, kv, from, to, visible.data()});
+      attend(p, AttentionTask{b, head, kv, std::min(heads, s.heads / all.group - first_group), from,
+                              to, visible.data()});
     }
   });
 }
 template <class View, class Attend>
 void for_attention_tasks(const AttentionSettings& s, const View& all, Attend&& attend) {
-  for_attention_tasks(s, all, s.output[1], attend);
+  for_attention_tasks(s, all, s.output[1], 1, attend);
 }
 
 }  // namespace verbatim

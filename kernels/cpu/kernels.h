@@ -72,9 +72,12 @@ struct AttentionOf {
   int64_t group = 1, head_size = 0, value_size = 0;
   float scale = 0, softcap = 0;  // as in repops/ops/attention.h
 };
+inline constexpr int64_t kMostHeads = 8;
 struct Attention : AttentionOf<float> {
   // Of each block of keys, for all queries of a call (repops/ops/sparse_attention.h); null: all 1.
   const uint8_t* levels = nullptr;
+  // Heads of keys; the next one's keys, values, queries and results lie beside the first one's.
+  int64_t heads = 1;
 };
 // Of codes (repops/ops/int8_attention.h), whose scales and exponents are [tokens, heads or
 // kv_heads] and point to the first query head and to the head of keys.
@@ -247,10 +250,10 @@ struct CpuKernels {
   void (*reduce)(const Reduction& p, int64_t from, int64_t to);
 
   // Queries [from, to), visible[t - from] for each. `scratch` has attention_scratch(rows, ...)
-  // floats, rows = (to - from) * group.
+  // floats, rows = (to - from) * group; p.heads is at most kMostHeads.
   void (*attend)(const Attention& p, int64_t from, int64_t to, const KeyRange* visible,
                  float* scratch);
-  size_t (*attention_scratch)(int64_t rows, int64_t value_size);
+  size_t (*attention_scratch)(int64_t rows, int64_t value_size, int64_t heads);
   // y = the sum of rows x[i * stride], ascending, / their number.
   void (*mean_rows)(const float* x, int64_t stride, int64_t rows, int64_t width, float* y);
   // Likewise; what it writes is not turned back yet.

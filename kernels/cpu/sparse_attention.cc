@@ -81,12 +81,12 @@ Outcome run_attention_sparse(const CpuBackend& backend, const Node& node,
   set_view<float>(all, s.attention, inputs[0].data<float>().data(), inputs[1].data<float>().data(),
                   inputs[2].data<float>().data(), out.mutable_data<float>().data());
   all.group = 1;  // heads have levels of their own
-  for_attention_tasks(s.attention, all, s.query_block, [&](Attention p, const AttentionTask& t) {
+  for_attention_tasks(s.attention, all, s.query_block, 1, [&](Attention p, const AttentionTask& t) {
     const CpuKernels& kernels = backend.kernels();
     p.levels = s.levels +
                ((t.batch * s.attention.heads + t.head) * s.query_blocks + t.from / s.query_block) *
                    s.key_blocks;
-    float* scratch = thread_scratch(kernels.attention_scratch(t.to - t.from, p.value_size));
+    float* scratch = thread_scratch(kernels.attention_scratch(t.to - t.from, p.value_size, 1));
     kernels.attend(p, t.from, t.to, t.visible, scratch);
   });
   return done({out});

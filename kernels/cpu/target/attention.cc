@@ -10,9 +10,11 @@ namespace {
 struct Task : TaskOf<Attention> {
   float *queries = nullptr, *keys = nullptr, *values = nullptr, *scores = nullptr, *copy = nullptr;
   States block{};
-  KeyRange* means = nullptr;  // what queries see of a block of means
-  int pool = 0;               // keys and values are means of 2^pool rows
-  int64_t seen_end = 0;       // of the keys that any row sees
+  KeyRange* means = nullptr;   // what queries see of a block of means
+  int pool = 0;                // keys and values are means of 2^pool rows
+  int64_t seen_end = 0;        // of the keys that any row sees
+  const Task* next = nullptr;  // whose block comes after this one's, `next_step` keys on
+  int64_t next_step = 0;
 };
 
 // Accumulators start from `c` and go back there, or start at +0 and are stored (kFirst) or added.
@@ -147,12 +149,6 @@ void pack_keys(const KeyPanel& k, int64_t size, int64_t count, const KeyPanel& n
   turn_keys<false>(k, size, count, next, out);
 }
 
-void prefetch_rows(const float* rows, int64_t stride, int64_t size, int64_t count) {
-  constexpr int64_t kLine = 64 / sizeof(float);
-  for (int64_t i = 0; i < count; ++i)
-    for (int64_t d = 0; d < size; d += kLine) prefetch(rows + i * stride + d);
-}
-
 // Where rows of a single tile read each value once, values are read where they lie.
 bool values_lie_well(const Task& t) {
   return t.rows <= kTileRows && t.p.value_size == t.width && t.pool == 0;
@@ -183,14 +179,10 @@ void form_scores(const Task& t, int64_t key, int64_t count) {
     for (int64_t column = 0; column < count; column += kPanel) {
       const int64_t panel = least(kPanel, count - column);
       const KeyPanel keys = key_panel(t, key + column, panel, d, size);
-      const bool foresees =
-          key + column + 2 * kPanel <= t.seen_end && keys_lie_well(p.rows) && t.pool == 0;
-      pack_keys(keys, size, panel,
-                foresees ? key_panel(t, key + column + kPanel, kPanel, d, size) : keys, t.keys);
-      if (values_lie_well(t))
-        for_runs(p.rows, key + column, panel, [&](int64_t, int64_t n, int64_t row) {
-          prefetch_rows(p.v + row * p.v_stride, p.v_stride, p.value_size, n);
-        });
+      const int64_t later = key + column + t.next_step;
+      const bool foresees = later + kPanel <= t.seen_end && keys_lie_well(p.rows) && t.pool == 0;
+      pack_keys(keys, size, panel, foresees ? key_panel(*t.next, later, kPanel, d, size) : keys,
+                t.keys);
       for (int64_t i = 0; i < tiles; ++i) {
         const TileRows r = tile_rows(t.rows, i);
         if (!sees_any(t, r, key + column, panel)) continue;
@@ -400,10 +392,11 @@ void mean_rows(const float* x, int64_t stride, int64_t rows, int64_t width, floa
   }
 }
 
-size_t attention_scratch(int64_t rows, int64_t value_size) {
-  const int64_t width = whole_panels(value_size);
-  return static_cast<size_t>(rows * (kRowStride + kScoreStride + 3 * states_size(1, width)) +
-                             2 * kPanel * kProductBlock + kKeyBlock * width + ranges_size(rows));
+size_t attention_scratch(int64_t rows, int64_t value_size, int64_t heads) {
+  const int64_t width = whole_panels(value_size), states = states_size(rows, width);
+  return static_cast<size_t>(heads * (rows * kRowStride + 2 * states) + rows * kScoreStride +
+                             states + 2 * kPanel * kProductBlock + kKeyBlock * width +
+                             ranges_size(rows));
 }
 
 void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visible, float* scratch) {
@@ -413,22 +406,33 @@ void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visibl
     scratch += size;
     return memory;
   };
-  Task t{{p, from, to, visible, rows, width}};
-  t.seen_end = keys_of_all(visible, to - from).end;
-  t.keys = take(kPanel * kProductBlock);
-  t.copy = take(kPanel * kProductBlock);
-  t.values = take(kKeyBlock * width);
-  t.means = reinterpret_cast<KeyRange*>(take(ranges_size(rows)));
-  t.queries = take(rows * kRowStride);
-  t.scores = take(rows * kScoreStride);
-  for (States* states : {&t.block, &t.running, &t.total})
-    *states = states_at(take(states_size(rows, width)), rows, width);
-
-  copy_queries(t, 0, least(kProductBlock, p.head_size));
+  Task tasks[kMostHeads];
+  Task& first = tasks[0] = {{p, from, to, visible, rows, width}};
+  first.seen_end = keys_of_all(visible, to - from).end;
+  first.keys = take(kPanel * kProductBlock);
+  first.copy = take(kPanel * kProductBlock);
+  first.values = take(kKeyBlock * width);
+  first.means = reinterpret_cast<KeyRange*>(take(ranges_size(rows)));
+  first.scores = take(rows * kScoreStride);
+  first.block = states_at(take(states_size(rows, width)), rows, width);
+  for (int64_t head = 0; head < p.heads; ++head) {
+    const bool last = head + 1 == p.heads;
+    Task& t = tasks[head] = first;
+    t.p.q += head * p.group * p.head_size;
+    t.p.k += head * p.head_size;
+    t.p.v += head * p.value_size;
+    t.p.out += head * p.group * p.value_size;
+    t.next = last ? tasks : &t + 1;
+    t.next_step = last ? kKeyBlock : 0;
+    t.queries = take(rows * kRowStride);
+    t.running = states_at(take(states_size(rows, width)), rows, width);
+    t.total = states_at(take(states_size(rows, width)), rows, width);
+    copy_queries(t, 0, least(kProductBlock, p.head_size));
+  }
   attend_blocks(
-      t,
-      [&](int64_t key, int64_t count) {
-        const int level = p.levels == nullptr ? 1 : p.levels[key / kKeyBlock];
+      tasks, p.heads,
+      [](const Task& t, int64_t key, int64_t count) {
+        const int level = t.p.levels == nullptr ? 1 : t.p.levels[key / kKeyBlock];
         if (level == 1) attend_block(t, key, count);
         if (level > 1) attend_means(t, key, count, level - 1);
       },

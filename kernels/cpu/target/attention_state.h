@@ -139,10 +139,10 @@ VB_INLINE KeyRange in_block(KeyRange range, int64_t key) {
 // The rows of some queries in the heads that share one head of keys.
 template <class View>
 struct TaskOf {
-  const View& p;
-  int64_t from, to;         // queries
-  const KeyRange* visible;  // of each
-  int64_t rows, width;      // width: value_size in whole vectors, for some in whole panels
+  View p;
+  int64_t from = 0, to = 0;           // queries
+  const KeyRange* visible = nullptr;  // of each
+  int64_t rows = 0, width = 0;  // width: value_size in whole vectors, for some in whole panels
   States running{}, total{};
 
   int64_t query(int64_t row) const { return row / p.group; }
@@ -162,21 +162,25 @@ struct TaskOf {
   }
 };
 
-// Calls block(key, count) for each block of keys that a row may see, `count` of them up to the last
-// that any does, merges parts, and writes each row's result.
-template <class View, class Block, class Exp2>
-VB_INLINE void attend_blocks(const TaskOf<View>& t, Block block, Exp2 exp2) {
-  const KeyRange keys = keys_of_all(t.visible, t.to - t.from);
+// Calls block(task, key, count) for each block of keys that a row may see, `count` of them up to
+// the last that any does, merges parts, and writes each row's result. Tasks that see the same keys,
+// in heads that lie side by side, take turns.
+template <class Task, class Block, class Exp2>
+VB_INLINE void attend_blocks(const Task* tasks, int64_t task_count, Block block, Exp2 exp2) {
+  const KeyRange keys = keys_of_all(tasks->visible, tasks->to - tasks->from);
   // Of a single part, the running state is the total one.
   const bool one_part =
       keys.end <= keys.begin || keys.begin / kKeyRestart == (keys.end - 1) / kKeyRestart;
   for (int64_t key = keys.begin / kKeyBlock * kKeyBlock; key < keys.end; key += kKeyBlock) {
-    block(key, least(kKeyBlock, keys.end - key));
     const bool ends = (key + kKeyBlock) % kKeyRestart == 0 || key + kKeyBlock >= keys.end;
-    if (ends && !one_part) end_part(t.total, t.running, t.rows, t.width, exp2);
+    for (const Task* t = tasks; t != tasks + task_count; ++t) {
+      block(*t, key, least(kKeyBlock, keys.end - key));
+      if (ends && !one_part) end_part(t->total, t->running, t->rows, t->width, exp2);
+    }
   }
-  const States& result = one_part ? t.running : t.total;
-  for (int64_t r = 0; r < t.rows; ++r) write_row(result, r, t.width, t.p.value_size, t.out(r));
+  for (const Task* t = tasks; t != tasks + task_count; ++t)
+    for (int64_t r = 0; r < t->rows; ++r)
+      write_row(one_part ? t->running : t->total, r, t->width, t->p.value_size, t->out(r));
 }
 
 // A score with a softcap in units of log2, as repops/ops/attention_row.h's scaled_score().

@@ -309,9 +309,7 @@ template <class Scores, class Values>
 void attend_all(Task& t) {
   t.query_units = units_of<Scores>(t.p.head_size);
   pack_queries<Scores>(t);
-  attend_blocks(
-      t, [&](int64_t key, int64_t count) { attend_block<Scores, Values>(t, key, count); },
-      weight_of);
+  attend_blocks(&t, 1, attend_block<Scores, Values>, weight_of);
 }
 
 // Floats, or units, of each of a task's arrays, in the order that attend_int8() takes them.

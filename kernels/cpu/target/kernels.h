@@ -26,7 +26,7 @@ void reduce(const Reduction& p, int64_t from, int64_t to);
 
 // attention.cc
 void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visible, float* scratch);
-size_t attention_scratch(int64_t rows, int64_t value_size);
+size_t attention_scratch(int64_t rows, int64_t value_size, int64_t heads);
 void mean_rows(const float* x, int64_t stride, int64_t rows, int64_t width, float* y);
 
 // int8_attention.cc

@@ -241,8 +241,7 @@ VB_INLINE F32 weight_of(F32 x) { return exp2p(x); }
 template <class Rule, bool kHalf>
 void attend_all(Task& t) {
   decode_queries<kHalf>(t);
-  attend_blocks(
-      t, [&](int64_t key, int64_t count) { attend_block<Rule, kHalf>(t, key, count); }, weight_of);
+  attend_blocks(&t, 1, attend_block<Rule, kHalf>, weight_of);
 }
 
 int64_t width_of(int64_t value_size) { return (value_size + kLanes - 1) / kLanes * kLanes; }
