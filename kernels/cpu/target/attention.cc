@@ -17,13 +17,36 @@ struct Task : TaskOf<Attention> {
   int64_t next_step = 0;
 };
 
+// Rows of keys or values that are wanted soon: heads lie too far apart in memory for the processor
+// to foresee them, so they are fetched a few lines at a time, beside the arithmetic.
+struct Fetch {
+  const float* x = nullptr;
+  int64_t stride = 0, size = 0;
+  const KeyRows* rows = nullptr;
+  int64_t key = 0, end = 0;  // the next row, and that after the last
+  const float *at = nullptr, *row_end = nullptr;
+
+  VB_INLINE void lines(int count) {
+    if (key >= end) return;
+    if (at == row_end) {
+      at = x + row_of(*rows, key) * stride;
+      row_end = at + size;
+    }
+    for (int i = 0; i < count; ++i) prefetch(at + i * kLine);
+    at += count * kLine;
+    if (at < row_end) return;
+    at = row_end;
+    ++key;
+  }
+};
+
 // Accumulators start from `c` and go back there, or start at +0 and are stored (kFirst) or added.
-// Row r of A is
-// at a + r * kStride, row k of B at b + k * b_stride: in a panel, or values where they lie.
+// Row r of A is at a + r * kStride, row k of B at b + k * b_stride: in a panel, or values where
+// they lie.
 enum class Into { resume, first, add };
 template <int kRows, Into kInto, int64_t kStride>
 void run_tile(const float* a, const float* b, int64_t b_stride, int64_t k_size, float* c,
-              int64_t c_stride) {
+              int64_t c_stride, Fetch& ahead) {
   F32 acc[kRows][kTileVectors];
   VB_UNROLL
   for (int r = 0; r < kRows; ++r) {
@@ -31,7 +54,7 @@ void run_tile(const float* a, const float* b, int64_t b_stride, int64_t k_size, 
     for (int v = 0; v < kTileVectors; ++v)
       acc[r][v] = kInto == Into::resume ? load(c + r * c_stride + v * kLanes) : zero();
   }
-  for (int64_t k = 0; k < k_size; ++k, b += b_stride) {
+  const auto step = [&](int64_t k) __attribute__((always_inline)) {
     F32 column[kTileVectors];
     VB_UNROLL
     for (int v = 0; v < kTileVectors; ++v) column[v] = load(b + v * kLanes);
@@ -41,7 +64,15 @@ void run_tile(const float* a, const float* b, int64_t b_stride, int64_t k_size, 
       VB_UNROLL
       for (int v = 0; v < kTileVectors; ++v) acc[r][v] = fma(x, column[v], acc[r][v]);
     }
+    b += b_stride;
+  };
+  constexpr int kSteps = 4;
+  for (; k_size >= kSteps; k_size -= kSteps, a += kSteps) {
+    ahead.lines(kSteps);
+    VB_UNROLL
+    for (int k = 0; k < kSteps; ++k) step(k);
   }
+  for (int64_t k = 0; k < k_size; ++k) step(k);
   VB_UNROLL
   for (int r = 0; r < kRows; ++r) {
     VB_UNROLL
@@ -53,7 +84,7 @@ void run_tile(const float* a, const float* b, int64_t b_stride, int64_t k_size, 
 }
 
 using TileFn = void (*)(const float* a, const float* b, int64_t b_stride, int64_t k_size, float* c,
-                        int64_t c_stride);
+                        int64_t c_stride, Fetch& ahead);
 template <Into kInto, int64_t kStride, int... kRows>
 struct TileFunctions {
   static constexpr TileFn kByRows[] = {nullptr, run_tile<kRows, kInto, kStride>...};
@@ -118,11 +149,9 @@ VB_INLINE KeyPanel key_panel(const Task& t, int64_t key, int64_t count, int64_t 
   return panel;
 }
 
-// Keys of one panel, `count` of them, become columns: [size, kPanel], zeros beyond `count`. Heads
-// lie too far apart in memory for the processor to foresee what comes next: the keys of `next`.
+// Keys of one panel, `count` of them, become columns: [size, kPanel], zeros beyond `count`.
 template <bool kWhole>
-VB_INLINE void turn_keys(const KeyPanel& k, int64_t size, int64_t count, const KeyPanel& next,
-                         float* out) {
+VB_INLINE void turn_keys(const KeyPanel& k, int64_t size, int64_t count, Fetch& ahead, float* out) {
   for (int64_t d = 0; d < size; d += kLanes) {
     VB_UNROLL
     for (int v = 0; v < kTileVectors; ++v) {
@@ -130,12 +159,11 @@ VB_INLINE void turn_keys(const KeyPanel& k, int64_t size, int64_t count, const K
       VB_UNROLL
       for (int i = 0; i < kLanes; ++i) {
         const float* key = k.at[v] + i * k.stride + d;
-        if constexpr (kWhole) {
+        if constexpr (kWhole)
           x[i] = load(key);
-          prefetch(next.at[v] + i * k.stride + d);
-        } else {
+        else
           x[i] = v * kLanes + i < count ? load_up_to(key, size - d, zero()) : zero();
-        }
+        if (i % 4 == 0) ahead.lines(4);
       }
       transpose(x);
       VB_UNROLL
@@ -144,9 +172,9 @@ VB_INLINE void turn_keys(const KeyPanel& k, int64_t size, int64_t count, const K
     }
   }
 }
-void pack_keys(const KeyPanel& k, int64_t size, int64_t count, const KeyPanel& next, float* out) {
-  if (count >= kPanel && size % kLanes == 0) return turn_keys<true>(k, size, count, next, out);
-  turn_keys<false>(k, size, count, next, out);
+void pack_keys(const KeyPanel& k, int64_t size, int64_t count, Fetch& ahead, float* out) {
+  if (count >= kPanel && size % kLanes == 0) return turn_keys<true>(k, size, count, ahead, out);
+  turn_keys<false>(k, size, count, ahead, out);
 }
 
 // Where rows of a single tile read each value once, values are read where they lie.
@@ -170,7 +198,7 @@ VB_INLINE bool sees_any(const Task& t, TileRows r, int64_t key, int64_t count) {
 // scores[row, i] = q[row] . k[key + i], an ordered product, for i < count, wherever a row of the
 // tile sees one of a panel's keys. Queries are there already where one block of the product has
 // them whole.
-void form_scores(const Task& t, int64_t key, int64_t count) {
+void form_scores(const Task& t, int64_t key, int64_t count, Fetch& ahead) {
   const Attention& p = t.p;
   const int64_t tiles = (t.rows + kTileRows - 1) / kTileRows;
   for (int64_t d = 0; d == 0 || d < p.head_size; d += kProductBlock) {
@@ -179,10 +207,7 @@ void form_scores(const Task& t, int64_t key, int64_t count) {
     for (int64_t column = 0; column < count; column += kPanel) {
       const int64_t panel = least(kPanel, count - column);
       const KeyPanel keys = key_panel(t, key + column, panel, d, size);
-      const int64_t later = key + column + t.next_step;
-      const bool foresees = later + kPanel <= t.seen_end && keys_lie_well(p.rows) && t.pool == 0;
-      pack_keys(keys, size, panel, foresees ? key_panel(*t.next, later, kPanel, d, size) : keys,
-                t.keys);
+      pack_keys(keys, size, panel, ahead, t.keys);
       for (int64_t i = 0; i < tiles; ++i) {
         const TileRows r = tile_rows(t.rows, i);
         if (!sees_any(t, r, key + column, panel)) continue;
@@ -190,7 +215,7 @@ void form_scores(const Task& t, int64_t key, int64_t count) {
         const TileFn run = d == 0 ? ScoreTiles<Into::first>::kByRows[height]
                                   : ScoreTiles<Into::add>::kByRows[height];
         run(t.queries + r.first * kRowStride, t.keys, kPanel, size,
-            t.scores + r.first * kScoreStride + column, kScoreStride);
+            t.scores + r.first * kScoreStride + column, kScoreStride, ahead);
       }
     }
   }
@@ -256,8 +281,8 @@ struct Values {
 
 // block.o[rows r] += weights[i] * v[i] for keys i of [begin, end) of the block; into +0 where it is
 // `first`.
-void add_values(const Task& t, TileRows r, const Values& v, int64_t begin, int64_t end,
-                bool first) {
+void add_values(const Task& t, TileRows r, const Values& v, int64_t begin, int64_t end, bool first,
+                Fetch& ahead) {
   const int64_t height = r.last - r.first;
   const auto add = [&](int64_t i, int64_t n, int64_t row) {
     const TileFn run = first ? ValueTiles<Into::first>::kByRows[height]
@@ -265,7 +290,7 @@ void add_values(const Task& t, TileRows r, const Values& v, int64_t begin, int64
     for (int64_t panel = 0; panel < t.width / kPanel; ++panel)
       run(t.scores + r.first * kScoreStride + begin + i,
           v.at + panel * v.panel_stride + row * v.stride, v.stride, n,
-          t.block.o + r.first * t.width + panel * kPanel, t.width);
+          t.block.o + r.first * t.width + panel * kPanel, t.width, ahead);
     first = false;
   };
   if (begin < end) return for_runs(v.rows, v.key + begin, end - begin, add);
@@ -274,7 +299,7 @@ void add_values(const Task& t, TileRows r, const Values& v, int64_t begin, int64
 
 // The rows of a tile share their loop over the keys that all of them see; what only some see, a
 // masked key's product being no part of a row, they take one by one before and after.
-void weigh_values(const Task& t, TileRows r, const Values& v, int64_t key) {
+void weigh_values(const Task& t, TileRows r, const Values& v, int64_t key, Fetch& ahead) {
   int64_t begin = 0, end = kKeyBlock, least_begin = kKeyBlock;
   for (int64_t row = r.first; row < r.last; ++row) {
     const KeyRange range = t.in_block(row, key);
@@ -286,12 +311,12 @@ void weigh_values(const Task& t, TileRows r, const Values& v, int64_t key) {
   const bool together = least_begin == begin;
   for (int64_t row = r.first; row < r.last && !together; ++row) {
     const KeyRange range = t.in_block(row, key);
-    add_values(t, {row, row + 1}, v, range.begin, least(range.end, begin), true);
+    add_values(t, {row, row + 1}, v, range.begin, least(range.end, begin), true, ahead);
   }
-  add_values(t, r, v, begin, end, together);
+  add_values(t, r, v, begin, end, together, ahead);
   for (int64_t row = r.first; row < r.last; ++row) {
     const KeyRange range = t.in_block(row, key);
-    add_values(t, {row, row + 1}, v, greatest(range.begin, end), range.end, false);
+    add_values(t, {row, row + 1}, v, greatest(range.begin, end), range.end, false, ahead);
   }
 }
 
@@ -317,9 +342,17 @@ Values values_of(const Task& t, int64_t key, int64_t count) {
   return packed;
 }
 
+// The rows of the block that comes after that of `key`.
+Fetch soon(const Task& t, const float* x, int64_t stride, int64_t size, int64_t key) {
+  if (t.pool > 0) return {};
+  const int64_t from = key + t.next_step;
+  return {x, stride, size, &t.p.rows, from, least(from + kKeyBlock, t.seen_end)};
+}
+
 // One block of keys, `count` of them up to the last that any row sees.
 void attend_block(const Task& t, int64_t key, int64_t count) {
-  form_scores(t, key, count);
+  Fetch ahead = soon(t, t.next->p.k, t.p.k_stride, t.p.head_size, key);
+  form_scores(t, key, count, ahead);
   const Values v = values_of(t, key, count);
   for (int64_t r = 0; r < t.rows; ++r) {
     const KeyRange range = t.in_block(r, key);
@@ -330,7 +363,8 @@ void attend_block(const Task& t, int64_t key, int64_t count) {
     }
   }
   const int64_t tiles = (t.rows + kTileRows - 1) / kTileRows;
-  for (int64_t i = 0; i < tiles; ++i) weigh_values(t, tile_rows(t.rows, i), v, key);
+  ahead = soon(t, t.next->p.v, t.p.v_stride, t.p.value_size, key);
+  for (int64_t i = 0; i < tiles; ++i) weigh_values(t, tile_rows(t.rows, i), v, key, ahead);
   merge_rows(
       t.running, t.block, t.rows, t.width, [&](int64_t row) { return t.sees_some(row, key); },
       weight_of);
