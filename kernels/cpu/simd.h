@@ -47,7 +47,8 @@ VB_INLINE constexpr int64_t least(int64_t a, int64_t b) { return a < b ? a : b; 
 VB_INLINE constexpr int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // F32: kLanes binary32 numbers. F64: half as many binary64. M32: a truth value for each lane of an
-// F32. maximum_number(a, b) and minimum_number(a, b) are b where one operand is NaN. first(n) is
+// F32. maximum_number(a, b) and minimum_number(a, b) are b where one operand is NaN; maximum and
+// minimum tell -0 from +0, and are anything where one operand is NaN. first(n) is
 // true in lanes 0..n-1; load_first and store_first touch only those, and load_first fills the
 // others.
 
@@ -97,11 +98,14 @@ VB_INLINE F32 fma(F32 a, F32 b, F32 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}
 VB_INLINE F32 sqrt(F32 a) { return {_mm512_sqrt_ps(a.v)}; }
 VB_INLINE F32 maximum_number(F32 a, F32 b) { return {_mm512_max_ps(a.v, b.v)}; }
 VB_INLINE F32 minimum_number(F32 a, F32 b) { return {_mm512_min_ps(a.v, b.v)}; }
+VB_INLINE F32 maximum(F32 a, F32 b) { return {_mm512_range_ps(a.v, b.v, 5)}; }
+VB_INLINE F32 minimum(F32 a, F32 b) { return {_mm512_range_ps(a.v, b.v, 4)}; }
 VB_INLINE F32 bit_and(F32 a, F32 b) { return {_mm512_and_ps(a.v, b.v)}; }
 VB_INLINE F32 bit_or(F32 a, F32 b) { return {_mm512_or_ps(a.v, b.v)}; }
 
 VB_INLINE M32 first(int64_t n) { return {static_cast<__mmask16>((1u << n) - 1)}; }
 VB_INLINE M32 is_nan(F32 a) { return {_mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q)}; }
+VB_INLINE M32 either_is_nan(F32 a, F32 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_UNORD_Q)}; }
 VB_INLINE M32 below(F32 a, F32 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
 VB_INLINE M32 differs(F32 a, F32 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_NEQ_UQ)}; }
 VB_INLINE M32 operator|(M32 a, M32 b) { return {static_cast<__mmask16>(a.v | b.v)}; }
@@ -312,12 +316,16 @@ VB_INLINE F32 maximum_number(F32 a, F32 b) { return {_mm256_max_ps(a.v, b.v)}; }
 VB_INLINE F32 minimum_number(F32 a, F32 b) { return {_mm256_min_ps(a.v, b.v)}; }
 VB_INLINE F32 bit_and(F32 a, F32 b) { return {_mm256_and_ps(a.v, b.v)}; }
 VB_INLINE F32 bit_or(F32 a, F32 b) { return {_mm256_or_ps(a.v, b.v)}; }
+// The instruction gives its second operand where zeros differ in their signs alone.
+VB_INLINE F32 maximum(F32 a, F32 b) { return bit_and(maximum_number(a, b), maximum_number(b, a)); }
+VB_INLINE F32 minimum(F32 a, F32 b) { return bit_or(minimum_number(a, b), minimum_number(b, a)); }
 
 VB_INLINE M32 first(int64_t n) {
   const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   return {_mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), index))};
 }
 VB_INLINE M32 is_nan(F32 a) { return {_mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q)}; }
+VB_INLINE M32 either_is_nan(F32 a, F32 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_UNORD_Q)}; }
 VB_INLINE M32 below(F32 a, F32 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
 VB_INLINE M32 differs(F32 a, F32 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_NEQ_UQ)}; }
 VB_INLINE M32 operator|(M32 a, M32 b) { return {_mm256_or_ps(a.v, b.v)}; }
@@ -534,6 +542,8 @@ VB_INLINE F32 sqrt(F32 a) { return {vsqrtq_f32(a.v)}; }
 // Not FMAXNM and FMINNM, which make a NaN of a number and a signalling NaN.
 VB_INLINE F32 maximum_number(F32 a, F32 b) { return {vbslq_f32(vcgtq_f32(a.v, b.v), a.v, b.v)}; }
 VB_INLINE F32 minimum_number(F32 a, F32 b) { return {vbslq_f32(vcltq_f32(a.v, b.v), a.v, b.v)}; }
+VB_INLINE F32 maximum(F32 a, F32 b) { return {vmaxq_f32(a.v, b.v)}; }
+VB_INLINE F32 minimum(F32 a, F32 b) { return {vminq_f32(a.v, b.v)}; }
 VB_INLINE F32 bit_and(F32 a, F32 b) {
   return {vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a.v), vreinterpretq_u32_f32(b.v)))};
 }
@@ -546,6 +556,9 @@ VB_INLINE M32 first(int64_t n) {
   return {vcltq_u32(index, vdupq_n_u32(static_cast<uint32_t>(n)))};
 }
 VB_INLINE M32 is_nan(F32 a) { return {vmvnq_u32(vceqq_f32(a.v, a.v))}; }
+VB_INLINE M32 either_is_nan(F32 a, F32 b) {
+  return {vmvnq_u32(vandq_u32(vceqq_f32(a.v, a.v), vceqq_f32(b.v, b.v)))};
+}
 VB_INLINE M32 below(F32 a, F32 b) { return {vcltq_f32(a.v, b.v)}; }
 VB_INLINE M32 differs(F32 a, F32 b) { return {vmvnq_u32(vceqq_f32(a.v, b.v))}; }
 VB_INLINE M32 operator|(M32 a, M32 b) { return {vorrq_u32(a.v, b.v)}; }

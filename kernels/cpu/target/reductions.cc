@@ -27,26 +27,36 @@ struct SumOfSquares {
   VB_INLINE static F32 step(F32 lane, F32 x) { return fma(x, x, lane); }
 };
 
-// IEEE 754-2019 maximum: integers order binary32 numbers, -0 below +0, once the magnitude's bits of
-// negative ones are turned. The minimum is that of the negated, negated.
+// IEEE 754-2019 maximum or minimum of what came first and second in pairs.
+template <bool kMaximum>
 struct Extreme {
-  I32 most = ordered(all_bits(0xFF800000));
+  static F32 nothing() { return all_bits(kMaximum ? 0xFF800000 : 0x7F800000); }
+  VB_INLINE static F32 of(F32 a, F32 b) { return kMaximum ? maximum(a, b) : minimum(a, b); }
+
+  F32 first = nothing(), second = nothing();
   M32 nan = is_nan(zero());
 
-  VB_INLINE static I32 ordered(F32 x) {
-    return bits_of(x) ^ (shift_right<31>(bits_of(x)) & all_int(0x7FFFFFFF));
+  VB_INLINE void take(F32 x, F32 y) {
+    first = of(first, x);
+    second = of(second, y);
+    nan = nan | either_is_nan(x, y);
   }
-  VB_INLINE void take(F32 x, I32 sign) {
-    nan = nan | is_nan(x);
-    most = maximum(most, ordered(float_of(bits_of(x) ^ sign)));
+  VB_INLINE void take(const Extreme& e) {
+    take(e.first, e.second);
+    nan = nan | e.nan;
   }
-  VB_INLINE F32 result(I32 sign) const {
-    return select(nan, all_bits(0x7FC00000), float_of(ordered(float_of(most)) ^ sign));
+  VB_INLINE F32 result() const { return select(nan, all_bits(0x7FC00000), of(first, second)); }
+  // That of all lanes: integers order binary32 numbers, -0 below +0, once the magnitude's bits of
+  // negative ones are turned.
+  VB_INLINE float result_of_lanes() const {
+    const auto ordered = [](int32_t x) { return x ^ ((x >> 31) & 0x7FFFFFFF); };
+    const I32 x = bits_of(of(first, second)),
+              turned = x ^ (shift_right<31>(x) & all_int(0x7FFFFFFF)),
+              down = all_int(kMaximum ? 0 : -1);
+    const int32_t best = ordered(greatest_lane(turned ^ down) ^ (kMaximum ? 0 : -1));
+    return bits(nan) != 0 ? __builtin_bit_cast(float, 0x7FC00000) : __builtin_bit_cast(float, best);
   }
 };
-VB_INLINE I32 sign_of(ReduceKernel kind) {
-  return bits_of(kind == ReduceKernel::minimum ? negative_zero() : zero());
-}
 
 // What follows the sum.
 VB_INLINE F32 finished(const Reduction& p, F32 sum) {
@@ -62,26 +72,19 @@ VB_INLINE float sum_of_row(const T* x, int64_t n) {
   });
 }
 
-template <class T>
-VB_INLINE float extreme_of_row(const T* x, int64_t n, I32 sign) {
+template <class E, class T>
+VB_INLINE float extreme_of_row(const T* x, int64_t n) {
   constexpr int kChains = 4;
-  Extreme chain[kChains];
-  const F32 lowest = float_of(bits_of(all_bits(0xFF800000)) ^ sign);
+  E chain[kChains];
   int64_t i = 0;
-  for (; i + kChains * kLanes <= n; i += kChains * kLanes) {
+  for (; i + 2 * kChains * kLanes <= n; i += 2 * kChains * kLanes) {
     VB_UNROLL
-    for (int c = 0; c < kChains; ++c) chain[c].take(load(x + i + c * kLanes), sign);
+    for (int c = 0; c < kChains; ++c)
+      chain[c].take(load(x + i + 2 * c * kLanes), load(x + i + (2 * c + 1) * kLanes));
   }
-  for (; i < n; i += kLanes) chain[0].take(load_up_to(x + i, n - i, lowest), sign);
-  for (int c = 1; c < kChains; ++c) {
-    chain[0].most = maximum(chain[0].most, chain[c].most);
-    chain[0].nan = chain[0].nan | chain[c].nan;
-  }
-  const bool nan = bits(chain[0].nan) != 0;
-  chain[0].most = all_int(greatest_lane(chain[0].most));
-  float lane[kLanes];
-  store(lane, nan ? all_bits(0x7FC00000) : chain[0].result(sign));
-  return lane[0];
+  for (; i < n; i += kLanes) chain[0].take(load_up_to(x + i, n - i, E::nothing()), E::nothing());
+  for (int c = 1; c < kChains; ++c) chain[0].take(chain[c]);
+  return chain[0].result_of_lanes();
 }
 
 template <class T>
@@ -95,8 +98,10 @@ VB_INLINE float reduced_row(ReduceKernel kind, const T* x, int64_t n) {
     case ReduceKernel::sum_of_squares:
     case ReduceKernel::l2:
       return sum_of_row<SumOfSquares>(x, n);
+    case ReduceKernel::maximum:
+      return extreme_of_row<Extreme<true>>(x, n);
     default:
-      return extreme_of_row(x, n, sign_of(kind));
+      return extreme_of_row<Extreme<false>>(x, n);
   }
 }
 
@@ -144,22 +149,28 @@ VB_INLINE void sum_strip(const Reduction& p, const T* x, int64_t count, T* y) {
     store_up_to(y + r * kLanes, count - r * kLanes, finished(p, total[r]));
 }
 
-template <class T>
+// Of a whole strip, whose results so far stay in registers, or of a part.
+template <bool kWhole, class E, class T>
 VB_INLINE void extreme_strip(const Reduction& p, const T* x, int64_t count, T* y) {
-  const int64_t registers = (count + kLanes - 1) / kLanes;
-  const I32 sign = sign_of(p.kind);
-  Extreme extreme[kStripRegisters];
-  for (int64_t i = 0; i < p.n; ++i, x += p.inner) {
-    if (count == kStrip) {
-      VB_UNROLL
-      for (int r = 0; r < kStripRegisters; ++r) extreme[r].take(load(x + r * kLanes), sign);
-    } else {
-      for (int64_t r = 0; r < registers; ++r)
-        extreme[r].take(load_up_to(x + r * kLanes, count - r * kLanes, zero()), sign);
-    }
+  const int64_t registers = kWhole ? kStripRegisters : (count + kLanes - 1) / kLanes;
+  const auto part = [count](const T* row, int64_t r) __attribute__((always_inline)) {
+    return kWhole ? load(row + r * kLanes)
+                  : load_up_to(row + r * kLanes, count - r * kLanes, zero());
+  };
+  E extreme[kStripRegisters];
+  for (int64_t i = 0; i < p.n; i += 2) {
+    const T *row = x + i * p.inner, *next = x + least(i + 1, p.n - 1) * p.inner;
+    VB_UNROLL
+    for (int64_t r = 0; r < registers; ++r) extreme[r].take(part(row, r), part(next, r));
   }
+  VB_UNROLL
   for (int64_t r = 0; r < registers; ++r)
-    store_up_to(y + r * kLanes, count - r * kLanes, extreme[r].result(sign));
+    store_up_to(y + r * kLanes, count - r * kLanes, extreme[r].result());
+}
+template <class E, class T>
+VB_INLINE void extreme_strip(const Reduction& p, const T* x, int64_t count, T* y) {
+  if (count == kStrip) return extreme_strip<true, E>(p, x, count, y);
+  extreme_strip<false, E>(p, x, count, y);
 }
 
 // Results [from, to) of y [outer, inner].
@@ -182,8 +193,11 @@ void reduce_columns(const Reduction& p, int64_t from, int64_t to) {
       case ReduceKernel::l2:
         sum_strip<SumOfSquares>(p, x, count, y);
         break;
-      default:
-        extreme_strip(p, x, count, y);
+      case ReduceKernel::maximum:
+        extreme_strip<Extreme<true>>(p, x, count, y);
+        break;
+      case ReduceKernel::minimum:
+        extreme_strip<Extreme<false>>(p, x, count, y);
     }
     from += count;
   }
