@@ -186,7 +186,7 @@ class Tree:
             return ["(no end)"], []
         said = "\n".join(r.stdout for r in results)
         names = sorted(set(re.findall(r"^\[  FAILED  \] (\w+[./][\w/.]+)", said, re.M)))
-        names += [f"(signal {-r.returncode})" for r in results if r.returncode < 0]
+        names += [f"(exit {r.returncode})" for r in results if r.returncode and "[  FAILED  ]" not in r.stdout]
         return names, list(dict.fromkeys(re.findall(r"^(.*) by \w+, ", said, re.M)))
 
     def write(self, texts):

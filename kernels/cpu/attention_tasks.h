@@ -1,5 +1,5 @@
 // How attention of every family is cut: a task is some queries of one batch entry, with heads that
-// share one head of keys: all of them, or one.
+// share one head of keys, all of them or one, or with all heads of several heads of keys.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,7 @@ inline constexpr int64_t kTaskRows = 256, kLeastTaskRows = 64;
 
 struct AttentionTask {
   int64_t batch, head, kv;  // the first head, and that of keys
-  int64_t heads;            // of `group` heads each
+  int64_t kv_heads;         // with `group` heads each
   int64_t from, to;         // queries
   const KeyRange* visible;  // of each
 };
@@ -42,17 +42,21 @@ void set_view(AttentionOf<T>& p, const AttentionSettings& s, const T* q, const T
 }
 
 // Calls attend(p, task) for each task of queries of one block of `query_block` and all.group heads,
-// or up to `most_heads` times as many, `p` being `all` for the task's batch entry and heads.
+// or up to `most_at_once` times as many where no thread has more to do for it, `p` being `all` for
+// the task's batch entry and heads.
 template <class View, class Attend>
 void for_attention_tasks(const AttentionSettings& s, const View& all, int64_t query_block,
-                         int64_t most_heads, Attend&& attend) {
+                         int64_t most_at_once, Attend&& attend) {
   const int64_t queries = s.output[1],
                 block = std::clamp<int64_t>(query_block, 1, std::max<int64_t>(1, queries)),
-                blocks = (queries + block - 1) / block;
-  int64_t heads = most_heads;
-  while (heads > 1 && s.output[0] * blocks * (s.heads / all.group / heads) < thread_count())
-    heads /= 2;
-  const int64_t groups = (s.heads / all.group + heads - 1) / heads;
+                blocks = (queries + block - 1) / block, units = s.heads / all.group;
+  const auto groups_of = [&](int64_t size) { return (units + size - 1) / size; };
+  const auto most_of_a_thread = [&](int64_t size) {  // in units
+    return (s.output[0] * blocks * groups_of(size) + thread_count() - 1) / thread_count() * size;
+  };
+  int64_t at_once = most_at_once;
+  while (at_once > 1 && most_of_a_thread(at_once) > most_of_a_thread(1)) at_once /= 2;
+  const int64_t groups = groups_of(at_once);
   const auto parts_of = [&](int64_t rows) {
     const int64_t most = std::max<int64_t>(1, rows / all.group);
     return (block + most - 1) / most;
@@ -67,9 +71,8 @@ void for_attention_tasks(const AttentionSettings& s, const View& all, int64_t qu
     for (int64_t i = begin; i < end; ++i) {
       const int64_t part = i % parts, first = i / parts % blocks * block,
                     size = std::min(block, queries - first),
-                    first_group = i / (parts * blocks) % groups * heads,
-                    head = first_group * all.group, kv = head / (s.heads / s.kv_heads),
-                    b = i / (parts * blocks * groups);
+                    unit = i / (parts * blocks) % groups * at_once, head = unit * all.group,
+                    kv = head / (s.heads / s.kv_heads), b = i / (parts * blocks * groups);
       const int64_t from = first + size * part / parts, to = first + size * (part + 1) / parts;
       visible.clear();
       for (int64_t t = from; t < to; ++t) {
@@ -82,8 +85,8 @@ void for_attention_tasks(const AttentionSettings& s, const View& all, int64_t qu
       p.v += kv * p.value_size;
       p.rows = s.key_rows(b);
       p.out += b * queries * p.out_stride + head * p.value_size;
-      attend(p, AttentionTask{b, head, kv, std::min(heads, s.heads / all.group - first_group), from,
-                              to, visible.data()});
+      attend(p,
+             AttentionTask{b, head, kv, std::min(at_once, units - unit), from, to, visible.data()});
     }
   });
 }

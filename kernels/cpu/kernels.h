@@ -59,10 +59,10 @@ struct Reduction {
   int64_t n = 0, inner = 1;
 };
 
-// Attention of the queries of one batch entry to one head of keys and values, which `group` query
-// heads share. Query t of head g is at q + t * q_stride + g * head_size, its result at
-// out + t * out_stride + g * value_size; key i at k + rows[i] * k_stride, value i at
-// v + rows[i] * v_stride.
+// Attention of the queries of one batch entry to one head of keys and values, or the first of some,
+// which `group` query heads share. Query t of head g is at q + t * q_stride + g * head_size, its
+// result at out + t * out_stride + g * value_size; key i at k + rows[i] * k_stride, value i at v +
+// rows[i] * v_stride.
 template <class T>
 struct AttentionOf {
   const T *q = nullptr, *k = nullptr, *v = nullptr;
@@ -72,12 +72,12 @@ struct AttentionOf {
   int64_t group = 1, head_size = 0, value_size = 0;
   float scale = 0, softcap = 0;  // as in repops/ops/attention.h
 };
-inline constexpr int64_t kMostHeads = 8;
+inline constexpr int64_t kMostKvHeads = 8;  // of a task
 struct Attention : AttentionOf<float> {
   // Of each block of keys, for all queries of a call (repops/ops/sparse_attention.h); null: all 1.
   const uint8_t* levels = nullptr;
   // Heads of keys; the next one's keys, values, queries and results lie beside the first one's.
-  int64_t heads = 1;
+  int64_t kv_heads = 1;
 };
 // Of codes (repops/ops/int8_attention.h), whose scales and exponents are [tokens, heads or
 // kv_heads] and point to the first query head and to the head of keys.
@@ -250,7 +250,7 @@ struct CpuKernels {
   void (*reduce)(const Reduction& p, int64_t from, int64_t to);
 
   // Queries [from, to), visible[t - from] for each. `scratch` has attention_scratch(rows, ...)
-  // floats, rows = (to - from) * group; p.heads is at most kMostHeads.
+  // floats, rows = (to - from) * group; p.kv_heads is at most kMostKvHeads.
   void (*attend)(const Attention& p, int64_t from, int64_t to, const KeyRange* visible,
                  float* scratch);
   size_t (*attention_scratch)(int64_t rows, int64_t value_size, int64_t heads);

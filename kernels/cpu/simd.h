@@ -48,9 +48,8 @@ VB_INLINE constexpr int64_t greatest(int64_t a, int64_t b) { return a > b ? a : 
 
 // F32: kLanes binary32 numbers. F64: half as many binary64. M32: a truth value for each lane of an
 // F32. maximum_number(a, b) and minimum_number(a, b) are b where one operand is NaN; maximum and
-// minimum tell -0 from +0, and are anything where one operand is NaN. first(n) is
-// true in lanes 0..n-1; load_first and store_first touch only those, and load_first fills the
-// others.
+// minimum tell -0 from +0, and are anything where one operand is NaN. first(n) is true in lanes
+// 0..n-1; load_first and store_first touch only those, and load_first fills the others.
 
 // look_up(table, i) is table[i mod kTableSize].
 

@@ -15,7 +15,7 @@ INSTANTIATE_TEST_SUITE_P(Backends, AttentionTest, ::testing::ValuesIn(vector_bac
                          [](const auto& info) { return info.param; });
 
 Case some_attention(Random& r, int64_t queries, int64_t keys, DType type = DType::f32) {
-  const int64_t batch = r.between(1, 2), kv_heads = r.pick<int64_t>({1, 2, 3, 5}),
+  const int64_t batch = r.between(1, 2), kv_heads = r.pick<int64_t>({1, 2, 3, 5, 9}),
                 group = r.pick<int64_t>({1, 1, 2, 7}), heads = kv_heads * group;
   // Sizes of whole panels are read where they lie.
   const int64_t head_size = r.chance(5)    ? r.pick<int64_t>({0, 513, 600})

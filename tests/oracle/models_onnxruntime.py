@@ -5,8 +5,8 @@ FOLDER holds magika_standard_v3_3.onnx with .config.json and magika_examples.jso
 silero_vad_16k.safetensors and super_resolution.onnx. The weights of the safetensors file, which are others than the ONNX file's, are
 put into the ONNX graph for ONNX Runtime. Prints the greatest absolute difference of each model, and how many of Magika's examples get
 the authors' label and, to their digits, score; fails above 1e-3 or where a label differs. Magika is too sensitive for that (ONNX
-Runtime's scores of a file alone and in a batch differ by more), so it is run in binary64 as well: fails where our scores are further
-from those than ONNX Runtime's are. Needs: pip install numpy onnx onnxruntime safetensors.
+Runtime's scores of a file alone and in a batch differ by more), so VERBATIM runs it in binary64 as well: fails where its binary32 is
+further from that than ONNX Runtime's, or that further than 3e-3. Needs: pip install numpy onnx onnxruntime safetensors.
 """
 import base64
 import gzip
@@ -146,7 +146,7 @@ def main():
     print(json.dumps(found))
     scores = found["magika"]
     fine = (scores["as_the_authors"] == scores["examples"] > 0 and
-            scores["ours_to_binary64"] < min(1e-3, scores["theirs_to_binary64"]) and
+            scores["ours_to_binary64"] < min(1e-3, scores["theirs_to_binary64"]) and scores["theirs_to_binary64"] < 3e-3 and
             max(found["silero"].values()) < 1e-3 and found["super_resolution"] < 1e-3)
     return 0 if fine else 1
 

@@ -18,7 +18,8 @@ struct Task : TaskOf<Attention> {
 };
 
 // Rows of keys or values that are wanted soon: heads lie too far apart in memory for the processor
-// to foresee them, so they are fetched a few lines at a time, beside the arithmetic.
+// to foresee them, so they are fetched a few lines at a time, beside the arithmetic. Unlike a
+// product's Ahead, through tables of pages.
 struct Fetch {
   const float* x = nullptr;
   int64_t stride = 0, size = 0;
@@ -40,7 +41,7 @@ struct Fetch {
   }
 };
 
-// Accumulators start from `c` and go back there, or start at +0 and are stored (kFirst) or added.
+// Accumulators start from `c` and go back there, or start at +0 and are stored or added.
 // Row r of A is at a + r * kStride, row k of B at b + k * b_stride: in a panel, or values where
 // they lie.
 enum class Into { resume, first, add };
@@ -66,7 +67,7 @@ void run_tile(const float* a, const float* b, int64_t b_stride, int64_t k_size, 
     }
     b += b_stride;
   };
-  constexpr int kSteps = 4;
+  constexpr int kSteps = 4;  // as in multiply_tile()
   for (; k_size >= kSteps; k_size -= kSteps, a += kSteps) {
     ahead.lines(kSteps);
     VB_UNROLL
@@ -440,7 +441,7 @@ void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visibl
     scratch += size;
     return memory;
   };
-  Task tasks[kMostHeads];
+  Task tasks[kMostKvHeads];
   Task& first = tasks[0] = {{p, from, to, visible, rows, width}};
   first.seen_end = keys_of_all(visible, to - from).end;
   first.keys = take(kPanel * kProductBlock);
@@ -449,8 +450,8 @@ void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visibl
   first.means = reinterpret_cast<KeyRange*>(take(ranges_size(rows)));
   first.scores = take(rows * kScoreStride);
   first.block = states_at(take(states_size(rows, width)), rows, width);
-  for (int64_t head = 0; head < p.heads; ++head) {
-    const bool last = head + 1 == p.heads;
+  for (int64_t head = 0; head < p.kv_heads; ++head) {
+    const bool last = head + 1 == p.kv_heads;
     Task& t = tasks[head] = first;
     t.p.q += head * p.group * p.head_size;
     t.p.k += head * p.head_size;
@@ -464,7 +465,7 @@ void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visibl
     copy_queries(t, 0, least(kProductBlock, p.head_size));
   }
   attend_blocks(
-      tasks, p.heads,
+      tasks, p.kv_heads,
       [](const Task& t, int64_t key, int64_t count) {
         const int level = t.p.levels == nullptr ? 1 : t.p.levels[key / kKeyBlock];
         if (level == 1) attend_block(t, key, count);

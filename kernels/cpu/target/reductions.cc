@@ -100,9 +100,10 @@ VB_INLINE float reduced_row(ReduceKernel kind, const T* x, int64_t n) {
       return sum_of_row<SumOfSquares>(x, n);
     case ReduceKernel::maximum:
       return extreme_of_row<Extreme<true>>(x, n);
-    default:
-      return extreme_of_row<Extreme<false>>(x, n);
+    case ReduceKernel::minimum:
+      break;
   }
+  return extreme_of_row<Extreme<false>>(x, n);
 }
 
 // Rows [from, to), each one result.
@@ -149,7 +150,7 @@ VB_INLINE void sum_strip(const Reduction& p, const T* x, int64_t count, T* y) {
     store_up_to(y + r * kLanes, count - r * kLanes, finished(p, total[r]));
 }
 
-// Of a whole strip, whose results so far stay in registers, or of a part.
+// Of a whole strip, or of a part.
 template <bool kWhole, class E, class T>
 VB_INLINE void extreme_strip(const Reduction& p, const T* x, int64_t count, T* y) {
   const int64_t registers = kWhole ? kStripRegisters : (count + kLanes - 1) / kLanes;
@@ -161,9 +162,9 @@ VB_INLINE void extreme_strip(const Reduction& p, const T* x, int64_t count, T* y
   for (int64_t i = 0; i < p.n; i += 2) {
     const T *row = x + i * p.inner, *next = x + least(i + 1, p.n - 1) * p.inner;
     VB_UNROLL
-    for (int64_t r = 0; r < registers; ++r) extreme[r].take(part(row, r), part(next, r));
+    for (int r = 0; r < kStripRegisters; ++r)
+      if (r < registers) extreme[r].take(part(row, r), part(next, r));
   }
-  VB_UNROLL
   for (int64_t r = 0; r < registers; ++r)
     store_up_to(y + r * kLanes, count - r * kLanes, extreme[r].result());
 }
