@@ -48,7 +48,7 @@ float product(const Unit& unit, const Chains& chains, const T* a, const T* b, in
     const float part = slice_sum<A, B>(unit, chains.precise, a + begin, b + begin, count);
     sum = s == 0 ? part : sum + part;
   }
-  return sum;
+  return canonical(sum);  // infinities that were added give another NaN on each processor
 }
 
 template <class A, class B>

@@ -588,6 +588,14 @@ std::vector<Json> tensor_core() {
            full(DType::bf16, {2, 2},
                 row({37 * 0x1p-79f, 23 * 0x1p-79f, 47 * 0x1p-79f, 13 * 0x1p-79f}))},
           {{"member", member}});
+  // The sum of both infinities is another NaN on each processor; here it is the canonical one.
+  Codes infinite(2 * 128, 0x3F80);
+  infinite[0] = 0x7F80;
+  infinite[64] = 0xFF80;
+  infinite[128] = 0x7F80;
+  f.own("slices of opposite infinities", "TensorCoreLinear",
+        {full(DType::bf16, {2, 128}, infinite), full(DType::bf16, {1, 128}, Codes(128, 0x3F80))},
+        {{"member", "sm90"}, {"split", 2}});
   return f.take();
 }
 

@@ -46,6 +46,7 @@ void panel_product(const TensorCoreProduct& p, const Rows& rows, const Panel& pa
     }
     for (int64_t r = 0; r < rows.count; ++r) total[r] = s == 0 ? slice[r] : total[r] + slice[r];
   }
+  for (int64_t r = 0; r < rows.count; ++r) total[r] = canonical(total[r]);
 }
 
 using PanelFunction = void (*)(const TensorCoreProduct&, const Rows&, const Panel&, F32 (&)[kRows],
