@@ -66,8 +66,12 @@ Result<int> train(const Context& context, const RunFlags& run, const TrainFlags&
   VB_ASSIGN(TrainingJob training, training_job(*model, flags, text));
   Progress progress("training");
   StepFigures figures;
+  Status reading;
   training.job.on_step = [&](uint64_t step, std::span<const Tensor> outputs) {
-    const float loss = outputs[0].data<float>()[0], norm = outputs[1].data<float>()[0];
+    const Result<Tensor> losses = outputs[0].on_host(), norms = outputs[1].on_host();
+    reading = losses.ok() ? norms.status() : losses.status();
+    if (!reading.ok()) return false;
+    const float loss = losses->data<float>()[0], norm = norms->data<float>()[0];
     figures.losses.push_back(loss);
     figures.norms.push_back(norm);
     if (!context.json) {
@@ -81,6 +85,7 @@ Result<int> train(const Context& context, const RunFlags& run, const TrainFlags&
     return true;
   };
   VB_ASSIGN(const Outcome outcome, run_job(context, run, *model, training.job));
+  VB_TRY(std::move(reading));
   const auto first = outcome.run.outputs.begin() + static_cast<ptrdiff_t>(training.first_parameter);
   const Trained trained{training.parameters,
                         Tensors(first, first + static_cast<ptrdiff_t>(training.parameters.size()))};

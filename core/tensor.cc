@@ -22,7 +22,8 @@ void set_max_tensor_bytes(size_t bytes) { g_max_tensor_bytes = bytes; }
 AllocationGuard::AllocationGuard() : outer_(std::exchange(t_guard, this)) {}
 AllocationGuard::~AllocationGuard() { t_guard = outer_; }
 
-Result<Tensor> Tensor::allocate(DType dtype, const Shape& shape, Purpose purpose) {
+Result<Tensor> Tensor::allocate(DeviceMemory* device, DType dtype, const Shape& shape,
+                                Purpose purpose) {
   if (size_of(dtype) == 0) return internal_error("tensor of undefined type");
   VB_ASSIGN(const int64_t bytes,
             checked_multiply(shape.elements(), static_cast<int64_t>(size_of(dtype))));
@@ -37,12 +38,45 @@ Result<Tensor> Tensor::allocate(DType dtype, const Shape& shape, Purpose purpose
   if (t_guard != nullptr) {
     VB_ASSIGN(lease, t_guard->admit(t, purpose));
   }
-  void* memory = take_buffer(static_cast<size_t>(bytes));
-  if (memory == nullptr) return over_limit("out of memory for " + std::to_string(bytes) + " bytes");
+  const auto size = static_cast<size_t>(bytes);
+  void* memory = device != nullptr ? device->take(size) : take_buffer(size);
+  if (memory == nullptr)
+    return over_limit(std::string("out of ") + (device != nullptr ? "the device's " : "") +
+                      "memory for " + std::to_string(bytes) + " bytes");
   t.data_ = static_cast<const std::byte*>(memory);
-  t.owner_ = std::shared_ptr<const void>(memory, [bytes, lease = std::move(lease)](void* p) {
-    give_back_buffer(p, static_cast<size_t>(bytes));
+  t.device_ = device;
+  t.owner_ = std::shared_ptr<const void>(memory, [size, device, lease = std::move(lease)](void* p) {
+    if (device != nullptr)
+      device->give_back(p, size);
+    else
+      give_back_buffer(p, size);
   });
+  return t;
+}
+
+Result<Tensor> Tensor::allocate(DType dtype, const Shape& shape, Purpose purpose) {
+  return allocate(nullptr, dtype, shape, purpose);
+}
+
+Result<Tensor> Tensor::allocate_on(DeviceMemory& device, DType dtype, const Shape& shape,
+                                   Purpose purpose) {
+  return allocate(&device, dtype, shape, purpose);
+}
+
+Result<Tensor> Tensor::allocate_beside(const Shape& shape) const {
+  return allocate(device_, dtype_, shape, Purpose::result);
+}
+
+Result<Tensor> Tensor::copied_to(DeviceMemory& device) const {
+  VB_ASSIGN(Tensor t, allocate_on(device, dtype_, shape_, Purpose::scratch));
+  VB_TRY(device.copy_from_host(t.mutable_address(), bytes().data(), byte_size()));
+  return t;
+}
+
+Result<Tensor> Tensor::on_host() const {
+  if (device_ == nullptr) return *this;
+  VB_ASSIGN(Tensor t, allocate(dtype_, shape_));
+  VB_TRY(device_->copy_to_host(t.mutable_bytes().data(), data_, byte_size()));
   return t;
 }
 
@@ -96,6 +130,11 @@ bool identical(const Tensor& a, const Tensor& b) {
   return a.dtype() == b.dtype() && a.shape() == b.shape() &&
          (a.byte_size() == 0 ||
           std::memcmp(a.bytes().data(), b.bytes().data(), a.byte_size()) == 0);
+}
+
+void tensor_not_on_host() {
+  std::fputs("verbatim: bug: a tensor in a device's memory was read by the host\n", stderr);
+  std::abort();
 }
 
 void tensor_type_mismatch(DType have, DType want) {

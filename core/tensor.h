@@ -1,5 +1,6 @@
 // A dense row-major array. Copies share storage; whoever allocated a tensor may write it until it
-// hands it on.
+// hands it on. Its elements lie in the host's memory or in a device's, which the host cannot read:
+// a backend may return such tensors, and on_host() copies.
 #pragma once
 
 #include <cstddef>
@@ -18,6 +19,28 @@ namespace verbatim {
 // another may do without.
 enum class Purpose : uint8_t { result, scratch };
 
+// The memory of a device. It lives as long as the process, and is safe from any thread. What is
+// copied is complete when the copy returns, and everything that the device was told to do with it
+// before is done then.
+class DeviceMemory {
+ public:
+  virtual ~DeviceMemory() = default;
+  virtual void* take(size_t bytes) = 0;  // null where memory is refused
+  virtual void give_back(void* memory, size_t bytes) = 0;
+  virtual Status copy_to_host(void* host, const void* device, size_t bytes) = 0;
+  virtual Status copy_from_host(void* device, const void* host, size_t bytes) = 0;
+  // Within the device. For each index of `dims`, row-major: an element of `width` bytes (1, 2, 4 or
+  // 8), both operands under strides, in elements.
+  virtual Status copy_strided(size_t width, std::span<const int64_t> dims, void* to,
+                              std::span<const int64_t> to_strides, const void* from,
+                              std::span<const int64_t> from_strides) = 0;
+  // Blocks of `bytes` from these offsets, in bytes, one after the other.
+  virtual Status copy_blocks(void* to, const void* from, size_t bytes,
+                             std::span<const int64_t> offsets) = 0;
+};
+
+[[noreturn]] void tensor_not_on_host();
+
 class Tensor {
  public:
   Tensor() = default;  // undefined: stands for an optional input that is absent
@@ -33,6 +56,12 @@ class Tensor {
                                  Purpose purpose = Purpose::result);
   static Result<Tensor> zeros(DType dtype, std::initializer_list<int64_t> dims,
                               Purpose purpose = Purpose::result);
+  // The same in a device's memory; and a copy there of a tensor on the host.
+  static Result<Tensor> allocate_on(DeviceMemory& device, DType dtype, const Shape& shape,
+                                    Purpose purpose = Purpose::result);
+  Result<Tensor> copied_to(DeviceMemory& device) const;
+  // Uninitialised, where this tensor's elements lie: on the host or the same device.
+  Result<Tensor> allocate_beside(const Shape& shape) const;
   // Borrows `bytes` (in host byte order), kept valid by `owner`: a mapped file, a caller's array.
   // Not for sub-byte types, whose elements lie packed where they come from: those are copied.
   static Result<Tensor> borrow(DType dtype, const Shape& shape, std::span<const std::byte> bytes,
@@ -53,13 +82,27 @@ class Tensor {
   int64_t elements() const { return shape_.elements(); }
   size_t byte_size() const { return static_cast<size_t>(elements()) * size_of(dtype_); }
 
-  // T must be the dtype's own C++ type.
+  // Null: on the host.
+  DeviceMemory* device() const { return device_; }
+  // Of the first element, wherever that is.
+  const std::byte* address() const { return data_; }
+  std::byte* mutable_address() { return const_cast<std::byte*>(data_); }
+  // Itself, or a copy on the host of what lies on a device.
+  Result<Tensor> on_host() const;
+
+  // T must be the dtype's own C++ type, and the elements on the host, as they must be for bytes().
   template <class T>
   std::span<const T> data() const;
   template <class T>
   std::span<T> mutable_data();
-  std::span<const std::byte> bytes() const { return {data_, byte_size()}; }
-  std::span<std::byte> mutable_bytes() { return {const_cast<std::byte*>(data_), byte_size()}; }
+  std::span<const std::byte> bytes() const {
+    if (device_ != nullptr) tensor_not_on_host();
+    return {data_, byte_size()};
+  }
+  std::span<std::byte> mutable_bytes() {
+    const std::span<const std::byte> view = bytes();
+    return {const_cast<std::byte*>(view.data()), view.size()};
+  }
 
   // The same storage under another shape with as many elements.
   Result<Tensor> reshaped(const Shape& shape) const;
@@ -67,9 +110,13 @@ class Tensor {
   std::string describe() const;  // "float32 [2, 3]"
 
  private:
+  static Result<Tensor> allocate(DeviceMemory* device, DType dtype, const Shape& shape,
+                                 Purpose purpose);
+
   DType dtype_ = DType::undefined;
   Shape shape_;
   const std::byte* data_ = nullptr;
+  DeviceMemory* device_ = nullptr;
   std::shared_ptr<const void> owner_;
 };
 
@@ -103,6 +150,7 @@ bool identical(const Tensor& a, const Tensor& b);
 template <class T>
 std::span<const T> Tensor::data() const {
   if (dtype_of<T>() != dtype_) tensor_type_mismatch(dtype_, dtype_of<T>());
+  if (device_ != nullptr) tensor_not_on_host();
   return {reinterpret_cast<const T*>(data_), static_cast<size_t>(elements())};
 }
 

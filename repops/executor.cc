@@ -23,6 +23,15 @@ Status check_input(const GraphInput& want, const Tensor& have) {
   return {};
 }
 
+Result<Tensors> on_host(std::span<const Tensor> tensors) {
+  Tensors copies;
+  for (const Tensor& t : tensors) {
+    VB_ASSIGN(Tensor copy, t.on_host());
+    copies.push_back(std::move(copy));
+  }
+  return copies;
+}
+
 }  // namespace
 
 Executor::Executor(const Graph& graph, Backend& backend) : evaluation_(graph), backend_(&backend) {}
@@ -37,6 +46,12 @@ Result<Executor> Executor::create(const Graph& graph, Backend& backend) {
 
 Result<Tensors> Executor::run_step(uint64_t step, std::span<const Tensor> inputs,
                                    const RunOptions& options) const {
+  VB_ASSIGN(const Tensors outputs, run_step_in_place(step, inputs, options));
+  return on_host(outputs);
+}
+
+Result<Tensors> Executor::run_step_in_place(uint64_t step, std::span<const Tensor> inputs,
+                                            const RunOptions& options) const {
   const FloatWatch watch;
   const FloatGuard guard;
   VB_TRY(watch.check());
@@ -55,11 +70,21 @@ Result<Tensors> Executor::run_step(uint64_t step, std::span<const Tensor> inputs
   const Evaluation::OnNode on_node = [&](int32_t node, std::span<const Tensor> node_inputs,
                                          Tensors& outputs) -> Status {
     VB_TRY(watch.check());
-    if (options.tamper) options.tamper(step, node, outputs);
-    return options.sink ? options.sink->on_node(step, node, node_inputs, outputs) : Status();
+    if (options.tamper) {
+      VB_ASSIGN(outputs, on_host(outputs));
+      options.tamper(step, node, outputs);
+    }
+    if (options.sink == nullptr) return {};
+    VB_ASSIGN(const Tensors inputs_here, on_host(node_inputs));
+    VB_ASSIGN(const Tensors outputs_here, on_host(outputs));
+    return options.sink->on_node(step, node, inputs_here, outputs_here);
   };
   VB_ASSIGN(Tensors results, evaluation_.run(*backend_, inputs, checkpoint, on_node));
-  if (options.sink) VB_TRY(options.sink->on_step_end(step, inputs, results));
+  if (options.sink) {
+    VB_ASSIGN(const Tensors inputs_here, on_host(inputs));
+    VB_ASSIGN(const Tensors results_here, on_host(results));
+    VB_TRY(options.sink->on_step_end(step, inputs_here, results_here));
+  }
   return results;
 }
 
@@ -74,16 +99,19 @@ Result<RunResult> run_program(const Program& program, Backend& backend,
   RunResult result;
   Tensors state(inputs.begin(), inputs.end());
   for (uint64_t step = 0; step < program.max_steps; ++step) {
-    VB_ASSIGN(result.outputs, executor.run_step(step, state, options));
+    VB_ASSIGN(result.outputs, executor.run_step_in_place(step, state, options));
     result.steps = step + 1;
     Tensors kept = result.outputs;
-    for (size_t i = 0; i < kept.size(); ++i)
+    for (size_t i = 0; i < kept.size(); ++i) {
       if (carried[i]) kept[i] = Tensor();
+      VB_ASSIGN(kept[i], kept[i].on_host());
+    }
     result.step_outputs.push_back(std::move(kept));
     if (options.on_step && !options.on_step(step, result.outputs)) break;
     if (stops_after(program, result.outputs)) break;
     for (const Carry& c : program.carries) state[c.input] = result.outputs[c.output];
   }
+  VB_ASSIGN(result.outputs, on_host(result.outputs));
   return result;
 }
 

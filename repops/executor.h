@@ -33,7 +33,8 @@ struct RunOptions {
   std::function<bool()> stop;
   // Fault injection: may change a node's outputs before anybody sees them.
   std::function<void(uint64_t step, int32_t node, Tensors& outputs)> tamper;
-  // Called after each step; false ends the run there, as the stop rule does.
+  // Called after each step, with outputs where the backend left them (floats may lie on a device);
+  // false ends the run there, as the stop rule does.
   std::function<bool(uint64_t step, std::span<const Tensor> outputs)> on_step;
 };
 
@@ -42,9 +43,13 @@ class Executor {
   // Prepares the backend for the graph. Both must outlive the executor.
   static Result<Executor> create(const Graph& graph, Backend& backend);
 
-  // One step. Inputs in the order of graph.inputs; checked against its types and dimensions.
+  // One step. Inputs in the order of graph.inputs; checked against its types and dimensions. What a
+  // sink and the caller get lies on the host.
   Result<Tensors> run_step(uint64_t step, std::span<const Tensor> inputs,
                            const RunOptions& options = {}) const;
+  // The same, but outputs stay where the backend computed them: for those that the next step takes.
+  Result<Tensors> run_step_in_place(uint64_t step, std::span<const Tensor> inputs,
+                                    const RunOptions& options = {}) const;
 
  private:
   Executor(const Graph& graph, Backend& backend);

@@ -38,10 +38,19 @@ struct View {
 };
 
 // For each index of `shape`: the element of `to` becomes the element of `from`. Both have elements
-// of one width. Elements that lie side by side in both move at once.
-inline void copy_strided(const Shape& shape, Tensor& to, const View& to_view, const Tensor& from,
-                         const View& from_view) {
-  if (shape.elements() == 0) return;
+// of one width, and lie in one memory, which may be a device's. Elements that lie side by side in
+// both move at once.
+inline Status copy_strided(const Shape& shape, Tensor& to, const View& to_view, const Tensor& from,
+                           const View& from_view) {
+  if (shape.elements() == 0) return {};
+  const size_t width = size_of(from.dtype());
+  if (DeviceMemory* device = from.device()) {
+    const auto offset = [&](const View& v) { return v.offset * static_cast<int64_t>(width); };
+    const auto rank = static_cast<size_t>(shape.rank());
+    return device->copy_strided(width, shape.dims(), to.mutable_address() + offset(to_view),
+                                {to_view.strides.data(), rank}, from.address() + offset(from_view),
+                                {from_view.strides.data(), rank});
+  }
   int64_t run = 1;
   int rank = shape.rank();  // of the dimensions outside a run
   for (; rank > 0; --rank) {
@@ -55,7 +64,6 @@ inline void copy_strided(const Shape& shape, Tensor& to, const View& to_view, co
   const std::byte* in = from.bytes().data();
   StridedWalk out_walk(outer, to_view.strides, to_view.offset),
       in_walk(outer, from_view.strides, from_view.offset);
-  const size_t width = size_of(from.dtype());
   const auto copy = [&](auto bytes) {
     for (int64_t i = 0, n = outer.elements(); i < n; ++i) {
       std::memcpy(out + out_walk.offset() * width, in + in_walk.offset() * width, bytes);
@@ -63,8 +71,11 @@ inline void copy_strided(const Shape& shape, Tensor& to, const View& to_view, co
       in_walk.next();
     }
   };
-  if (run == 1) return visit_width(width, copy);
-  copy(static_cast<size_t>(run) * width);
+  if (run == 1)
+    visit_width(width, copy);
+  else
+    copy(static_cast<size_t>(run) * width);
+  return {};
 }
 
 // memcpy for ranges that may be empty.

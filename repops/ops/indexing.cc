@@ -43,16 +43,26 @@ Result<Tensors> gather(const Node& node, std::span<const Tensor> inputs) {
   dims.insert(dims.end(), where.shape().dims().begin(), where.shape().dims().end());
   dims.insert(dims.end(), x.shape().dims().begin() + axis + 1, x.shape().dims().end());
   VB_ASSIGN(const Shape shape, Shape::of(dims));
-  VB_ASSIGN(Tensor out, Tensor::allocate(x.dtype(), shape));
+  VB_ASSIGN(Tensor out, x.allocate_beside(shape));
   if (shape.elements() == 0) return Tensors{out};
   const int64_t block =
       x.shape().elements(axis + 1, x.rank()) * static_cast<int64_t>(size_of(x.dtype()));
+  const auto each_offset = [&](auto&& f) {
+    for (int64_t outer = 0, n = x.shape().elements(0, axis); outer < n; ++outer)
+      for (int64_t i = 0; i < indices.size(); ++i) f((outer * x.dim(axis) + indices[i]) * block);
+  };
+  if (DeviceMemory* device = x.device()) {
+    std::vector<int64_t> offsets;
+    each_offset([&](int64_t offset) { offsets.push_back(offset); });
+    VB_TRY(device->copy_blocks(out.mutable_address(), x.address(), static_cast<size_t>(block),
+                               offsets));
+    return Tensors{out};
+  }
   std::byte* y = out.mutable_bytes().data();
-  for (int64_t outer = 0, n = x.shape().elements(0, axis); outer < n; ++outer)
-    for (int64_t i = 0; i < indices.size(); ++i) {
-      copy_bytes(y, x.bytes().data() + (outer * x.dim(axis) + indices[i]) * block, block);
-      y += block;
-    }
+  each_offset([&](int64_t offset) {
+    copy_bytes(y, x.bytes().data() + offset, block);
+    y += block;
+  });
   return Tensors{out};
 }
 
@@ -501,7 +511,7 @@ Result<Tensors> unique(const Node& node, std::span<const Tensor> inputs) {
     }
   VB_ASSIGN(const Shape front_shape, Shape::of(front));
   VB_ASSIGN(Tensor slices, Tensor::allocate(x.dtype(), front_shape));
-  copy_strided(front_shape, slices, {strides_of(front_shape), 0}, x, view);
+  VB_TRY(copy_strided(front_shape, slices, {strides_of(front_shape), 0}, x, view));
 
   const int64_t count = x.dim(axis), size = front_shape.elements(1, front_shape.rank());
   Distinct found;
@@ -523,7 +533,7 @@ Result<Tensors> unique(const Node& node, std::span<const Tensor> inputs) {
   for (size_t g = 0; g < first.size(); ++g) {
     target.offset = static_cast<int64_t>(g) * target.strides[axis];
     source.offset = first[g] * dense[axis];
-    copy_strided(slice, out, target, x, source);
+    VB_TRY(copy_strided(slice, out, target, x, source));
   }
   return Tensors{out, found.first, found.inverse, found.counts};
 }

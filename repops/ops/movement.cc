@@ -161,8 +161,8 @@ Result<Tensors> size(const Node&, std::span<const Tensor> inputs) {
 
 // A new dense tensor whose elements are read through `view`.
 Result<Tensor> materialize(const Tensor& x, const Shape& shape, const View& view) {
-  VB_ASSIGN(Tensor out, Tensor::allocate(x.dtype(), shape));
-  copy_strided(shape, out, {strides_of(shape), 0}, x, view);
+  VB_ASSIGN(Tensor out, x.allocate_beside(shape));
+  VB_TRY(copy_strided(shape, out, {strides_of(shape), 0}, x, view));
   return out;
 }
 
@@ -221,10 +221,10 @@ Result<Tensors> concat(const Node& node, std::span<const Tensor> inputs) {
     VB_TRY(check_size(dims[axis], "dimension"));
   }
   VB_ASSIGN(const Shape shape, Shape::of(dims));
-  VB_ASSIGN(Tensor out, Tensor::allocate(inputs[0].dtype(), shape));
+  VB_ASSIGN(Tensor out, inputs[0].allocate_beside(shape));
   View view{strides_of(shape), 0};
   for (const Tensor& t : inputs) {
-    copy_strided(t.shape(), out, view, t, {strides_of(t.shape()), 0});
+    VB_TRY(copy_strided(t.shape(), out, view, t, {strides_of(t.shape()), 0}));
     view.offset += t.dim(axis) * view.strides[axis];
   }
   return Tensors{out};

@@ -37,8 +37,9 @@ Status ScanOutput::append(const Tensor& element) {
     return bad_input("is " + element.describe() + " in trip " + std::to_string(count_) + ", was " +
                      std::string(name_of(dtype_)) + " " + element_.to_string());
   if (count_ == elements_.dim(0)) VB_TRY(grow(2 * count_));
-  const auto size = static_cast<int64_t>(element.byte_size());
-  copy_bytes(elements_.mutable_bytes().data() + count_ * size, element.bytes().data(), size);
+  VB_ASSIGN(const Tensor here, element.on_host());
+  const auto size = static_cast<int64_t>(here.byte_size());
+  copy_bytes(elements_.mutable_bytes().data() + count_ * size, here.bytes().data(), size);
   ++count_;
   return {};
 }
