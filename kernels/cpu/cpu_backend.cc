@@ -15,22 +15,7 @@ struct Entry {
   RunFn run;
 };
 constexpr Entry kEntries[] = {
-    {kVerbatimDomain, "Linear", run_linear},
-    {"", "MatMul", run_matmul},
-    {"", "Gemm", run_gemm},
     {"", "Conv", run_convolution},
-    {"", "Softmax", run_softmax},
-    {"", "LayerNormalization", run_layer_norm},
-    {"", "RMSNormalization", run_rms_norm},
-    {kVerbatimDomain, "L2Normalize", run_l2_normalize},
-    {kVerbatimDomain, "MeanPool", run_mean_pool},
-    {"", "ReduceSum", run_reduction},
-    {"", "ReduceMean", run_reduction},
-    {"", "ReduceL1", run_reduction},
-    {"", "ReduceSumSquare", run_reduction},
-    {"", "ReduceL2", run_reduction},
-    {"", "ReduceMax", run_reduction},
-    {"", "ReduceMin", run_reduction},
     {kVerbatimDomain, "Attention", run_attention},
     {kVerbatimDomain, "AttentionInt8", run_int8_attention},
     {kVerbatimDomain, "AttentionInt8Cached", run_int8_attention},
@@ -48,35 +33,12 @@ constexpr Entry kEntries[] = {
     {kVerbatimDomain, "TensorCoreLinear", run_tensor_core_linear},
     {kVerbatimDomain, "FixedDot", run_fixed_product},
     {kVerbatimDomain, "FixedSquaredDistance", run_fixed_product},
-    {"", "Exp", run_unary},
-    {"", "Erf", run_unary},
-    {"", "Tanh", run_unary},
-    {"", "Sigmoid", run_unary},
-    {"", "Swish", run_unary},
-    {"", "Gelu", run_unary},
-    {"", "Relu", run_unary},
-    {"", "LeakyRelu", run_unary},
-    {"", "Sqrt", run_unary},
-    {"", "Cast", run_cast},
-    {"", "CastLike", run_cast},
-    {"", "Add", run_binary},
-    {"", "Sub", run_binary},
-    {"", "Mul", run_binary},
-    {"", "Div", run_binary},
-    {kVerbatimDomain, "RotaryEmbedding", run_rotary},
 };
 
 RunFn find(const Node& node) {
   for (const Entry& e : kEntries)
     if (e.op == node.op && e.domain == node.domain) return e.run;
   return nullptr;
-}
-
-bool has_required(const Node& node, std::span<const Tensor> inputs) {
-  const OpDef* op = find_op(node.domain, node.op);
-  const auto required = static_cast<size_t>(op->min_inputs);
-  return inputs.size() >= required &&
-         std::ranges::all_of(inputs.first(required), [](const Tensor& t) { return t.defined(); });
 }
 
 // Which inputs of a product hold weights in codes and their groups' scales; SIZE_MAX: none does.
@@ -94,36 +56,7 @@ CodesInputs codes_inputs(const Node& node) {
   return {.codes = 2, .group_scales = 3, .group = format.ok() ? format->group : 0};
 }
 
-// B of a product whose second operand is `w`, or nothing where this backend does not pack it.
-bool weight_view(const Node& node, const Tensor& w, MatrixView& view) {
-  if (!all_of_one_type({&w, 1}) || w.rank() != 2) return false;
-  const bool linear = node.domain == kVerbatimDomain && node.op == "Linear";
-  const bool product = node.domain.empty() && (node.op == "MatMul" || node.op == "Gemm");
-  if (!linear && !product) return false;
-  const Result<int64_t> trans_b = node.attributes.get<int64_t>("transB", 0);
-  const bool transposed = linear || (node.op == "Gemm" && trans_b.ok() && *trans_b != 0);
-  view = matrix_view(w, w.dim(0), w.dim(1), transposed);
-  return true;
-}
-
 }  // namespace
-
-MatrixView matrix_view(const Tensor& t, int64_t rows, int64_t columns, bool transposed) {
-  if (transposed) return {t.dtype(), t.bytes().data(), columns, rows, 1, columns};
-  return {t.dtype(), t.bytes().data(), rows, columns, columns, 1};
-}
-
-bool all_float32(std::span<const Tensor> inputs) {
-  for (const Tensor& t : inputs)
-    if (t.dtype() != DType::f32) return false;
-  return true;
-}
-
-bool all_of_one_type(std::span<const Tensor> inputs) {
-  const DType type = inputs[0].dtype();
-  if (type != DType::f32 && type != DType::bf16 && type != DType::f16) return false;
-  return std::ranges::all_of(inputs, [type](const Tensor& t) { return t.dtype() == type; });
-}
 
 Status CpuBackend::prepare(const Graph& graph) {
   std::vector<Tensor> weights(static_cast<size_t>(graph.value_count));
@@ -156,12 +89,12 @@ Status CpuBackend::prepare(const Graph& graph, const std::vector<Tensor>& weight
       Tensor& kept = finite_[weight.bytes().data()];
       if (!kept.defined() || kept.elements() < weight.elements()) kept = weight;
     }
-    MatrixView view;
-    if (!weight_view(node, weight, view)) continue;
+    const std::optional<MatrixView> view = weight_view(node, weight);
+    if (!view) continue;
     const std::unique_lock lock(mutex_);
-    if (prepared_.contains(key_of(view))) continue;
-    VB_ASSIGN(Tensor panels, pack_matrices(kernels_, view, 1, 0));
-    prepared_.emplace(key_of(view), Packed{weight, std::move(panels)});
+    if (prepared_.contains(key_of(*view))) continue;
+    VB_ASSIGN(Tensor panels, pack_matrices(kernels_, *view, 1, 0));
+    prepared_.emplace(key_of(*view), Packed{weight, std::move(panels)});
   }
   return {};
 }
@@ -210,10 +143,10 @@ Result<PackedCodes> CpuBackend::packed_codes(const Tensor& w, const Tensor& grou
 }
 
 Result<Tensors> CpuBackend::run(const Node& node, std::span<const Tensor> inputs) {
-  // A required operand may still be absent: a body's capture that is not given. The reference says
-  // so.
-  if (const RunFn fast = find(node); fast != nullptr && has_required(node, inputs)) {
-    Outcome outcome = fast(*this, node, inputs);
+  const KernelFn shared = find_kernel(node);
+  const RunFn own = find(node);
+  if ((shared != nullptr || own != nullptr) && has_required(node, inputs)) {
+    Outcome outcome = shared != nullptr ? shared(*this, node, inputs) : own(*this, node, inputs);
     if (outcome.ok() && outcome->has_value()) return **std::move(outcome);
     // Where there is no room for a kernel's scratch memory, the reference, which has none, decides.
     if (!outcome.ok() && outcome.status().code() != StatusCode::limit)

@@ -13,20 +13,12 @@
 #include <vector>
 
 #include <verbatim/kernels/cpu/kernels.h>
+#include <verbatim/kernels/kernel_backend.h>
 #include <verbatim/repops/backend.h>
 #include <verbatim/repops/ops/grouped.h>
 #include <verbatim/repops/ops/quantized.h>
 
 namespace verbatim {
-
-// B [k, n] of a product in memory: element (k, n) at data[k * k_stride + n * n_stride].
-struct MatrixView {
-  DType type;
-  const std::byte* data;
-  int64_t k, n, k_stride, n_stride;
-};
-// The first dense [rows, columns] matrix of `t` as B itself, or as B transposed.
-MatrixView matrix_view(const Tensor& t, int64_t rows, int64_t columns, bool transposed);
 
 // `count` matrices of b's form, `stride` elements apart, packed one after the other, in its type:
 // [count, panels, k, panel].
@@ -53,7 +45,7 @@ Result<PackedCodes> pack_low_bit(const CpuKernels& kernels, const Tensor& codes,
                                  const Tensor& group_scales);
 Result<PackedCodes> pack_groups(const CpuKernels& kernels, const GroupedRows& w);
 
-class CpuBackend final : public Backend {
+class CpuBackend final : public KernelBackend {
  public:
   explicit CpuBackend(const CpuKernels& kernels) : kernels_(kernels) {}
 
@@ -62,6 +54,21 @@ class CpuBackend final : public Backend {
   // Conv. They stay until the backend goes.
   Status prepare(const Graph& graph) override;
   Result<Tensors> run(const Node& node, std::span<const Tensor> inputs) override;
+
+  Result<Tensor> allocate(DType type, const Shape& shape, Purpose purpose) const override {
+    return Tensor::allocate(type, shape, purpose);
+  }
+  Status multiply(const Product& p, const MatrixView& b, int64_t matrices, int64_t m,
+                  std::span<const MatrixPair> pairs) const override;
+  Status softmax(DType type, const void* x, void* y, int64_t rows, int64_t n) const override;
+  Status layer_norm(const RowNorm& p, int64_t rows) const override;
+  Status rms_norm(const RowNorm& p, int64_t rows) const override;
+  Status l2_normalize(const RowNorm& p, int64_t rows) const override;
+  Status reduce(const Reduction& p, int64_t results) const override;
+  Status map_unary(UnaryKernel f, float parameter, DType x_type, const void* x, DType y_type,
+                   void* y, int64_t n) const override;
+  Status map_binary(const Binary& p) const override;
+  Status rotate(const Rotation& p) const override;
 
   const CpuKernels& kernels() const { return kernels_; }
   // The packed form of `b`: as prepared, or packed now.
@@ -98,25 +105,11 @@ class CpuBackend final : public Backend {
   std::map<const std::byte*, Tensor> finite_;  // weights of Conv by storage, kept as sources are
 };
 
-// What runs an operator. Nothing is returned for what it leaves to the reference: other element
-// types, shapes that are wrong, rare attributes.
-using Outcome = Result<std::optional<Tensors>>;
-inline Outcome not_handled() { return std::optional<Tensors>(); }
-inline Outcome done(Tensors outputs) { return std::optional<Tensors>(std::move(outputs)); }
+// Operators that only the processor has kernels for.
 using RunFn = Outcome (*)(const CpuBackend& backend, const Node& node,
                           std::span<const Tensor> inputs);
-Outcome run_linear(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
-Outcome run_matmul(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
-Outcome run_gemm(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_convolution(const CpuBackend& backend, const Node& node,
                         std::span<const Tensor> inputs);
-Outcome run_softmax(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
-Outcome run_layer_norm(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
-Outcome run_rms_norm(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
-Outcome run_l2_normalize(const CpuBackend& backend, const Node& node,
-                         std::span<const Tensor> inputs);
-Outcome run_reduction(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
-Outcome run_mean_pool(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_attention(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
 Outcome run_int8_attention(const CpuBackend& backend, const Node& node,
                            std::span<const Tensor> inputs);
@@ -150,15 +143,6 @@ Outcome run_tensor_core_linear(const CpuBackend& backend, const Node& node,
                                std::span<const Tensor> inputs);
 Outcome run_fixed_product(const CpuBackend& backend, const Node& node,
                           std::span<const Tensor> inputs);
-Outcome run_unary(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
-Outcome run_cast(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
-Outcome run_binary(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
-Outcome run_rotary(const CpuBackend& backend, const Node& node, std::span<const Tensor> inputs);
-
-// True where all are float32 and none is absent.
-bool all_float32(std::span<const Tensor> inputs);
-// True where all are of one `type` that kernels know (kernels.h) and none is absent.
-bool all_of_one_type(std::span<const Tensor> inputs);
 
 // Runs an operator that computes in binary32 and rounds once, at its end, on its first `operands`,
 // all of one type: by what runs it on floats, for a result of `type`.

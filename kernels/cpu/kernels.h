@@ -3,61 +3,19 @@
 // compiled for the baseline processor. Inputs are aligned to their element only, and nothing
 // outside them is read.
 //
-// A `type` is that of all floating operands and results: float32, bfloat16 or float16. Those of 16
-// bits are computed in binary32, exact on load and rounded once on store.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 #include <verbatim/core/dtype.h>
+#include <verbatim/kernels/operands.h>
 #include <verbatim/repops/ops/key_rows.h>
 #include <verbatim/repops/ops/row_codes.h>
 
 namespace verbatim {
 
-// out = (A B) * alpha + c * beta, where a factor of 1 takes no part, and each step is rounded.
-struct Product {
-  DType type = DType::f32;
-  const void* a = nullptr;  // element (m, k) at a[m * a_row + k * a_k]; one of them is 1
-  int64_t a_row = 0, a_k = 1;
-  const void* b = nullptr;  // packed by CpuKernels::pack
-  int64_t n = 0, k = 0;
-  void* out = nullptr;  // element (m, n) at out[m * out_row + n]
-  int64_t out_row = 0;
-  float alpha = 1, beta = 1;
-  const void* c = nullptr;  // element (m, n) at c[m * c_row + n * c_column], c_column 0 or 1
-  int64_t c_row = 0, c_column = 0;
-  bool rounded_before_c = false;  // to `type`: as Linear does it, and Gemm does not
-};
-
 inline constexpr int64_t kProductRows = 192;  // most rows of one call of CpuKernels::product
-
-// LayerNormalization, RMSNormalization and L2Normalize over rows of n elements. gamma and beta may
-// be absent (RMSNormalization has gamma); with a step of 0 they are one element for all.
-struct RowNorm {
-  DType type = DType::f32;
-  const void* x = nullptr;
-  void* y = nullptr;
-  int64_t n = 0;
-  float epsilon = 0;
-  const void* gamma = nullptr;
-  const void* beta = nullptr;
-  int gamma_step = 1, beta_step = 1;
-  float* means = nullptr;     // LayerNormalization: one for each row
-  float* inverses = nullptr;  // 1 / standard deviation
-};
-
-// x [outer, n, inner] reduced over n: y [outer, inner]. L1 is a sum of magnitudes, L2 the root of a
-// sum of squares. A mean of nothing is NaN.
-enum class ReduceKernel { sum, mean, l1, sum_of_squares, l2, maximum, minimum };
-struct Reduction {
-  DType type = DType::f32;
-  ReduceKernel kind = ReduceKernel::sum;
-  const void* x = nullptr;
-  void* y = nullptr;
-  int64_t n = 0, inner = 1;
-};
 
 // Attention of the queries of one batch entry to one head of keys and values, or the first of some,
 // which `group` query heads share. Query t of head g is at q + t * q_stride + g * head_size, its
@@ -209,22 +167,6 @@ struct TensorCoreAttention : AttentionOf<uint16_t> {
 // A row of Q16.16 codes (repops/ops/fixed_point.h) whose sum of squares is this or more may have
 // products beyond an int64.
 inline constexpr uint64_t kWideFixedNorm = uint64_t{1} << 61;
-
-enum class UnaryKernel {
-  exp,
-  exp2,
-  erf,
-  tanh,
-  sigmoid,
-  swish,  // x * sigmoid(parameter * x)
-  gelu,
-  gelu_tanh,
-  relu,
-  leaky_relu,  // parameter * x where x < 0
-  square_root,
-  convert  // between types alone
-};
-enum class BinaryKernel { add, subtract, multiply, divide };
 
 struct CpuKernels {
   const char* name;
