@@ -38,17 +38,11 @@ std::pair<Json, std::string> describe_gpu() {
 #endif
 }
 
-// What each backend is good for here, or why it is not; cuda computes for `prove unary` alone.
+// Of each backend, whether it is there, or why not.
 std::map<std::string, std::string> describe_backends() {
   std::map<std::string, std::string> said;
   for (const BackendInfo& b : list_backends())
     said[b.name] = b.missing.empty() ? "available" : b.missing;
-#if defined(VERBATIM_KERNELS_CUDA)
-  const Result<cuda::Device> device = cuda::find_device();
-  said["cuda"] = device.ok() ? "available to prove unary" : device.status().message();
-#else
-  said["cuda"] = "not built in (cmake --preset cuda)";
-#endif
   return said;
 }
 

@@ -56,8 +56,8 @@ void add_json_flag(CLI::App& command, Context& context) {
 
 void add_backend_flags(CLI::App& command, Context& context) {
   command.add_option("--backend", context.backend,
-                     "reference, avx2, avx512 or neon; exits 69 where it cannot run. Default: "
-                     "VERBATIM_BACKEND, else the fastest here");
+                     "reference, avx2, avx512, neon or cuda; exits 69 where it cannot run. "
+                     "Default: VERBATIM_BACKEND, else the fastest here");
   command
       .add_option("--threads", context.threads,
                   "Threads to use; the result never depends on it. Default: all")

@@ -4,6 +4,10 @@
 
 #include <verbatim/core/cpu.h>
 #include <verbatim/kernels/cpu/cpu_backend.h>
+#if defined(VERBATIM_KERNELS_CUDA)
+#include <verbatim/kernels/cuda/cuda_backend.h>
+#include <verbatim/kernels/cuda/device.h>
+#endif
 
 namespace verbatim {
 namespace {
@@ -37,9 +41,27 @@ const CpuKernels* kernels_of([[maybe_unused]] std::string_view backend) {
   return nullptr;
 }
 
-std::unique_ptr<Backend> construct(std::string_view name) {
+std::string missing_gpu() {
+#if defined(VERBATIM_KERNELS_CUDA)
+  return cuda::find_device().status().message();
+#else
+  return "not built in (cmake --preset cuda)";
+#endif
+}
+
+Result<std::unique_ptr<Backend>> construct(std::string_view name) {
+#if defined(VERBATIM_KERNELS_CUDA)
+  if (name == "cuda") {  // what it has no kernel for runs on the best that the processor has
+    for (const BackendInfo& b : list_backends())
+      if (b.name != name && b.missing.empty()) {
+        VB_ASSIGN(std::unique_ptr<Backend> host, construct(b.name));
+        return make_cuda_backend(std::move(host));
+      }
+  }
+#endif
   const CpuKernels* kernels = kernels_of(name);
-  return kernels == nullptr ? make_reference_backend() : std::make_unique<CpuBackend>(*kernels);
+  if (kernels == nullptr) return make_reference_backend();
+  return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(*kernels));
 }
 
 }  // namespace
@@ -51,6 +73,7 @@ std::vector<BackendInfo> list_backends() {
        missing(kX86, "x86-64", cpu.avx512, "AVX-512 F, BW, DQ or VL", {"avx512", "avx2", "fma"})},
       {"avx2", missing(kX86, "x86-64", cpu.avx2_fma, "AVX2 or FMA", {"avx2", "fma"})},
       {"neon", missing(kArm, "AArch64", cpu.neon, "Advanced SIMD", {"neon"})},
+      {"cuda", missing_gpu()},
       {"reference", ""},
   };
 }

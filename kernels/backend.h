@@ -11,8 +11,8 @@
 
 namespace verbatim {
 
-// The backend `name`: "reference", "avx2", "avx512" or "neon". "" and "auto" mean the environment
-// variable VERBATIM_BACKEND where that is set, else the best that this processor runs.
+// The backend `name`: "reference", "avx2", "avx512", "neon" or "cuda". "" and "auto" mean the
+// environment variable VERBATIM_BACKEND where that is set, else the best that this processor runs.
 // A backend that was asked for by name is never replaced by another. Errors: unavailable, with what
 // is missing; usage, for a name that no build knows.
 Result<std::unique_ptr<Backend>> make_backend(std::string_view name);

@@ -64,7 +64,7 @@ std::vector<Row> run(const std::vector<Case>& cases, const Options& o, Backend& 
 void define(CLI::App& app, Options& o) {
   app.add_option("prefix", o.prefix,
                  "Cases whose name and shape start so: gemm_f32, \"gemm_f32 512\"");
-  app.add_option("--backend", o.backend, "auto, reference, avx2, avx512, neon")
+  app.add_option("--backend", o.backend, "auto, reference, avx2, avx512, neon, cuda")
       ->capture_default_str();
   app.add_option("--threads", o.threads, "Numbers of threads (default: 1 and all)")
       ->delimiter(',')

@@ -7,7 +7,7 @@
 #include <string>
 
 #include <verbatim/core/status.h>
-#if defined(__CUDACC__)
+#if defined(__CUDACC__) || defined(VERBATIM_EMULATED_GPU)
 #include <cuda_runtime.h>
 #endif
 
@@ -24,7 +24,7 @@ struct Device {
 // this program's code (sm_90a).
 Result<Device> find_device();
 
-#if defined(__CUDACC__)
+#if defined(__CUDACC__) || defined(VERBATIM_EMULATED_GPU)
 // A call's error, as unavailable: what fails here is the machine's.
 Status check(cudaError_t error);
 

@@ -1,8 +1,5 @@
 // The functions of unary_f32.h and the oracle of unary_proof.h as the host compiles them, one
 // thread for each input: one kernel for each function, so that none pays for another's registers.
-// nvcc compiles every function for the host too, where the tables are not; none runs there.
-#pragma nv_diag_suppress 20091
-
 #include <verbatim/kernels/cuda/unary.h>
 
 #include <bit>

@@ -48,7 +48,7 @@ C add_of(C a, C b) {
     return a + b;
 }
 template <class C>
-C subtract_of(C a, C b) {
+VB_HOST_DEVICE C subtract_of(C a, C b) {
   if constexpr (std::is_integral_v<C>)
     return static_cast<C>(static_cast<uint64_t>(a) - static_cast<uint64_t>(b));
   else
@@ -80,14 +80,14 @@ C mean_of(C total, size_t count) {
     return total / static_cast<C>(count);
 }
 template <class C>
-C negate_of(C a) {
+VB_HOST_DEVICE C negate_of(C a) {
   if constexpr (std::is_integral_v<C>)
     return subtract_of<C>(0, a);
   else
     return -a;
 }
 template <class C>
-C absolute_of(C a) {
+VB_HOST_DEVICE C absolute_of(C a) {
   if constexpr (std::is_floating_point_v<C>)
     return std::signbit(a) ? -a : a;
   else if constexpr (std::is_signed_v<C>)
@@ -97,7 +97,9 @@ C absolute_of(C a) {
 }
 
 // IEEE square root, one rounding.
-inline float sqrt_of(float x) { return x < 0 ? float_of(kNanBits) : __builtin_sqrtf(x); }
+VB_HOST_DEVICE inline float sqrt_of(float x) {
+  return x < 0 ? float_of(kNanBits) : __builtin_sqrtf(x);
+}
 inline double sqrt_of(double x) {
   return x < 0 ? std::bit_cast<double>(kDoubleNanBits) : __builtin_sqrt(x);
 }

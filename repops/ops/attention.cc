@@ -154,12 +154,8 @@ AttentionState merge(AttentionState a, const AttentionState& b, float (*exp2)(fl
 
 std::pair<int64_t, int64_t> visible_keys(const AttentionSettings& s, int64_t row,
                                          int64_t query_count, int64_t length) {
-  const int64_t position = length - query_count + row;
-  const int64_t end = s.causal ? std::clamp<int64_t>(position + 1, 0, length) : length;
-  // Nothing is hidden where the window reaches past the first key; the difference cannot overflow.
-  const bool hides = s.window > 0 && s.window <= position;
-  const int64_t begin = hides ? std::clamp<int64_t>(position - s.window + 1, 0, end) : 0;
-  return {begin, end};
+  const KeySpan seen = visible_range(s.causal, s.window, row, query_count, length);
+  return {seen.begin, seen.end};
 }
 
 Result<AttentionSettings> attention_settings(const Node& node, std::span<const Tensor> inputs) {

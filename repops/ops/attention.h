@@ -73,9 +73,21 @@ struct AttentionSettings {
   }
 };
 
-// The visible keys [begin, end) of query `row` of `query_count`, among `key_count` of which the
-// first `length` are real. Queries are the last positions: row r stands at position length -
-// query_count + r where causal.
+// The visible keys [begin, end) of query `row` of `query_count`, among keys of which the first
+// `length` are real. Queries are the last positions: row r stands at position length - query_count
+// + r. Neither end decreases from row to row.
+struct KeySpan {
+  int64_t begin, end;
+};
+VB_HOST_DEVICE inline KeySpan visible_range(bool causal, int64_t window, int64_t row,
+                                            int64_t query_count, int64_t length) {
+  const int64_t position = length - query_count + row;
+  const auto clamped = [](int64_t x, int64_t most) { return x < 0 ? 0 : x > most ? most : x; };
+  const int64_t end = causal ? clamped(position + 1, length) : length;
+  // Nothing is hidden where the window reaches past the first key; the difference cannot overflow.
+  const bool hides = window > 0 && window <= position;
+  return {hides ? clamped(position - window + 1, end) : 0, end};
+}
 std::pair<int64_t, int64_t> visible_keys(const AttentionSettings& s, int64_t row,
                                          int64_t query_count, int64_t length);
 

@@ -26,7 +26,7 @@ using Compute = std::conditional_t<
             std::is_same_v<T, Half> || std::is_same_v<T, BFloat16> || kStorageOnly<T>, float, T>>>;
 
 template <class T>
-Compute<T> load(T value) {
+VB_HOST_DEVICE Compute<T> load(T value) {
   if constexpr (std::is_same_v<T, Half>)
     return float_from_half(value.bits);
   else if constexpr (std::is_same_v<T, BFloat16>)
@@ -60,7 +60,7 @@ struct StoreMode {
 };
 
 template <class T>
-T store_small(Compute<T> value, StoreMode mode) {
+VB_HOST_DEVICE T store_small(Compute<T> value, StoreMode mode) {
   if constexpr (std::is_same_v<T, Float8E4M3>)
     return {e4m3_from_float(value, mode.saturate)};
   else if constexpr (std::is_same_v<T, Float8E5M2>)
@@ -80,7 +80,7 @@ T store_small(Compute<T> value, StoreMode mode) {
 }
 
 template <class T>
-T store(Compute<T> value) {
+VB_HOST_DEVICE T store(Compute<T> value) {
   if constexpr (std::is_same_v<T, Half>)
     return Half{half_from_float(value)};
   else if constexpr (std::is_same_v<T, BFloat16>)

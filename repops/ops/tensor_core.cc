@@ -68,28 +68,24 @@ LinearOperands::Sum sum_for(DType a, DType b) {
 
 bool holds_floats(const Tensor& t, const Shape& shape) { return t.dtype() == DType::f32 && t.shape() == shape; }
 
-// What may follow a product: * (x_scale * w_scale), + bias, each rounded to binary32.
-Status read_epilogue(std::span<const Tensor> inputs, const Shape& rows, LinearOperands& o) {
+const float* floats(const Tensor& t) { return reinterpret_cast<const float*>(t.address()); }
+
+Status read_epilogue(std::span<const Tensor> inputs, const Shape& rows, Epilogue& e) {
   const auto given = [&](size_t i) { return inputs.size() > i && inputs[i].defined(); };
   const Tensor& w = inputs[1];
   const Shape columns{w.dim(0)};
   if (given(2)) {
     if (!holds_floats(inputs[2], columns)) return bad_input("bias " + inputs[2].describe() + " for weight " + w.describe());
-    o.bias = inputs[2].data<float>().data();
+    e.bias = floats(inputs[2]);
   }
   if (given(3) != given(4)) return bad_input("scales of one operand only");
   if (!given(3)) return {};
   if (!holds_floats(inputs[3], rows) || !holds_floats(inputs[4], columns))
     return bad_input("scales " + inputs[3].describe() + " and " + inputs[4].describe() + " for " + inputs[0].describe() + " and " +
                      w.describe());
-  o.x_scales = inputs[3].data<float>().data();
-  o.w_scales = inputs[4].data<float>().data();
+  e.x_scales = floats(inputs[3]);
+  e.w_scales = floats(inputs[4]);
   return {};
-}
-
-float finished(const LinearOperands& o, float v, int64_t m, int64_t n) {
-  if (o.x_scales != nullptr) v *= o.x_scales[m] * o.w_scales[n];
-  return o.bias == nullptr ? v : v + o.bias[n];
 }
 
 // TensorCoreLinear(x [..., K], w [N, K], bias float32 [N]?, x scales float32 [...]?, w scales float32 [N]?) -> [..., N]: the product
@@ -137,7 +133,7 @@ Result<LinearOperands> linear_operands(const Node& node, std::span<const Tensor>
   if (x.rank() < 1 || w.rank() != 2 || x.dim(x.rank() - 1) != w.dim(1))
     return bad_input("shapes " + x.describe() + " and " + w.describe());
   VB_ASSIGN(const Shape rows, Shape::of(x.shape().dims().first(static_cast<size_t>(x.rank() - 1))));
-  VB_TRY(read_epilogue(inputs, rows, o));
+  VB_TRY(read_epilogue(inputs, rows, o.epilogue));
   VB_ASSIGN(const int64_t output, node.attributes.get<int64_t>("output", static_cast<int64_t>(DType::f32)));
   o.output = dtype_from_onnx(output);
   if (o.output != DType::f32 && o.output != DType::bf16 && o.output != DType::f16)
@@ -150,15 +146,15 @@ Result<LinearOperands> linear_operands(const Node& node, std::span<const Tensor>
   VB_ASSIGN(o.chains, cut(o.k, split, is_float8(x.dtype()), precise != 0));
   o.dims.assign(x.shape().dims().begin(), x.shape().dims().end());
   o.dims.back() = o.n;
-  o.x = x.bytes().data();
-  o.w = w.bytes().data();
+  o.x = x.address();
+  o.w = w.address();
   o.sum = sum_for(x.dtype(), w.dtype());
   return o;
 }
 
 Result<Tensor> finish_linear(const LinearOperands& o, Tensor sums) {
   const float* from = sums.data<float>().data();
-  if (o.output == DType::f32 && o.x_scales == nullptr && o.bias == nullptr) return sums;
+  if (o.output == DType::f32 && o.epilogue.x_scales == nullptr && o.epilogue.bias == nullptr) return sums;
   Tensor out = sums;
   if (o.output != DType::f32) {
     VB_ASSIGN(out, Tensor::allocate(o.output, sums.shape()));
@@ -166,7 +162,7 @@ Result<Tensor> finish_linear(const LinearOperands& o, Tensor sums) {
   const auto fill = [&](auto* y) {
     using T = std::remove_pointer_t<decltype(y)>;
     parallel_for(sums.elements(), 1 << 12, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) y[i] = store<T>(finished(o, from[i], i / o.n, i % o.n));
+      for (int64_t i = begin; i < end; ++i) y[i] = store<T>(o.epilogue.finished(from[i], i / o.n, i % o.n));
     });
   };
   if (o.output == DType::f32) {

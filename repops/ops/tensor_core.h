@@ -63,7 +63,18 @@ struct Chains {
 // operands (64 or 128 elements). Errors: bad_input where fewer than `split` slices come of it.
 Result<Chains> cut(int64_t k_size, int64_t split, bool float8, bool precise);
 
-// TensorCoreLinear's operands, checked.
+// What may follow a product: * (x_scale * w_scale), + bias, each rounded to binary32. All may be
+// null but both scales or none.
+struct Epilogue {
+  const float *x_scales = nullptr, *w_scales = nullptr, *bias = nullptr;
+
+  VB_HOST_DEVICE float finished(float v, int64_t m, int64_t n) const {
+    if (x_scales != nullptr) v = v * (x_scales[m] * w_scales[n]);
+    return bias == nullptr ? v : v + bias[n];
+  }
+};
+
+// TensorCoreLinear's operands, checked; pointers are to where they lie, on the host or a device.
 struct LinearOperands {
   using Sum = float (*)(const LinearOperands&, int64_t m, int64_t n);
   Unit unit;
@@ -73,7 +84,7 @@ struct LinearOperands {
   DType output = DType::f32;
   const void *x = nullptr, *w = nullptr;  // [m, k] and [n, k]
   Sum sum = nullptr;                      // the product of row m and row n: the definition
-  const float *x_scales = nullptr, *w_scales = nullptr, *bias = nullptr;
+  Epilogue epilogue;
 };
 Result<LinearOperands> linear_operands(const Node& node, std::span<const Tensor> inputs);
 // What follows the products float32 [..., n]: scales, bias, rounding. Works in place where it can.

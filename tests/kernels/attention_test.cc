@@ -346,14 +346,14 @@ TEST_P(AttentionTest, QueryAlone) {
   const Tensor q = tensor(), k = tensor(), v = tensor();
   const Node node = node_of("verbatim", "Attention",
                             {{"heads", int64_t{2}}, {"scale", 0.25f}, {"causal", int64_t{1}}});
-  const Tensors all = *backend_->run(node, Tensors{q, k, v});
+  const Tensors all = *run(node, Tensors{q, k, v});
   const auto rows = [&](const Tensor& t, int64_t from, int64_t to) {
     return *Tensor::from<float>({1, to - from, kWidth},
                                 t.data<float>().subspan(from * kWidth, (to - from) * kWidth));
   };
   for (int64_t i = 0; i < kLength; ++i) {
     const Tensors alone =
-        *backend_->run(node, Tensors{rows(q, i, i + 1), rows(k, 0, i + 1), rows(v, 0, i + 1)});
+        *run(node, Tensors{rows(q, i, i + 1), rows(k, 0, i + 1), rows(v, 0, i + 1)});
     EXPECT_EQ(
         std::memcmp(alone[0].bytes().data(), all[0].bytes().data() + i * kWidth * 4, kWidth * 4), 0)
         << "query " << i;

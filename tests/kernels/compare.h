@@ -48,6 +48,8 @@ Tensor numbers(Random& random, DType type, const Shape& shape, Fill fill);
 // Such a tensor of any type, of bytes that are all `byte`.
 Tensor filled(DType dtype, const Shape& shape, uint8_t byte);
 
+// What the backend gives, on the host.
+Result<Tensors> run_to_host(Backend& backend, const Node& node, std::span<const Tensor> inputs);
 // What a case gives in each way that `backend` has of running it: with one thread, with three,
 // and with its weights prepared. Each input lies as floats() lie, whatever its type.
 std::vector<std::pair<std::string, Result<Tensors>>> every_way(Backend& backend, Case c);
@@ -55,16 +57,27 @@ std::vector<std::pair<std::string, Result<Tensors>>> every_way(Backend& backend,
 // three. Every output must be the reference's to the bit.
 void expect_reference(Backend& backend, const Case& c);
 
+// The backends of this build, and the GPU's on an emulated GPU (kernels/cuda/emulated) where the
+// build has none: its name is "cuda" in both cases.
+std::vector<BackendInfo> tested_backends();
+Result<std::unique_ptr<Backend>> make_tested_backend(std::string_view name);
 // The backends besides the reference, as test parameters; SetUp skips those that cannot run here.
 std::vector<std::string> vector_backends();
 class OnBackend : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override;
+  Result<Tensors> run(const Node& node, std::span<const Tensor> inputs) {
+    return run_to_host(*backend_, node, inputs);
+  }
   std::unique_ptr<Backend> backend_;
 };
+// Whether the backend runs on the emulated GPU, which takes a microsecond where a GPU takes some
+// nanoseconds: tests give it a quarter of their cases, each in one way.
+bool is_emulated(const Backend& backend);
 // `count` cases, made by f(random) from consecutive seeds.
 template <class F>
 void expect_reference(Backend& backend, int count, F&& make) {
+  if (is_emulated(backend)) count = (count + 3) / 4;
   for (int seed = 0; seed < count && !::testing::Test::HasFailure(); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     Random random(static_cast<uint64_t>(seed));

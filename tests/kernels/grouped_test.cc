@@ -118,7 +118,7 @@ TEST_P(GroupedTest, GroupsOfAPackedWeight) {
   ASSERT_TRUE(backend_->prepare(graph).ok());
   for (const Node& node : graph.nodes) {
     const Tensor inputs[] = {x.codes, x.scales, w.codes, w.scales};
-    const Tensors want = *evaluate_reference(node, inputs), have = *backend_->run(node, inputs);
+    const Tensors want = *evaluate_reference(node, inputs), have = *run(node, inputs);
     EXPECT_TRUE(identical(want[0], have[0])) << node.title();
   }
 }

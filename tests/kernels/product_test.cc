@@ -114,10 +114,10 @@ TEST_P(ProductTest, RowAlone) {
   const Tensor x = floats(r, {kRows, kSize}, Fill::ordinary),
                w = floats(r, {50, kSize}, Fill::ordinary);
   const Node node = node_of("verbatim", "Linear");
-  const Tensors all = *backend_->run(node, Tensors{x, w});
+  const Tensors all = *run(node, Tensors{x, w});
   for (int64_t i = 0; i < kRows; ++i) {
     const Tensor row = *Tensor::from<float>({1, kSize}, x.data<float>().subspan(i * kSize, kSize));
-    const Tensors alone = *backend_->run(node, Tensors{row, w});
+    const Tensors alone = *run(node, Tensors{row, w});
     EXPECT_EQ(std::memcmp(alone[0].bytes().data(), all[0].bytes().data() + i * 50 * 4, 50 * 4), 0)
         << "row " << i;
   }

@@ -134,7 +134,8 @@ TEST_P(SteadyStateTest, ARunTakesNothingFromTheSystem) {
     RecordProperty("allocations_per_node", std::to_string(calls / nodes));
     EXPECT_EQ(buffer_statistics().from_system, before);
     EXPECT_EQ(aligned, 0);
-    EXPECT_LE(calls, 4 * nodes);
+    // Lists of tensors, and for a GPU those of where operands lie.
+    EXPECT_LE(calls, (backend_->name() == "cuda" ? 10 : 4) * nodes);
     EXPECT_LE(largest, 4096);
   }
   set_thread_count(threads);

@@ -8,6 +8,9 @@
 #include <cstring>
 
 #include <verbatim/core/parallel.h>
+#if defined(VERBATIM_EMULATED_GPU)
+#include <verbatim/kernels/cuda/cuda_backend.h>
+#endif
 #include <verbatim/repops/semantics.h>
 
 namespace verbatim::test {
@@ -75,7 +78,7 @@ uint16_t number_of_16_bits(Random& random, DType type, Fill fill) {
 
 Result<Tensors> with_threads(int threads, Backend& backend, const Case& c) {
   set_thread_count(threads);
-  return backend.run(c.node, c.inputs);
+  return run_to_host(backend, c.node, c.inputs);
 }
 
 // A graph of the case's node alone, its weights as initializers.
@@ -99,12 +102,20 @@ Result<Graph> graph_of(const Case& c) {
 
 Result<Tensors> prepared(std::string_view backend, const Case& c) {
   VB_ASSIGN(const Graph graph, graph_of(c));
-  VB_ASSIGN(const std::unique_ptr<Backend> fresh, make_backend(backend));
+  VB_ASSIGN(const std::unique_ptr<Backend> fresh, make_tested_backend(backend));
   VB_TRY(fresh->prepare(graph));
   return with_threads(2, *fresh, c);
 }
 
 }  // namespace
+
+Result<Tensors> run_to_host(Backend& backend, const Node& node, std::span<const Tensor> inputs) {
+  VB_ASSIGN(Tensors outputs, backend.run(node, inputs));
+  for (Tensor& t : outputs) {
+    VB_ASSIGN(t, t.on_host());
+  }
+  return outputs;
+}
 
 uint64_t Random::next() {  // SplitMix64
   uint64_t z = state_ += 0x9E3779B97F4A7C15u;
@@ -164,7 +175,8 @@ std::vector<std::pair<std::string, Result<Tensors>>> every_way(Backend& backend,
   for (Tensor& t : c.inputs) t = guarded(t);
   std::vector<std::pair<std::string, Result<Tensors>>> ways;
   for (const int threads : {1, 3})
-    ways.emplace_back(std::to_string(threads) + " threads", with_threads(threads, backend, c));
+    if (threads == 1 || !is_emulated(backend))
+      ways.emplace_back(std::to_string(threads) + " threads", with_threads(threads, backend, c));
   // Prepared weights stay with their backend, so each case gets a new one.
   if (!c.weights.empty()) ways.emplace_back("prepared", prepared(backend.name(), c));
   return ways;
@@ -188,17 +200,41 @@ void expect_reference(Backend& backend, const Case& c) {
   }
 }
 
+std::vector<BackendInfo> tested_backends() {
+  std::vector<BackendInfo> backends = list_backends();
+#if defined(VERBATIM_EMULATED_GPU)
+  for (BackendInfo& b : backends)
+    if (b.name == "cuda") b.missing.clear();
+#endif
+  return backends;
+}
+
+Result<std::unique_ptr<Backend>> make_tested_backend(std::string_view name) {
+#if defined(VERBATIM_EMULATED_GPU)
+  if (name == "cuda") return make_cuda_backend(make_reference_backend());
+#endif
+  return make_backend(name);
+}
+
+bool is_emulated([[maybe_unused]] const Backend& backend) {
+#if defined(VERBATIM_EMULATED_GPU)
+  return backend.name() == "cuda";
+#else
+  return false;
+#endif
+}
+
 std::vector<std::string> vector_backends() {
   std::vector<std::string> names;
-  for (const BackendInfo& b : list_backends())
+  for (const BackendInfo& b : tested_backends())
     if (b.name != "reference") names.push_back(b.name);
   return names;
 }
 
 void OnBackend::SetUp() {
-  for (const BackendInfo& b : list_backends())
+  for (const BackendInfo& b : tested_backends())
     if (b.name == GetParam() && !b.missing.empty()) GTEST_SKIP() << b.missing;
-  Result<std::unique_ptr<Backend>> backend = make_backend(GetParam());
+  Result<std::unique_ptr<Backend>> backend = make_tested_backend(GetParam());
   ASSERT_TRUE(backend.ok()) << backend.status().message();
   backend_ = *std::move(backend);
 }

@@ -5,8 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include <verbatim/kernels/backend.h>
-
+#include "kernels/compare.h"
 #include "support/small_transformer.h"
 
 namespace verbatim {
@@ -15,7 +14,7 @@ namespace {
 // Of all outputs of the last step, and of the losses and norms of all steps.
 std::string digest(Optimizer optimizer, const std::string& backend_name) {
   const test::SmallTraining small = test::small_training(optimizer, 10);
-  const auto backend = *make_backend(backend_name);
+  const auto backend = *test::make_tested_backend(backend_name);
   const Result<RunResult> r = run_program(small.training.program, *backend, small.inputs);
   EXPECT_TRUE(r.ok()) << r.status().message();
   if (!r.ok()) return "";
@@ -33,7 +32,7 @@ TEST(Training, TenStepsHaveTheSameBitsEverywhere) {
                   "6797289482b7e6d58778ab3a881e9f27c25a78c8427725b6b5054c2c1875ae9d"),
         std::pair(Optimizer::adamw,
                   "0658f1d764b247e2b2535891777f0a342f10127ca383b01cfc2e8a4c9bf07ef6")})
-    for (const BackendInfo& info : list_backends()) {
+    for (const BackendInfo& info : test::tested_backends()) {
       if (!info.missing.empty()) continue;
       for (const int count : {1, 2, 5}) {
         set_thread_count(count);

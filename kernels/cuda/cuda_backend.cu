@@ -1,0 +1,180 @@
+#include <verbatim/kernels/cuda/cuda_backend.h>
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include <verbatim/kernels/cuda/kernels.h>
+#include <verbatim/repops/ops/control_flow.h>
+#include <verbatim/repops/ops/quantized.h>
+
+namespace verbatim {
+namespace {
+
+using cuda::Gpu;
+
+// Operators that move elements and keep their bytes. The reference of these moves them where they
+// lie (repops/ops/copy.h), so it is run on tensors of the device.
+bool is_movement(const Node& node) {
+  static constexpr std::string_view kNames[] = {"Reshape",  "Squeeze",   "Unsqueeze", "Flatten",
+                                                "Identity", "Transpose", "Expand",    "Concat",
+                                                "Split",    "Slice",     "Gather"};
+  return node.domain.empty() && std::ranges::find(kNames, node.op) != std::end(kNames);
+}
+
+// Operators that have kernels of their own here.
+using OwnFn = Outcome (*)(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                          std::span<const Tensor> inputs);
+OwnFn find_own(const Node& node, bool units_of_sm90) {
+  if (node.domain != kVerbatimDomain) return nullptr;
+  if (node.op == "Attention") return cuda::run_attention;
+  if (node.op == "QuantizeRows") return cuda::run_quantize_rows;
+  if (node.op == "QuantizedLinear") return cuda::run_quantized_linear;
+  if (node.op == "TensorCoreLinear" && units_of_sm90) return cuda::run_tensor_core_linear;
+  return nullptr;
+}
+
+class CudaBackend final : public KernelBackend {
+ public:
+  CudaBackend(Gpu& gpu, std::unique_ptr<Backend> host, bool units_of_sm90)
+      : gpu_(gpu), host_(std::move(host)), units_of_sm90_(units_of_sm90) {}
+
+  std::string_view name() const override { return "cuda"; }
+  // Weights go to the device when they are first used there, and stay.
+  Status prepare(const Graph& graph) override;
+  Result<Tensors> run(const Node& node, std::span<const Tensor> inputs) override;
+  Result<Tensors> run_bodies(const Node& node, std::span<const Tensor> inputs,
+                             const Checkpoint& checkpoint) override;
+
+  Result<Tensor> allocate(DType type, const Shape& shape, Purpose purpose) const override {
+    return Tensor::allocate_on(gpu_, type, shape, purpose);
+  }
+  Status multiply(const Product& p, const MatrixView& b, int64_t, int64_t m,
+                  std::span<const MatrixPair> pairs) const override {
+    return cuda::multiply(gpu_, p, b, m, pairs);
+  }
+  Status softmax(DType type, const void* x, void* y, int64_t rows, int64_t n) const override {
+    return cuda::softmax(gpu_, type, x, y, rows, n);
+  }
+  Status layer_norm(const RowNorm& p, int64_t rows) const override {
+    return cuda::layer_norm(gpu_, p, rows);
+  }
+  Status rms_norm(const RowNorm& p, int64_t rows) const override {
+    return cuda::rms_norm(gpu_, p, rows);
+  }
+  Status l2_normalize(const RowNorm& p, int64_t rows) const override {
+    return cuda::l2_normalize(gpu_, p, rows);
+  }
+  Status reduce(const Reduction& p, int64_t results) const override {
+    return cuda::reduce(gpu_, p, results);
+  }
+  Status map_unary(UnaryKernel f, float parameter, DType x_type, const void* x, DType y_type,
+                   void* y, int64_t n) const override {
+    return cuda::map_unary(gpu_, f, parameter, x_type, x, y_type, y, n);
+  }
+  Status map_binary(const Binary& p) const override { return cuda::map_binary(gpu_, p); }
+  Status rotate(const Rotation& p) const override { return cuda::rotate(gpu_, p); }
+
+ private:
+  struct Weight {
+    Tensor host,
+        device;  // the first is kept, so that no other tensor can come to lie where it does
+  };
+  // The tensor on the device: itself, a weight's copy, or a copy made now. Undefined where a code
+  // is -128, which kernels do not take: codes that are on the device never are.
+  Result<Tensor> on_device(const Tensor& t);
+  // Where kernels want them: floats and int8 codes on the device, other integers on the host.
+  // Nothing where one of them cannot be there.
+  Result<std::optional<Tensors>> place(std::span<const Tensor> inputs);
+
+  Gpu& gpu_;
+  std::unique_ptr<Backend> host_;
+  const bool units_of_sm90_;
+  std::mutex mutex_;
+  std::map<const std::byte*, Weight> weights_;  // by the storage of a graph's constants
+};
+
+Status CudaBackend::prepare(const Graph& graph) {
+  {
+    const std::lock_guard lock(mutex_);
+    for (const Initializer& init : graph.initializers)
+      if (init.tensor.defined() && init.tensor.byte_size() > 0)
+        weights_.try_emplace(init.tensor.address(), Weight{init.tensor, {}});
+  }
+  for (const Node& node : graph.nodes)
+    for (const BodyCaptures& captures : body_captures(node)) VB_TRY(prepare(*captures.body));
+  return {};
+}
+
+Result<Tensor> CudaBackend::on_device(const Tensor& t) {
+  if (!t.defined() || t.device() == &gpu_) return t;
+  const auto upload = [&](const Tensor& host) -> Result<Tensor> {
+    if (host.dtype() == DType::i8 && !within(host.data<int8_t>(), kInt8Codes)) return Tensor();
+    return host.copied_to(gpu_);
+  };
+  const std::lock_guard lock(mutex_);
+  const auto it = weights_.find(t.address());
+  if (it == weights_.end()) return upload(t);
+  auto& [host, device] = it->second;
+  if (host.dtype() != t.dtype() || host.elements() != t.elements()) return upload(t);
+  if (!device.defined()) {
+    VB_ASSIGN(device, upload(host));
+  }
+  return device.defined() ? device.reshaped(t.shape()) : Tensor();
+}
+
+Result<std::optional<Tensors>> CudaBackend::place(std::span<const Tensor> inputs) {
+  Tensors placed;
+  for (const Tensor& t : inputs) {
+    const bool there = t.dtype() == DType::i8 || is_float(t.dtype());
+    VB_ASSIGN(Tensor at, there ? on_device(t) : t.on_host());
+    if (t.defined() && !at.defined()) return std::optional<Tensors>();
+    placed.push_back(std::move(at));
+  }
+  return std::optional<Tensors>(std::move(placed));
+}
+
+Result<Tensors> CudaBackend::run(const Node& node, std::span<const Tensor> inputs) {
+  const KernelFn kernel = find_kernel(node);
+  const OwnFn own = find_own(node, units_of_sm90_);
+  const bool moves = is_movement(node);
+  if ((kernel != nullptr || own != nullptr || moves) && has_required(node, inputs)) {
+    VB_ASSIGN(const std::optional<Tensors> placed, place(inputs));
+    if (placed && moves) return evaluate_reference(node, *placed);
+    if (placed) {
+      Outcome outcome =
+          kernel != nullptr ? kernel(*this, node, *placed) : own(gpu_, *this, node, *placed);
+      if (outcome.ok() && outcome->has_value()) return **std::move(outcome);
+      if (!outcome.ok() && outcome.status().code() != StatusCode::limit)
+        return outcome.status().with_context(node.title());
+    }
+  }
+  Tensors here(inputs.begin(), inputs.end());
+  for (Tensor& t : here) {
+    VB_ASSIGN(t, t.on_host());
+  }
+  return host_->run(node, here);
+}
+
+// Slices of a Scan's sequences are taken on the host.
+Result<Tensors> CudaBackend::run_bodies(const Node& node, std::span<const Tensor> inputs,
+                                        const Checkpoint& checkpoint) {
+  Tensors placed(inputs.begin(), inputs.end());
+  if (node.op == "Scan")
+    for (Tensor& t : placed) {
+      VB_ASSIGN(t, t.on_host());
+    }
+  return Backend::run_bodies(node, placed, checkpoint);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Backend>> make_cuda_backend(std::unique_ptr<Backend> host) {
+  VB_ASSIGN(Gpu * gpu, Gpu::get());
+  static const Result<bool> units = cuda::has_units_of_sm90(*gpu);  // once: it is the process's GPU
+  VB_TRY(units.status());
+  return std::unique_ptr<Backend>(std::make_unique<CudaBackend>(*gpu, std::move(host), *units));
+}
+
+}  // namespace verbatim

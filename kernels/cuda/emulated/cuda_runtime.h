@@ -1,0 +1,143 @@
+// A GPU for machines that have none: what the kernels of this folder use of CUDA, compiled for the
+// host. Each thread of a block is a fiber, and between two barriers fibers run one after the other
+// in an order drawn anew each time, so that a missing barrier shows as a wrong result, and one that
+// not all threads reach ends the program. Memory is the host's, exactly as large as asked for, so
+// that a sanitizer sees what reaches beyond it.
+//
+// It stands where the toolkit's header of this name would (kernels/CMakeLists.txt), and has only
+// what is used. Blocks run one by one on the thread that launches them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#define __global__
+#define __device__
+#define __host__
+#define __constant__
+#define __forceinline__ inline
+#define __shared__ static thread_local
+#define __launch_bounds__(...)
+#define __align__(bytes) __attribute__((aligned(bytes)))
+
+struct dim3 {
+  unsigned x = 1, y = 1, z = 1;
+};
+using uint3 = dim3;
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+struct alignas(16) uint4 {
+  uint32_t x, y, z, w;
+};
+struct alignas(8) float2 {
+  float x, y;
+};
+
+namespace verbatim::emulated {
+
+// The thread that runs: what a kernel sees as its built-in variables.
+struct Thread {
+  dim3 thread, block, block_size, grid_size;
+};
+extern thread_local Thread t_thread;
+
+// Runs kernel(context) for each thread of each block.
+void launch(dim3 blocks, dim3 threads, size_t shared_bytes, void (*kernel)(const void*),
+            const void* context);
+void* shared_memory();
+void barrier_of_block();
+void barrier_of_warp();
+// What lane `from` of the warp gives, all of whose threads take part.
+uint64_t exchange(uint64_t value, int from);
+
+// Sixteen bytes (zeros from null), which arrive when the thread waits for all but its last
+// `pending` groups of copies, and not before.
+void copy_later(void* to, const void* from);
+void commit_copies();
+void wait_for_copies(int pending);
+
+template <class T>
+T exchange_as(T value, int from) {
+  static_assert(sizeof(T) <= 8 && std::is_trivially_copyable_v<T>);
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(T));
+  bits = exchange(bits, from);
+  std::memcpy(&value, &bits, sizeof(T));
+  return value;
+}
+inline int lane() { return static_cast<int>(t_thread.thread.x % 32); }
+
+}  // namespace verbatim::emulated
+
+#define threadIdx (::verbatim::emulated::t_thread.thread)
+#define blockIdx (::verbatim::emulated::t_thread.block)
+#define blockDim (::verbatim::emulated::t_thread.block_size)
+#define gridDim (::verbatim::emulated::t_thread.grid_size)
+
+inline void __syncthreads() { verbatim::emulated::barrier_of_block(); }
+inline void __syncwarp(unsigned = ~0u) { verbatim::emulated::barrier_of_warp(); }
+template <class T>
+T __shfl_sync(unsigned, T value, int from) {
+  return verbatim::emulated::exchange_as(value, from % 32);
+}
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  return verbatim::emulated::exchange_as(value, verbatim::emulated::lane() ^ mask);
+}
+template <class T>
+T __shfl_down_sync(unsigned, T value, unsigned by) {
+  const int from = verbatim::emulated::lane() + static_cast<int>(by);
+  return verbatim::emulated::exchange_as(value, from < 32 ? from : verbatim::emulated::lane());
+}
+
+// --- The runtime: one device, whose streams have done everything when a call returns.
+
+enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInvalidValue = 1 };
+enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
+using cudaStream_t = struct EmulatedStream*;
+struct cudaDeviceProp {
+  char name[64];
+  int major, minor, multiProcessorCount;
+  size_t totalGlobalMem;
+};
+struct cudaFuncAttributes {};
+
+cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t stream);
+cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream);
+inline cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  return cudaMallocAsync(memory, bytes, nullptr);
+}
+inline cudaError_t cudaFree(void* memory) { return cudaFreeAsync(memory, nullptr); }
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
+                                   cudaStream_t) {
+  if (bytes > 0) std::memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
+}
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+inline const char* cudaGetErrorString(cudaError_t error) {
+  return error == cudaErrorMemoryAllocation ? "out of memory" : "invalid value";
+}
+inline cudaError_t cudaGetDevice(int* index) {
+  *index = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index);
+inline cudaError_t cudaDriverGetVersion(int* version) {
+  *version = 0;
+  return cudaSuccess;
+}
+inline cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = 0;
+  return cudaSuccess;
+}
+template <class Kernel>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, Kernel) {
+  return cudaSuccess;
+}

@@ -1,0 +1,50 @@
+#include <verbatim/kernels/cuda/gpu.h>
+
+namespace verbatim::cuda {
+
+Result<Gpu*> Gpu::get() {
+  static const Result<Gpu*> made = []() -> Result<Gpu*> {
+    VB_TRY(find_device().status());
+    auto gpu = std::make_unique<Gpu>();
+    int index = 0;
+    cudaDeviceProp properties;
+    VB_TRY(check(cudaGetDevice(&index)));
+    VB_TRY(check(cudaGetDeviceProperties(&properties, index)));
+    gpu->processors_ = properties.multiProcessorCount;
+#if !defined(VERBATIM_EMULATED_GPU)
+    VB_TRY(check(cudaStreamCreateWithFlags(&gpu->stream_, cudaStreamNonBlocking)));
+    // What is given back stays with the pool, so that a loop of the same sizes asks the driver
+    // once.
+    cudaMemPool_t pool;
+    uint64_t keep = ~uint64_t{0};
+    VB_TRY(check(cudaDeviceGetDefaultMemPool(&pool, index)));
+    VB_TRY(check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep)));
+#endif
+    return gpu.release();  // tensors may outlive whatever would destroy it
+  }();
+  return made;
+}
+
+void* Gpu::take(size_t bytes) {
+  void* memory = nullptr;
+  const size_t some = bytes == 0 ? 1 : bytes;
+  return cudaMallocAsync(&memory, some, stream_) == cudaSuccess ? memory : nullptr;
+}
+
+void Gpu::give_back(void* memory, size_t) { cudaFreeAsync(memory, stream_); }
+
+Status Gpu::copy_to_host(void* host, const void* device, size_t bytes) {
+  VB_TRY(check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_)));
+  return check(cudaStreamSynchronize(stream_));
+}
+
+Status Gpu::copy_from_host(void* device, const void* host, size_t bytes) {
+  VB_TRY(check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_)));
+  return check(cudaStreamSynchronize(stream_));
+}
+
+Status Gpu::copy(void* to, const void* from, size_t bytes) {
+  return check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_));
+}
+
+}  // namespace verbatim::cuda

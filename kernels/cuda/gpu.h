@@ -1,0 +1,102 @@
+// What kernels are launched with, and the memory they work in. Everything goes to one stream, in
+// the order of the calls: memory that is given back may be taken again at once, and what is copied
+// to the host is what all kernels before gave.
+//
+// Kernels are launched by launch(), and not by <<<>>>, so that the same sources also run on an
+// emulated GPU (emulated/cuda_runtime.h).
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <type_traits>
+
+#include <verbatim/core/tensor.h>
+#include <verbatim/kernels/cuda/device.h>
+#include <verbatim/repops/device.h>
+
+namespace verbatim::cuda {
+
+class Gpu final : public DeviceMemory {
+ public:
+  // The process's one GPU. Errors: find_device()'s.
+  static Result<Gpu*> get();
+
+  void* take(size_t bytes) override;
+  void give_back(void* memory, size_t bytes) override;
+  Status copy_to_host(void* host, const void* device, size_t bytes) override;
+  Status copy_from_host(void* device, const void* host, size_t bytes) override;
+  // movement.cu
+  Status copy_strided(size_t width, std::span<const int64_t> dims, void* to,
+                      std::span<const int64_t> to_strides, const void* from,
+                      std::span<const int64_t> from_strides) override;
+  Status copy_blocks(void* to, const void* from, size_t bytes,
+                     std::span<const int64_t> offsets) override;
+  // From one place on the device to another.
+  Status copy(void* to, const void* from, size_t bytes);
+
+  cudaStream_t stream() const { return stream_; }
+  int processors() const { return processors_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+  int processors_ = 1;
+};
+
+struct Grid {
+  dim3 blocks, threads;
+  size_t shared_bytes = 0;  // of memory that shared_memory() gives
+};
+
+inline constexpr int64_t kMostBlocks = 0x7FFFFFFF;  // in x; in y and z 65535
+inline constexpr unsigned kWarp = 32;
+
+VB_HOST_DEVICE inline int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
+VB_HOST_DEVICE inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// One thread for each of n items, or for several a grid apart, in blocks of `threads`.
+inline Grid grid_for(int64_t n, unsigned threads = 256) {
+  const int64_t blocks = ceiling(n, threads);
+  return {.blocks = {static_cast<unsigned>(blocks < kMostBlocks ? blocks : kMostBlocks), 1, 1},
+          .threads = {threads, 1, 1}};
+}
+
+#if defined(VERBATIM_EMULATED_GPU)
+
+template <class T>
+T* shared_memory() {
+  return static_cast<T*>(emulated::shared_memory());
+}
+
+template <class... P>
+Status launch(const Gpu&, const Grid& grid, void (*kernel)(P...), std::type_identity_t<P>... args) {
+  const auto call = [&] { kernel(args...); };
+  emulated::launch(
+      grid.blocks, grid.threads, grid.shared_bytes,
+      [](const void* f) { (*static_cast<const decltype(call)*>(f))(); }, &call);
+  return {};
+}
+
+#else
+
+template <class T>
+__device__ T* shared_memory() {
+  extern __shared__ __align__(1024) unsigned char memory[];
+  return reinterpret_cast<T*>(memory);
+}
+
+template <class... P>
+Status launch(const Gpu& gpu, const Grid& grid, void (*kernel)(P...),
+              std::type_identity_t<P>... args) {
+  constexpr size_t kWithoutAsking = 48 << 10;
+  if (grid.shared_bytes > kWithoutAsking)
+    VB_TRY(check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                      static_cast<int>(grid.shared_bytes))));
+  // clang-format off
+  kernel<<<grid.blocks, grid.threads, grid.shared_bytes, gpu.stream()>>>(args...);
+  // clang-format on
+  return check(cudaGetLastError());
+}
+
+#endif
+
+}  // namespace verbatim::cuda

@@ -1,0 +1,50 @@
+// The kernels behind CudaBackend: each launches, and waits for nothing.
+#pragma once
+
+#include <span>
+
+#include <verbatim/kernels/cuda/gpu.h>
+#include <verbatim/kernels/kernel_backend.h>
+
+namespace verbatim::cuda {
+
+// elementwise.cu
+Status map_unary(Gpu& gpu, UnaryKernel f, float parameter, DType x_type, const void* x,
+                 DType y_type, void* y, int64_t n);
+Status map_binary(Gpu& gpu, const Binary& p);
+Status rotate(Gpu& gpu, const Rotation& p);
+// rows.cu
+Status softmax(Gpu& gpu, DType type, const void* x, void* y, int64_t rows, int64_t n);
+Status layer_norm(Gpu& gpu, const RowNorm& p, int64_t rows);
+Status rms_norm(Gpu& gpu, const RowNorm& p, int64_t rows);
+Status l2_normalize(Gpu& gpu, const RowNorm& p, int64_t rows);
+Status reduce(Gpu& gpu, const Reduction& p, int64_t results);
+// products.cu: KernelBackend::multiply
+Status multiply(Gpu& gpu, const Product& p, const MatrixView& b, int64_t m,
+                std::span<const MatrixPair> pairs);
+
+// attention.cu: Attention of one type of floats
+Outcome run_attention(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                      std::span<const Tensor> inputs);
+
+// quantized.cu: of int8 codes, none of them -128
+Outcome run_quantize_rows(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                          std::span<const Tensor> inputs);
+Outcome run_quantized_linear(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                             std::span<const Tensor> inputs);
+
+// tensor_core_product.cu: bf16 and fp16 by units of sm_90
+Outcome run_tensor_core_linear(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                               std::span<const Tensor> inputs);
+// Whether the device's tensor cores give what the contract says of sm_90's, asked of them.
+Result<bool> has_units_of_sm90(Gpu& gpu);
+
+// Calls f with a value of the type of a kernel's operands.
+template <class F>
+Status visit_storage(DType type, F&& f) {
+  if (type == DType::bf16) return f(BFloat16{});
+  if (type == DType::f16) return f(Half{});
+  return f(float{});
+}
+
+}  // namespace verbatim::cuda

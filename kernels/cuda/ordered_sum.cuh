@@ -1,0 +1,74 @@
+// Ordered sums by a block of threads (docs/numerics.md, Family A, Sum): the 32 lanes of a block of
+// 1024 elements are those of a warp, and warps take blocks of elements in turn. A lane starts at
+// -0, to which adding its first element gives that element, and which changes nothing where lanes
+// combine.
+#pragma once
+
+#include <verbatim/kernels/cuda/gpu.h>
+#include <verbatim/repops/semantics.h>
+
+namespace verbatim::cuda {
+
+inline constexpr int kRowWarps = 8;  // most of a block that sums a row
+
+// The sum of the lanes of a warp, in lane 0.
+__device__ inline float combine_lanes(float lane) {
+  for (int s = kSumLanes / 2; s > 0; s /= 2) lane = lane + __shfl_down_sync(~0u, lane, s);
+  return lane;
+}
+
+// step(lane, i): the lane after element i, which is its own. All threads of the block call this,
+// and get the sum.
+template <class Step>
+__device__ float ordered_fold(int64_t n, Step step) {
+  __shared__ float sums[kRowWarps];
+  const unsigned warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
+  float total = 0;
+  for (int64_t first = 0; first < n; first += kSumBlock * warps) {
+    const int64_t begin = first + kSumBlock * warp, end = least(begin + kSumBlock, n);
+    float lane = -0.0f;
+    for (int64_t i = begin + threadIdx.x % kWarp; i < end; i += kSumLanes) lane = step(lane, i);
+    lane = combine_lanes(lane);
+    if (threadIdx.x % kWarp == 0) sums[warp] = lane;
+    __syncthreads();
+    for (unsigned w = 0; w < warps && first + kSumBlock * w < n; ++w)
+      total = first == 0 && w == 0 ? sums[0] : total + sums[w];
+    __syncthreads();
+  }
+  return total;
+}
+
+template <class Value>
+__device__ float ordered_sum(int64_t n, Value value) {
+  return ordered_fold(n, [&](float lane, int64_t i) { return lane + value(i); });
+}
+
+template <class Value>
+__device__ float ordered_sum_of_squares(int64_t n, Value value) {
+  return ordered_fold(n, [&](float lane, int64_t i) {
+    const float v = value(i);
+    return fma32(v, v, lane);
+  });
+}
+
+// Of all threads of the block, where the order does not matter.
+template <class Combine>
+__device__ float block_fold(float value, Combine combine) {
+  __shared__ float values[kRowWarps];
+  for (int s = kWarp / 2; s > 0; s /= 2) value = combine(value, __shfl_xor_sync(~0u, value, s));
+  if (threadIdx.x % kWarp == 0) values[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  value = values[0];
+  for (unsigned w = 1; w < blockDim.x / kWarp; ++w) value = combine(value, values[w]);
+  __syncthreads();
+  return value;
+}
+
+// A block of threads for each row of n elements.
+inline Grid grid_of_rows(int64_t rows, int64_t n) {
+  const int64_t warps = n <= kSumBlock ? 1 : least(ceiling(n, kSumBlock), kRowWarps);
+  return {.blocks = {static_cast<unsigned>(least(rows, kMostBlocks)), 1, 1},
+          .threads = {static_cast<unsigned>(warps) * kWarp, 1, 1}};
+}
+
+}  // namespace verbatim::cuda

@@ -1,0 +1,179 @@
+// Rows of int8 codes (docs/numerics.md, Family B): quantising them, and their exact products.
+#include <verbatim/kernels/cuda/kernels.h>
+#include <verbatim/repops/ops/quantized.h>
+#include <verbatim/kernels/cuda/tile_product.cuh>
+
+namespace verbatim::cuda {
+namespace {
+
+// --- quantising
+
+constexpr int kRowThreads = 256;
+
+__device__ inline uint32_t greatest_bits(uint32_t value) {
+  __shared__ uint32_t values[kRowThreads / kWarp];
+  const auto greater = [](uint32_t a, uint32_t b) { return a > b ? a : b; };
+  for (int s = kWarp / 2; s > 0; s /= 2) value = greater(value, __shfl_xor_sync(~0u, value, s));
+  if (threadIdx.x % kWarp == 0) values[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  for (unsigned w = 0; w < kRowThreads / kWarp; ++w) value = greater(value, values[w]);
+  __syncthreads();
+  return value;
+}
+
+// quantized.h's rotate_row, by a block of threads, of a row in shared memory.
+__device__ inline void rotate_row(float* x, int64_t n, int64_t block) {
+  for (int64_t stride = 1; stride < block; stride *= 2) {
+    for (int64_t i = threadIdx.x; i < n / 2; i += blockDim.x) {
+      const int64_t at = i / stride * 2 * stride + i % stride;
+      const float u = x[at], v = x[at + stride];
+      x[at] = u + v;
+      x[at + stride] = u - v;
+    }
+    __syncthreads();
+  }
+  const int64_t blocks = n / block;
+  if (blocks <= 1 || block == 1) return;
+  const float factor = 2.0f / static_cast<float>(blocks);
+  for (int64_t i = threadIdx.x; i < block; i += blockDim.x) {
+    float sum = x[i];
+    for (int64_t j = 1; j < blocks; ++j) sum = sum + x[i + j * block];
+    const float shift = sum * factor;
+    for (int64_t j = 0; j < blocks; ++j) x[i + j * block] = x[i + j * block] - shift;
+  }
+  __syncthreads();
+}
+
+__device__ inline int8_t code_of_quotient(float x) {
+  if (is_nan(x)) return 0;
+  constexpr auto kMost = static_cast<float>(kInt8Codes);
+  return static_cast<int8_t>(round_even(x < -kMost ? -kMost : x > kMost ? kMost : x));
+}
+
+__global__ void __launch_bounds__(kRowThreads) quantize(RowCodes p, int64_t rows) {
+  float* row = shared_memory<float>();
+  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+    for (int64_t i = threadIdx.x; i < p.n; i += blockDim.x) row[i] = p.x[r * p.n + i];
+    __syncthreads();
+    rotate_row(row, p.n, p.rotation);
+    uint32_t greatest = 0;
+    for (int64_t i = threadIdx.x; i < p.n; i += blockDim.x) {
+      const uint32_t magnitude = bits_of(row[i]) & 0x7FFFFFFF;
+      greatest = magnitude > greatest ? magnitude : greatest;
+    }
+    greatest = greatest_bits(greatest);
+    const float most = float_of(greatest < 0x7F800000 ? greatest : kNanBits),
+                scale = most / static_cast<float>(kInt8Codes);
+    for (int64_t i = threadIdx.x; i < p.n; i += blockDim.x)
+      p.codes[r * p.n + i] = scale > 0 ? code_of_quotient(row[i] / scale) : int8_t{0};
+    if (threadIdx.x == 0) p.scales[r] = canonical(scale);
+    __syncthreads();
+  }
+}
+
+// --- products
+
+struct Int8Core {
+  using Sum = int32_t;
+  __device__ static void multiply(Sum (&sum)[4], const TileA& a, const TileB& b) {
+    multiply_s8(sum, a, b);
+  }
+};
+
+struct Call {
+  const int8_t *x, *w;                      // [m, k], [n, k]
+  const float *x_scales, *w_scales, *bias;  // [m], [n], [n] or null
+  float* out;                               // [m, n]
+  int64_t m, n, k;
+  bool in_words;
+};
+
+template <int kRows, int kColumns>
+__global__ void __launch_bounds__(kProductThreads) multiply_codes(Call p) {
+  using Product = TileProduct<Int8Core, kRows, kColumns>;
+  const int64_t column_blocks = ceiling(p.n, kColumns), row = blockIdx.x / column_blocks * kRows,
+                column = blockIdx.x % column_blocks * kColumns;
+  Product product{.a = reinterpret_cast<const std::byte*>(p.x + row * p.k),
+                  .b = reinterpret_cast<const std::byte*>(p.w + column * p.k),
+                  .a_rows = p.m - row,
+                  .b_rows = p.n - column,
+                  .row_bytes = p.k,
+                  .shared = shared_memory<std::byte>(),
+                  .in_words = p.in_words,
+                  .sum = {}};
+  product.run([](int64_t) {});
+  product.each([&](int, int, int, int r, int c, int32_t sum) {
+    const int64_t m = row + r, n = column + c;
+    if (m >= p.m || n >= p.n) return;
+    const float v = static_cast<float>(sum) * (p.x_scales[m] * p.w_scales[n]);
+    p.out[m * p.n + n] = canonical(p.bias == nullptr ? v : v + p.bias[n]);
+  });
+}
+
+template <int kRows, int kColumns>
+Status launch_codes(Gpu& gpu, const Call& p) {
+  const Grid grid{
+      .blocks = {static_cast<unsigned>(ceiling(p.m, kRows) * ceiling(p.n, kColumns)), 1, 1},
+      .threads = {kProductThreads, 1, 1},
+      .shared_bytes = TileProduct<Int8Core, kRows, kColumns>::kSharedBytes};
+  return launch(gpu, grid, multiply_codes<kRows, kColumns>, p);
+}
+
+bool is_multiple_of_16(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
+
+}  // namespace
+
+Outcome run_quantize_rows(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                          std::span<const Tensor> inputs) {
+  const Tensor& x = inputs[0];
+  constexpr int64_t kMostShared = 200 << 10;  // bytes of a row
+  VB_ASSIGN(const int64_t rotation, node.attributes.get<int64_t>("rotation", 1));
+  VB_ASSIGN(const int64_t to, node.attributes.get<int64_t>("to", static_cast<int64_t>(DType::i8)));
+  if (x.dtype() != DType::f32 || x.rank() < 1 || dtype_from_onnx(to) != DType::i8)
+    return not_handled();
+  const int64_t n = x.dim(x.rank() - 1);
+  const bool power = rotation > 0 && (rotation & (rotation - 1)) == 0;
+  if (n == 0 || !power || n % rotation != 0 || n * int64_t{sizeof(float)} > kMostShared)
+    return not_handled();
+  VB_ASSIGN(const Shape rows_shape,
+            Shape::of(x.shape().dims().first(static_cast<size_t>(x.rank() - 1))));
+  VB_ASSIGN(Tensor codes, backend.allocate(DType::i8, x.shape()));
+  VB_ASSIGN(Tensor scales, backend.allocate(DType::f32, rows_shape));
+  const RowCodes p{.x = reinterpret_cast<const float*>(x.address()),
+                   .n = n,
+                   .rotation = rotation,
+                   .codes = reinterpret_cast<int8_t*>(codes.mutable_address()),
+                   .scales = reinterpret_cast<float*>(scales.mutable_address())};
+  const int64_t rows = scales.elements();
+  const Grid grid{.blocks = {static_cast<unsigned>(least(rows, kMostBlocks)), 1, 1},
+                  .threads = {kRowThreads, 1, 1},
+                  .shared_bytes = static_cast<size_t>(n) * sizeof(float)};
+  if (rows > 0) VB_TRY(launch(gpu, grid, quantize, p, rows));
+  return done({codes, scales});
+}
+
+Outcome run_quantized_linear(Gpu& gpu, const KernelBackend& backend, const Node&,
+                             std::span<const Tensor> inputs) {
+  const auto given = [&](size_t i) { return inputs.size() > i && inputs[i].defined(); };
+  const Result<Shape> shape = check_quantized_linear(inputs);
+  if (!shape.ok() || given(4)) return not_handled();
+  VB_ASSIGN(Tensor out, backend.allocate(DType::f32, *shape));
+  if (out.elements() == 0) return done({out});
+  const auto floats = [&](size_t i) { return reinterpret_cast<const float*>(inputs[i].address()); };
+  const auto codes = [&](size_t i) { return reinterpret_cast<const int8_t*>(inputs[i].address()); };
+  Call p{.x = codes(0),
+         .w = codes(2),
+         .x_scales = floats(1),
+         .w_scales = floats(3),
+         .bias = given(5) ? floats(5) : nullptr,
+         .out = reinterpret_cast<float*>(out.mutable_address()),
+         .m = inputs[1].elements(),
+         .n = inputs[2].dim(0),
+         .k = inputs[2].dim(1),
+         .in_words = false};
+  p.in_words = p.k % 16 == 0 && is_multiple_of_16(p.x) && is_multiple_of_16(p.w);
+  VB_TRY(p.m <= 32 ? (launch_codes<32, 64>(gpu, p)) : (launch_codes<128, 128>(gpu, p)));
+  return done({out});
+}
+
+}  // namespace verbatim::cuda

@@ -1,0 +1,216 @@
+// Products of bf16 and fp16 as tensor cores compute them (docs/numerics.md, Family C), by the
+// tensor cores: one ascending chain for each result, or for each slice of K, whose sums are added
+// in binary32. Where the device's units are not those of the contract, nothing runs here.
+#include <array>
+#include <random>
+
+#include <verbatim/kernels/cuda/kernels.h>
+#include <verbatim/repops/ops/number.h>
+#include <verbatim/repops/ops/tensor_core.h>
+#include <verbatim/kernels/cuda/tile_product.cuh>
+
+namespace verbatim::cuda {
+namespace {
+
+using tensor_core::BFloat16Format;
+using tensor_core::HalfFormat;
+
+template <class Format>
+struct FloatCore {
+  using Sum = float;
+  __device__ static void multiply(Sum (&sum)[4], const TileA& a, const TileB& b) {
+    multiply_floats<Format>(sum, a, b);
+  }
+};
+
+struct Call {
+  const uint16_t *x, *w;  // [m, k], [n, k]
+  void* out;              // [m, n]
+  int64_t m, n, k;
+  int64_t slice;  // elements, a multiple of a step's where there are several
+  tensor_core::Epilogue epilogue;
+  bool in_words;
+};
+
+// `kSliced`: K is cut, and what a slice's chain gave joins the sum of those before it.
+template <class Format, class Out, bool kSliced, int kRows, int kColumns>
+__global__ void __launch_bounds__(kProductThreads) multiply_as_units(Call p) {
+  using Product = TileProduct<FloatCore<Format>, kRows, kColumns>;
+  const int64_t column_blocks = ceiling(p.n, kColumns), row = blockIdx.x / column_blocks * kRows,
+                column = blockIdx.x % column_blocks * kColumns;
+  Product product{.a = reinterpret_cast<const std::byte*>(p.x + row * p.k),
+                  .b = reinterpret_cast<const std::byte*>(p.w + column * p.k),
+                  .a_rows = p.m - row,
+                  .b_rows = p.n - column,
+                  .row_bytes = 2 * p.k,
+                  .shared = shared_memory<std::byte>(),
+                  .in_words = p.in_words,
+                  .sum = {}};
+  float total[kSliced ? Product::kI : 1][kSliced ? Product::kJ : 1][4];
+  int64_t slices = 0;
+  const auto end_slice = [&] {
+    if constexpr (kSliced) {
+#pragma unroll
+      for (int i = 0; i < Product::kI; ++i)
+#pragma unroll
+        for (int j = 0; j < Product::kJ; ++j)
+#pragma unroll
+          for (int e = 0; e < 4; ++e) {
+            float& sum = product.sum[i][j][e];
+            total[i][j][e] = slices == 0 ? sum : total[i][j][e] + sum;
+            sum = 0;
+          }
+      ++slices;
+    }
+  };
+  constexpr int kStep = Product::kStepBytes / 2;
+  product.run([&](int64_t step) {
+    if (kSliced && step > 0 && step * kStep % p.slice == 0) end_slice();
+  });
+  end_slice();
+  product.each([&](int i, int j, int e, int r, int c, float sum) {
+    const int64_t m = row + r, n = column + c;
+    if (m >= p.m || n >= p.n) return;
+    if constexpr (kSliced) sum = total[i][j][e];
+    static_cast<Out*>(p.out)[m * p.n + n] = store<Out>(p.epilogue.finished(sum, m, n));
+  });
+}
+
+template <class Format, class Out, bool kSliced, int kRows, int kColumns>
+Status launch_tiles(Gpu& gpu, const Call& p) {
+  const Grid grid{
+      .blocks = {static_cast<unsigned>(ceiling(p.m, kRows) * ceiling(p.n, kColumns)), 1, 1},
+      .threads = {kProductThreads, 1, 1},
+      .shared_bytes = TileProduct<FloatCore<Format>, kRows, kColumns>::kSharedBytes};
+  return launch(gpu, grid, multiply_as_units<Format, Out, kSliced, kRows, kColumns>, p);
+}
+
+template <class Format, class Out>
+Status launch_product(Gpu& gpu, const Call& p) {
+  const bool sliced = p.slice < p.k;
+  if (p.m <= 32)
+    return sliced ? launch_tiles<Format, Out, true, 32, 64>(gpu, p)
+                  : launch_tiles<Format, Out, false, 32, 64>(gpu, p);
+  return sliced ? launch_tiles<Format, Out, true, 64, 128>(gpu, p)
+                : launch_tiles<Format, Out, false, 128, 128>(gpu, p);
+}
+
+template <class Format>
+Status multiply_formats(Gpu& gpu, const Call& p, DType output) {
+  return visit_storage(output,
+                       [&](auto out) { return launch_product<Format, decltype(out)>(gpu, p); });
+}
+
+// --- whether the device's units are the contract's
+
+constexpr int kProbes = 1024;  // warps, each with a tile of its own
+constexpr int kProbeK = 16;
+struct Probe {
+  uint16_t a[kTileRows][kProbeK], b[kTileColumns][kProbeK];
+  float c[kTileRows][kTileColumns];
+};
+
+template <class Format>
+__global__ void __launch_bounds__(kWarp) probe_tiles(const Probe* probes, float* results) {
+  const Probe& p = probes[blockIdx.x];
+  const int g = static_cast<int>(threadIdx.x) / 4, q = static_cast<int>(threadIdx.x) % 4;
+  const auto word = [](const uint16_t* at) {
+    return static_cast<uint32_t>(at[0]) | static_cast<uint32_t>(at[1]) << 16;
+  };
+  const TileA a{{word(&p.a[g][2 * q]), word(&p.a[g + 8][2 * q]), word(&p.a[g][2 * q + 8]),
+                 word(&p.a[g + 8][2 * q + 8])}};
+  const TileB b{{word(&p.b[g][2 * q]), word(&p.b[g][2 * q + 8])}};
+  float d[4];
+  for (int e = 0; e < 4; ++e) d[e] = p.c[g + e / 2 * 8][2 * q + e % 2];
+  multiply_floats<Format>(d, a, b);
+  for (int e = 0; e < 4; ++e)
+    results[(blockIdx.x * kTileRows + g + e / 2 * 8) * kTileColumns + 2 * q + e % 2] =
+        canonical(d[e]);
+}
+
+// Codes of every exponent, some special, and many that are close to each other, so that sums
+// cancel.
+std::vector<Probe> probes() {
+  std::mt19937 random(1);
+  std::vector<Probe> list(kProbes);
+  for (int i = 0; i < kProbes; ++i) {
+    const auto code = [&]() -> uint16_t {
+      const uint32_t bits = random();
+      if (i % 4 == 0) return static_cast<uint16_t>(bits);
+      return static_cast<uint16_t>((bits & 0x87FF) | (i % 4 == 1 ? 0x3800 : 0x3C00));
+    };
+    for (auto& row : list[i].a)
+      for (uint16_t& c : row) c = code();
+    for (auto& row : list[i].b)
+      for (uint16_t& c : row) c = code();
+    for (auto& row : list[i].c)
+      for (float& c : row) {
+        const uint32_t bits = random();
+        c = float_of(i % 4 == 0 ? bits : (bits & 0x87FFFFFF) | 0x38000000);
+      }
+  }
+  return list;
+}
+
+template <class Format>
+Result<bool> gives_the_contracts_bits(Gpu& gpu) {
+  const std::vector<Probe> list = probes();
+  const auto bytes = std::as_bytes(std::span(list));
+  VB_ASSIGN(Tensor host, Tensor::allocate(DType::u8, {static_cast<int64_t>(bytes.size())}));
+  std::ranges::copy(bytes, host.mutable_bytes().begin());
+  VB_ASSIGN(const Tensor in, host.copied_to(gpu));
+  VB_ASSIGN(Tensor out,
+            Tensor::allocate_on(gpu, DType::f32, Shape{kProbes, kTileRows, kTileColumns}));
+  const Grid grid{.blocks = {kProbes, 1, 1}, .threads = {kWarp, 1, 1}};
+  VB_TRY(launch(gpu, grid, probe_tiles<Format>, reinterpret_cast<const Probe*>(in.address()),
+                reinterpret_cast<float*>(out.mutable_address())));
+  VB_ASSIGN(const Tensor have, out.on_host());
+  const float* result = have.data<float>().data();
+  for (const Probe& p : list)
+    for (int r = 0; r < kTileRows; ++r)
+      for (int c = 0; c < kTileColumns; ++c) {
+        const float want = canonical(tensor_core::step<Format, Format>(
+            tensor_core::kSm90, p.c[r][c], p.a[r], p.b[c], kProbeK));
+        if (bits_of(want) != bits_of(*result++)) return false;
+      }
+  return true;
+}
+
+}  // namespace
+
+Result<bool> has_units_of_sm90(Gpu& gpu) {
+  VB_ASSIGN(const bool bf16, gives_the_contracts_bits<BFloat16Format>(gpu));
+  VB_ASSIGN(const bool f16, gives_the_contracts_bits<HalfFormat>(gpu));
+  return bf16 && f16;
+}
+
+Outcome run_tensor_core_linear(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                               std::span<const Tensor> inputs) {
+  const Result<tensor_core::LinearOperands> operands = tensor_core::linear_operands(node, inputs);
+  if (!operands.ok()) return not_handled();
+  const tensor_core::LinearOperands& o = *operands;
+  const DType type = inputs[0].dtype();
+  const tensor_core::Rule rule = o.unit.rule, ours = tensor_core::kSm90;
+  if (is_float8(type) || rule.group != ours.group || rule.fraction != ours.fraction)
+    return not_handled();
+  VB_ASSIGN(const Shape shape, Shape::of(o.dims));
+  VB_ASSIGN(Tensor out, backend.allocate(o.output, shape));
+  if (out.elements() == 0) return done({out});
+  const auto is_multiple_of_16 = [](const void* p) {
+    return reinterpret_cast<uintptr_t>(p) % 16 == 0;
+  };
+  const Call p{.x = static_cast<const uint16_t*>(o.x),
+               .w = static_cast<const uint16_t*>(o.w),
+               .out = out.mutable_address(),
+               .m = o.m,
+               .n = o.n,
+               .k = o.k,
+               .slice = o.chains.split == 1 ? o.k : o.chains.slice,
+               .epilogue = o.epilogue,
+               .in_words = o.k % 8 == 0 && is_multiple_of_16(o.x) && is_multiple_of_16(o.w)};
+  VB_TRY(type == DType::bf16 ? multiply_formats<BFloat16Format>(gpu, p, o.output)
+                             : multiply_formats<HalfFormat>(gpu, p, o.output));
+  return done({out});
+}
+
+}  // namespace verbatim::cuda
