@@ -89,7 +89,7 @@ MUTATIONS = [
     ("attention: lanes in ascending order", [(OPS + "attention.h", "return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));",
                                               "return lane[0] + lane[1] + lane[2] + lane[3] + lane[4] + lane[5] + lane[6] + lane[7];")]),
     ("attention: a key's lane is its index in the row", [(OPS + "attention_row.h", "lane[key[i] % kKeyLanes] += p;", "lane[i % kKeyLanes] += p;")]),
-    ("attention: a window hides one key fewer", [(OPS + "attention.cc", "position - s.window + 1, 0, end", "position - s.window, 0, end")]),
+    ("attention: a window hides one key fewer", [(OPS + "attention.h", "position - window + 1, end", "position - window, end")]),
     ("int8 attention: exp2 for exp2p", [(OPS + "int8_attention.cc", "const float p = exp2p(x[i - begin] - state.m);", "const float p = exp2_f32(x[i - begin] - state.m);")]),
     ("int8 attention: weights scaled to 128", [(OPS + "int8_attention.cc", "const float up = 127.0f / greatest;", "const float up = 128.0f / greatest;")]),
     ("rotation without the reflection", [(OPS + "quantized.cc", "if (blocks <= 1 || block == 1) return;", "if (block >= 1) return;")]),
@@ -141,6 +141,11 @@ MUTATIONS = [
     ("a tensor's leaves of 1024 elements", [("core/tensor_root.h", "kLeafElements = 512", "kLeafElements = 1024")]),
     ("packed elements from the highest bits down", [("core/tensor_root.cc", "byte |= std::to_integer<unsigned>(tensor.bytes()[begin + j]) << (j * packing.width);",
                                                     "byte |= std::to_integer<unsigned>(tensor.bytes()[begin + j]) << (8 - packing.width - j * packing.width);")]),
+    ("GPU: a step's tiles read before they have arrived", [("kernels/cuda/tile_product.cuh", "wait_for_copies<kStages - 2>();", "wait_for_copies<kStages - 1>();")]),
+    ("GPU: a product's tiles overwritten while others read them",
+     [("kernels/cuda/products.cu", "tile.multiply(static_cast<int>(least(kDepth, p.k - k)), sum);\n    __syncthreads();",
+       "tile.multiply(static_cast<int>(least(kDepth, p.k - k)), sum);")]),
+    ("GPU: a lane of a sum starts at +0", [("kernels/cuda/ordered_sum.cuh", "float lane = -0.0f;", "float lane = 0.0f;")]),
 ]
 
 
