@@ -81,45 +81,26 @@ struct Int8Core {
 };
 
 struct Call {
-  const int8_t *x, *w;                      // [m, k], [n, k]
+  TileOperands codes;                       // int8
   const float *x_scales, *w_scales, *bias;  // [m], [n], [n] or null
   float* out;                               // [m, n]
-  int64_t m, n, k;
-  bool in_words;
 };
 
 template <int kRows, int kColumns>
 __global__ void __launch_bounds__(kProductThreads) multiply_codes(Call p) {
-  using Product = TileProduct<Int8Core, kRows, kColumns>;
-  const int64_t column_blocks = ceiling(p.n, kColumns), row = blockIdx.x / column_blocks * kRows,
-                column = blockIdx.x % column_blocks * kColumns;
-  Product product{.a = reinterpret_cast<const std::byte*>(p.x + row * p.k),
-                  .b = reinterpret_cast<const std::byte*>(p.w + column * p.k),
-                  .a_rows = p.m - row,
-                  .b_rows = p.n - column,
-                  .row_bytes = p.k,
-                  .shared = shared_memory<std::byte>(),
-                  .in_words = p.in_words,
-                  .sum = {}};
+  TileProduct<Int8Core, kRows, kColumns> product(p.codes);
   product.run([](int64_t) {});
-  product.each([&](int, int, int, int r, int c, int32_t sum) {
-    const int64_t m = row + r, n = column + c;
-    if (m >= p.m || n >= p.n) return;
-    const float v = static_cast<float>(sum) * (p.x_scales[m] * p.w_scales[n]);
-    p.out[m * p.n + n] = canonical(p.bias == nullptr ? v : v + p.bias[n]);
+  product.each([&](int i, int j, int e, int64_t m, int64_t n) {
+    const float v = static_cast<float>(product.sum[i][j][e]) * (p.x_scales[m] * p.w_scales[n]);
+    p.out[m * p.codes.n + n] = canonical(p.bias == nullptr ? v : v + p.bias[n]);
   });
 }
 
 template <int kRows, int kColumns>
 Status launch_codes(Gpu& gpu, const Call& p) {
-  const Grid grid{
-      .blocks = {static_cast<unsigned>(ceiling(p.m, kRows) * ceiling(p.n, kColumns)), 1, 1},
-      .threads = {kProductThreads, 1, 1},
-      .shared_bytes = TileProduct<Int8Core, kRows, kColumns>::kSharedBytes};
-  return launch(gpu, grid, multiply_codes<kRows, kColumns>, p);
+  return launch(gpu, TileProduct<Int8Core, kRows, kColumns>::grid(p.codes),
+                multiply_codes<kRows, kColumns>, p);
 }
-
-bool is_multiple_of_16(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 
 }  // namespace
 
@@ -160,19 +141,13 @@ Outcome run_quantized_linear(Gpu& gpu, const KernelBackend& backend, const Node&
   VB_ASSIGN(Tensor out, backend.allocate(DType::f32, *shape));
   if (out.elements() == 0) return done({out});
   const auto floats = [&](size_t i) { return reinterpret_cast<const float*>(inputs[i].address()); };
-  const auto codes = [&](size_t i) { return reinterpret_cast<const int8_t*>(inputs[i].address()); };
-  Call p{.x = codes(0),
-         .w = codes(2),
-         .x_scales = floats(1),
-         .w_scales = floats(3),
-         .bias = given(5) ? floats(5) : nullptr,
-         .out = reinterpret_cast<float*>(out.mutable_address()),
-         .m = inputs[1].elements(),
-         .n = inputs[2].dim(0),
-         .k = inputs[2].dim(1),
-         .in_words = false};
-  p.in_words = p.k % 16 == 0 && is_multiple_of_16(p.x) && is_multiple_of_16(p.w);
-  VB_TRY(p.m <= 32 ? (launch_codes<32, 64>(gpu, p)) : (launch_codes<128, 128>(gpu, p)));
+  const int64_t n = inputs[2].dim(0), k = inputs[2].dim(1);
+  const Call p{.codes = {inputs[0].address(), inputs[2].address(), inputs[1].elements(), n, k},
+               .x_scales = floats(1),
+               .w_scales = floats(3),
+               .bias = given(5) ? floats(5) : nullptr,
+               .out = reinterpret_cast<float*>(out.mutable_address())};
+  VB_TRY(p.codes.m <= 32 ? (launch_codes<32, 64>(gpu, p)) : (launch_codes<128, 128>(gpu, p)));
   return done({out});
 }
 

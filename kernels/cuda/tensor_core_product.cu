@@ -24,28 +24,17 @@ struct FloatCore {
 };
 
 struct Call {
-  const uint16_t *x, *w;  // [m, k], [n, k]
-  void* out;              // [m, n]
-  int64_t m, n, k;
-  int64_t slice;  // elements, a multiple of a step's where there are several
+  TileOperands codes;  // of 16 bits
+  int64_t slice;       // elements, a multiple of a step's where there are several
   tensor_core::Epilogue epilogue;
-  bool in_words;
+  void* out;  // [m, n]
 };
 
 // `kSliced`: K is cut, and what a slice's chain gave joins the sum of those before it.
 template <class Format, class Out, bool kSliced, int kRows, int kColumns>
 __global__ void __launch_bounds__(kProductThreads) multiply_as_units(Call p) {
   using Product = TileProduct<FloatCore<Format>, kRows, kColumns>;
-  const int64_t column_blocks = ceiling(p.n, kColumns), row = blockIdx.x / column_blocks * kRows,
-                column = blockIdx.x % column_blocks * kColumns;
-  Product product{.a = reinterpret_cast<const std::byte*>(p.x + row * p.k),
-                  .b = reinterpret_cast<const std::byte*>(p.w + column * p.k),
-                  .a_rows = p.m - row,
-                  .b_rows = p.n - column,
-                  .row_bytes = 2 * p.k,
-                  .shared = shared_memory<std::byte>(),
-                  .in_words = p.in_words,
-                  .sum = {}};
+  Product product(p.codes);
   float total[kSliced ? Product::kI : 1][kSliced ? Product::kJ : 1][4];
   int64_t slices = 0;
   const auto end_slice = [&] {
@@ -68,27 +57,23 @@ __global__ void __launch_bounds__(kProductThreads) multiply_as_units(Call p) {
     if (kSliced && step > 0 && step * kStep % p.slice == 0) end_slice();
   });
   end_slice();
-  product.each([&](int i, int j, int e, int r, int c, float sum) {
-    const int64_t m = row + r, n = column + c;
-    if (m >= p.m || n >= p.n) return;
+  product.each([&](int i, int j, int e, int64_t m, int64_t n) {
+    float sum = product.sum[i][j][e];
     if constexpr (kSliced) sum = total[i][j][e];
-    static_cast<Out*>(p.out)[m * p.n + n] = store<Out>(p.epilogue.finished(sum, m, n));
+    static_cast<Out*>(p.out)[m * p.codes.n + n] = store<Out>(p.epilogue.finished(sum, m, n));
   });
 }
 
 template <class Format, class Out, bool kSliced, int kRows, int kColumns>
 Status launch_tiles(Gpu& gpu, const Call& p) {
-  const Grid grid{
-      .blocks = {static_cast<unsigned>(ceiling(p.m, kRows) * ceiling(p.n, kColumns)), 1, 1},
-      .threads = {kProductThreads, 1, 1},
-      .shared_bytes = TileProduct<FloatCore<Format>, kRows, kColumns>::kSharedBytes};
-  return launch(gpu, grid, multiply_as_units<Format, Out, kSliced, kRows, kColumns>, p);
+  return launch(gpu, TileProduct<FloatCore<Format>, kRows, kColumns>::grid(p.codes),
+                multiply_as_units<Format, Out, kSliced, kRows, kColumns>, p);
 }
 
 template <class Format, class Out>
 Status launch_product(Gpu& gpu, const Call& p) {
-  const bool sliced = p.slice < p.k;
-  if (p.m <= 32)
+  const bool sliced = 2 * p.slice < p.codes.row_bytes;
+  if (p.codes.m <= 32)
     return sliced ? launch_tiles<Format, Out, true, 32, 64>(gpu, p)
                   : launch_tiles<Format, Out, false, 32, 64>(gpu, p);
   return sliced ? launch_tiles<Format, Out, true, 64, 128>(gpu, p)
@@ -196,18 +181,10 @@ Outcome run_tensor_core_linear(Gpu& gpu, const KernelBackend& backend, const Nod
   VB_ASSIGN(const Shape shape, Shape::of(o.dims));
   VB_ASSIGN(Tensor out, backend.allocate(o.output, shape));
   if (out.elements() == 0) return done({out});
-  const auto is_multiple_of_16 = [](const void* p) {
-    return reinterpret_cast<uintptr_t>(p) % 16 == 0;
-  };
-  const Call p{.x = static_cast<const uint16_t*>(o.x),
-               .w = static_cast<const uint16_t*>(o.w),
-               .out = out.mutable_address(),
-               .m = o.m,
-               .n = o.n,
-               .k = o.k,
+  const Call p{.codes = {o.x, o.w, o.m, o.n, 2 * o.k},
                .slice = o.chains.split == 1 ? o.k : o.chains.slice,
                .epilogue = o.epilogue,
-               .in_words = o.k % 8 == 0 && is_multiple_of_16(o.x) && is_multiple_of_16(o.w)};
+               .out = out.mutable_address()};
   VB_TRY(type == DType::bf16 ? multiply_formats<BFloat16Format>(gpu, p, o.output)
                              : multiply_formats<HalfFormat>(gpu, p, o.output));
   return done({out});

@@ -9,6 +9,18 @@ namespace verbatim::cuda {
 
 inline constexpr int kProductThreads = 256;
 
+// A [m, k] and B [n, k], rows of so many bytes one after the other.
+struct TileOperands {
+  const void *a, *b;
+  int64_t m, n, row_bytes;
+
+  // Whether 16 bytes at once may be copied.
+  VB_HOST_DEVICE bool in_words() const {
+    return row_bytes % 16 == 0 && reinterpret_cast<uintptr_t>(a) % 16 == 0 &&
+           reinterpret_cast<uintptr_t>(b) % 16 == 0;
+  }
+};
+
 // `Core` says what the units do: Core::Sum, Core::multiply(sum, a, b). Rows lie in shared memory as
 // kStepBytes bytes and 16 more, so that what a warp reads at once is in different banks.
 template <class Core, int kRows, int kColumns>
@@ -19,11 +31,30 @@ struct TileProduct {
   static constexpr size_t kStageBytes = size_t{kStride} * (kRows + kColumns),
                           kSharedBytes = kStageBytes * kStages;
 
-  const std::byte *a, *b;             // first row of the block's
-  int64_t a_rows, b_rows, row_bytes;  // rows there are from it on
+  // A block of threads for each kRows x kColumns results.
+  static Grid grid(const TileOperands& p) {
+    return {.blocks = {static_cast<unsigned>(ceiling(p.m, kRows) * ceiling(p.n, kColumns)), 1, 1},
+            .threads = {kProductThreads, 1, 1},
+            .shared_bytes = kSharedBytes};
+  }
+
+  int64_t row, column;                // the block's first
+  const std::byte *a, *b;             // its rows
+  int64_t a_rows, b_rows, row_bytes;  // as many as there are from there on
   std::byte* shared;
-  bool in_words;  // 16 bytes at once may be copied: addresses and row_bytes are multiples of 16
+  bool in_words;
   typename Core::Sum sum[kI][kJ][4];
+
+  __device__ explicit TileProduct(const TileOperands& p)
+      : row(blockIdx.x / ceiling(p.n, kColumns) * kRows),
+        column(blockIdx.x % ceiling(p.n, kColumns) * kColumns),
+        a(static_cast<const std::byte*>(p.a) + row * p.row_bytes),
+        b(static_cast<const std::byte*>(p.b) + column * p.row_bytes),
+        a_rows(p.m - row),
+        b_rows(p.n - column),
+        row_bytes(p.row_bytes),
+        shared(shared_memory<std::byte>()),
+        in_words(p.in_words()) {}
 
   __device__ std::byte* stage(int64_t step) const {
     return shared + static_cast<size_t>(step % kStages) * kStageBytes;
@@ -105,7 +136,7 @@ struct TileProduct {
     wait_for_copies<0>();
   }
 
-  // f(i, j, e, row, column, sum[i][j][e]) of each result, counted from the block's first.
+  // f(i, j, e, m, n), where sum[i][j][e] is result (m, n).
   template <class F>
   __device__ void each(F&& f) const {
     const int t = static_cast<int>(threadIdx.x % kWarp);
@@ -114,9 +145,11 @@ struct TileProduct {
 #pragma unroll
       for (int j = 0; j < kJ; ++j)
 #pragma unroll
-        for (int e = 0; e < 4; ++e)
-          f(i, j, e, warp_row() + i * kTileRows + t / 4 + e / 2 * 8,
-            warp_column() + j * kTileColumns + t % 4 * 2 + e % 2, sum[i][j][e]);
+        for (int e = 0; e < 4; ++e) {
+          const int64_t r = warp_row() + i * kTileRows + t / 4 + e / 2 * 8,
+                        c = warp_column() + j * kTileColumns + t % 4 * 2 + e % 2;
+          if (r < a_rows && c < b_rows) f(i, j, e, row + r, column + c);
+        }
   }
 };
 
