@@ -75,7 +75,7 @@ Result<Tensor> Tensor::copied_to(DeviceMemory& device) const {
 
 Result<Tensor> Tensor::on_host() const {
   if (device_ == nullptr) return *this;
-  VB_ASSIGN(Tensor t, allocate(dtype_, shape_));
+  VB_ASSIGN(Tensor t, allocate(dtype_, shape_, Purpose::scratch));
   VB_TRY(device_->copy_to_host(t.mutable_bytes().data(), data_, byte_size()));
   return t;
 }

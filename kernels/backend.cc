@@ -43,7 +43,8 @@ const CpuKernels* kernels_of([[maybe_unused]] std::string_view backend) {
 
 std::string missing_gpu() {
 #if defined(VERBATIM_KERNELS_CUDA)
-  return cuda::find_device().status().message();
+  static const std::string missing(cuda::find_device().status().message());
+  return missing;
 #else
   return "not built in (cmake --preset cuda)";
 #endif

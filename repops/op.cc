@@ -86,6 +86,15 @@ std::span<const OpDef* const> all_ops() {
 uint64_t operation_count(const Node& node, std::span<const Tensor> inputs,
                          std::span<const Tensor> outputs) {
   const OpDef* op = find_op(node.domain, node.op);
+  if (op != nullptr && op->cost_reads) {
+    std::vector<Tensor> here;
+    for (const Tensor& t : inputs) {
+      Result<Tensor> copy = t.on_host();
+      if (!copy.ok()) return UINT64_MAX;
+      here.push_back(*std::move(copy));
+    }
+    return op->cost(node, here, outputs);
+  }
   if (op != nullptr && op->cost != nullptr) return op->cost(node, inputs, outputs);
   uint64_t n = 0;
   for (const Tensor& t : outputs) n += static_cast<uint64_t>(t.defined() ? t.elements() : 0);

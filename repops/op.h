@@ -51,6 +51,7 @@ struct OpDef {
   EvaluateFn evaluate;
   CostFn cost = nullptr;    // nullptr: one operation for each output element
   CheckFn check = nullptr;  // asked by Graph::validate()
+  bool cost_reads = false;  // cost looks at elements of the inputs, and not at shapes alone
 };
 inline constexpr int kVariadic = 1 << 20;
 

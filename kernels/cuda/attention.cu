@@ -161,8 +161,8 @@ __device__ void weigh(const Call& p, Tile& tile, int64_t block, const Range (&se
 
 // o[i][c] = the weighted sum of the visible keys' values, of row y + 16 i and column x + 16 c.
 template <class T, int kColumns>
-__device__ void add_values(const Call& p, const View<T>& view, Tile<kColumns>& tile,
-                           int64_t block, int64_t end, int64_t columns, const Range (&seen)[kI],
+__device__ void add_values(const Call& p, const View<T>& view, Tile<kColumns>& tile, int64_t block,
+                           int64_t end, int64_t columns, const Range (&seen)[kI],
                            State<kColumns / kSide> (&state)[kI]) {
   constexpr int kC = kColumns / kSide;
   const int x = static_cast<int>(threadIdx.x) % kSide, y = static_cast<int>(threadIdx.x) / kSide;
@@ -270,12 +270,10 @@ Status launch_attend(Gpu& gpu, const Call& p, int64_t batch) {
   return launch(gpu, grid, attend<T, kColumns>, p);
 }
 
-// Integers from the host, on the device; undefined where there are none.
-Result<Tensor> upload(Gpu& gpu, const int64_t* values, int64_t count) {
+// Undefined where there are none.
+Result<Tensor> upload_some(Gpu& gpu, const int64_t* values, int64_t count) {
   if (values == nullptr || count == 0) return Tensor();
-  VB_ASSIGN(const Tensor host,
-            Tensor::from<int64_t>(Shape{count}, std::span(values, static_cast<size_t>(count))));
-  return host.copied_to(gpu);
+  return upload(gpu, std::span(values, static_cast<size_t>(count)));
 }
 
 }  // namespace
@@ -292,8 +290,8 @@ Outcome run_attention(Gpu& gpu, const KernelBackend& backend, const Node& node,
     return not_handled();
   VB_ASSIGN(Tensor out, backend.allocate(inputs[0].dtype(), s.output));
   if (out.elements() == 0) return done({out});
-  VB_ASSIGN(const Tensor lengths, upload(gpu, s.lengths, s.output[0]));
-  VB_ASSIGN(const Tensor table, upload(gpu, s.table, s.output[0] * s.pages));
+  VB_ASSIGN(const Tensor lengths, upload_some(gpu, s.lengths, s.output[0]));
+  VB_ASSIGN(const Tensor table, upload_some(gpu, s.table, s.output[0] * s.pages));
   const Call p{.q = inputs[0].address(),
                .k = inputs[1].address(),
                .v = inputs[2].address(),

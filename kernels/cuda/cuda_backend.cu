@@ -23,6 +23,9 @@ bool is_movement(const Node& node) {
   return node.domain.empty() && std::ranges::find(kNames, node.op) != std::end(kNames);
 }
 
+// Floats and int8 codes; other integers are the host's.
+bool lives_there(DType type) { return type == DType::i8 || is_float(type); }
+
 // Operators that have kernels of their own here.
 using OwnFn = Outcome (*)(Gpu& gpu, const KernelBackend& backend, const Node& node,
                           std::span<const Tensor> inputs);
@@ -41,11 +44,9 @@ class CudaBackend final : public KernelBackend {
       : gpu_(gpu), host_(std::move(host)), units_of_sm90_(units_of_sm90) {}
 
   std::string_view name() const override { return "cuda"; }
-  // Weights go to the device when they are first used there, and stay.
+  // Weights go to the device, and stay.
   Status prepare(const Graph& graph) override;
   Result<Tensors> run(const Node& node, std::span<const Tensor> inputs) override;
-  Result<Tensors> run_bodies(const Node& node, std::span<const Tensor> inputs,
-                             const Checkpoint& checkpoint) override;
 
   Result<Tensor> allocate(DType type, const Shape& shape, Purpose purpose) const override {
     return Tensor::allocate_on(gpu_, type, shape, purpose);
@@ -87,6 +88,8 @@ class CudaBackend final : public KernelBackend {
   // Where kernels want them: floats and int8 codes on the device, other integers on the host.
   // Nothing where one of them cannot be there.
   Result<std::optional<Tensors>> place(std::span<const Tensor> inputs);
+  // On the device, by a kernel; with neither it is a movement.
+  Outcome run_here(const Node& node, std::span<const Tensor> inputs, KernelFn kernel, OwnFn own);
 
   Gpu& gpu_;
   std::unique_ptr<Backend> host_;
@@ -101,6 +104,16 @@ Status CudaBackend::prepare(const Graph& graph) {
     for (const Initializer& init : graph.initializers)
       if (init.tensor.defined() && init.tensor.byte_size() > 0)
         weights_.try_emplace(init.tensor.address(), Weight{init.tensor, {}});
+  }
+  // What this graph's nodes read there goes there now, outside of any limit of a node; what bodies
+  // read, once they do.
+  std::vector<Tensor> constants(static_cast<size_t>(graph.value_count));
+  for (const Initializer& init : graph.initializers) constants[init.value] = init.tensor;
+  for (const Node& node : graph.nodes) {
+    if (find_kernel(node) == nullptr && find_own(node, units_of_sm90_) == nullptr) continue;
+    for (const ValueId v : node.inputs)
+      if (v != kAbsent && lives_there(constants[v].dtype()))
+        VB_TRY(on_device(constants[v]).status());
   }
   for (const Node& node : graph.nodes)
     for (const BodyCaptures& captures : body_captures(node)) VB_TRY(prepare(*captures.body));
@@ -127,12 +140,25 @@ Result<Tensor> CudaBackend::on_device(const Tensor& t) {
 Result<std::optional<Tensors>> CudaBackend::place(std::span<const Tensor> inputs) {
   Tensors placed;
   for (const Tensor& t : inputs) {
-    const bool there = t.dtype() == DType::i8 || is_float(t.dtype());
-    VB_ASSIGN(Tensor at, there ? on_device(t) : t.on_host());
+    VB_ASSIGN(Tensor at, lives_there(t.dtype()) ? on_device(t) : t.on_host());
     if (t.defined() && !at.defined()) return std::optional<Tensors>();
     placed.push_back(std::move(at));
   }
   return std::optional<Tensors>(std::move(placed));
+}
+
+Outcome CudaBackend::run_here(const Node& node, std::span<const Tensor> inputs, KernelFn kernel,
+                              OwnFn own) {
+  VB_ASSIGN(const std::optional<Tensors> placed, place(inputs));
+  if (!placed) return not_handled();
+  if (kernel == nullptr && own == nullptr) {
+    VB_ASSIGN(Tensors moved, evaluate_reference(node, *placed));
+    return done(std::move(moved));
+  }
+  Outcome outcome =
+      kernel != nullptr ? kernel(*this, node, *placed) : own(gpu_, *this, node, *placed);
+  if (!outcome.ok()) return outcome.status().with_context(node.title());
+  return outcome;
 }
 
 Result<Tensors> CudaBackend::run(const Node& node, std::span<const Tensor> inputs) {
@@ -140,15 +166,10 @@ Result<Tensors> CudaBackend::run(const Node& node, std::span<const Tensor> input
   const OwnFn own = find_own(node, units_of_sm90_);
   const bool moves = is_movement(node);
   if ((kernel != nullptr || own != nullptr || moves) && has_required(node, inputs)) {
-    VB_ASSIGN(const std::optional<Tensors> placed, place(inputs));
-    if (placed && moves) return evaluate_reference(node, *placed);
-    if (placed) {
-      Outcome outcome =
-          kernel != nullptr ? kernel(*this, node, *placed) : own(gpu_, *this, node, *placed);
-      if (outcome.ok() && outcome->has_value()) return **std::move(outcome);
-      if (!outcome.ok() && outcome.status().code() != StatusCode::limit)
-        return outcome.status().with_context(node.title());
-    }
+    Outcome outcome = run_here(node, inputs, kernel, own);
+    if (outcome.ok() && outcome->has_value()) return **std::move(outcome);
+    // Where there is no room on the device, the host decides.
+    if (!outcome.ok() && outcome.status().code() != StatusCode::limit) return outcome.status();
   }
   Tensors here(inputs.begin(), inputs.end());
   for (Tensor& t : here) {
@@ -157,24 +178,15 @@ Result<Tensors> CudaBackend::run(const Node& node, std::span<const Tensor> input
   return host_->run(node, here);
 }
 
-// Slices of a Scan's sequences are taken on the host.
-Result<Tensors> CudaBackend::run_bodies(const Node& node, std::span<const Tensor> inputs,
-                                        const Checkpoint& checkpoint) {
-  Tensors placed(inputs.begin(), inputs.end());
-  if (node.op == "Scan")
-    for (Tensor& t : placed) {
-      VB_ASSIGN(t, t.on_host());
-    }
-  return Backend::run_bodies(node, placed, checkpoint);
-}
-
 }  // namespace
 
 Result<std::unique_ptr<Backend>> make_cuda_backend(std::unique_ptr<Backend> host) {
   VB_ASSIGN(Gpu * gpu, Gpu::get());
-  static const Result<bool> units = cuda::has_units_of_sm90(*gpu);  // once: it is the process's GPU
-  VB_TRY(units.status());
-  return std::unique_ptr<Backend>(std::make_unique<CudaBackend>(*gpu, std::move(host), *units));
+  static const bool units = [gpu] {  // once: it is the process's GPU
+    const Result<bool> found = cuda::has_units_of_sm90(*gpu);
+    return found.ok() && *found;
+  }();
+  return std::unique_ptr<Backend>(std::make_unique<CudaBackend>(*gpu, std::move(host), units));
 }
 
 }  // namespace verbatim

@@ -28,7 +28,9 @@ Result<Gpu*> Gpu::get() {
 void* Gpu::take(size_t bytes) {
   void* memory = nullptr;
   const size_t some = bytes == 0 ? 1 : bytes;
-  return cudaMallocAsync(&memory, some, stream_) == cudaSuccess ? memory : nullptr;
+  if (cudaMallocAsync(&memory, some, stream_) == cudaSuccess) return memory;
+  (void)cudaGetLastError();  // said by null, and not again by the next launch
+  return nullptr;
 }
 
 void Gpu::give_back(void* memory, size_t) { cudaFreeAsync(memory, stream_); }
@@ -41,6 +43,14 @@ Status Gpu::copy_to_host(void* host, const void* device, size_t bytes) {
 Status Gpu::copy_from_host(void* device, const void* host, size_t bytes) {
   VB_TRY(check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_)));
   return check(cudaStreamSynchronize(stream_));
+}
+
+Result<Tensor> upload(Gpu& gpu, std::span<const int64_t> values) {
+  const int64_t dims[] = {static_cast<int64_t>(values.size())};
+  VB_ASSIGN(const Shape shape, Shape::of(dims));
+  VB_ASSIGN(Tensor t, Tensor::allocate_on(gpu, DType::i64, shape, Purpose::scratch));
+  VB_TRY(gpu.copy_from_host(t.mutable_address(), values.data(), values.size_bytes()));
+  return t;
 }
 
 Status Gpu::copy(void* to, const void* from, size_t bytes) {

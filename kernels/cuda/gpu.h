@@ -42,6 +42,9 @@ class Gpu final : public DeviceMemory {
   int processors_ = 1;
 };
 
+// Integers of the host, on the device.
+Result<Tensor> upload(Gpu& gpu, std::span<const int64_t> values);
+
 struct Grid {
   dim3 blocks, threads;
   size_t shared_bytes = 0;  // of memory that shared_memory() gives
@@ -49,6 +52,7 @@ struct Grid {
 
 inline constexpr int64_t kMostBlocks = 0x7FFFFFFF;  // in x; in y and z 65535
 inline constexpr unsigned kWarp = 32;
+inline constexpr size_t kMostShared = 200 << 10;  // bytes that shared_memory() may give
 
 VB_HOST_DEVICE inline int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
 VB_HOST_DEVICE inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -80,17 +84,18 @@ Status launch(const Gpu&, const Grid& grid, void (*kernel)(P...), std::type_iden
 
 template <class T>
 __device__ T* shared_memory() {
-  extern __shared__ __align__(1024) unsigned char memory[];
+  extern __shared__ __align__(16) unsigned char memory[];
   return reinterpret_cast<T*>(memory);
 }
 
 template <class... P>
 Status launch(const Gpu& gpu, const Grid& grid, void (*kernel)(P...),
               std::type_identity_t<P>... args) {
-  constexpr size_t kWithoutAsking = 48 << 10;
-  if (grid.shared_bytes > kWithoutAsking)
+  // 48 KiB go without asking, what a kernel itself declares included. One number for all launches:
+  // another thread may be about to launch the same kernel.
+  if (grid.shared_bytes > kMostShared / 8)
     VB_TRY(check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                      static_cast<int>(grid.shared_bytes))));
+                                      static_cast<int>(kMostShared))));
   // clang-format off
   kernel<<<grid.blocks, grid.threads, grid.shared_bytes, gpu.stream()>>>(args...);
   // clang-format on

@@ -83,8 +83,7 @@ Status Gpu::copy_blocks(void* to, const void* from, size_t bytes,
                         std::span<const int64_t> offsets) {
   if (offsets.empty() || bytes == 0) return {};
   const auto count = static_cast<int64_t>(offsets.size());
-  VB_ASSIGN(const Tensor host, Tensor::from<int64_t>(Shape{count}, offsets));
-  VB_ASSIGN(const Tensor at, host.copied_to(*this));
+  VB_ASSIGN(const Tensor at, upload(*this, offsets));
   const auto* where = reinterpret_cast<const int64_t*>(at.address());
   const auto* source = static_cast<const std::byte*>(from);
   const Grid grid{.blocks = {static_cast<unsigned>(least(count, kMostBlocks)), 1, 1},

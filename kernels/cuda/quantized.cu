@@ -107,14 +107,13 @@ Status launch_codes(Gpu& gpu, const Call& p) {
 Outcome run_quantize_rows(Gpu& gpu, const KernelBackend& backend, const Node& node,
                           std::span<const Tensor> inputs) {
   const Tensor& x = inputs[0];
-  constexpr int64_t kMostShared = 200 << 10;  // bytes of a row
   VB_ASSIGN(const int64_t rotation, node.attributes.get<int64_t>("rotation", 1));
   VB_ASSIGN(const int64_t to, node.attributes.get<int64_t>("to", static_cast<int64_t>(DType::i8)));
   if (x.dtype() != DType::f32 || x.rank() < 1 || dtype_from_onnx(to) != DType::i8)
     return not_handled();
   const int64_t n = x.dim(x.rank() - 1);
   const bool power = rotation > 0 && (rotation & (rotation - 1)) == 0;
-  if (n == 0 || !power || n % rotation != 0 || n * int64_t{sizeof(float)} > kMostShared)
+  if (n == 0 || !power || n % rotation != 0 || n * int64_t{sizeof(float)} > int64_t{kMostShared})
     return not_handled();
   VB_ASSIGN(const Shape rows_shape,
             Shape::of(x.shape().dims().first(static_cast<size_t>(x.rank() - 1))));

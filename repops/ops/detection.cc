@@ -319,8 +319,8 @@ uint64_t roi_align_cost(const Node& node, std::span<const Tensor> inputs, std::s
 }
 
 constexpr OpDef kOps[] = {
-    {"", "NonMaxSuppression", 2, 5, 1, non_max_suppression, suppression_cost},
-    {"", "RoiAlign", 3, 3, 1, roi_align, roi_align_cost},
+    {"", "NonMaxSuppression", 2, 5, 1, non_max_suppression, suppression_cost, nullptr, true},
+    {"", "RoiAlign", 3, 3, 1, roi_align, roi_align_cost, nullptr, true},
 };
 
 }  // namespace

@@ -342,7 +342,7 @@ uint64_t resize_cost(const Node& node, std::span<const Tensor> inputs,
 }
 
 constexpr OpDef kOps[] = {
-    {"", "Resize", 1, 4, 1, resize, resize_cost},
+    {"", "Resize", 1, 4, 1, resize, resize_cost, nullptr, true},
 };
 
 }  // namespace

@@ -83,11 +83,11 @@ Result<Tensor> slice_of(const Tensor& t, int axis, int64_t position) {
   std::vector<int64_t> dims = dims_of(t);
   dims.erase(dims.begin() + axis);
   VB_ASSIGN(const Shape shape, Shape::of(dims));
-  VB_ASSIGN(Tensor slice, Tensor::allocate(t.dtype(), shape));
-  std::byte* out = slice.mutable_bytes().data();
-  each_run(t, axis, position, [&](int64_t in_t, int64_t in_slice, int64_t bytes) {
-    copy_bytes(out + in_slice, t.bytes().data() + in_t, bytes);
-  });
+  VB_ASSIGN(Tensor slice, t.allocate_beside(shape));
+  const Strides dense = strides_of(t.shape());
+  View view{.strides = {}, .offset = position * dense[axis]};
+  for (int i = 0; i < shape.rank(); ++i) view.strides[i] = dense[i < axis ? i : i + 1];
+  VB_TRY(copy_strided(shape, slice, {strides_of(shape), 0}, t, view));
   return slice;
 }
 

@@ -387,7 +387,7 @@ constexpr OpDef kOps[] = {
     {"", "HannWindow", 1, 1, 1, window<kHann>, window_cost},
     {"", "HammingWindow", 1, 1, 1, window<kHamming>, window_cost},
     {"", "BlackmanWindow", 1, 1, 1, window<kBlackman>, window_cost},
-    {"", "MelWeightMatrix", 5, 5, 1, mel_weight_matrix, mel_cost},
+    {"", "MelWeightMatrix", 5, 5, 1, mel_weight_matrix, mel_cost, nullptr, true},
 };
 
 }  // namespace

@@ -175,9 +175,9 @@ void Block::run(dim3 block, dim3 blocks, dim3 threads, size_t shared_bytes,
   t_thread = {.thread = {}, .block = block, .block_size = threads, .grid_size = blocks};
   kernel_ = kernel;
   context_ = context;
-  shared_.reset(shared_bytes == 0 ? nullptr
-                                  : static_cast<std::byte*>(std::aligned_alloc(
-                                        1024, (shared_bytes + 1023) / 1024 * 1024)));
+  void* shared = nullptr;
+  if (shared_bytes > 0 && posix_memalign(&shared, 1024, shared_bytes) != 0) std::abort();
+  shared_.reset(static_cast<std::byte*>(shared));
   std::fill_n(shared_.get(), shared_bytes, std::byte{0xFF});  // what kernels may not rely on
   while (fibers_.size() < count) add_fiber();
   whole_.expected = count;
@@ -254,8 +254,7 @@ void wait_for_copies(int pending) {
 }  // namespace verbatim::emulated
 
 cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t) {
-  *memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
-  return *memory == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+  return posix_memalign(memory, 256, bytes) == 0 ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t) {
