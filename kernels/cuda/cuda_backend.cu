@@ -79,8 +79,8 @@ class CudaBackend final : public KernelBackend {
 
  private:
   struct Weight {
-    Tensor host,
-        device;  // the first is kept, so that no other tensor can come to lie where it does
+    Tensor host;  // kept, so that no other tensor can come to lie where it does
+    Tensor device;
   };
   // The tensor on the device: itself, a weight's copy, or a copy made now. Undefined where a code
   // is -128, which kernels do not take: codes that are on the device never are.

@@ -6,15 +6,12 @@ Result<Gpu*> Gpu::get() {
   static const Result<Gpu*> made = []() -> Result<Gpu*> {
     VB_TRY(find_device().status());
     auto gpu = std::make_unique<Gpu>();
-    int index = 0;
-    cudaDeviceProp properties;
-    VB_TRY(check(cudaGetDevice(&index)));
-    VB_TRY(check(cudaGetDeviceProperties(&properties, index)));
-    gpu->processors_ = properties.multiProcessorCount;
 #if !defined(VERBATIM_EMULATED_GPU)
     VB_TRY(check(cudaStreamCreateWithFlags(&gpu->stream_, cudaStreamNonBlocking)));
     // What is given back stays with the pool, so that a loop of the same sizes asks the driver
     // once.
+    int index = 0;
+    VB_TRY(check(cudaGetDevice(&index)));
     cudaMemPool_t pool;
     uint64_t keep = ~uint64_t{0};
     VB_TRY(check(cudaDeviceGetDefaultMemPool(&pool, index)));

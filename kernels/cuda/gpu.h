@@ -35,11 +35,9 @@ class Gpu final : public DeviceMemory {
   Status copy(void* to, const void* from, size_t bytes);
 
   cudaStream_t stream() const { return stream_; }
-  int processors() const { return processors_; }
 
  private:
   cudaStream_t stream_ = nullptr;
-  int processors_ = 1;
 };
 
 // Integers of the host, on the device.

@@ -25,16 +25,6 @@
 struct dim3 {
   unsigned x = 1, y = 1, z = 1;
 };
-using uint3 = dim3;
-struct alignas(16) float4 {
-  float x, y, z, w;
-};
-struct alignas(16) uint4 {
-  uint32_t x, y, z, w;
-};
-struct alignas(8) float2 {
-  float x, y;
-};
 
 namespace verbatim::emulated {
 
