@@ -145,6 +145,8 @@ MUTATIONS = [
     ("GPU: a product's tiles overwritten while others read them",
      [("kernels/cuda/products.cu", "tile.multiply(static_cast<int>(least(kDepth, p.k - k)), sum);\n    __syncthreads();",
        "tile.multiply(static_cast<int>(least(kDepth, p.k - k)), sum);")]),
+    ("GPU: tiles given back before their products are done",
+     [("kernels/cuda/group_product.cuh", "wait_for_products<1>();", "wait_for_products<2>();")]),
     ("GPU: a lane of a sum starts at +0", [("kernels/cuda/ordered_sum.cuh", "float lane = -0.0f;", "float lane = 0.0f;")]),
 ]
 

@@ -17,7 +17,8 @@ Result<Device> find_device() {
   VB_TRY(check(cudaGetDevice(&index)));
   cudaDeviceProp properties;
   VB_TRY(check(cudaGetDeviceProperties(&properties, index)));
-  Device device{properties.name, properties.major, properties.minor, properties.totalGlobalMem};
+  Device device{properties.name, properties.major, properties.minor, properties.multiProcessorCount,
+                properties.totalGlobalMem};
   VB_TRY(check(cudaDriverGetVersion(&device.driver)));
   VB_TRY(check(cudaRuntimeGetVersion(&device.runtime)));
   cudaFuncAttributes attributes;

@@ -4,8 +4,8 @@ namespace verbatim::cuda {
 
 Result<Gpu*> Gpu::get() {
   static const Result<Gpu*> made = []() -> Result<Gpu*> {
-    VB_TRY(find_device().status());
-    auto gpu = std::make_unique<Gpu>();
+    VB_ASSIGN(Device device, find_device());
+    std::unique_ptr<Gpu> gpu(new Gpu(std::move(device)));
 #if !defined(VERBATIM_EMULATED_GPU)
     VB_TRY(check(cudaStreamCreateWithFlags(&gpu->stream_, cudaStreamNonBlocking)));
     // What is given back stays with the pool, so that a loop of the same sizes asks the driver

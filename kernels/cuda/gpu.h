@@ -9,6 +9,7 @@
 #include <cuda_runtime.h>
 
 #include <type_traits>
+#include <utility>
 
 #include <verbatim/core/tensor.h>
 #include <verbatim/kernels/cuda/device.h>
@@ -35,8 +36,12 @@ class Gpu final : public DeviceMemory {
   Status copy(void* to, const void* from, size_t bytes);
 
   cudaStream_t stream() const { return stream_; }
+  const Device& device() const { return device_; }
 
  private:
+  explicit Gpu(Device device) : device_(std::move(device)) {}
+
+  Device device_;
   cudaStream_t stream_ = nullptr;
 };
 

@@ -1,7 +1,7 @@
 // Rows of int8 codes (docs/numerics.md, Family B): quantising them, and their exact products.
 #include <verbatim/kernels/cuda/kernels.h>
 #include <verbatim/repops/ops/quantized.h>
-#include <verbatim/kernels/cuda/tile_product.cuh>
+#include <verbatim/kernels/cuda/group_product.cuh>
 
 namespace verbatim::cuda {
 namespace {
@@ -73,33 +73,38 @@ __global__ void __launch_bounds__(kRowThreads) quantize(RowCodes p, int64_t rows
 
 // --- products
 
-struct Int8Core {
-  using Sum = int32_t;
-  __device__ static void multiply(Sum (&sum)[4], const TileA& a, const TileB& b) {
-    multiply_s8(sum, a, b);
+struct CodesEpilogue {
+  using Out = float;
+  const float *x_scales, *w_scales, *bias;  // [m], [n], [n] or null
+  float* out;                               // [m, n]
+
+  __device__ float finished(int32_t sum, int64_t m, int64_t n) const {
+    const float v = static_cast<float>(sum) * (x_scales[m] * w_scales[n]);
+    return canonical(bias == nullptr ? v : v + bias[n]);
   }
 };
 
-struct Call {
-  TileOperands codes;                       // int8
-  const float *x_scales, *w_scales, *bias;  // [m], [n], [n] or null
-  float* out;                               // [m, n]
-};
-
 template <int kRows, int kColumns>
-__global__ void __launch_bounds__(kProductThreads) multiply_codes(Call p) {
-  TileProduct<Int8Core, kRows, kColumns> product(p.codes);
+__global__ void __launch_bounds__(kProductThreads)
+    multiply_codes(TileOperands codes, CodesEpilogue epilogue) {
+  TileProduct<Int8Unit, kRows, kColumns> product(codes);
   product.run([](int64_t) {});
   product.each([&](int i, int j, int e, int64_t m, int64_t n) {
-    const float v = static_cast<float>(product.sum[i][j][e]) * (p.x_scales[m] * p.w_scales[n]);
-    p.out[m * p.codes.n + n] = canonical(p.bias == nullptr ? v : v + p.bias[n]);
+    epilogue.out[m * codes.n + n] = epilogue.finished(product.sum[i][j][e], m, n);
   });
 }
 
 template <int kRows, int kColumns>
-Status launch_codes(Gpu& gpu, const Call& p) {
-  return launch(gpu, TileProduct<Int8Core, kRows, kColumns>::grid(p.codes),
-                multiply_codes<kRows, kColumns>, p);
+Status launch_codes(Gpu& gpu, const TileOperands& codes, const CodesEpilogue& epilogue) {
+  return launch(gpu, TileProduct<Int8Unit, kRows, kColumns>::grid(codes),
+                multiply_codes<kRows, kColumns>, codes, epilogue);
+}
+
+Status multiply_codes_of(Gpu& gpu, const TileOperands& codes, const CodesEpilogue& epilogue) {
+  if (suits_groups(gpu, codes))
+    return multiply_in_groups<Int8Unit>(gpu, codes, ceiling(codes.row_bytes, kSlabBytes), epilogue);
+  return codes.m <= 32 ? launch_codes<32, 64>(gpu, codes, epilogue)
+                       : launch_codes<128, 128>(gpu, codes, epilogue);
 }
 
 }  // namespace
@@ -141,12 +146,12 @@ Outcome run_quantized_linear(Gpu& gpu, const KernelBackend& backend, const Node&
   if (out.elements() == 0) return done({out});
   const auto floats = [&](size_t i) { return reinterpret_cast<const float*>(inputs[i].address()); };
   const int64_t n = inputs[2].dim(0), k = inputs[2].dim(1);
-  const Call p{.codes = {inputs[0].address(), inputs[2].address(), inputs[1].elements(), n, k},
-               .x_scales = floats(1),
-               .w_scales = floats(3),
-               .bias = given(5) ? floats(5) : nullptr,
-               .out = reinterpret_cast<float*>(out.mutable_address())};
-  VB_TRY(p.codes.m <= 32 ? (launch_codes<32, 64>(gpu, p)) : (launch_codes<128, 128>(gpu, p)));
+  const CodesEpilogue epilogue{.x_scales = floats(1),
+                               .w_scales = floats(3),
+                               .bias = given(5) ? floats(5) : nullptr,
+                               .out = reinterpret_cast<float*>(out.mutable_address())};
+  VB_TRY(multiply_codes_of(
+      gpu, {inputs[0].address(), inputs[2].address(), inputs[1].elements(), n, k}, epilogue));
   return done({out});
 }
 

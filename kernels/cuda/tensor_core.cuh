@@ -8,17 +8,43 @@
 // (w (q + 4), g), along k (PTX ISA, "Matrix fragments for mma").
 #pragma once
 
+#include <cstring>
+
 #include <verbatim/kernels/cuda/gpu.h>
 #include <verbatim/repops/tensor_core.h>
 
 namespace verbatim::cuda {
 
 inline constexpr int kTileRows = 16, kTileColumns = 8;
+inline constexpr int kUnitBytes = 32;  // of a row of A, or a column of B, in one instruction
 struct TileA {
   uint32_t word[4];
 };
 struct TileB {
   uint32_t word[2];
+};
+
+// What multiplies: int8 codes, or floats as sm_90 multiplies them. multiply() is of a warp's tiles;
+// dot() says what one of its elements becomes.
+struct Int8Unit {
+  using Sum = int32_t;
+  static Sum dot(Sum sum, const uint8_t (&x)[kUnitBytes], const uint8_t (&y)[kUnitBytes]) {
+    for (int k = 0; k < kUnitBytes; ++k)
+      sum += static_cast<int8_t>(x[k]) * static_cast<int8_t>(y[k]);
+    return sum;
+  }
+  __device__ static void multiply(Sum (&d)[4], const TileA& a, const TileB& b);
+};
+template <class Format>
+struct FloatUnit {  // Format: of 16 bits
+  using Sum = float;
+  static Sum dot(Sum sum, const uint8_t (&x)[kUnitBytes], const uint8_t (&y)[kUnitBytes]) {
+    uint16_t a[16], b[16];
+    std::memcpy(a, x, kUnitBytes);
+    std::memcpy(b, y, kUnitBytes);
+    return tensor_core::step<Format, Format>(tensor_core::kSm90, sum, a, b, 16);
+  }
+  __device__ static void multiply(Sum (&d)[4], const TileA& a, const TileB& b);
 };
 
 #if defined(VERBATIM_EMULATED_GPU)
@@ -27,63 +53,59 @@ struct TileB {
 struct WarpTiles {
   TileA a[kWarp];
   TileB b[kWarp];
-  uint32_t a_word(int row, int word) const {  // `word` along k, 0 to 7
-    return a[row % 8 * 4 + word % 4].word[(row >= 8) + 2 * (word >= 4)];
+  void row_of_a(int row, uint8_t (&bytes)[kUnitBytes]) const {
+    for (int w = 0; w < 8; ++w)
+      std::memcpy(bytes + 4 * w, &a[row % 8 * 4 + w % 4].word[(row >= 8) + 2 * (w >= 4)], 4);
   }
-  uint32_t b_word(int column, int word) const { return b[column * 4 + word % 4].word[word >= 4]; }
+  void column_of_b(int column, uint8_t (&bytes)[kUnitBytes]) const {
+    for (int w = 0; w < 8; ++w) std::memcpy(bytes + 4 * w, &b[column * 4 + w % 4].word[w >= 4], 4);
+  }
 };
 
-// result(tiles, row, column, element) for each of the thread's elements of D.
-template <class Element, class F>
-void multiply_tiles(Element (&d)[4], const TileA& a, const TileB& b, F&& result) {
+template <class Unit>
+void multiply_tiles(typename Unit::Sum (&d)[4], const TileA& a, const TileB& b) {
   static thread_local WarpTiles warps[kWarp];
   WarpTiles& tiles = warps[threadIdx.x / kWarp];
   const int t = static_cast<int>(threadIdx.x % kWarp);
   tiles.a[t] = a;
   tiles.b[t] = b;
   __syncwarp();
-  for (int i = 0; i < 4; ++i) d[i] = result(tiles, t / 4 + i / 2 * 8, t % 4 * 2 + i % 2, d[i]);
+  for (int i = 0; i < 4; ++i) {
+    uint8_t x[kUnitBytes], y[kUnitBytes];
+    tiles.row_of_a(t / 4 + i / 2 * 8, x);
+    tiles.column_of_b(t % 4 * 2 + i % 2, y);
+    d[i] = Unit::dot(d[i], x, y);
+  }
   __syncwarp();
 }
-
-inline void multiply_s8(int32_t (&d)[4], const TileA& a, const TileB& b) {
-  multiply_tiles(d, a, b, [](const WarpTiles& tiles, int row, int column, int32_t sum) {
-    for (int k = 0; k < 32; ++k) {
-      const int shift = k % 4 * 8;
-      sum += static_cast<int8_t>(tiles.a_word(row, k / 4) >> shift) *
-             static_cast<int8_t>(tiles.b_word(column, k / 4) >> shift);
-    }
-    return sum;
-  });
+inline void Int8Unit::multiply(Sum (&d)[4], const TileA& a, const TileB& b) {
+  multiply_tiles<Int8Unit>(d, a, b);
 }
-
-// As sm_90 computes it.
 template <class Format>
-void multiply_floats(float (&d)[4], const TileA& a, const TileB& b) {
-  multiply_tiles(d, a, b, [](const WarpTiles& tiles, int row, int column, float sum) {
-    uint16_t x[16], y[16];
-    for (int k = 0; k < 16; ++k) {
-      x[k] = static_cast<uint16_t>(tiles.a_word(row, k / 2) >> k % 2 * 16);
-      y[k] = static_cast<uint16_t>(tiles.b_word(column, k / 2) >> k % 2 * 16);
-    }
-    return tensor_core::step<Format, Format>(tensor_core::kSm90, sum, x, y, 16);
-  });
+void FloatUnit<Format>::multiply(Sum (&d)[4], const TileA& a, const TileB& b) {
+  multiply_tiles<FloatUnit>(d, a, b);
 }
 
 // Sixteen bytes from global to shared memory, zeros where there are none; complete after
 // wait_for_copies(). Both addresses are multiples of 16.
 inline void copy_later(void* shared, const void* global, bool there) {
-  emulated::copy_later(shared, there ? global : nullptr);
+  const auto copy = [](const emulated::Later& l) {
+    if (l.from == nullptr)
+      std::memset(l.to, 0, 16);
+    else
+      std::memcpy(l.to, l.from, 16);
+  };
+  emulated::do_later(emulated::Queue::copies, {copy, shared, there ? global : nullptr, 0, 0});
 }
-inline void commit_copies() { emulated::commit_copies(); }
+inline void commit_copies() { emulated::commit(emulated::Queue::copies); }
 template <int kPending>
 void wait_for_copies() {
-  emulated::wait_for_copies(kPending);
+  emulated::wait_for(emulated::Queue::copies, kPending);
 }
 
 #else
 
-__device__ inline void multiply_s8(int32_t (&d)[4], const TileA& a, const TileB& b) {
+__device__ inline void Int8Unit::multiply(Sum (&d)[4], const TileA& a, const TileB& b) {
   asm volatile(
       "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
       "{%0,%1,%2,%3};"
@@ -93,7 +115,7 @@ __device__ inline void multiply_s8(int32_t (&d)[4], const TileA& a, const TileB&
 }
 
 template <class Format>
-__device__ inline void multiply_floats(float (&d)[4], const TileA& a, const TileB& b) {
+__device__ inline void FloatUnit<Format>::multiply(Sum (&d)[4], const TileA& a, const TileB& b) {
   if constexpr (std::is_same_v<Format, tensor_core::BFloat16Format>)
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "

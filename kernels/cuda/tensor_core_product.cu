@@ -7,7 +7,7 @@
 #include <verbatim/kernels/cuda/kernels.h>
 #include <verbatim/repops/ops/number.h>
 #include <verbatim/repops/ops/tensor_core.h>
-#include <verbatim/kernels/cuda/tile_product.cuh>
+#include <verbatim/kernels/cuda/group_product.cuh>
 
 namespace verbatim::cuda {
 namespace {
@@ -15,25 +15,27 @@ namespace {
 using tensor_core::BFloat16Format;
 using tensor_core::HalfFormat;
 
-template <class Format>
-struct FloatCore {
-  using Sum = float;
-  __device__ static void multiply(Sum (&sum)[4], const TileA& a, const TileB& b) {
-    multiply_floats<Format>(sum, a, b);
+template <class OutType>
+struct Epilogue {
+  using Out = OutType;
+  tensor_core::Epilogue epilogue;
+  Out* out;  // [m, n]
+
+  __device__ Out finished(float sum, int64_t m, int64_t n) const {
+    return store<Out>(epilogue.finished(sum, m, n));
   }
 };
-
+template <class Out>
 struct Call {
   TileOperands codes;  // of 16 bits
   int64_t slice;       // elements, a multiple of a step's where there are several
-  tensor_core::Epilogue epilogue;
-  void* out;  // [m, n]
+  Epilogue<Out> epilogue;
 };
 
 // `kSliced`: K is cut, and what a slice's chain gave joins the sum of those before it.
 template <class Format, class Out, bool kSliced, int kRows, int kColumns>
-__global__ void __launch_bounds__(kProductThreads) multiply_as_units(Call p) {
-  using Product = TileProduct<FloatCore<Format>, kRows, kColumns>;
+__global__ void __launch_bounds__(kProductThreads) multiply_as_units(Call<Out> p) {
+  using Product = TileProduct<FloatUnit<Format>, kRows, kColumns>;
   Product product(p.codes);
   float total[kSliced ? Product::kI : 1][kSliced ? Product::kJ : 1][4];
   int64_t slices = 0;
@@ -60,18 +62,21 @@ __global__ void __launch_bounds__(kProductThreads) multiply_as_units(Call p) {
   product.each([&](int i, int j, int e, int64_t m, int64_t n) {
     float sum = product.sum[i][j][e];
     if constexpr (kSliced) sum = total[i][j][e];
-    static_cast<Out*>(p.out)[m * p.codes.n + n] = store<Out>(p.epilogue.finished(sum, m, n));
+    p.epilogue.out[m * p.codes.n + n] = p.epilogue.finished(sum, m, n);
   });
 }
 
 template <class Format, class Out, bool kSliced, int kRows, int kColumns>
-Status launch_tiles(Gpu& gpu, const Call& p) {
-  return launch(gpu, TileProduct<FloatCore<Format>, kRows, kColumns>::grid(p.codes),
+Status launch_tiles(Gpu& gpu, const Call<Out>& p) {
+  return launch(gpu, TileProduct<FloatUnit<Format>, kRows, kColumns>::grid(p.codes),
                 multiply_as_units<Format, Out, kSliced, kRows, kColumns>, p);
 }
 
 template <class Format, class Out>
-Status launch_product(Gpu& gpu, const Call& p) {
+Status launch_product(Gpu& gpu, const Call<Out>& p) {
+  if (suits_groups(gpu, p.codes))
+    return multiply_in_groups<FloatUnit<Format>>(gpu, p.codes, ceiling(2 * p.slice, kSlabBytes),
+                                                 p.epilogue);
   const bool sliced = 2 * p.slice < p.codes.row_bytes;
   if (p.codes.m <= 32)
     return sliced ? launch_tiles<Format, Out, true, 32, 64>(gpu, p)
@@ -81,9 +86,14 @@ Status launch_product(Gpu& gpu, const Call& p) {
 }
 
 template <class Format>
-Status multiply_formats(Gpu& gpu, const Call& p, DType output) {
-  return visit_storage(output,
-                       [&](auto out) { return launch_product<Format, decltype(out)>(gpu, p); });
+Status multiply_formats(Gpu& gpu, const tensor_core::LinearOperands& o, void* out) {
+  return visit_storage(o.output, [&](auto type) {
+    using Out = decltype(type);
+    return launch_product<Format, Out>(
+        gpu, Call<Out>{.codes = {o.x, o.w, o.m, o.n, 2 * o.k},
+                       .slice = o.chains.split == 1 ? o.k : o.chains.slice,
+                       .epilogue = {o.epilogue, static_cast<Out*>(out)}});
+  });
 }
 
 // --- whether the device's units are the contract's
@@ -107,7 +117,7 @@ __global__ void __launch_bounds__(kWarp) probe_tiles(const Probe* probes, float*
   const TileB b{{word(&p.b[g][2 * q]), word(&p.b[g][2 * q + 8])}};
   float d[4];
   for (int e = 0; e < 4; ++e) d[e] = p.c[g + e / 2 * 8][2 * q + e % 2];
-  multiply_floats<Format>(d, a, b);
+  FloatUnit<Format>::multiply(d, a, b);
   for (int e = 0; e < 4; ++e)
     results[(blockIdx.x * kTileRows + g + e / 2 * 8) * kTileColumns + 2 * q + e % 2] =
         canonical(d[e]);
@@ -181,12 +191,9 @@ Outcome run_tensor_core_linear(Gpu& gpu, const KernelBackend& backend, const Nod
   VB_ASSIGN(const Shape shape, Shape::of(o.dims));
   VB_ASSIGN(Tensor out, backend.allocate(o.output, shape));
   if (out.elements() == 0) return done({out});
-  const Call p{.codes = {o.x, o.w, o.m, o.n, 2 * o.k},
-               .slice = o.chains.split == 1 ? o.k : o.chains.slice,
-               .epilogue = o.epilogue,
-               .out = out.mutable_address()};
-  VB_TRY(type == DType::bf16 ? multiply_formats<BFloat16Format>(gpu, p, o.output)
-                             : multiply_formats<HalfFormat>(gpu, p, o.output));
+  void* y = out.mutable_address();
+  VB_TRY(type == DType::bf16 ? multiply_formats<BFloat16Format>(gpu, o, y)
+                             : multiply_formats<HalfFormat>(gpu, o, y));
   return done({out});
 }
 

@@ -21,9 +21,9 @@ struct TileOperands {
   }
 };
 
-// `Core` says what the units do: Core::Sum, Core::multiply(sum, a, b). Rows lie in shared memory as
+// Rows lie in shared memory as
 // kStepBytes bytes and 16 more, so that what a warp reads at once is in different banks.
-template <class Core, int kRows, int kColumns>
+template <class Unit, int kRows, int kColumns>
 struct TileProduct {
   static constexpr int kStepBytes = 64, kStride = kStepBytes + 16, kStages = 3;
   static constexpr int kWarpRows = kRows / 2, kWarpColumns = kColumns / 4;  // 2 x 4 warps
@@ -43,7 +43,7 @@ struct TileProduct {
   int64_t a_rows, b_rows, row_bytes;  // as many as there are from there on
   std::byte* shared;
   bool in_words;
-  typename Core::Sum sum[kI][kJ][4];
+  typename Unit::Sum sum[kI][kJ][4];
 
   __device__ explicit TileProduct(const TileOperands& p)
       : row(blockIdx.x / ceiling(p.n, kColumns) * kRows),
@@ -110,7 +110,7 @@ struct TileProduct {
         const std::byte* p = left + i * kTileRows * kStride + byte;
         const TileA x{{word(p), word(p + 8 * kStride), word(p + 16), word(p + 8 * kStride + 16)}};
 #pragma unroll
-        for (int j = 0; j < kJ; ++j) Core::multiply(sum[i][j], x, y[j]);
+        for (int j = 0; j < kJ; ++j) Unit::multiply(sum[i][j], x, y[j]);
       }
     }
   }

@@ -77,6 +77,27 @@ TEST_P(TensorCoreTest, Product) {
   });
 }
 
+// Several blocks of results for each of a GPU's multiprocessors, wide ones and narrow ones, of more
+// steps than a ring of tiles has, with edges that are not whole; K whole and cut.
+TEST_P(TensorCoreTest, BlocksOfManyResults) {
+  struct Size {
+    int64_t m, n, k, split;
+  };
+  int seed = 0;
+  for (const auto& [m, n, k, split] :
+       {Size{300, 520, 328, 1}, {130, 250, 1000, 1}, {70, 131, 712, 2}, {65, 9, 8, 1}}) {
+    Random r(static_cast<uint64_t>(seed++));
+    const DType type = r.pick({DType::bf16, DType::f16});
+    Attributes attributes = {{"split", split}};
+    if (seed % 2 == 0) attributes.set("output", static_cast<int64_t>(type));
+    const Codes kind = r.pick({Codes::spread, Codes::any, Codes::few_tiny});
+    expect_reference(*backend_, Case{node_of("verbatim", "TensorCoreLinear", attributes),
+                                     {codes(r, type, {m, k}, kind), codes(r, type, {n, k}, kind),
+                                      floats(r, {n}, Fill::ordinary)},
+                                     {1}});
+  }
+}
+
 // Sixteen greatest terms of one sign and an accumulator of their exponent: more than an int32
 // holds.
 TEST_P(TensorCoreTest, SumsBeyondAnInt32) {

@@ -19,6 +19,7 @@
 #define __constant__
 #define __forceinline__ inline
 #define __shared__ static thread_local
+#define __grid_constant__
 #define __launch_bounds__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))
 
@@ -43,11 +44,39 @@ void barrier_of_warp();
 // What lane `from` of the warp gives, all of whose threads take part.
 uint64_t exchange(uint64_t value, int from);
 
-// Sixteen bytes (zeros from null), which arrive when the thread waits for all but its last
-// `pending` groups of copies, and not before.
-void copy_later(void* to, const void* from);
-void commit_copies();
-void wait_for_copies(int pending);
+// What a thread has asked for and is done when it waits for all but its last `pending` groups, and
+// not before: copies, and products of warp groups.
+struct Later {
+  void (*run)(const Later&);
+  void* to;
+  const void* from;
+  uint64_t a, b;
+};
+enum class Queue { copies, products };
+void do_later(Queue queue, const Later& what);
+void commit(Queue queue);
+void wait_for(Queue queue, int pending);
+
+// Shared memory by its offset, as descriptors name it.
+uint32_t shared_offset(const void* shared);
+const std::byte* at_shared_offset(uint32_t offset);
+
+// mbarriers (PTX ISA, "Parallel Synchronization and Communication Instructions: mbarrier"): a phase
+// ends when all arrivals and all bytes are there. wait_for_phase() returns once the phase of that
+// parity has ended.
+void init_barrier(uint64_t* barrier, unsigned arrivals);
+void arrive_at(uint64_t* barrier, int64_t expected_bytes);
+void wait_for_phase(const uint64_t* barrier, unsigned parity);
+
+// A matrix of rows, of which boxes of 128 bytes by box_rows are copied, zeros beyond its edges.
+struct TileMap {
+  const std::byte* base;
+  int64_t rows, row_bytes;
+  int box_rows;
+};
+// To shared memory, swizzled by 128 bytes; arrives some time, and then at the barrier.
+void copy_tile_later(void* shared, const TileMap& map, int64_t byte, int64_t row,
+                     uint64_t* barrier);
 
 template <class T>
 T exchange_as(T value, int from) {

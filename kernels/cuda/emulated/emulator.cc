@@ -24,17 +24,19 @@ namespace {
 constexpr size_t kStackBytes = 128 << 10;
 constexpr unsigned kWarp = 32;
 
+struct Pending {
+  std::vector<Later> items;    // not yet done
+  std::vector<size_t> groups;  // how many of them were there when each was closed
+
+  void wait(int pending);
+};
+
 // A stack of its own that runs one thread after another. It is made once (makecontext) and then
 // only jumped to: a jump asks the system for nothing.
-struct Copy {
-  void* to;
-  const void* from;
-};
 struct Fiber {
   jmp_buf at;
   unsigned exchanges = 0;
-  std::vector<Copy> copies;    // not yet arrived
-  std::vector<size_t> groups;  // how many of them were there when each was closed
+  Pending pending[2];  // by Queue
   std::unique_ptr<std::byte[]> stack;
   dim3 thread;
   void* fake_stack = nullptr;  // a sanitizer's
@@ -44,6 +46,20 @@ struct Fiber {
 struct Barrier {
   unsigned expected = 0;
   std::vector<unsigned> waiting;
+};
+
+struct PhaseBarrier {
+  unsigned expected, arrivals;  // of a phase; still to come
+  int64_t bytes = 0;            // still to come
+  unsigned phase = 0;
+  std::vector<unsigned> waiting;
+};
+
+struct TileCopy {
+  std::byte* to;
+  TileMap map;
+  int64_t byte, row;
+  uint64_t* barrier;
 };
 
 class Block {
@@ -57,8 +73,12 @@ class Block {
   uint64_t& slot(unsigned lane) {
     return slots_[(running_ / kWarp * 2 + running().exchanges % 2) * kWarp + lane];
   }
-  void* shared() { return shared_.get(); }
+  std::byte* shared() { return shared_.get(); }
   Fiber& running() { return *fibers_[running_]; }
+  void init(uint64_t* barrier, unsigned arrivals);
+  void arrive(uint64_t* barrier, unsigned arrivals, int64_t bytes);
+  void wait(const uint64_t* barrier, unsigned parity);
+  void copy_later(const TileCopy& copy) { tile_copies_.push_back(copy); }
 
  private:
   static void start();
@@ -66,6 +86,8 @@ class Block {
   void resume(unsigned fiber);
   void leave();  // the running fiber, for the scheduler
   void arrive(Barrier& barrier, bool stays);
+  void start_threads(dim3 threads);
+  void copy_some_tile();
   unsigned draw(size_t below);
 
   jmp_buf scheduler_;
@@ -78,6 +100,8 @@ class Block {
   Barrier whole_;
   std::vector<Barrier> warps_;
   std::vector<uint64_t> slots_;
+  std::vector<PhaseBarrier> phase_barriers_;  // one's index lies where the kernel has it
+  std::vector<TileCopy> tile_copies_;         // not yet arrived
   std::unique_ptr<std::byte, void (*)(void*)> shared_{nullptr, std::free};
   void (*kernel_)(const void*) = nullptr;
   const void* context_ = nullptr;
@@ -169,16 +193,49 @@ void Block::resume(unsigned fiber) {
   arrived(scheduler_fake_stack_, nullptr, nullptr);
 }
 
-void Block::run(dim3 block, dim3 blocks, dim3 threads, size_t shared_bytes,
-                void (*kernel)(const void*), const void* context) {
+void Block::init(uint64_t* barrier, unsigned arrivals) {
+  *barrier = phase_barriers_.size();
+  phase_barriers_.push_back({.expected = arrivals, .arrivals = arrivals, .waiting = {}});
+}
+
+void Block::arrive(uint64_t* barrier, unsigned arrivals, int64_t bytes) {
+  PhaseBarrier& b = phase_barriers_.at(*barrier);
+  b.arrivals -= arrivals;
+  b.bytes += bytes;
+  if (b.arrivals > 0 || b.bytes != 0) return;
+  ++b.phase;
+  b.arrivals = b.expected;
+  ready_.insert(ready_.end(), b.waiting.begin(), b.waiting.end());
+  b.waiting.clear();
+}
+
+void Block::wait(const uint64_t* barrier, unsigned parity) {
+  while (phase_barriers_.at(*barrier).phase % 2 == parity) {
+    phase_barriers_[*barrier].waiting.push_back(running_);
+    leave();
+  }
+}
+
+// Bits 4 to 6 of an address in shared memory change with bits 7 to 9: the swizzle of 128 bytes.
+uint64_t swizzled(uint64_t offset) { return offset ^ (offset >> 7 & 7) << 4; }
+
+void Block::copy_some_tile() {
+  const unsigned at = draw(tile_copies_.size());
+  const TileCopy c = tile_copies_[at];
+  tile_copies_[at] = tile_copies_.back();
+  tile_copies_.pop_back();
+  for (int r = 0; r < c.map.box_rows; ++r)
+    for (int byte = 0; byte < 128; ++byte) {
+      const int64_t row = c.row + r, from = c.byte + byte;
+      const bool inside = row < c.map.rows && from < c.map.row_bytes;
+      shared()[swizzled(shared_offset(c.to) + static_cast<uint64_t>(r * 128 + byte))] =
+          inside ? c.map.base[row * c.map.row_bytes + from] : std::byte{0};
+    }
+  arrive(c.barrier, 0, -c.map.box_rows * 128);
+}
+
+void Block::start_threads(dim3 threads) {
   const unsigned count = threads.x * threads.y * threads.z;
-  t_thread = {.thread = {}, .block = block, .block_size = threads, .grid_size = blocks};
-  kernel_ = kernel;
-  context_ = context;
-  void* shared = nullptr;
-  if (shared_bytes > 0 && posix_memalign(&shared, 1024, shared_bytes) != 0) std::abort();
-  shared_.reset(static_cast<std::byte*>(shared));
-  std::fill_n(shared_.get(), shared_bytes, std::byte{0xFF});  // what kernels may not rely on
   while (fibers_.size() < count) add_fiber();
   whole_.expected = count;
   warps_.resize((count + kWarp - 1) / kWarp);
@@ -187,13 +244,33 @@ void Block::run(dim3 block, dim3 blocks, dim3 threads, size_t shared_bytes,
     warps_[w].expected = std::min(kWarp, count - w * kWarp);
   for (unsigned i = 0; i < count; ++i) {
     fibers_[i]->exchanges = 0;
-    fibers_[i]->copies.clear();
-    fibers_[i]->groups.clear();
+    for (Pending& p : fibers_[i]->pending) {
+      p.items.clear();
+      p.groups.clear();
+    }
     fibers_[i]->thread = {i % threads.x, i / threads.x % threads.y, i / threads.x / threads.y};
     ready_.push_back(i);
   }
-  while (!ready_.empty()) {
-    const unsigned at = draw(ready_.size()), fiber = ready_[at];
+}
+
+void Block::run(dim3 block, dim3 blocks, dim3 threads, size_t shared_bytes,
+                void (*kernel)(const void*), const void* context) {
+  t_thread = {.thread = {}, .block = block, .block_size = threads, .grid_size = blocks};
+  kernel_ = kernel;
+  context_ = context;
+  void* shared = nullptr;
+  if (shared_bytes > 0 && posix_memalign(&shared, 1024, shared_bytes) != 0) std::abort();
+  shared_.reset(static_cast<std::byte*>(shared));
+  std::fill_n(shared_.get(), shared_bytes, std::byte{0xFF});  // what kernels may not rely on
+  phase_barriers_.clear();
+  start_threads(threads);
+  while (!ready_.empty() || !tile_copies_.empty()) {
+    const unsigned at = draw(ready_.size() + tile_copies_.size());
+    if (at >= ready_.size()) {
+      copy_some_tile();
+      continue;
+    }
+    const unsigned fiber = ready_[at];
     ready_[at] = ready_.back();
     ready_.pop_back();
     resume(fiber);
@@ -204,6 +281,17 @@ void Block::run(dim3 block, dim3 blocks, dim3 threads, size_t shared_bytes,
     std::abort();
   }
 }
+
+void Pending::wait(int pending) {
+  if (groups.size() <= static_cast<size_t>(pending)) return;
+  const size_t closed = groups.size() - static_cast<size_t>(pending), done = groups[closed - 1];
+  for (size_t i = 0; i < done; ++i) items[i].run(items[i]);
+  items.erase(items.begin(), items.begin() + static_cast<std::ptrdiff_t>(done));
+  groups.erase(groups.begin(), groups.begin() + static_cast<std::ptrdiff_t>(closed));
+  for (size_t& g : groups) g -= done;
+}
+
+Pending& pending_of(Queue queue) { return t_block->running().pending[static_cast<int>(queue)]; }
 
 }  // namespace
 
@@ -228,27 +316,27 @@ uint64_t exchange(uint64_t value, int from) {
   return block.slot(static_cast<unsigned>(from));
 }
 
-void copy_later(void* to, const void* from) { t_block->running().copies.push_back({to, from}); }
-
-void commit_copies() {
-  Fiber& f = t_block->running();
-  f.groups.push_back(f.copies.size());
+void do_later(Queue queue, const Later& what) { pending_of(queue).items.push_back(what); }
+void commit(Queue queue) {
+  Pending& p = pending_of(queue);
+  p.groups.push_back(p.items.size());
 }
+void wait_for(Queue queue, int pending) { pending_of(queue).wait(pending); }
 
-void wait_for_copies(int pending) {
-  Fiber& f = t_block->running();
-  if (f.groups.size() <= static_cast<size_t>(pending)) return;
-  const size_t closed = f.groups.size() - static_cast<size_t>(pending),
-               arrived = f.groups[closed - 1];
-  for (size_t i = 0; i < arrived; ++i) {
-    if (f.copies[i].from == nullptr)
-      std::memset(f.copies[i].to, 0, 16);
-    else
-      std::memcpy(f.copies[i].to, f.copies[i].from, 16);
-  }
-  f.copies.erase(f.copies.begin(), f.copies.begin() + static_cast<std::ptrdiff_t>(arrived));
-  f.groups.erase(f.groups.begin(), f.groups.begin() + static_cast<std::ptrdiff_t>(closed));
-  for (size_t& g : f.groups) g -= arrived;
+uint32_t shared_offset(const void* shared) {
+  return static_cast<uint32_t>(static_cast<const std::byte*>(shared) - t_block->shared());
+}
+const std::byte* at_shared_offset(uint32_t offset) { return t_block->shared() + swizzled(offset); }
+
+void init_barrier(uint64_t* barrier, unsigned arrivals) { t_block->init(barrier, arrivals); }
+void arrive_at(uint64_t* barrier, int64_t expected_bytes) {
+  t_block->arrive(barrier, 1, expected_bytes);
+}
+void wait_for_phase(const uint64_t* barrier, unsigned parity) { t_block->wait(barrier, parity); }
+
+void copy_tile_later(void* shared, const TileMap& map, int64_t byte, int64_t row,
+                     uint64_t* barrier) {
+  t_block->copy_later({static_cast<std::byte*>(shared), map, byte, row, barrier});
 }
 
 }  // namespace verbatim::emulated

@@ -1,0 +1,224 @@
+// What Hopper's tensor cores need beside tensor_core.cuh: products of a warp group, 64 rows of A by
+// up to 256 columns of B, both read from shared memory; copies of whole tiles by the copy engine;
+// and the barriers on which both meet (PTX ISA, "wgmma.mma_async", "cp.async.bulk.tensor",
+// "mbarrier").
+//
+// Tiles are rows of 128 bytes along k, one after the other, swizzled: the 16-byte pieces of a row
+// are exchanged by its number mod 8, so that neither copies nor products meet in a bank. They begin
+// at multiples of 1024 bytes.
+#pragma once
+
+#include <verbatim/kernels/cuda/tensor_core.cuh>
+#if !defined(VERBATIM_EMULATED_GPU)
+#include <cuda.h>
+#endif
+
+namespace verbatim::cuda {
+
+inline constexpr unsigned kWarpGroup = 128;  // threads
+inline constexpr int kGroupRows = 64;        // of A, in one product
+inline constexpr int kSlabBytes = 128;       // of a row of a tile
+inline constexpr size_t kTileAlignment = 1024;
+
+// A product of a warp group, which leaves its sums where its threads hold them: thread t of warp w
+// has, as element 4 j + e, what a thread of a warp has of the tile of rows 16 w and columns 8 j.
+template <class Unit, int kColumns>
+using GroupSums = typename Unit::Sum[kColumns / 2];
+
+#if defined(VERBATIM_EMULATED_GPU)
+
+using TileMap = emulated::TileMap;
+
+inline Result<TileMap> map_tiles(const void* base, int64_t rows, int64_t row_bytes, int box_rows) {
+  return TileMap{static_cast<const std::byte*>(base), rows, row_bytes, box_rows};
+}
+
+inline void init_barrier(uint64_t* barrier, unsigned arrivals) {
+  emulated::init_barrier(barrier, arrivals);
+}
+inline void publish_barriers() {}
+inline void arrive(uint64_t* barrier) { emulated::arrive_at(barrier, 0); }
+inline void arrive_expecting(uint64_t* barrier, int bytes) { emulated::arrive_at(barrier, bytes); }
+inline void wait_for_phase(uint64_t* barrier, unsigned parity) {
+  emulated::wait_for_phase(barrier, parity);
+}
+inline void copy_tile(void* shared, const TileMap& map, int byte, int row, uint64_t* barrier) {
+  emulated::copy_tile_later(shared, map, byte, row, barrier);
+}
+inline uint32_t shared_address(const void* shared) { return emulated::shared_offset(shared); }
+
+template <int kRegisters>
+void give_registers() {}
+template <int kRegisters>
+void take_registers() {}
+
+inline void begin_products() {}
+inline void commit_products() { emulated::commit(emulated::Queue::products); }
+template <int kPending>
+void wait_for_products() {
+  emulated::wait_for(emulated::Queue::products, kPending);
+}
+
+// Row `row` of the tile that a descriptor names.
+inline void row_of_tile(uint64_t descriptor, int row, uint8_t (&bytes)[kUnitBytes]) {
+  const auto first = static_cast<uint32_t>(descriptor & 0x3FFF) << 4,
+             eight_rows = static_cast<uint32_t>(descriptor >> 32 & 0x3FFF) << 4;
+  for (int i = 0; i < kUnitBytes; i += 16)  // pieces of 16 bytes stay whole
+    std::memcpy(bytes + i,
+                emulated::at_shared_offset(first + static_cast<uint32_t>(row / 8) * eight_rows +
+                                           static_cast<uint32_t>(row % 8 * kSlabBytes + i)),
+                16);
+}
+
+template <class Unit, int kColumns>
+void multiply_group(GroupSums<Unit, kColumns>& d, uint64_t a, uint64_t b) {
+  const auto product = [](const emulated::Later& l) {
+    auto* sums = static_cast<typename Unit::Sum*>(l.to);
+    const int t = static_cast<int>(threadIdx.x % kWarpGroup);
+    for (int i = 0; i < kColumns / 2; ++i) {
+      uint8_t x[kUnitBytes], y[kUnitBytes];
+      row_of_tile(l.a, t / 32 * kTileRows + t % 32 / 4 + i % 4 / 2 * 8, x);
+      row_of_tile(l.b, i / 4 * kTileColumns + t % 4 * 2 + i % 2, y);
+      sums[i] = Unit::dot(sums[i], x, y);
+    }
+  };
+  emulated::do_later(emulated::Queue::products, {product, d, nullptr, a, b});
+}
+
+#else
+
+using TileMap = CUtensorMap;
+
+// Rows of row_bytes, a multiple of 16, to be copied in boxes of box_rows (at most 256).
+Result<TileMap> map_tiles(const void* base, int64_t rows, int64_t row_bytes, int box_rows);
+
+__device__ inline uint32_t shared_address(const void* shared) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+}
+
+// A phase of the barrier ends when so many have arrived, and all bytes that they expect.
+__device__ inline void init_barrier(uint64_t* barrier, unsigned arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)),
+               "r"(arrivals)
+               : "memory");
+}
+// By the thread that made them, before the block's barrier after which others use them.
+__device__ inline void publish_barriers() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+__device__ inline void arrive(uint64_t* barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier))
+               : "memory");
+}
+__device__ inline void arrive_expecting(uint64_t* barrier, int bytes) {
+  asm volatile(
+      "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)),
+      "r"(bytes)
+      : "memory");
+}
+// Until the phase of that parity has ended; the one before the first has parity 1.
+__device__ inline void wait_for_phase(uint64_t* barrier, unsigned parity) {
+  const uint32_t address = shared_address(barrier);
+  uint32_t ended;
+  do {
+    asm volatile(
+        "{\n.reg .pred p;\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, p;\n}"
+        : "=r"(ended)
+        : "r"(address), "r"(parity)
+        : "memory");
+  } while (ended == 0);
+}
+// The box that begins at (row, byte), zeros beyond the matrix; its bytes arrive at the barrier.
+__device__ inline void copy_tile(void* shared, const TileMap& map, int byte, int row,
+                                 uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], "
+      "[%1, {%3, %4}], [%2];" ::"r"(shared_address(shared)),
+      "l"(&map), "r"(shared_address(barrier)), "r"(byte), "r"(row)
+      : "memory");
+}
+
+// All warps of a group call these; what one group gives, others may take.
+template <int kRegisters>
+__device__ inline void give_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+__device__ inline void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+// Before products whose sums or tiles the threads have touched; after those that go together; until
+// all but the last kPending of these are done.
+__device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ inline void commit_products() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+template <int kPending>
+__device__ inline void wait_for_products() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+
+// clang-format off
+#define VB_8(c, i) c(d[i]), c(d[i + 1]), c(d[i + 2]), c(d[i + 3]), c(d[i + 4]), c(d[i + 5]), c(d[i + 6]), c(d[i + 7])
+#define VB_32(c, i) VB_8(c, i), VB_8(c, i + 8), VB_8(c, i + 16), VB_8(c, i + 24)
+#define VB_64_NAMES \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define VB_128_NAMES \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, " \
+  "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, " \
+  "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, " \
+  "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
+  "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+#define VB_WGMMA(columns, k_and_types, names, a_name, b_name, scales) \
+  "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n" \
+  "wgmma.mma_async.sync.aligned.m64n" columns k_and_types " {" names "}, " a_name ", " b_name ", p" scales ";\n}"
+#define VB_MULTIPLY_GROUP(c, k_and_types, scales) \
+  if constexpr (kColumns == 256) \
+    asm volatile(VB_WGMMA("256", k_and_types, VB_128_NAMES, "%128", "%129", scales) \
+                 : VB_32(c, 0), VB_32(c, 32), VB_32(c, 64), VB_32(c, 96) : "l"(a), "l"(b)); \
+  else \
+    asm volatile(VB_WGMMA("128", k_and_types, VB_64_NAMES, "%64", "%65", scales) \
+                 : VB_32(c, 0), VB_32(c, 32) : "l"(a), "l"(b))
+// clang-format on
+
+// D += A B, of kUnitBytes of k that begin where the descriptors say.
+template <class Unit, int kColumns>
+__device__ inline void multiply_group(GroupSums<Unit, kColumns>& d, uint64_t a, uint64_t b) {
+  static_assert(kColumns == 128 || kColumns == 256);
+  if constexpr (std::is_same_v<Unit, Int8Unit>) {
+    VB_MULTIPLY_GROUP("+r", "k32.s32.s8.s8", "");
+  } else if constexpr (std::is_same_v<Unit, FloatUnit<tensor_core::BFloat16Format> >) {
+    VB_MULTIPLY_GROUP("+f", "k16.f32.bf16.bf16", ", 1, 1, 0, 0");
+  } else {
+    static_assert(std::is_same_v<Unit, FloatUnit<tensor_core::HalfFormat> >);
+    VB_MULTIPLY_GROUP("+f", "k16.f32.f16.f16", ", 1, 1, 0, 0");
+  }
+}
+#undef VB_MULTIPLY_GROUP
+#undef VB_WGMMA
+#undef VB_128_NAMES
+#undef VB_64_NAMES
+#undef VB_32
+#undef VB_8
+
+#endif
+
+// Where products read a tile from: eight of its rows are 1024 bytes. What follows along k is
+// kUnitBytes further on, kNextUnit in a descriptor (PTX ISA, "Matrix descriptor").
+__device__ inline uint64_t describe_tile(const void* shared) {
+  constexpr uint64_t kSwizzled128 = 1;
+  return (shared_address(shared) & 0x3FFFF) >> 4 | uint64_t{1} << 16 |
+         uint64_t{8 * kSlabBytes / 16} << 32 | kSwizzled128 << 62;
+}
+inline constexpr uint64_t kNextUnit = kUnitBytes / 16;
+
+}  // namespace verbatim::cuda
