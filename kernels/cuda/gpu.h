@@ -51,6 +51,7 @@ Result<Tensor> upload(Gpu& gpu, std::span<const int64_t> values);
 struct Grid {
   dim3 blocks, threads;
   size_t shared_bytes = 0;  // of memory that shared_memory() gives
+  unsigned cluster = 1;     // blocks, neighbours in x, that run together
 };
 
 inline constexpr int64_t kMostBlocks = 0x7FFFFFFF;  // in x; in y and z 65535
@@ -78,7 +79,7 @@ template <class... P>
 Status launch(const Gpu&, const Grid& grid, void (*kernel)(P...), std::type_identity_t<P>... args) {
   const auto call = [&] { kernel(args...); };
   emulated::launch(
-      grid.blocks, grid.threads, grid.shared_bytes,
+      {grid.blocks, grid.threads, grid.shared_bytes, grid.cluster},
       [](const void* f) { (*static_cast<const decltype(call)*>(f))(); }, &call);
   return {};
 }
@@ -99,10 +100,17 @@ Status launch(const Gpu& gpu, const Grid& grid, void (*kernel)(P...),
   if (grid.shared_bytes > kMostShared / 8)
     VB_TRY(check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                       static_cast<int>(kMostShared))));
-  // clang-format off
-  kernel<<<grid.blocks, grid.threads, grid.shared_bytes, gpu.stream()>>>(args...);
-  // clang-format on
-  return check(cudaGetLastError());
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {grid.cluster, 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid.blocks;
+  config.blockDim = grid.threads;
+  config.dynamicSmemBytes = grid.shared_bytes;
+  config.stream = gpu.stream();
+  config.attrs = &cluster;
+  config.numAttrs = grid.cluster > 1 ? 1 : 0;
+  return check(cudaLaunchKernelEx(&config, kernel, args...));
 }
 
 #endif

@@ -1,8 +1,9 @@
 // The product that large matrices have on Hopper: A [m, k] and B [n, k], row-major, in blocks of
 // 128 x kColumns results. One warp group of a block of threads copies tiles, two multiply, each
 // with 64 rows, and tiles are in a ring between them. Blocks of threads take blocks of results in
-// turn, so that the next one's tiles come while the last one's results go. Each result is one
-// chain, ascending in k; where K is cut, the slices' sums are added ascending in binary32.
+// turn, so that the next one's tiles come while the last one's results go. In a cluster of two,
+// which have different rows and the same columns, each copies half of B's tile to both. Each result
+// is one chain, ascending in k; where K is cut, the slices' sums are added ascending in binary32.
 #pragma once
 
 #include <verbatim/kernels/cuda/tile_product.cuh>
@@ -10,22 +11,25 @@
 
 namespace verbatim::cuda {
 
-// What finishes a result: Epilogue::Out, finished(sum, m, n), out [m, n].
+// What finishes a result: Epilogue::Out, Row, Column, row(m), column(n), finished(sum, row,
+// column), out [m, n].
 template <class Epilogue>
 struct GroupCall {
   TileMap a, b;
   int64_t m, n;
+  int turns;     // of clusters
   int slabs;     // of K
   int per_fold;  // of them, in a chain
   Epilogue epilogue;
 };
 
-template <class Unit, int kColumns, bool kFolds>
+template <class Unit, int kColumns, bool kFolds, int kCluster>
 struct GroupProduct {
   static constexpr int kGroups = 2, kRows = kGroups * kGroupRows;
   static constexpr unsigned kThreads = (kGroups + 1) * kWarpGroup, kWarps = kGroups * 4;
   static constexpr int kStages = kColumns == 256 ? 4 : 6;
   static constexpr int kStageBytes = (kRows + kColumns) * kSlabBytes;
+  static constexpr int kCopiedColumns = kColumns / kCluster;  // by a block, to all of the cluster
   static constexpr size_t kSharedBytes =
       kTileAlignment + size_t{kStageBytes} * kStages + 2 * kStages * sizeof(uint64_t);
   static_assert(kSharedBytes <= kMostShared);
@@ -46,11 +50,17 @@ struct GroupProduct {
     if (threadIdx.x == 0) {
       for (int s = 0; s < kStages; ++s) {
         init_barrier(&full[s], 1);
-        init_barrier(&empty[s], kWarps);
+        init_barrier(&empty[s], kWarps * kCluster);
       }
       publish_barriers();
     }
-    __syncthreads();
+    sync_cluster();
+  }
+  __device__ static void sync_cluster() {
+    if constexpr (kCluster > 1)
+      barrier_of_cluster();
+    else
+      __syncthreads();
   }
 
   __device__ std::byte* tile_of_a() const { return tiles + stage * kStageBytes; }
@@ -61,38 +71,62 @@ struct GroupProduct {
     parity ^= 1;
   }
 
-  // Blocks of results in an order in which those at work at one time share rows and columns.
-  static constexpr int kBand = 8;
+  // What a cluster computes at a time, in an order in which those at work share rows and columns.
+  static constexpr int kClusterRows = kCluster * kRows, kBand = 8 / kCluster;
   struct Place {
-    int row, column;
+    int row, column;  // of the block
   };
-  __device__ static Place place(int64_t m, int64_t n, int block) {
-    const int rows = static_cast<int>(ceiling(m, kRows)),
-              columns = static_cast<int>(ceiling(n, kColumns)), band = block / (kBand * columns),
-              in_band = block - band * kBand * columns,
+  __device__ static Place place(int64_t m, int64_t n, int turn) {
+    const int rows = static_cast<int>(ceiling(m, kClusterRows)),
+              columns = static_cast<int>(ceiling(n, kColumns)), band = turn / (kBand * columns),
+              in_band = turn - band * kBand * columns,
               height = rows - band * kBand < kBand ? rows - band * kBand : kBand;
-    return {(band * kBand + in_band % height) * kRows, in_band / height * kColumns};
+    return {(band * kBand + in_band % height) * kClusterRows + rank() * kRows,
+            in_band / height * kColumns};
   }
-  static int64_t blocks(int64_t m, int64_t n) { return ceiling(m, kRows) * ceiling(n, kColumns); }
+  static int64_t turns(int64_t m, int64_t n) {
+    return ceiling(m, kClusterRows) * ceiling(n, kColumns);
+  }
+  __device__ static int rank() {
+    if constexpr (kCluster == 1) return 0;
+    return static_cast<int>(rank_in_cluster());
+  }
+  // step(place) for each of the cluster's turns.
+  template <class Call, class Step>
+  __device__ static void each_turn(const Call& p, Step&& step) {
+    for (int turn = static_cast<int>(blockIdx.x) / kCluster; turn < p.turns;
+         turn += static_cast<int>(gridDim.x) / kCluster)
+      step(place(p.m, p.n, turn));
+  }
 
   // By one thread.
   template <class Call>
-  __device__ void copy_tiles(const Call& p, int blocks) {
-    for (int block = static_cast<int>(blockIdx.x); block < blocks;
-         block += static_cast<int>(gridDim.x)) {
-      const Place at = place(p.m, p.n, block);
+  __device__ void copy_tiles(const Call& p) {
+    const int first = rank() * kCopiedColumns;
+    each_turn(p, [&](const Place& at) {
       for (int slab = 0; slab < p.slabs; ++slab, next_stage()) {
+        const int byte = slab * kSlabBytes;
         wait_for_phase(&empty[stage], parity ^ 1);
         arrive_expecting(&full[stage], kStageBytes);
-        copy_tile(tile_of_a(), p.a, slab * kSlabBytes, at.row, &full[stage]);
-        copy_tile(tile_of_b(), p.b, slab * kSlabBytes, at.column, &full[stage]);
+        copy_tile(tile_of_a(), p.a, byte, at.row, &full[stage]);
+        if constexpr (kCluster == 1)
+          copy_tile(tile_of_b(), p.b, byte, at.column, &full[stage]);
+        else
+          copy_tile_to((1u << kCluster) - 1, tile_of_b() + first * kSlabBytes, p.b, byte,
+                       at.column + first, &full[stage]);
       }
-    }
+    });
   }
 
+  // To all who copy to it.
   __device__ void release(int of_stage) const {
     __syncwarp();
-    if (threadIdx.x % kWarp == 0) arrive(&empty[of_stage]);
+    const unsigned lane = threadIdx.x % kWarp;
+    if constexpr (kCluster == 1) {
+      if (lane == 0) arrive(&empty[of_stage]);
+    } else {
+      if (lane < kCluster) arrive_at_block(&empty[of_stage], lane);
+    }
   }
 
   // One chain of so many slabs, into sums that are zero. A slab's tiles are given back while the
@@ -122,9 +156,8 @@ struct GroupProduct {
   }
 
   template <class Call>
-  __device__ void multiply_and_store(const Call& p, int group, int blocks) {
-    for (int block = static_cast<int>(blockIdx.x); block < blocks;
-         block += static_cast<int>(gridDim.x)) {
+  __device__ void multiply_and_store(const Call& p, int group) {
+    each_turn(p, [&](const Place& at) {
       GroupSums<Unit, kColumns> sums;
       clear(sums);
       multiply(sums, group, kFolds ? p.per_fold : p.slabs);
@@ -137,96 +170,112 @@ struct GroupProduct {
           for (int i = 0; i < kColumns / 2; ++i) sums[i] = sums[i] + more[i];
         }
       }
-      const Place at = place(p.m, p.n, block);
       store_results(p, sums, at.row + group * kGroupRows, at.column);
-    }
+    });
   }
 
-  // Two results of a row at once, where the rows of `out` allow that.
   template <class Call>
   __device__ static void store_results(const Call& p, const GroupSums<Unit, kColumns>& sums,
                                        int row, int column) {
-    using Out = typename decltype(p.epilogue)::Out;
+    const bool whole = row + kGroupRows <= p.m && column + kColumns <= p.n && p.n % 2 == 0;
+    if (whole)
+      store_tiles<true>(p, sums, row, column);
+    else
+      store_tiles<false>(p, sums, row, column);
+  }
+  // kWhole: all are there, and two of a row may be stored at once.
+  template <bool kWhole, class Call>
+  __device__ static void store_tiles(const Call& p, const GroupSums<Unit, kColumns>& sums, int row,
+                                     int column) {
+    using Epilogue = decltype(p.epilogue);
+    using Out = typename Epilogue::Out;
     struct alignas(2 * sizeof(Out)) Pair {
       Out first, second;
     };
     const int t = static_cast<int>(threadIdx.x % kWarpGroup);
-    const int64_t first_row = row + t / 32 * kTileRows + t % 32 / 4,
-                  first_column = column + t % 4 * 2;
-    const bool in_pairs = p.n % 2 == 0;
+    const int64_t m = row + t / 32 * kTileRows + t % 32 / 4, n = column + t % 4 * 2;
 #pragma unroll
-    for (int i = 0; i < kColumns / 2; i += 2) {
-      const int64_t m = first_row + i % 4 / 2 * 8, n = first_column + i / 4 * kTileColumns;
-      if (m >= p.m || n >= p.n) continue;
-      Out* to = p.epilogue.out + m * p.n + n;
-      const Out first = p.epilogue.finished(sums[i], m, n);
-      if (n + 1 == p.n) {
-        *to = first;
-        continue;
-      }
-      const Out second = p.epilogue.finished(sums[i + 1], m, n + 1);
-      if (in_pairs) {
-        *reinterpret_cast<Pair*>(to) = {first, second};
-      } else {
-        to[0] = first;
-        to[1] = second;
+    for (int half = 0; half < 2; ++half) {
+      if (!kWhole && m + 8 * half >= p.m) continue;
+      const typename Epilogue::Row r = p.epilogue.row(m + 8 * half);
+      Out* out = p.epilogue.out + (m + 8 * half) * p.n + n;
+#pragma unroll
+      for (int j = 0; j < kColumns; j += kTileColumns) {
+        const auto result = [&](int e) {
+          return p.epilogue.finished(sums[j / 2 + 2 * half + e], r, p.epilogue.column(n + j + e));
+        };
+        if constexpr (kWhole) {
+          *reinterpret_cast<Pair*>(out + j) = {result(0), result(1)};
+        } else {
+          if (n + j < p.n) out[j] = result(0);
+          if (n + j + 1 < p.n) out[j + 1] = result(1);
+        }
       }
     }
   }
 };
 
-template <class Unit, int kColumns, bool kFolds, class Epilogue>
-__global__ void __launch_bounds__((GroupProduct<Unit, kColumns, kFolds>::kThreads), 1)
-    multiply_groups(const __grid_constant__ GroupCall<Epilogue> p, int blocks) {
-  GroupProduct<Unit, kColumns, kFolds> product;
+template <class Unit, int kColumns, bool kFolds, int kCluster, class Epilogue>
+__global__ void __launch_bounds__((GroupProduct<Unit, kColumns, kFolds, kCluster>::kThreads), 1)
+    multiply_groups(const __grid_constant__ GroupCall<Epilogue> p) {
+  GroupProduct<Unit, kColumns, kFolds, kCluster> product;
   product.make_barriers();
   const int group = static_cast<int>(threadIdx.x / kWarpGroup) - 1;
   if (group < 0) {
     give_registers<40>();
-    if (threadIdx.x == 0) product.copy_tiles(p, blocks);
+    if (threadIdx.x == 0) product.copy_tiles(p);
   } else {
     take_registers<232>();
-    product.multiply_and_store(p, group, blocks);
+    product.multiply_and_store(p, group);
   }
+  // A block's memory stays until nobody copies there.
+  if constexpr (kCluster > 1) barrier_of_cluster();
 }
 
-template <class Unit, int kColumns, bool kFolds, class Epilogue>
-Status launch_groups(Gpu& gpu, const TileOperands& codes, int per_fold, const Epilogue& epilogue) {
-  using Product = GroupProduct<Unit, kColumns, kFolds>;
+template <class Unit, int kColumns, bool kFolds, int kCluster, class Epilogue>
+Status launch_groups(Gpu& gpu, const TileOperands& codes, int64_t per_fold,
+                     const Epilogue& epilogue) {
+  using Product = GroupProduct<Unit, kColumns, kFolds, kCluster>;
   VB_ASSIGN(const TileMap a, map_tiles(codes.a, codes.m, codes.row_bytes, Product::kRows));
-  VB_ASSIGN(const TileMap b, map_tiles(codes.b, codes.n, codes.row_bytes, kColumns));
-  const int64_t blocks = Product::blocks(codes.m, codes.n);
-  const GroupCall<Epilogue> p{
-      a,        b,       codes.m, codes.n, static_cast<int>(ceiling(codes.row_bytes, kSlabBytes)),
-      per_fold, epilogue};
+  VB_ASSIGN(const TileMap b, map_tiles(codes.b, codes.n, codes.row_bytes, Product::kCopiedColumns));
+  const auto turns = static_cast<int>(Product::turns(codes.m, codes.n));
+  const GroupCall<Epilogue> p{.a = a,
+                              .b = b,
+                              .m = codes.m,
+                              .n = codes.n,
+                              .turns = turns,
+                              .slabs = static_cast<int>(ceiling(codes.row_bytes, kSlabBytes)),
+                              .per_fold = static_cast<int>(per_fold),
+                              .epilogue = epilogue};
+  const int clusters = gpu.device().multiprocessors / kCluster;
   const Grid grid{
-      .blocks = {static_cast<unsigned>(least(blocks, gpu.device().multiprocessors)), 1, 1},
+      .blocks = {static_cast<unsigned>((turns < clusters ? turns : clusters) * kCluster), 1, 1},
       .threads = {Product::kThreads, 1, 1},
-      .shared_bytes = Product::kSharedBytes};
-  return launch(gpu, grid, multiply_groups<Unit, kColumns, kFolds, Epilogue>, p,
-                static_cast<int>(blocks));
+      .shared_bytes = Product::kSharedBytes,
+      .cluster = kCluster};
+  return launch(gpu, grid, multiply_groups<Unit, kColumns, kFolds, kCluster, Epilogue>, p);
 }
 
-// Whether the product is one for warp groups: of Hopper, with more rows than a warp's tiles take
-// well, and lying where the copy engine reads.
+// Whether the product is one for warp groups: of Hopper, and lying where the copy engine reads.
 inline bool suits_groups(const Gpu& gpu, const TileOperands& codes) {
   constexpr int64_t kMost = 1 << 30;  // places are 32-bit integers
-  return gpu.device().major == 9 && codes.m > 64 && codes.row_bytes > 0 && codes.in_words() &&
-         codes.m < kMost && codes.n < kMost && codes.row_bytes < kMost &&
+  return gpu.device().major == 9 && codes.row_bytes > 0 && codes.in_words() && codes.m < kMost &&
+         codes.n < kMost && codes.row_bytes < kMost &&
          ceiling(codes.m, 128) * ceiling(codes.n, 128) < kMost;
 }
 
 // per_fold: slabs of a chain. Wide blocks of results read less, where there are enough of them to
-// keep all multiprocessors at work.
+// keep most multiprocessors at work.
 template <class Unit, class Epilogue>
 Status multiply_in_groups(Gpu& gpu, const TileOperands& codes, int64_t per_fold,
                           const Epilogue& epilogue) {
   if (per_fold * kSlabBytes < codes.row_bytes)
-    return launch_groups<Unit, 128, true>(gpu, codes, static_cast<int>(per_fold), epilogue);
-  const int64_t wide = GroupProduct<Unit, 256, false>::blocks(codes.m, codes.n);
+    return launch_groups<Unit, 128, true, 2>(gpu, codes, per_fold, epilogue);
+  if (codes.m <= 128) return launch_groups<Unit, 128, false, 1>(gpu, codes, 0, epilogue);
+  const int64_t wide = ceiling(codes.m, 128) * ceiling(codes.n, 256);
   return wide * 4 >= gpu.device().multiprocessors * int64_t{3}
-             ? launch_groups<Unit, 256, false>(gpu, codes, 0, epilogue)
-             : launch_groups<Unit, 128, false>(gpu, codes, 0, epilogue);
+             ? launch_groups<Unit, 256, false, 2>(gpu, codes, 0, epilogue)
+             : launch_groups<Unit, 128, false, 2>(gpu, codes, 0, epilogue);
 }
 
 }  // namespace verbatim::cuda

@@ -78,9 +78,17 @@ struct CodesEpilogue {
   const float *x_scales, *w_scales, *bias;  // [m], [n], [n] or null
   float* out;                               // [m, n]
 
-  __device__ float finished(int32_t sum, int64_t m, int64_t n) const {
-    const float v = static_cast<float>(sum) * (x_scales[m] * w_scales[n]);
-    return canonical(bias == nullptr ? v : v + bias[n]);
+  using Row = float;
+  struct Column {
+    float scale, bias;
+  };
+  __device__ Row row(int64_t m) const { return x_scales[m]; }
+  __device__ Column column(int64_t n) const {
+    return {w_scales[n], bias == nullptr ? 0.0f : bias[n]};
+  }
+  __device__ float finished(int32_t sum, Row x_scale, const Column& c) const {
+    const float v = static_cast<float>(sum) * (x_scale * c.scale);
+    return canonical(bias == nullptr ? v : v + c.bias);
   }
 };
 
@@ -90,7 +98,8 @@ __global__ void __launch_bounds__(kProductThreads)
   TileProduct<Int8Unit, kRows, kColumns> product(codes);
   product.run([](int64_t) {});
   product.each([&](int i, int j, int e, int64_t m, int64_t n) {
-    epilogue.out[m * codes.n + n] = epilogue.finished(product.sum[i][j][e], m, n);
+    epilogue.out[m * codes.n + n] =
+        epilogue.finished(product.sum[i][j][e], epilogue.row(m), epilogue.column(n));
   });
 }
 
@@ -101,7 +110,7 @@ Status launch_codes(Gpu& gpu, const TileOperands& codes, const CodesEpilogue& ep
 }
 
 Status multiply_codes_of(Gpu& gpu, const TileOperands& codes, const CodesEpilogue& epilogue) {
-  if (suits_groups(gpu, codes))
+  if (codes.m > 64 && suits_groups(gpu, codes))
     return multiply_in_groups<Int8Unit>(gpu, codes, ceiling(codes.row_bytes, kSlabBytes), epilogue);
   return codes.m <= 32 ? launch_codes<32, 64>(gpu, codes, epilogue)
                        : launch_codes<128, 128>(gpu, codes, epilogue);

@@ -21,7 +21,12 @@ struct Epilogue {
   tensor_core::Epilogue epilogue;
   Out* out;  // [m, n]
 
-  __device__ Out finished(float sum, int64_t m, int64_t n) const {
+  // An operator's own epilogue wants them, and reads what they say.
+  using Row = int64_t;
+  using Column = int64_t;
+  __device__ Row row(int64_t m) const { return m; }
+  __device__ Column column(int64_t n) const { return n; }
+  __device__ Out finished(float sum, Row m, Column n) const {
     return store<Out>(epilogue.finished(sum, m, n));
   }
 };
@@ -74,7 +79,7 @@ Status launch_tiles(Gpu& gpu, const Call<Out>& p) {
 
 template <class Format, class Out>
 Status launch_product(Gpu& gpu, const Call<Out>& p) {
-  if (suits_groups(gpu, p.codes))
+  if (p.codes.m > 64 && suits_groups(gpu, p.codes))
     return multiply_in_groups<FloatUnit<Format>>(gpu, p.codes, ceiling(2 * p.slice, kSlabBytes),
                                                  p.epilogue);
   const bool sliced = 2 * p.slice < p.codes.row_bytes;

@@ -42,9 +42,18 @@ inline void arrive_expecting(uint64_t* barrier, int bytes) { emulated::arrive_at
 inline void wait_for_phase(uint64_t* barrier, unsigned parity) {
   emulated::wait_for_phase(barrier, parity);
 }
-inline void copy_tile(void* shared, const TileMap& map, int byte, int row, uint64_t* barrier) {
-  emulated::copy_tile_later(shared, map, byte, row, barrier);
+inline void arrive_at_block(uint64_t* barrier, unsigned rank) {
+  emulated::arrive_at_block(barrier, rank);
 }
+inline void copy_tile(void* shared, const TileMap& map, int byte, int row, uint64_t* barrier) {
+  emulated::copy_tile_later(shared, map, byte, row, barrier, 1u << emulated::rank_in_cluster());
+}
+inline void copy_tile_to(unsigned blocks, void* shared, const TileMap& map, int byte, int row,
+                         uint64_t* barrier) {
+  emulated::copy_tile_later(shared, map, byte, row, barrier, blocks);
+}
+inline void barrier_of_cluster() { emulated::barrier_of_cluster(); }
+inline unsigned rank_in_cluster() { return emulated::rank_in_cluster(); }
 inline uint32_t shared_address(const void* shared) { return emulated::shared_offset(shared); }
 
 template <int kRegisters>
@@ -116,6 +125,16 @@ __device__ inline void arrive_expecting(uint64_t* barrier, int bytes) {
       "r"(bytes)
       : "memory");
 }
+// At the barrier that lies there in another block of the cluster.
+__device__ inline void arrive_at_block(uint64_t* barrier, unsigned rank) {
+  asm volatile(
+      "{\n.reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %0, %1;\n"
+      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}" ::"r"(
+          shared_address(barrier)),
+      "r"(rank)
+      : "memory");
+}
 // Until the phase of that parity has ended; the one before the first has parity 1.
 __device__ inline void wait_for_phase(uint64_t* barrier, unsigned parity) {
   const uint32_t address = shared_address(barrier);
@@ -138,6 +157,26 @@ __device__ inline void copy_tile(void* shared, const TileMap& map, int byte, int
       "[%1, {%3, %4}], [%2];" ::"r"(shared_address(shared)),
       "l"(&map), "r"(shared_address(barrier)), "r"(byte), "r"(row)
       : "memory");
+}
+
+// To those blocks of the cluster, a bit for each; its bytes arrive at the barrier of each.
+__device__ inline void copy_tile_to(unsigned blocks, void* shared, const TileMap& map, int byte,
+                                    int row, uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(shared_address(shared)),
+      "l"(&map), "r"(shared_address(barrier)), "r"(byte), "r"(row),
+      "h"(static_cast<uint16_t>(blocks))
+      : "memory");
+}
+// By all threads of all blocks of the cluster.
+__device__ inline void barrier_of_cluster() {
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+}
+__device__ inline unsigned rank_in_cluster() {
+  unsigned rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
 }
 
 // All warps of a group call these; what one group gives, others may take.

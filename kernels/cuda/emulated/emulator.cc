@@ -56,24 +56,38 @@ struct PhaseBarrier {
 };
 
 struct TileCopy {
-  std::byte* to;
+  uint32_t to;  // offset in the shared memory of each block that gets it
   TileMap map;
   int64_t byte, row;
-  uint64_t* barrier;
+  uint32_t barrier;  // offset
+  unsigned blocks;   // a bit for each
 };
 
-class Block {
+struct Block {
+  dim3 index;
+  Barrier whole;
+  std::unique_ptr<std::byte, void (*)(void*)> shared{nullptr, std::free};
+
+  uint64_t& barrier_at(uint32_t offset) {
+    return *reinterpret_cast<uint64_t*>(shared.get() + offset);
+  }
+};
+
+// Blocks of threads that run together.
+class Cluster {
  public:
-  void run(dim3 block, dim3 blocks, dim3 threads, size_t shared_bytes, void (*kernel)(const void*),
-           const void* context);
+  // From block `first` on; threads in the order of blocks.
+  void run(dim3 first, const Launch& launch, void (*kernel)(const void*), const void* context);
   void wait(Barrier& barrier);
-  Barrier& whole() { return whole_; }
+  Barrier& whole() { return all_; }
+  Block& block() { return blocks_[rank()]; }
+  Block& block(unsigned rank) { return blocks_.at(rank); }
+  unsigned rank() const { return running_ / threads_; }
   Barrier& warp() { return warps_[running_ / kWarp]; }
   // Two sets in turn: whoever writes one again has seen everybody leave it.
   uint64_t& slot(unsigned lane) {
     return slots_[(running_ / kWarp * 2 + running().exchanges % 2) * kWarp + lane];
   }
-  std::byte* shared() { return shared_.get(); }
   Fiber& running() { return *fibers_[running_]; }
   void init(uint64_t* barrier, unsigned arrivals);
   void arrive(uint64_t* barrier, unsigned arrivals, int64_t bytes);
@@ -86,7 +100,8 @@ class Block {
   void resume(unsigned fiber);
   void leave();  // the running fiber, for the scheduler
   void arrive(Barrier& barrier, bool stays);
-  void start_threads(dim3 threads);
+  void start_block(Block& block, dim3 index, const Launch& launch);
+  void start_threads(const Launch& launch);
   void copy_some_tile();
   unsigned draw(size_t below);
 
@@ -97,20 +112,21 @@ class Block {
   std::vector<std::unique_ptr<Fiber>> fibers_;
   std::vector<unsigned> ready_;
   unsigned running_ = 0;
-  Barrier whole_;
+  unsigned threads_ = 1;  // of a block
+  Barrier all_;
+  std::vector<Block> blocks_;
   std::vector<Barrier> warps_;
   std::vector<uint64_t> slots_;
   std::vector<PhaseBarrier> phase_barriers_;  // one's index lies where the kernel has it
   std::vector<TileCopy> tile_copies_;         // not yet arrived
-  std::unique_ptr<std::byte, void (*)(void*)> shared_{nullptr, std::free};
   void (*kernel_)(const void*) = nullptr;
   const void* context_ = nullptr;
   uint64_t random_ = 1;
 };
 
-thread_local std::unique_ptr<Block> t_block;
+thread_local std::unique_ptr<Cluster> t_cluster;
 
-unsigned Block::draw(size_t below) {
+unsigned Cluster::draw(size_t below) {
   random_ = random_ * 6364136223846793005u + 1442695040888963407u;
   return static_cast<unsigned>((random_ >> 33) % below);
 }
@@ -129,18 +145,19 @@ void arrived([[maybe_unused]] void* fake_stack, [[maybe_unused]] const void** bo
 #endif
 }
 
-void Block::start() {
-  Block& b = *t_block;
-  arrived(nullptr, &b.scheduler_bottom_, &b.scheduler_size_);
+void Cluster::start() {
+  Cluster& c = *t_cluster;
+  arrived(nullptr, &c.scheduler_bottom_, &c.scheduler_size_);
   for (;;) {
-    b.leave();
-    b.kernel_(b.context_);
-    b.arrive(b.warp(), false);
-    b.arrive(b.whole_, false);
+    c.leave();
+    c.kernel_(c.context_);
+    c.arrive(c.warp(), false);
+    c.arrive(c.block().whole, false);
+    c.arrive(c.all_, false);
   }
 }
 
-void Block::add_fiber() {
+void Cluster::add_fiber() {
   fibers_.push_back(std::make_unique<Fiber>());
   Fiber& f = *fibers_.back();
   f.stack = std::make_unique_for_overwrite<std::byte[]>(kStackBytes);
@@ -159,7 +176,7 @@ void Block::add_fiber() {
 }
 
 // A thread that has ended is not waited for.
-void Block::arrive(Barrier& barrier, bool stays) {
+void Cluster::arrive(Barrier& barrier, bool stays) {
   if (stays)
     barrier.waiting.push_back(running_);
   else
@@ -169,12 +186,12 @@ void Block::arrive(Barrier& barrier, bool stays) {
   barrier.waiting.clear();
 }
 
-void Block::wait(Barrier& barrier) {
+void Cluster::wait(Barrier& barrier) {
   arrive(barrier, true);
   leave();
 }
 
-void Block::leave() {
+void Cluster::leave() {
   Fiber& f = *fibers_[running_];
   if (_setjmp(f.at) == 0) {
     leaving(&f.fake_stack, scheduler_bottom_, scheduler_size_);
@@ -183,9 +200,10 @@ void Block::leave() {
   arrived(fibers_[running_]->fake_stack, &scheduler_bottom_, &scheduler_size_);
 }
 
-void Block::resume(unsigned fiber) {
+void Cluster::resume(unsigned fiber) {
   running_ = fiber;
   t_thread.thread = fibers_[fiber]->thread;
+  t_thread.block = block().index;
   if (_setjmp(scheduler_) == 0) {
     leaving(&scheduler_fake_stack_, fibers_[fiber]->stack.get(), kStackBytes);
     _longjmp(fibers_[fiber]->at, 1);
@@ -193,12 +211,12 @@ void Block::resume(unsigned fiber) {
   arrived(scheduler_fake_stack_, nullptr, nullptr);
 }
 
-void Block::init(uint64_t* barrier, unsigned arrivals) {
+void Cluster::init(uint64_t* barrier, unsigned arrivals) {
   *barrier = phase_barriers_.size();
   phase_barriers_.push_back({.expected = arrivals, .arrivals = arrivals, .waiting = {}});
 }
 
-void Block::arrive(uint64_t* barrier, unsigned arrivals, int64_t bytes) {
+void Cluster::arrive(uint64_t* barrier, unsigned arrivals, int64_t bytes) {
   PhaseBarrier& b = phase_barriers_.at(*barrier);
   b.arrivals -= arrivals;
   b.bytes += bytes;
@@ -209,7 +227,7 @@ void Block::arrive(uint64_t* barrier, unsigned arrivals, int64_t bytes) {
   b.waiting.clear();
 }
 
-void Block::wait(const uint64_t* barrier, unsigned parity) {
+void Cluster::wait(const uint64_t* barrier, unsigned parity) {
   while (phase_barriers_.at(*barrier).phase % 2 == parity) {
     phase_barriers_[*barrier].waiting.push_back(running_);
     leave();
@@ -219,25 +237,38 @@ void Block::wait(const uint64_t* barrier, unsigned parity) {
 // Bits 4 to 6 of an address in shared memory change with bits 7 to 9: the swizzle of 128 bytes.
 uint64_t swizzled(uint64_t offset) { return offset ^ (offset >> 7 & 7) << 4; }
 
-void Block::copy_some_tile() {
+void Cluster::copy_some_tile() {
   const unsigned at = draw(tile_copies_.size());
   const TileCopy c = tile_copies_[at];
   tile_copies_[at] = tile_copies_.back();
   tile_copies_.pop_back();
-  for (int r = 0; r < c.map.box_rows; ++r)
-    for (int byte = 0; byte < 128; ++byte) {
-      const int64_t row = c.row + r, from = c.byte + byte;
-      const bool inside = row < c.map.rows && from < c.map.row_bytes;
-      shared()[swizzled(shared_offset(c.to) + static_cast<uint64_t>(r * 128 + byte))] =
-          inside ? c.map.base[row * c.map.row_bytes + from] : std::byte{0};
-    }
-  arrive(c.barrier, 0, -c.map.box_rows * 128);
+  for (unsigned rank = 0; rank < blocks_.size(); ++rank) {
+    if ((c.blocks >> rank & 1) == 0) continue;
+    for (int r = 0; r < c.map.box_rows; ++r)
+      for (int byte = 0; byte < 128; ++byte) {
+        const int64_t row = c.row + r, from = c.byte + byte;
+        const bool inside = row < c.map.rows && from < c.map.row_bytes;
+        blocks_[rank].shared.get()[swizzled(c.to + static_cast<uint64_t>(r * 128 + byte))] =
+            inside ? c.map.base[row * c.map.row_bytes + from] : std::byte{0};
+      }
+    arrive(&blocks_[rank].barrier_at(c.barrier), 0, -c.map.box_rows * 128);
+  }
 }
 
-void Block::start_threads(dim3 threads) {
-  const unsigned count = threads.x * threads.y * threads.z;
+void Cluster::start_block(Block& block, dim3 index, const Launch& launch) {
+  block.index = index;
+  block.whole.expected = threads_;
+  void* shared = nullptr;
+  const size_t bytes = launch.shared_bytes;
+  if (bytes > 0 && posix_memalign(&shared, 1024, bytes) != 0) std::abort();
+  block.shared.reset(static_cast<std::byte*>(shared));
+  std::fill_n(block.shared.get(), bytes, std::byte{0xFF});  // what kernels may not rely on
+}
+
+void Cluster::start_threads(const Launch& launch) {
+  const auto count = static_cast<unsigned>(blocks_.size()) * threads_;
   while (fibers_.size() < count) add_fiber();
-  whole_.expected = count;
+  all_.expected = count;
   warps_.resize((count + kWarp - 1) / kWarp);
   slots_.resize(warps_.size() * 2 * kWarp);
   for (unsigned w = 0; w < warps_.size(); ++w)
@@ -248,22 +279,24 @@ void Block::start_threads(dim3 threads) {
       p.items.clear();
       p.groups.clear();
     }
-    fibers_[i]->thread = {i % threads.x, i / threads.x % threads.y, i / threads.x / threads.y};
+    const unsigned in_block = i % threads_, x = launch.threads.x, y = launch.threads.y;
+    fibers_[i]->thread = {in_block % x, in_block / x % y, in_block / x / y};
     ready_.push_back(i);
   }
 }
 
-void Block::run(dim3 block, dim3 blocks, dim3 threads, size_t shared_bytes,
-                void (*kernel)(const void*), const void* context) {
-  t_thread = {.thread = {}, .block = block, .block_size = threads, .grid_size = blocks};
+void Cluster::run(dim3 first, const Launch& launch, void (*kernel)(const void*),
+                  const void* context) {
+  t_thread = {
+      .thread = {}, .block = first, .block_size = launch.threads, .grid_size = launch.blocks};
   kernel_ = kernel;
   context_ = context;
-  void* shared = nullptr;
-  if (shared_bytes > 0 && posix_memalign(&shared, 1024, shared_bytes) != 0) std::abort();
-  shared_.reset(static_cast<std::byte*>(shared));
-  std::fill_n(shared_.get(), shared_bytes, std::byte{0xFF});  // what kernels may not rely on
+  threads_ = launch.threads.x * launch.threads.y * launch.threads.z;
   phase_barriers_.clear();
-  start_threads(threads);
+  blocks_.resize(launch.cluster);
+  for (unsigned rank = 0; rank < launch.cluster; ++rank)
+    start_block(blocks_[rank], {first.x + rank, first.y, first.z}, launch);
+  start_threads(launch);
   while (!ready_.empty() || !tile_copies_.empty()) {
     const unsigned at = draw(ready_.size() + tile_copies_.size());
     if (at >= ready_.size()) {
@@ -275,9 +308,9 @@ void Block::run(dim3 block, dim3 blocks, dim3 threads, size_t shared_bytes,
     ready_.pop_back();
     resume(fiber);
   }
-  if (whole_.expected > 0) {
+  if (all_.expected > 0) {
     std::fprintf(stderr, "verbatim: bug: %u threads of a block wait for others that do not come\n",
-                 whole_.expected);
+                 all_.expected);
     std::abort();
   }
 }
@@ -291,29 +324,30 @@ void Pending::wait(int pending) {
   for (size_t& g : groups) g -= done;
 }
 
-Pending& pending_of(Queue queue) { return t_block->running().pending[static_cast<int>(queue)]; }
+Pending& pending_of(Queue queue) { return t_cluster->running().pending[static_cast<int>(queue)]; }
 
 }  // namespace
 
-void launch(dim3 blocks, dim3 threads, size_t shared_bytes, void (*kernel)(const void*),
-            const void* context) {
-  if (!t_block) t_block = std::make_unique<Block>();
-  for (unsigned z = 0; z < blocks.z; ++z)
-    for (unsigned y = 0; y < blocks.y; ++y)
-      for (unsigned x = 0; x < blocks.x; ++x)
-        t_block->run({x, y, z}, blocks, threads, shared_bytes, kernel, context);
+void launch(const Launch& launch, void (*kernel)(const void*), const void* context) {
+  if (!t_cluster) t_cluster = std::make_unique<Cluster>();
+  for (unsigned z = 0; z < launch.blocks.z; ++z)
+    for (unsigned y = 0; y < launch.blocks.y; ++y)
+      for (unsigned x = 0; x < launch.blocks.x; x += launch.cluster)
+        t_cluster->run({x, y, z}, launch, kernel, context);
 }
 
-void* shared_memory() { return t_block->shared(); }
-void barrier_of_block() { t_block->wait(t_block->whole()); }
-void barrier_of_warp() { t_block->wait(t_block->warp()); }
+void* shared_memory() { return t_cluster->block().shared.get(); }
+void barrier_of_block() { t_cluster->wait(t_cluster->block().whole); }
+void barrier_of_warp() { t_cluster->wait(t_cluster->warp()); }
+void barrier_of_cluster() { t_cluster->wait(t_cluster->whole()); }
+unsigned rank_in_cluster() { return t_cluster->rank(); }
 
 uint64_t exchange(uint64_t value, int from) {
-  Block& block = *t_block;
-  ++block.running().exchanges;
-  block.slot(static_cast<unsigned>(lane())) = value;
+  Cluster& cluster = *t_cluster;
+  ++cluster.running().exchanges;
+  cluster.slot(static_cast<unsigned>(lane())) = value;
   barrier_of_warp();
-  return block.slot(static_cast<unsigned>(from));
+  return cluster.slot(static_cast<unsigned>(from));
 }
 
 void do_later(Queue queue, const Later& what) { pending_of(queue).items.push_back(what); }
@@ -324,19 +358,25 @@ void commit(Queue queue) {
 void wait_for(Queue queue, int pending) { pending_of(queue).wait(pending); }
 
 uint32_t shared_offset(const void* shared) {
-  return static_cast<uint32_t>(static_cast<const std::byte*>(shared) - t_block->shared());
+  return static_cast<uint32_t>(static_cast<const std::byte*>(shared) -
+                               t_cluster->block().shared.get());
 }
-const std::byte* at_shared_offset(uint32_t offset) { return t_block->shared() + swizzled(offset); }
+const std::byte* at_shared_offset(uint32_t offset) {
+  return t_cluster->block().shared.get() + swizzled(offset);
+}
 
-void init_barrier(uint64_t* barrier, unsigned arrivals) { t_block->init(barrier, arrivals); }
+void init_barrier(uint64_t* barrier, unsigned arrivals) { t_cluster->init(barrier, arrivals); }
 void arrive_at(uint64_t* barrier, int64_t expected_bytes) {
-  t_block->arrive(barrier, 1, expected_bytes);
+  t_cluster->arrive(barrier, 1, expected_bytes);
 }
-void wait_for_phase(const uint64_t* barrier, unsigned parity) { t_block->wait(barrier, parity); }
+void arrive_at_block(uint64_t* barrier, unsigned rank) {
+  t_cluster->arrive(&t_cluster->block(rank).barrier_at(shared_offset(barrier)), 1, 0);
+}
+void wait_for_phase(const uint64_t* barrier, unsigned parity) { t_cluster->wait(barrier, parity); }
 
-void copy_tile_later(void* shared, const TileMap& map, int64_t byte, int64_t row,
-                     uint64_t* barrier) {
-  t_block->copy_later({static_cast<std::byte*>(shared), map, byte, row, barrier});
+void copy_tile_later(void* shared, const TileMap& map, int64_t byte, int64_t row, uint64_t* barrier,
+                     unsigned blocks) {
+  t_cluster->copy_later({shared_offset(shared), map, byte, row, shared_offset(barrier), blocks});
 }
 
 }  // namespace verbatim::emulated
