@@ -33,6 +33,7 @@ struct Thread {
   dim3 thread, block, block_size, grid_size;
 };
 extern thread_local Thread t_thread;
+inline constexpr size_t kStackBytes = 128 << 10;  // that a thread has
 
 // Runs kernel(context) for each thread of each block.
 void launch(dim3 blocks, dim3 threads, size_t shared_bytes, void (*kernel)(const void*),

@@ -1,6 +1,7 @@
 // Jumps between stacks are what this file is about.
 #undef _FORTIFY_SOURCE
 #include <setjmp.h>
+#include <sys/mman.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -21,21 +22,37 @@ thread_local Thread t_thread;
 
 namespace {
 
-constexpr size_t kStackBytes = 128 << 10;
+constexpr size_t kGuardBytes = 64 << 10;  // whole pages, of whatever size
 constexpr unsigned kWarp = 32;
 
-// A stack of its own that runs one thread after another. It is made once (makecontext) and then
-// only jumped to: a jump asks the system for nothing.
+// Of kStackBytes, above memory that nobody may touch: a kernel that takes more ends the program,
+// and does not write on the stack of another thread.
+struct Unmap {
+  void operator()(std::byte* stack) const {
+    munmap(stack - kGuardBytes, kGuardBytes + kStackBytes);
+  }
+};
+using Stack = std::unique_ptr<std::byte[], Unmap>;
+
+Stack make_stack() {
+  void* memory = mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED || mprotect(memory, kGuardBytes, PROT_NONE) != 0) std::abort();
+  return Stack(static_cast<std::byte*>(memory) + kGuardBytes);
+}
+
 struct Copy {
   void* to;
   const void* from;
 };
+// A stack of its own that runs one thread after another. It is made once (makecontext) and then
+// only jumped to: a jump asks the system for nothing.
 struct Fiber {
   jmp_buf at;
   unsigned exchanges = 0;
   std::vector<Copy> copies;    // not yet arrived
   std::vector<size_t> groups;  // how many of them were there when each was closed
-  std::unique_ptr<std::byte[]> stack;
+  Stack stack = make_stack();
   dim3 thread;
   void* fake_stack = nullptr;  // a sanitizer's
 };
@@ -119,7 +136,6 @@ void Block::start() {
 void Block::add_fiber() {
   fibers_.push_back(std::make_unique<Fiber>());
   Fiber& f = *fibers_.back();
-  f.stack = std::make_unique_for_overwrite<std::byte[]>(kStackBytes);
   ucontext_t context, here;
   getcontext(&context);
   context.uc_stack.ss_sp = f.stack.get();
