@@ -3,6 +3,10 @@
 #include <verbatim/repops/executor.h>
 #include <verbatim/repops/replay.h>
 
+#if defined(VERBATIM_EMULATED_GPU)
+#include <cuda_runtime.h>
+#endif
+
 #include "kernels/compare.h"
 #include "kernels/golden.h"
 
@@ -107,6 +111,51 @@ TEST_P(DeviceTest, CopiesAreNoResults) {
     }
   }
 }
+
+#if defined(VERBATIM_EMULATED_GPU)
+
+// While it lives, the device refuses storage of more bytes.
+class Room {
+ public:
+  explicit Room(size_t bytes) { emulated::g_most_bytes = bytes; }
+  ~Room() { emulated::g_most_bytes = SIZE_MAX; }
+};
+
+// A product, elementwise kernels, rows, one of the device's own, and movements of both kinds.
+std::vector<Case> cases() {
+  Random r(1);
+  const auto x = [&](const Shape& shape) { return floats(r, shape, Fill::ordinary); };
+  const std::vector<int64_t> swapped = {1, 0}, rows(64, 3);
+  return {{node_of("", "MatMul"), {x({4, 64}), x({64, 32})}, {}},
+          {node_of("", "Add"), {x({64, 1}), x({64})}, {}},
+          {node_of("", "Softmax"), {x({8, 40})}, {}},
+          {node_of("verbatim", "QuantizeRows", {}, 2), {x({8, 40})}, {}},
+          {node_of("", "Transpose", {{"perm", swapped}}), {x({8, 40})}, {}},
+          {node_of("", "Gather"), {x({64, 1}), *Tensor::from<int64_t>({64}, rows)}, {}}};
+}
+
+// Whether it is an operand that finds no room, a result or what a kernel needs besides; and the
+// next launch is not told of it.
+TEST_P(DeviceTest, WithoutRoomTheHostComputes) {
+  for (const Case& c : cases()) {
+    const Tensors want = *evaluate_reference(c.node, c.inputs);
+    for (const Tensors& inputs : {c.inputs, moved(c.inputs)}) {
+      for (const size_t bytes : {size_t{0}, size_t{256}, size_t{2048}, size_t{SIZE_MAX}}) {
+        SCOPED_TRACE(c.node.op + ", at most " + std::to_string(bytes) + " bytes");
+        const Room room(bytes);
+        const Result<Tensors> have = backend_->run(c.node, inputs);
+        ASSERT_TRUE(have.ok()) << have.status().message();
+        if (bytes == 0 || bytes == SIZE_MAX) {
+          EXPECT_EQ((*have)[0].device() == nullptr, bytes == 0);
+        }
+        for (size_t i = 0; i < want.size(); ++i)
+          EXPECT_TRUE(identical(want[i], *(*have)[i].on_host())) << i;
+      }
+    }
+  }
+}
+
+#endif
 
 }  // namespace
 }  // namespace verbatim::test

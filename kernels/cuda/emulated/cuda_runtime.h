@@ -8,10 +8,12 @@
 // what is used. Blocks run one by one on the thread that launches them.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #define __global__
 #define __device__
@@ -60,6 +62,9 @@ T exchange_as(T value, int from) {
   return value;
 }
 inline int lane() { return static_cast<int>(t_thread.thread.x % 32); }
+
+// An allocation of more bytes is refused: for tests of a GPU that is full.
+inline std::atomic<size_t> g_most_bytes = SIZE_MAX;
 
 }  // namespace verbatim::emulated
 
@@ -111,7 +116,8 @@ inline cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemc
   return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+inline thread_local cudaError_t t_last_error = cudaSuccess;  // until it is asked for
+inline cudaError_t cudaGetLastError() { return std::exchange(t_last_error, cudaSuccess); }
 inline const char* cudaGetErrorString(cudaError_t error) {
   return error == cudaErrorMemoryAllocation ? "out of memory" : "invalid value";
 }

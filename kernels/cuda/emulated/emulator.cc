@@ -270,7 +270,9 @@ void wait_for_copies(int pending) {
 }  // namespace verbatim::emulated
 
 cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t) {
-  return posix_memalign(memory, 256, bytes) == 0 ? cudaSuccess : cudaErrorMemoryAllocation;
+  if (bytes <= verbatim::emulated::g_most_bytes && posix_memalign(memory, 256, bytes) == 0)
+    return cudaSuccess;
+  return t_last_error = cudaErrorMemoryAllocation;
 }
 
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t) {
