@@ -155,6 +155,20 @@ TEST_P(DeviceTest, WithoutRoomTheHostComputes) {
   }
 }
 
+// A weight for which there is no room goes there once there is.
+TEST_P(DeviceTest, WithoutRoomForAWeightTheHostComputes) {
+  const Product p = product();
+  const Tensors want = *evaluate_reference(p.graph.nodes[0], p.inputs);
+  for (const size_t bytes : {size_t{1024}, size_t{SIZE_MAX}}) {
+    const Room room(bytes);
+    const Status status = backend_->prepare(p.graph);
+    ASSERT_TRUE(status.ok()) << status.message();
+    const Tensors have = *backend_->run(p.graph.nodes[0], p.inputs);
+    EXPECT_EQ(have[0].device() == nullptr, bytes == 1024);
+    EXPECT_TRUE(identical(want[0], *have[0].on_host()));
+  }
+}
+
 #endif
 
 }  // namespace
