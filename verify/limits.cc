@@ -102,11 +102,12 @@ class BodyBackend final : public Backend, private AllocationGuard {
     return check("", spent_, " operations", limits_.task.operations, limits_.own.operations);
   }
 
-  // What the control-flow node itself allocates.
-  Result<std::shared_ptr<const void>> admit(const Tensor& tensor, Purpose) override {
+  // What the control-flow node itself allocates. Copies of what a device holds are no operations:
+  // on another processor there are none.
+  Result<std::shared_ptr<const void>> admit(const Tensor& tensor, Purpose purpose) override {
     VB_TRY(check("a tensor of ", tensor.byte_size(), " bytes", limits_.task.tensor_bytes,
                  limits_.own.tensor_bytes));
-    VB_TRY(spend(static_cast<uint64_t>(tensor.elements())));
+    if (purpose == Purpose::result) VB_TRY(spend(static_cast<uint64_t>(tensor.elements())));
     return live_->take(tensor.byte_size());
   }
 

@@ -106,14 +106,16 @@ Status CudaBackend::prepare(const Graph& graph) {
         weights_.try_emplace(init.tensor.address(), Weight{init.tensor, {}});
   }
   // What this graph's nodes read there goes there now, outside of any limit of a node; what bodies
-  // read, once they do.
+  // read, and what finds no room now, once they do.
   std::vector<Tensor> constants(static_cast<size_t>(graph.value_count));
   for (const Initializer& init : graph.initializers) constants[init.value] = init.tensor;
   for (const Node& node : graph.nodes) {
     if (find_kernel(node) == nullptr && find_own(node, units_of_sm90_) == nullptr) continue;
-    for (const ValueId v : node.inputs)
-      if (v != kAbsent && lives_there(constants[v].dtype()))
-        VB_TRY(on_device(constants[v]).status());
+    for (const ValueId v : node.inputs) {
+      if (v == kAbsent || !lives_there(constants[v].dtype())) continue;
+      const Status status = on_device(constants[v]).status();
+      if (!status.ok() && status.code() != StatusCode::limit) return status;
+    }
   }
   for (const Node& node : graph.nodes)
     for (const BodyCaptures& captures : body_captures(node)) VB_TRY(prepare(*captures.body));

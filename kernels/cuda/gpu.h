@@ -81,7 +81,7 @@ Status launch(const Gpu&, const Grid& grid, void (*kernel)(P...), std::type_iden
   emulated::launch(
       {grid.blocks, grid.threads, grid.shared_bytes, grid.cluster},
       [](const void* f) { (*static_cast<const decltype(call)*>(f))(); }, &call);
-  return {};
+  return check(cudaGetLastError());
 }
 
 #else

@@ -53,6 +53,13 @@ __global__ void copy_sixteen_bytes(int* values) {
   }
 }
 
+// Its frame alone fills a stack.
+__global__ void take_too_much_stack(int* values) {
+  volatile int frame[emulated::kStackBytes / sizeof(int)];
+  frame[0] = values[threadIdx.x];
+  values[threadIdx.x] = frame[0];
+}
+
 std::vector<int> run(void (*kernel)(int*)) {
   alignas(16) static int values[kThreads];
   std::iota(values, values + kThreads, 0);
@@ -79,6 +86,8 @@ TEST(EmulatedGpu, BarriersThatNotAllReachAreABug) {
   run(wait_without_the_first);
   EXPECT_DEATH(run(wait_apart), "threads of a block wait for others that do not come");
 }
+
+TEST(EmulatedGpu, AThreadWithoutStackLeftIsABug) { EXPECT_DEATH(run(take_too_much_stack), ""); }
 
 TEST(EmulatedGpu, CopiesArriveWhenTheyAreWaitedFor) {
   const std::vector<int> values = run(copy_sixteen_bytes<true>);

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cstdlib>
+#include <cstring>
 
 #include <verbatim/verify/limits.h>
 
@@ -134,7 +136,8 @@ TEST(ControlFlow, EndlessLoopsAreRefusedAndRefereesDoNotRunThem) {
 }
 
 // What a Loop of `trips` trips counts: its state an empty tensor, its `captured` a number.
-uint64_t operations_of(int64_t trips, const Body& body, int outputs = 1, const Shape& state = {0}) {
+uint64_t operations_of(int64_t trips, const Body& body, int outputs = 1, const Shape& state = {0},
+                       const std::unique_ptr<Backend>& backend = make_reference_backend()) {
   Node node;
   node.op = "Loop";
   node.attributes = {{"body", body}, {"captures", int64_t{1}}};
@@ -144,8 +147,7 @@ uint64_t operations_of(int64_t trips, const Body& body, int outputs = 1, const S
                            ok(Tensor::zeros(DType::i64, state)), ok(Tensor::scalar(int64_t{0}))};
   const NodeLimits limits;
   uint64_t operations = 0;
-  ok(run_limited(*make_reference_backend(), {limits, limits}, node, inputs, {}, nullptr,
-                 &operations));
+  ok(run_limited(*backend, {limits, limits}, node, inputs, {}, nullptr, &operations));
   return operations;
 }
 
@@ -197,6 +199,55 @@ TEST(ControlFlow, WhatATripHandlesCounts) {
   const Shape rows{kLong, 0};  // of no elements
   EXPECT_GE(operations_of(10, negates, 1, rows) - operations_of(2, negates, 1, rows),
             8 * 2 * kLong);
+}
+
+// A device's memory, which is the host's.
+class Elsewhere final : public DeviceMemory {
+ public:
+  void* take(size_t bytes) override { return std::malloc(bytes + 1); }
+  void give_back(void* memory, size_t) override { std::free(memory); }
+  Status copy_to_host(void* host, const void* device, size_t bytes) override {
+    std::memcpy(host, device, bytes);
+    return {};
+  }
+  Status copy_from_host(void* device, const void* host, size_t bytes) override {
+    return copy_to_host(device, host, bytes);
+  }
+  Status copy_strided(size_t, std::span<const int64_t>, void*, std::span<const int64_t>,
+                      const void*, std::span<const int64_t>) override {
+    return unsupported("copy_strided");
+  }
+  Status copy_blocks(void*, const void*, size_t, std::span<const int64_t>) override {
+    return unsupported("copy_blocks");
+  }
+};
+
+// The reference, but what a node gives lies there.
+class DeviceBackend final : public Backend {
+ public:
+  std::string_view name() const override { return "device"; }
+  Status prepare(const Graph&) override { return {}; }
+  Result<Tensors> run(const Node& node, std::span<const Tensor> inputs) override {
+    Tensors tensors;
+    for (const Tensor& t : inputs) tensors.push_back(ok(t.on_host()));
+    tensors = ok(evaluate_reference(node, tensors));
+    for (Tensor& t : tensors) t = ok(t.copied_to(memory_));
+    return tensors;
+  }
+
+ private:
+  Elsewhere memory_;
+};
+
+// Whoever may run it with the reference may with a device, from which scan elements are copied.
+TEST(ControlFlow, WhereElementsLieDoesNotCount) {
+  const Body collects = body_of(4, [](GraphBuilder& b, auto in) {
+    const ValueId y = b.add("Neg", "", {in[2]});
+    return std::vector{in[1], y, y};
+  });
+  const Shape state{1000};
+  EXPECT_EQ(operations_of(10, collects, 2, state, std::make_unique<DeviceBackend>()),
+            operations_of(10, collects, 2, state));
 }
 
 TEST(ControlFlow, EndlessLoopsOverManyEmptyTensorsAreRefused) {

@@ -9,10 +9,12 @@
 // cluster together, on the thread that launches them.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #define __global__
 #define __device__
@@ -35,6 +37,7 @@ struct Thread {
   dim3 thread, block, block_size, grid_size;
 };
 extern thread_local Thread t_thread;
+inline constexpr size_t kStackBytes = 128 << 10;  // that a thread has
 
 // Runs kernel(context) for each thread of each block, of as many blocks at a time as a cluster has.
 struct Launch {
@@ -98,6 +101,9 @@ T exchange_as(T value, int from) {
 }
 inline int lane() { return static_cast<int>(t_thread.thread.x % 32); }
 
+// An allocation of more bytes is refused: for tests of a GPU that is full.
+inline std::atomic<size_t> g_most_bytes = SIZE_MAX;
+
 }  // namespace verbatim::emulated
 
 #define threadIdx (::verbatim::emulated::t_thread.thread)
@@ -148,7 +154,8 @@ inline cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemc
   return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+inline thread_local cudaError_t t_last_error = cudaSuccess;  // until it is asked for
+inline cudaError_t cudaGetLastError() { return std::exchange(t_last_error, cudaSuccess); }
 inline const char* cudaGetErrorString(cudaError_t error) {
   return error == cudaErrorMemoryAllocation ? "out of memory" : "invalid value";
 }

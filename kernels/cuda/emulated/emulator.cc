@@ -1,6 +1,7 @@
 // Jumps between stacks are what this file is about.
 #undef _FORTIFY_SOURCE
 #include <setjmp.h>
+#include <sys/mman.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -21,8 +22,24 @@ thread_local Thread t_thread;
 
 namespace {
 
-constexpr size_t kStackBytes = 128 << 10;
+constexpr size_t kGuardBytes = 64 << 10;  // whole pages, of whatever size
 constexpr unsigned kWarp = 32;
+
+// Of kStackBytes, above memory that nobody may touch: a kernel that takes more ends the program,
+// and does not write on the stack of another thread.
+struct Unmap {
+  void operator()(std::byte* stack) const {
+    munmap(stack - kGuardBytes, kGuardBytes + kStackBytes);
+  }
+};
+using Stack = std::unique_ptr<std::byte[], Unmap>;
+
+Stack make_stack() {
+  void* memory = mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED || mprotect(memory, kGuardBytes, PROT_NONE) != 0) std::abort();
+  return Stack(static_cast<std::byte*>(memory) + kGuardBytes);
+}
 
 struct Pending {
   std::vector<Later> items;    // not yet done
@@ -37,7 +54,7 @@ struct Fiber {
   jmp_buf at;
   unsigned exchanges = 0;
   Pending pending[2];  // by Queue
-  std::unique_ptr<std::byte[]> stack;
+  Stack stack = make_stack();
   dim3 thread;
   void* fake_stack = nullptr;  // a sanitizer's
 };
@@ -160,7 +177,6 @@ void Cluster::start() {
 void Cluster::add_fiber() {
   fibers_.push_back(std::make_unique<Fiber>());
   Fiber& f = *fibers_.back();
-  f.stack = std::make_unique_for_overwrite<std::byte[]>(kStackBytes);
   ucontext_t context, here;
   getcontext(&context);
   context.uc_stack.ss_sp = f.stack.get();
@@ -382,7 +398,9 @@ void copy_tile_later(void* shared, const TileMap& map, int64_t byte, int64_t row
 }  // namespace verbatim::emulated
 
 cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t) {
-  return posix_memalign(memory, 256, bytes) == 0 ? cudaSuccess : cudaErrorMemoryAllocation;
+  if (bytes <= verbatim::emulated::g_most_bytes && posix_memalign(memory, 256, bytes) == 0)
+    return cudaSuccess;
+  return t_last_error = cudaErrorMemoryAllocation;
 }
 
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t) {
