@@ -31,6 +31,13 @@ find_package(OpenSSL REQUIRED COMPONENTS Crypto)
 find_package(Protobuf REQUIRED MODULE)
 find_package(TBB REQUIRED)
 find_package(nlohmann_json 3.10 REQUIRED)
+if(VERBATIM_CUDA)
+  set(CMAKE_CUDA_ARCHITECTURES 90a CACHE STRING "")
+  enable_language(CUDA)
+  set(CMAKE_CUDA_STANDARD 20)
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)  # CMake 3.25 knows it for no version of nvcc
+  find_package(CUDAToolkit REQUIRED)
+endif()
 
 add_library(verbatim_flags INTERFACE)
 target_compile_features(verbatim_flags INTERFACE cxx_std_20)

@@ -25,7 +25,15 @@ struct Contender {
 };
 
 // What the machine can do at most for the work of a case.
-enum class Limit { none, float_operations, integer_operations, read_bandwidth, sha256 };
+enum class Limit {
+  none,
+  float_operations,
+  integer_operations,
+  read_bandwidth,
+  sha256,
+  gpu_float_operations,
+  gpu_copy_bandwidth  // what is read and what is written
+};
 
 struct Match {
   Contender ours;
@@ -54,7 +62,8 @@ struct Row {
   int threads = 1;
   double ours = 0, peer = 0;  // in `unit`
   std::string peer_name, peer_version, peer_kernel, unit, ours_kernel;
-  double limit = 0;  // in `unit`; 0: not known
+  double limit = 0;            // in `unit`; 0: not known
+  std::string device, driver;  // of a GPU
   double ratio() const { return peer > 0 ? ours / peer : 0; }
 };
 

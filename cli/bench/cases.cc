@@ -26,13 +26,16 @@ Result<Tensor> random_tensor(const Shape& shape, uint64_t seed) {
 Result<Tensor> rounded_to(DType type, const Tensor& x) {
   if (type == DType::f32) return x;
   VB_ASSIGN(Tensor y, Tensor::allocate(type, x.shape()));
-  for (int64_t i = 0; i < x.elements(); ++i) {
-    const float v = x.data<float>()[i];
-    if (type == DType::bf16) {
-      y.mutable_data<BFloat16>()[i].bits = bfloat16_from_float(v);
-    } else {
-      y.mutable_data<Half>()[i].bits = half_from_float(v);
-    }
+  const float* from = x.data<float>().data();
+  const auto round = [&](auto* to, auto code) {
+    parallel_for(x.elements(), 1 << 14, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) to[i].bits = code(from[i]);
+    });
+  };
+  if (type == DType::bf16) {
+    round(y.mutable_data<BFloat16>().data(), bfloat16_from_float);
+  } else {
+    round(y.mutable_data<Half>().data(), half_from_float);
   }
   return y;
 }
@@ -79,6 +82,44 @@ void Operator::run() {
 
 Contender Operator::contender() {
   return {"Verbatim", "", std::string(backend_->name()), [this] { run(); }, {}};
+}
+
+double AttentionSize::operations() const {
+  const auto seen = static_cast<double>(keys);
+  return 4e-9 * static_cast<double>(heads * queries * head_size) * (causal ? (seen + 1) / 2 : seen);
+}
+
+float AttentionSize::scale() const { return 1.0f / std::sqrt(static_cast<float>(head_size)); }
+
+Attributes AttentionSize::attributes() const {
+  return {{"heads", heads},
+          {"kv_heads", kv_heads},
+          {"scale", scale()},
+          {"output", static_cast<int64_t>(DType::f32)},
+          {"causal", int64_t{causal}}};
+}
+
+std::string AttentionSize::text() const {
+  return shape_text({heads, queries, keys, head_size}) + (causal ? " causal" : "") +
+         (kv_heads < heads ? " kv" + std::to_string(kv_heads) : "");
+}
+
+Result<AttentionOperands> attention_operands(const AttentionSize& s) {
+  AttentionOperands o;
+  VB_ASSIGN(o.q, random_tensor(Shape{1, s.queries, s.heads * s.head_size}, 1));
+  VB_ASSIGN(o.k, random_tensor(Shape{1, s.keys, s.kv_heads * s.head_size}, 2));
+  VB_ASSIGN(o.v, random_tensor(Shape{1, s.keys, s.kv_heads * s.head_size}, 3));
+  return o;
+}
+
+Result<Tensor> by_head(const Tensor& x, int64_t tokens, int64_t heads) {
+  const int64_t size = x.elements() / (tokens * heads);
+  VB_ASSIGN(Tensor y, Tensor::allocate(DType::f32, Shape{heads, tokens, size}));
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t h = 0; h < heads; ++h)
+      std::copy_n(x.data<float>().data() + (t * heads + h) * size, size,
+                  y.mutable_data<float>().data() + (h * tokens + t) * size);
+  return y;
 }
 
 Status close(std::span<const float> ours, std::span<const float> theirs, double tolerance,

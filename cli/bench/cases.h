@@ -38,6 +38,24 @@ class Operator {
   Tensor output_;
 };
 
+// out = softmax(scale * q k^T) v of some heads. Where causal there are as many keys as queries, and
+// query t sees keys 0..t.
+struct AttentionSize {
+  int64_t heads, kv_heads, queries, keys, head_size;
+  bool causal;
+
+  double operations() const;  // 1e9 of them
+  float scale() const;
+  Attributes attributes() const;
+  std::string text() const;
+};
+struct AttentionOperands {
+  Tensor q, k, v;  // [1, tokens, heads * head_size]
+};
+Result<AttentionOperands> attention_operands(const AttentionSize& s);
+// [tokens, heads, size] as [heads, tokens, size]: the layout that libraries' products like best.
+Result<Tensor> by_head(const Tensor& x, int64_t tokens, int64_t heads);
+
 // Both results are of the same product: |a - b| within `tolerance` of the root of the sum of
 // squares of a row.
 Status close(std::span<const float> ours, std::span<const float> theirs, double tolerance,

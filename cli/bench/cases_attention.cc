@@ -9,60 +9,15 @@
 namespace verbatim::bench {
 namespace {
 
-struct Size {
-  int64_t heads, kv_heads, queries, keys, head_size;
-  bool causal;
-
-  std::string text() const {
-    return shape_text({heads, queries, keys, head_size}) + (causal ? " causal" : "") +
-           (kv_heads < heads ? " kv" + std::to_string(kv_heads) : "");
-  }
-};
+using Size = AttentionSize;
+using Operands = AttentionOperands;
 // A sentence encoder's layer, a decoder's prefill, and one of its steps.
 constexpr Size kSizes[] = {
     {12, 12, 512, 512, 64, false}, {8, 8, 2048, 2048, 128, true}, {32, 8, 1, 4096, 128, false}};
 
-double operations(const Size& s) {
-  const auto keys = static_cast<double>(s.keys);
-  return 4e-9 * static_cast<double>(s.heads * s.queries * s.head_size) *
-         (s.causal ? (keys + 1) / 2 : keys);
-}
-
-struct Operands {
-  Tensor q, k, v;  // [1, tokens, heads * head_size]
-};
-Result<Operands> operands(const Size& s) {
-  Operands o;
-  VB_ASSIGN(o.q, random_tensor(Shape{1, s.queries, s.heads * s.head_size}, 1));
-  VB_ASSIGN(o.k, random_tensor(Shape{1, s.keys, s.kv_heads * s.head_size}, 2));
-  VB_ASSIGN(o.v, random_tensor(Shape{1, s.keys, s.kv_heads * s.head_size}, 3));
-  return o;
-}
-
-float scale_of(const Size& s) { return 1.0f / std::sqrt(static_cast<float>(s.head_size)); }
-
-Attributes attributes_of(const Size& s) {
-  return {{"heads", s.heads},
-          {"kv_heads", s.kv_heads},
-          {"scale", scale_of(s)},
-          {"output", static_cast<int64_t>(DType::f32)},
-          {"causal", int64_t{s.causal}}};
-}
-
 Result<std::shared_ptr<Operator>> attention(Backend& backend, std::string_view op, const Size& s,
                                             std::vector<Tensor> inputs) {
-  return Operator::create(backend, op, kVerbatimDomain, std::move(inputs), {}, attributes_of(s));
-}
-
-// [tokens, heads, size] as [heads, tokens, size]: the layout that libraries' products like best.
-Result<Tensor> by_head(const Tensor& x, int64_t tokens, int64_t heads) {
-  const int64_t size = x.elements() / (tokens * heads);
-  VB_ASSIGN(Tensor y, Tensor::allocate(DType::f32, Shape{heads, tokens, size}));
-  for (int64_t t = 0; t < tokens; ++t)
-    for (int64_t h = 0; h < heads; ++h)
-      std::copy_n(x.data<float>().data() + (t * heads + h) * size, size,
-                  y.mutable_data<float>().data() + (h * tokens + t) * size);
-  return y;
+  return Operator::create(backend, op, kVerbatimDomain, std::move(inputs), {}, s.attributes());
 }
 
 // Query heads that share keys are rows of one product where there is one query.
@@ -89,10 +44,9 @@ Result<Peers> peers_of(const Size& s, const PeerOperands& o) {
   Peers f;
   for (size_t i = 0, count = float_attention_peers({}).size(); i < count; ++i) {
     VB_ASSIGN(Tensor out, Tensor::zeros(DType::f32, o.q.shape()));
-    std::vector<Contender> all =
-        float_attention_peers({s.kv_heads, o.queries, s.keys, s.head_size, s.causal, scale_of(s),
-                               o.q.data<float>().data(), o.k.data<float>().data(),
-                               o.v.data<float>().data(), out.mutable_data<float>().data()});
+    std::vector<Contender> all = float_attention_peers(
+        {s.kv_heads, o.queries, s.keys, s.head_size, s.causal, s.scale(), o.q.data<float>().data(),
+         o.k.data<float>().data(), o.v.data<float>().data(), out.mutable_data<float>().data()});
     f.peers.push_back(std::move(all[i]));
     f.results.push_back(std::move(out));
   }
@@ -102,7 +56,7 @@ Result<Peers> peers_of(const Size& s, const PeerOperands& o) {
 // One query reads all keys and values for few operations each: its rate is that of reading them.
 Match measured_in_its_unit(const Size& s) {
   Match match;
-  match.work = operations(s);
+  match.work = s.operations();
   match.unit = "GFLOP/s";
   match.limit = Limit::float_operations;
   if (s.queries > 1) return match;
@@ -113,7 +67,7 @@ Match measured_in_its_unit(const Size& s) {
 }
 
 Result<Match> against_compositions(Backend& backend, const Size& s) {
-  VB_ASSIGN(const Operands o, operands(s));
+  VB_ASSIGN(const Operands o, attention_operands(s));
   VB_ASSIGN(const PeerOperands p, peer_operands(s, o));
   auto peers = std::make_shared<Peers>();
   VB_ASSIGN(*peers, peers_of(s, p));
@@ -133,7 +87,7 @@ Result<Match> against_compositions(Backend& backend, const Size& s) {
 
 Result<Match> against_ordered(Backend& backend, const Size& s, std::string_view op, DType type,
                               double tolerance) {
-  VB_ASSIGN(const Operands o, operands(s));
+  VB_ASSIGN(const Operands o, attention_operands(s));
   Operands rounded;
   VB_ASSIGN(rounded.q, rounded_to(type, o.q));
   VB_ASSIGN(rounded.k, rounded_to(type, o.k));
@@ -144,7 +98,7 @@ Result<Match> against_ordered(Backend& backend, const Size& s, std::string_view 
             attention(backend, "Attention", s, {o.q, o.k, o.v}));
   Contender peer = own->contender();
   peer.name = "own ordered fp32";
-  Match match{ours->contender(), {peer}, operations(s), "GFLOP/s"};
+  Match match{ours->contender(), {peer}, s.operations(), "GFLOP/s"};
   match.check = [=] {
     return close(ours->output().data<float>(), own->output().data<float>(), tolerance,
                  "ordered binary32");
@@ -164,7 +118,7 @@ Result<Tensor> in_pages(const Tensor& x, std::span<const int64_t> page) {
 
 Result<Match> against_contiguous(Backend& backend, const Size& s) {
   constexpr int64_t kPageSize = 16;  // vLLM's
-  VB_ASSIGN(const Operands o, operands(s));
+  VB_ASSIGN(const Operands o, attention_operands(s));
   std::vector<int64_t> page(static_cast<size_t>(s.keys / kPageSize));
   for (size_t i = 0; i < page.size(); ++i)  // an odd factor: their number is a power of two
     page[i] = static_cast<int64_t>(i * 37 % page.size());
@@ -190,8 +144,8 @@ Result<Match> against_contiguous(Backend& backend, const Size& s) {
 // Of the attention weight, as block means tell it, a quarter each is seen as it is, in means of two
 // and of four keys, and not at all. Both count the dense one's operations.
 Result<Match> against_dense(Backend& backend, const Size& s) {
-  VB_ASSIGN(const Operands o, operands(s));
-  Attributes shares = attributes_of(s);
+  VB_ASSIGN(const Operands o, attention_operands(s));
+  Attributes shares = s.attributes();
   shares.set("shares", std::vector<float>{0.25f, 0.5f, 0.75f});
   VB_ASSIGN(const std::shared_ptr<Operator> levels,
             Operator::create(backend, "AttentionLevels", kVerbatimDomain, {o.q, o.k}, {}, shares));
@@ -200,7 +154,7 @@ Result<Match> against_dense(Backend& backend, const Size& s) {
             attention(backend, "AttentionSparse", s, {o.q, o.k, o.v, levels->output()}));
   VB_ASSIGN(const std::shared_ptr<Operator> dense,
             attention(backend, "Attention", s, {o.q, o.k, o.v}));
-  Match match{sparse->contender(), {dense->contender()}, operations(s), "GFLOP/s"};
+  Match match{sparse->contender(), {dense->contender()}, s.operations(), "GFLOP/s"};
   match.peers[0].run = [dense] { dense->run(); };
   match.ours.run = [levels, sparse] {
     levels->run();

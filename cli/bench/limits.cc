@@ -4,6 +4,7 @@
 #include <map>
 #include <thread>
 
+#include <verbatim/cli/bench/gpu.h>
 #include <verbatim/cli/bench/peers.h>
 #include <verbatim/core/cpu.h>
 #include <verbatim/core/hash.h>
@@ -55,6 +56,8 @@ double sha256_rate(int threads) {
 
 double measured(Limit limit, int threads) {
   if (limit == Limit::sha256) return sha256_rate(threads);
+  if (limit == Limit::gpu_float_operations) return gpu::float_operations();
+  if (limit == Limit::gpu_copy_bandwidth) return gpu::copy_bandwidth();
   const TargetPeers* target = target_peers();
   if (target == nullptr) return 0;
   switch (limit) {

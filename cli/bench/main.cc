@@ -5,6 +5,8 @@
 #include <fstream>
 #include <iostream>
 
+#include <verbatim/cli/bench/cases.h>
+#include <verbatim/cli/bench/gpu.h>
 #include <verbatim/cli/bench/peers.h>
 #include <verbatim/core/cpu.h>
 #include <verbatim/core/parallel.h>
@@ -23,11 +25,13 @@ constexpr const char* kAbout =
     "  verbatim-bench                       everything, on 1 thread and on all\n"
     "  verbatim-bench gemm_f32 --threads 1  one family of cases\n"
     "  verbatim-bench gemm --plot gemm.svg --json\n"
-    "  verbatim-bench --list\n\n"
-    "Peers: OpenBLAS, oneDNN, Eigen, and ONNX Runtime for whole models. What a peer can prepare "
-    "once for constant weights is not "
+    "  verbatim-bench --list\n"
+    "  verbatim-bench --backend cuda        the GPU's own cases\n\n"
+    "Peers: OpenBLAS, oneDNN, Eigen, and ONNX Runtime for whole models; cuBLAS and cuBLASLt on a "
+    "GPU. What a peer can prepare once for constant weights is not "
     "timed, nor is ours. The limit is\n"
-    "measured too: multiply-adds in registers, reading memory, one stream of SHA-256 a thread.\n\n"
+    "measured too: multiply-adds in registers, reading memory (on a GPU copying it), one stream of "
+    "SHA-256 a thread.\n\n"
     "VERBATIM_CPU_DISABLE=amx_int8 (or avx512_vnni,amx_int8; verbatim doctor names all) measures "
     "without, oneDNN too.";
 
@@ -64,7 +68,7 @@ std::vector<Row> run(const std::vector<Case>& cases, const Options& o, Backend& 
 void define(CLI::App& app, Options& o) {
   app.add_option("prefix", o.prefix,
                  "Cases whose name and shape start so: gemm_f32, \"gemm_f32 512\"");
-  app.add_option("--backend", o.backend, "auto, reference, avx2, avx512, neon")
+  app.add_option("--backend", o.backend, "auto, reference, avx2, avx512, neon, cuda")
       ->capture_default_str();
   app.add_option("--threads", o.threads, "Numbers of threads (default: 1 and all)")
       ->delimiter(',')
@@ -90,6 +94,84 @@ void define(CLI::App& app, Options& o) {
   app.add_flag("--list", o.list, "Name the cases, run nothing");
 }
 
+// Those of the processor or of the GPU that `o` chooses.
+std::vector<Case> chosen_cases(const Options& o, bool of_gpu) {
+  std::vector<Case> cases;
+  if (of_gpu) {
+    gpu::add_cases(cases);
+  } else {
+    add_product_cases(cases);
+    add_attention_cases(cases);
+    add_convolution_cases(cases);
+    add_reduction_cases(cases);
+    add_hash_cases(cases);
+    add_low_bit_cases(cases);
+    add_committed_cases(cases, o.files);
+    add_model_cases(cases, o.files);
+  }
+  std::erase_if(cases,
+                [&](const Case& c) { return !(c.name + " " + c.shape).starts_with(o.prefix); });
+  if (cases.empty())
+    std::fprintf(stderr, "verbatim-bench: no case starts with '%s'; --list names them\n",
+                 o.prefix.c_str());
+  return cases;
+}
+
+int list(const Options& o) {
+  const std::vector<Case> cases = chosen_cases(o, o.backend == "cuda");
+  for (const Case& c : cases) std::printf("%s %s\n", c.name.c_str(), c.shape.c_str());
+  return cases.empty() ? kUsage : 0;
+}
+
+// What it runs on: the head of the report.
+std::string heading_of(const gpu::Description& d) {
+  char clocks[64];
+  std::snprintf(clocks, sizeof clocks, "%.0f MHz under load, at most %.0f", d.clock, d.most_clock);
+  return d.name + ", driver " + d.driver + ", multiprocessors at " + clocks;
+}
+
+int report(const Options& o, const std::vector<Row>& rows, const std::string& heading) {
+  std::fputs((o.json ? to_json(rows) : heading + "\n\n" + to_table(rows)).c_str(), stdout);
+  if (o.plot.empty()) return 0;
+  std::ofstream file(o.plot);
+  file << to_svg(rows, o.prefix.empty() ? "verbatim-bench" : o.prefix);
+  if (file.flush()) return 0;
+  std::fprintf(stderr, "verbatim-bench: cannot write %s\n", o.plot.c_str());
+  return kUnavailable;
+}
+
+// The device's own time is measured: threads of the host have no part in it.
+int run_on_gpu(Options& o, const std::vector<Case>& cases, Backend& backend) {
+  const Result<gpu::Description> device = gpu::describe();
+  require(device.status());
+  const std::string heading = heading_of(*device);
+  std::fprintf(stderr, "%s\n", heading.c_str());
+  for (const std::string& absent : gpu::absent_peers())
+    std::fprintf(stderr, "not compared with %s\n", absent.c_str());
+  o.threads = {1};
+  int failures = 0;
+  std::vector<Row> rows = run(cases, o, backend, failures);
+  for (Row& r : rows) {
+    r.device = device->name;
+    r.driver = device->driver;
+  }
+  const int reported = report(o, rows, heading);
+  return reported != 0 ? reported : failures == 0 ? 0 : kFailed;
+}
+
+int run_on_processor(Options& o, const std::vector<Case>& cases, Backend& backend) {
+  if (o.threads.empty()) {
+    o.threads = {1};
+    if (thread_count() > 1) o.threads.push_back(thread_count());
+  }
+  for (const std::string& absent : absent_peers())
+    std::fprintf(stderr, "not compared with %s\n", absent.c_str());
+  int failures = 0;
+  const std::vector<Row> rows = run(cases, o, backend, failures);
+  const int reported = report(o, rows, cpu_model_name());
+  return reported != 0 ? reported : failures == 0 ? 0 : kFailed;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -101,52 +183,15 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kUsage;
   }
-  std::vector<Case> cases;
-  add_product_cases(cases);
-  add_attention_cases(cases);
-  add_convolution_cases(cases);
-  add_reduction_cases(cases);
-  add_hash_cases(cases);
-  add_low_bit_cases(cases);
-  add_committed_cases(cases, o.files);
-  add_model_cases(cases, o.files);
-  std::erase_if(cases,
-                [&](const Case& c) { return !(c.name + " " + c.shape).starts_with(o.prefix); });
-  if (cases.empty()) {
-    std::fprintf(stderr, "verbatim-bench: no case starts with '%s'; --list names them\n",
-                 o.prefix.c_str());
-    return kUsage;
-  }
-  if (o.list) {
-    for (const Case& c : cases) std::printf("%s %s\n", c.name.c_str(), c.shape.c_str());
-    return 0;
-  }
+  if (o.list) return list(o);
   limit_onednn();
   const Result<std::unique_ptr<Backend>> backend = make_backend(o.backend);
   if (!backend.ok()) {
     std::fprintf(stderr, "verbatim-bench: %s\n", backend.status().message().c_str());
     return kUnavailable;
   }
-  if ((*backend)->name() == "cuda") {
-    std::fprintf(stderr, "verbatim-bench: the GPU is not measured yet\n");
-    return kUnavailable;
-  }
-  if (o.threads.empty()) {
-    o.threads = {1};
-    if (thread_count() > 1) o.threads.push_back(thread_count());
-  }
-  for (const std::string& absent : absent_peers())
-    std::fprintf(stderr, "not compared with %s\n", absent.c_str());
-  int failures = 0;
-  const std::vector<Row> rows = run(cases, o, **backend, failures);
-  std::fputs((o.json ? to_json(rows) : cpu_model_name() + "\n\n" + to_table(rows)).c_str(), stdout);
-  if (!o.plot.empty()) {
-    std::ofstream file(o.plot);
-    file << to_svg(rows, o.prefix.empty() ? "verbatim-bench" : o.prefix);
-    if (!file.flush()) {
-      std::fprintf(stderr, "verbatim-bench: cannot write %s\n", o.plot.c_str());
-      return kUnavailable;
-    }
-  }
-  return failures == 0 ? 0 : kFailed;
+  const bool of_gpu = (*backend)->name() == "cuda";
+  const std::vector<Case> cases = chosen_cases(o, of_gpu);
+  if (cases.empty()) return kUsage;
+  return (of_gpu ? run_on_gpu : run_on_processor)(o, cases, **backend);
 }

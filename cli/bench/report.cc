@@ -34,6 +34,10 @@ std::string to_json(const std::vector<Row>& rows) {
     j["ratio"] = alone ? nlohmann::ordered_json()
                        : nlohmann::ordered_json(std::round(r.ratio() * 1000) / 1000);
     j["ours_kernel"] = r.ours_kernel;
+    if (!r.device.empty()) {
+      j["device"] = r.device;
+      j["driver"] = r.driver;
+    }
     if (r.limit > 0) {
       j["limit"] = rounded(r.limit);
       j["of_limit"] = std::round(r.ours / r.limit * 1000) / 1000;

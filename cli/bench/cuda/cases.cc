@@ -1,0 +1,323 @@
+// The GPU's cases: gemm_bf16, gemm_f16, gemm_s8 and gemm_f32; the same of one row and of 16, whose
+// rate is that of reading the weights (gemv_bf16, gemv_f16, gemv_s8, gemv_f32; nt: weights in
+// memory [n, k]); attention_f32. Before anything is timed, our result is compared with the
+// processor's, bit for bit: all of its rows, or where there are many a few, since a row's bits do
+// not depend on the others.
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <thread>
+
+#include <verbatim/cli/bench/cases.h>
+#include <verbatim/cli/bench/gpu.h>
+#include <verbatim/core/parallel.h>
+#include <verbatim/kernels/backend.h>
+#include <verbatim/repops/ops/quantized.h>
+
+namespace verbatim::bench::gpu {
+namespace {
+
+struct Size {
+  int64_t m, n, k;
+  double operations() const {
+    return 2e-9 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+  }
+};
+constexpr int64_t kSides[] = {1024, 2048, 4096, 8192, 16384};
+constexpr int64_t kFloatSides[] = {512, 1024, 2048, 4096, 8192};
+constexpr Size kRagged[] = {{4095, 4097, 4093}, {1531, 2039, 1097}};  // no tile divides them
+constexpr Size kFewRows[] = {{1, 8192, 8192}, {16, 8192, 8192}};
+constexpr AttentionSize kAttention[] = {{16, 16, 2048, 2048, 128, false},
+                                        {16, 16, 2048, 2048, 128, true},
+                                        {16, 16, 8192, 8192, 128, false},
+                                        {16, 16, 8192, 8192, 128, true}};
+
+// Cases run on one thread, which drives the device; making their operands takes all there are.
+class AllThreads {
+ public:
+  AllThreads() {
+    set_thread_count(std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+  }
+  ~AllThreads() { set_thread_count(before_); }
+
+ private:
+  int before_ = thread_count();
+};
+
+// --- what is run, and whether its results are right
+
+struct Work {
+  std::string_view op, domain;
+  Tensors inputs, constants;
+  Attributes attributes = {};
+};
+
+// All there are, or where they are many the ends and two between.
+std::vector<int64_t> sample(int64_t count) {
+  if (count > 512) return {0, count / 3, count / 2 + 1, count - 1};
+  std::vector<int64_t> all(static_cast<size_t>(count));
+  for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int64_t>(i);
+  return all;
+}
+
+// Some of what the first dimension counts.
+Result<Tensor> taken(const Tensor& x, std::span<const int64_t> rows) {
+  std::vector<int64_t> dims(x.shape().dims().begin(), x.shape().dims().end());
+  dims[0] = static_cast<int64_t>(rows.size());
+  VB_ASSIGN(const Shape shape, Shape::of(dims));
+  VB_ASSIGN(Tensor y, Tensor::allocate(x.dtype(), shape));
+  const size_t bytes = x.byte_size() / static_cast<size_t>(x.dim(0));
+  for (size_t i = 0; i < rows.size(); ++i)
+    std::memcpy(y.mutable_bytes().data() + i * bytes,
+                x.bytes().data() + static_cast<size_t>(rows[i]) * bytes, bytes);
+  return y;
+}
+
+// The same of some rows of all inputs.
+Result<Work> taken(Work work, std::span<const int64_t> rows) {
+  for (Tensor& t : work.inputs) {
+    VB_ASSIGN(t, taken(t, rows));
+  }
+  return work;
+}
+
+// The operator after a run. Where it has a device, its inputs lie there, and so must its result.
+Result<std::shared_ptr<Operator>> run_once(Backend& backend, Work work, DeviceMemory* device) {
+  for (Tensor& t : work.inputs)
+    if (device != nullptr) {
+      VB_ASSIGN(t, t.copied_to(*device));
+    }
+  VB_ASSIGN(auto op, Operator::create(backend, work.op, work.domain, std::move(work.inputs),
+                                      std::move(work.constants), std::move(work.attributes)));
+  op->run();
+  if (op->output().device() == device) return op;
+  return internal_error(std::string(work.op) + " ran on the host");
+}
+
+struct Ours {
+  std::shared_ptr<Operator> op;
+  Tensor result;  // on the host
+
+  Contender contender() const {
+    Contender c = op->contender();
+    c.run = [kept = op] { kept->run(); };
+    return c;
+  }
+};
+Result<Ours> ours_of(Backend& backend, const Work& work) {
+  VB_ASSIGN(DeviceMemory* const device, memory());
+  // For all rows the host would take minutes, should it run there.
+  VB_ASSIGN(const Work one, taken(work, std::vector<int64_t>{0}));
+  VB_TRY(run_once(backend, one, device).status());
+  Ours ours;
+  VB_ASSIGN(ours.op, run_once(backend, work, device));
+  VB_ASSIGN(ours.result, ours.op->output().on_host());
+  return ours;
+}
+
+Result<std::unique_ptr<Backend>> processor() {
+  for (const BackendInfo& b : list_backends())
+    if (b.name != "cuda" && b.missing.empty()) return make_backend(b.name);
+  return internal_error("no backend of the processor");
+}
+
+// `result` against the processor's of the same work, of which each row of the inputs makes one.
+Status equals_processor(const Tensor& result, const Work& work, std::span<const int64_t> rows) {
+  VB_ASSIGN(const std::unique_ptr<Backend> backend, processor());
+  VB_ASSIGN(const Work some, taken(work, rows));
+  VB_ASSIGN(const auto op, run_once(*backend, some, nullptr));
+  VB_ASSIGN(const Tensor have, taken(result, rows));
+  if (identical(have, op->output())) return {};
+  return internal_error(std::string(work.op) + ": the device's bits are not those of " +
+                        std::string(backend->name()));
+}
+
+// --- products
+
+// Of a and b in `type`, b [k, n], or [n, k] in memory where turned.
+struct Operands {
+  Tensor a, b;
+};
+Result<Operands> operands(const Size& s, DType type, bool turned) {
+  VB_ASSIGN(const Tensor a, random_tensor(Shape{s.m, s.k}, 1));
+  VB_ASSIGN(const Tensor b, random_tensor(turned ? Shape{s.n, s.k} : Shape{s.k, s.n}, 2));
+  Operands o;
+  VB_ASSIGN(o.a, rounded_to(type, a));
+  VB_ASSIGN(o.b, rounded_to(type, b));
+  return o;
+}
+
+// The same operands, on the device, and room for a result.
+Result<Product> product_there(const Size& s, const Operands& o, DType result, bool turned) {
+  VB_ASSIGN(DeviceMemory* const device, memory());
+  Product p{s.m, s.n, s.k, {}, {}, {}, turned};
+  VB_ASSIGN(p.a, o.a.copied_to(*device));
+  VB_ASSIGN(p.b, o.b.copied_to(*device));
+  VB_ASSIGN(p.c, Tensor::allocate_on(*device, result, Shape{s.m, s.n}));
+  return p;
+}
+
+// What a peer's result says of ours: an error, or a remark for the table.
+using Compare = std::function<Result<std::string>(const Tensor& theirs, const std::string& who)>;
+
+// A few rows of both are close: they are of the same product. The remark tells 16-bit results
+// apart bit by bit.
+Compare floats_like(const Tensor& ours, double tolerance) {
+  return [=](const Tensor& theirs, const std::string& who) -> Result<std::string> {
+    const std::vector<int64_t> rows = sample(ours.dim(0));
+    VB_ASSIGN(const Tensor some, taken(ours, rows));
+    VB_ASSIGN(const Tensor of_theirs, taken(theirs, rows));
+    VB_TRY(close(numbers_of(some), numbers_of(of_theirs), tolerance, who));
+    if (ours.dtype() == DType::f32) return std::string();
+    const auto* a = reinterpret_cast<const uint16_t*>(ours.bytes().data());
+    const auto* b = reinterpret_cast<const uint16_t*>(theirs.bytes().data());
+    int64_t differing = 0;
+    for (int64_t i = 0; i < ours.elements(); ++i) differing += a[i] != b[i];
+    if (differing == 0) return std::string(", bits equal");
+    return ", bits differ in " + std::to_string(differing) + " of " +
+           std::to_string(ours.elements());
+  };
+}
+
+// Every float of ours is its integer times the scales.
+Compare integers_of(const Tensor& ours, const Tensor& row_scales, const Tensor& column_scales) {
+  return [=](const Tensor& theirs, const std::string& who) -> Result<std::string> {
+    const float* y = ours.data<float>().data();
+    const int32_t* integers = theirs.data<int32_t>().data();
+    for (const float row : row_scales.data<float>())
+      for (const float column : column_scales.data<float>())
+        if (*y++ != static_cast<float>(*integers++) * (row * column))
+          return internal_error(who + "'s integers differ from ours");
+    return std::string(", integers equal");
+  };
+}
+
+// With few rows the rate is that of reading the weights.
+Match match_of(const Size& s, DType type, const Ours& ours) {
+  Match match{ours.contender(), {}, s.operations(), type == DType::i8 ? "GOP/s" : "GFLOP/s"};
+  if (type == DType::f32) match.limit = Limit::gpu_float_operations;
+  if (s.m > 16) return match;
+  match.work = 1e-9 * static_cast<double>(s.n * s.k) * static_cast<double>(size_of(type));
+  match.unit = "GB/s";
+  match.limit = Limit::gpu_copy_bandwidth;
+  return match;
+}
+
+Status add_peers(Match& match, const Product& p, const Compare& compare) {
+  for (Contender& peer : product_peers(p)) {
+    peer.run();
+    VB_ASSIGN(const Tensor theirs, p.c.on_host());
+    VB_ASSIGN(const std::string remark, compare(theirs, peer.name));
+    peer.kernel += remark;
+    match.peers.push_back(std::move(peer));
+  }
+  return {};
+}
+
+// The device's own time, for all.
+Match timed_there(Match match) {
+  const auto time = [](Contender& c) {
+    c.seconds = [run = c.run](int64_t times) { return seconds(run, times); };
+  };
+  time(match.ours);
+  for (Contender& peer : match.peers) time(peer);
+  return match;
+}
+
+Result<Match> product(Backend& backend, const Size& s, DType type, const Operands& o, bool turned,
+                      const Work& work, const std::function<Compare(const Tensor& ours)>& compare) {
+  VB_ASSIGN(const Ours ours, ours_of(backend, work));
+  VB_TRY(equals_processor(ours.result, work, sample(s.m)));
+  VB_ASSIGN(const Product there,
+            product_there(s, o, type == DType::i8 ? DType::i32 : type, turned));
+  Match match = match_of(s, type, ours);
+  VB_TRY(add_peers(match, there, compare(ours.result)));
+  return timed_there(std::move(match));
+}
+
+// Family A, in binary32.
+Result<Match> ordered(Backend& backend, const Size& s, bool turned) {
+  const AllThreads all;
+  VB_ASSIGN(const Operands o, operands(s, DType::f32, turned));
+  const Work work =
+      turned ? Work{"Linear", kVerbatimDomain, {o.a}, {o.b}} : Work{"MatMul", "", {o.a}, {o.b}};
+  return product(backend, s, DType::f32, o, turned, work,
+                 [](const Tensor& ours) { return floats_like(ours, 1e-4); });
+}
+
+// Family C. Results are of the operands' type, as they commonly are.
+Result<Match> tensor_core(Backend& backend, const Size& s, DType type) {
+  const AllThreads all;
+  VB_ASSIGN(const Operands o, operands(s, type, true));
+  const Work work{
+      "TensorCoreLinear", kVerbatimDomain, {o.a}, {o.b}, {{"output", static_cast<int64_t>(type)}}};
+  return product(backend, s, type, o, true, work,
+                 [=](const Tensor& ours) { return floats_like(ours, 0.05); });
+}
+
+// Family B.
+Result<Match> quantized(Backend& backend, const Size& s) {
+  const AllThreads all;
+  VB_ASSIGN(const Operands o, operands(s, DType::f32, true));
+  VB_ASSIGN(const QuantizedTensor a, quantize_rows(o.a, 1));
+  VB_ASSIGN(const QuantizedTensor b, quantize_rows(o.b, 1));
+  const Work work{"QuantizedLinear", kVerbatimDomain, {a.codes, a.scales}, {b.codes, b.scales}};
+  return product(backend, s, DType::i8, {a.codes, b.codes}, true, work,
+                 [&](const Tensor& ours) { return integers_of(ours, a.scales, b.scales); });
+}
+
+// --- attention
+
+// Each head is a row of a batch: some of them, alone, by the processor.
+Result<Match> attention(Backend& backend, const AttentionSize& s) {
+  const AllThreads all;
+  VB_ASSIGN(const AttentionOperands o, attention_operands(s));
+  VB_ASSIGN(const Ours ours,
+            ours_of(backend, {"Attention", kVerbatimDomain, {o.q, o.k, o.v}, {}, s.attributes()}));
+  AttentionSize head = s;
+  head.heads = head.kv_heads = 1;
+  Work by_heads{"Attention", kVerbatimDomain, {}, {}, head.attributes()};
+  for (const Tensor& t : {o.q, o.k, o.v}) {
+    VB_ASSIGN(Tensor heads, by_head(t, t.dim(1), s.heads));
+    by_heads.inputs.push_back(std::move(heads));
+  }
+  VB_ASSIGN(const Tensor result, by_head(ours.result, s.queries, s.heads));
+  VB_TRY(equals_processor(result, by_heads, std::vector<int64_t>{0, s.heads - 1}));
+  return timed_there(
+      {ours.contender(), {}, s.operations(), "GFLOP/s", Limit::gpu_float_operations});
+}
+
+template <class F>
+void add(std::vector<Case>& cases, const std::string& name, const Size& s, F prepare) {
+  cases.push_back(
+      {name, shape_text({s.m, s.n, s.k}), [=](Backend& backend) { return prepare(backend, s); }});
+}
+
+}  // namespace
+
+void add_cases(std::vector<Case>& cases) {
+  const auto floats = [](bool turned) {
+    return [=](Backend& b, const Size& s) { return ordered(b, s, turned); };
+  };
+  const auto units = [](DType type) {
+    return [=](Backend& b, const Size& s) { return tensor_core(b, s, type); };
+  };
+  for (const int64_t n : kSides) add(cases, "gemm_bf16", {n, n, n}, units(DType::bf16));
+  for (const int64_t n : kSides) add(cases, "gemm_f16", {n, n, n}, units(DType::f16));
+  for (const int64_t n : kSides) add(cases, "gemm_s8", {n, n, n}, quantized);
+  for (const int64_t n : kFloatSides) add(cases, "gemm_f32", {n, n, n}, floats(false));
+  for (const Size& s : kRagged) add(cases, "gemm_f32", s, floats(false));
+  for (const Size& s : {Size{4096, 4096, 4096}, kRagged[0]})
+    add(cases, "gemm_nt_f32", s, floats(true));
+  for (const Size& s : kFewRows) {
+    add(cases, "gemv_f32", s, floats(false));
+    add(cases, "gemv_nt_f32", s, floats(true));
+    add(cases, "gemv_bf16", s, units(DType::bf16));
+    add(cases, "gemv_f16", s, units(DType::f16));
+    add(cases, "gemv_s8", s, quantized);
+  }
+  for (const AttentionSize& s : kAttention)
+    cases.push_back({"attention_f32", s.text(), [=](Backend& b) { return attention(b, s); }});
+}
+
+}  // namespace verbatim::bench::gpu

@@ -1,0 +1,58 @@
+// What --backend cuda measures. A build without it has no such cases.
+//
+// Times are the device's own, from the first run's start to the last one's end, of runs that were
+// all launched before the first one starts: neither our host code nor a library's is in them.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <verbatim/cli/bench/bench.h>
+#include <verbatim/core/tensor.h>
+
+struct CUstream_st;  // a cudaStream_t points to it
+
+namespace verbatim::bench::gpu {
+
+struct Description {
+  std::string name, driver;
+  double clock = 0, most_clock = 0;  // of the multiprocessors, in MHz: while they multiply; ever
+};
+
+#if defined(VERBATIM_KERNELS_CUDA)
+
+// cuda/gpu.cu
+Result<Description> describe();
+Result<DeviceMemory*> memory();
+CUstream_st* stream();  // on which everything runs
+// How long `times` calls of `enqueue` take the device. It launches something, and waits for
+// nothing.
+double seconds(const std::function<void()>& enqueue, int64_t times);
+double float_operations();  // a second; a multiply-add counts as two
+double copy_bandwidth();    // bytes a second, read and written
+
+// cuda/cublas.cc
+// c [m, n] = a [m, k] b, all dense on the device; b is [k, n], or in memory [n, k].
+struct Product {
+  int64_t m, n, k;
+  Tensor a, b, c;
+  bool b_turned;
+};
+std::vector<Contender> product_peers(const Product& p);
+std::vector<std::string> absent_peers();
+
+// cuda/cases.cc
+void add_cases(std::vector<Case>& cases);
+
+#else
+
+inline Result<Description> describe() { return unavailable("not built in (cmake --preset cuda)"); }
+inline double float_operations() { return 0; }
+inline double copy_bandwidth() { return 0; }
+inline std::vector<std::string> absent_peers() { return {}; }
+inline void add_cases(std::vector<Case>&) {}
+
+#endif
+
+}  // namespace verbatim::bench::gpu

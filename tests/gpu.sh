@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# gpu.sh [--bin FOLDER] [--commit HASH] [--cases PREFIX] REPORT|--results: on a machine with a GPU, from a built tree: runs kernels_test
+# and verbatim-bench --backend cuda, and writes one Markdown file: REPORT, or docs/results/gpu-DEVICE.md. FOLDER: where the programs
+# are (build/cuda/bin). HASH: what they were built from, where git cannot say. cuBLAS is looked for where the loader does, in the
+# toolkit, and beside python3's packages. GTEST_FILTER and LD_LIBRARY_PATH hold as always. The device's clocks are read, never set.
+set -uo pipefail
+tree=$(cd "$(dirname "$0")/.." && pwd)
+usage() { sed -n '2,5s/^# //p' "$0" >&2; exit 64; }
+bin=$tree/build/cuda/bin commit='' cases='' report=''
+while [ $# -gt 0 ]; do
+  case $1 in
+    --bin) bin=${2:?} && shift ;;
+    --commit) commit=${2:?} && shift ;;
+    --cases) cases=${2:?} && shift ;;
+    --results) report=results ;;
+    -*) usage ;;
+    *) report=$1 ;;
+  esac
+  shift
+done
+[ -n "$report" ] || usage
+bin=$(realpath "$bin")
+commit=${commit:-$(git -C "$tree" describe --always --abbrev=40 --exclude '*' --dirty 2>/dev/null || echo unknown)}
+
+gpu() { nvidia-smi -i 0 --query-gpu="$1" --format=csv,noheader; }
+device=$(gpu name) || exit 69
+if [ "$report" = results ]; then
+  name=${device,,}
+  report=$tree/docs/results/gpu-${name//[^a-z0-9]/-}.md
+fi
+report=$(realpath -m "$report")
+packages=$(python3 -c 'import importlib.util as u; print(u.find_spec("nvidia").submodule_search_locations[0])' 2>/dev/null)
+for folder in /usr/local/cuda/lib64 ${packages:+"$packages"/*/lib}; do
+  [ ! -e "$folder/libcublasLt.so.13" ] || LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder
+done
+export LD_LIBRARY_PATH
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+clocks() { gpu clocks.sm,clocks.max.sm,clocks.mem,power.limit,temperature.gpu; }
+before=$(clocks)
+cd "$tree/tests" || exit
+"$bin/kernels_test" --gtest_brief=1 >"$work/tests" 2>&1
+tested=$?
+"$bin/verbatim-bench" ${cases:+"$cases"} --backend cuda --json 2>&1 >"$work/rows.json" | tee "$work/log" >&2
+measured=${PIPESTATUS[0]}
+after=$(clocks)
+
+# table < ROWS: the rows of verbatim-bench --json in Markdown.
+table() {
+  python3 -c '
+import json, sys
+columns = ["name", "shape", "ours", "peer", "unit", "ratio", "of_limit", "limit", "peer_name", "peer_version", "peer_kernel"]
+print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
+for row in json.load(sys.stdin):
+    print("| " + " | ".join(str("" if row.get(c) is None else row[c]) for c in columns) + " |")'
+}
+indented() { sed 's/^/    /'; }
+{
+  printf '# On a GPU: %s\n\n' "$device"
+  printf 'Commit %s, %s. Written by tests/gpu.sh.\n\n' "$commit" "$(date -u +%F)"
+  printf -- '- %s\n' "$(head -1 "$work/log")"
+  printf -- '- SM clock, its maximum, memory clock, power limit, degrees: %s before, %s after\n' "$before" "$after"
+  for program in kernels_test verbatim-bench; do
+    printf -- '- sha256 of %s: %s\n' "$program" "$(sha256sum <"$bin/$program" | cut -d' ' -f1)"
+  done
+  printf '\n## kernels_test (exit code %d)\n\n' "$tested"
+  grep -E '^\[ +(PASSED|FAILED|SKIPPED) +\]' "$work/tests" | indented
+  printf '\n## verbatim-bench --backend cuda (exit code %d)\n\n' "$measured"
+  printf 'Medians of alternating samples of device time; ratio: ours over the peer.\n\n'
+  table <"$work/rows.json"
+  echo
+  grep -E '^(verbatim-bench:|not compared)' "$work/log" | indented
+} >"$report"
+echo "$report"
+[ "$tested" -eq 0 ] && [ "$measured" -eq 0 ]
