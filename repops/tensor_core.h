@@ -28,6 +28,8 @@ using Binary32Format = Format<32, 8, 23, true>;
 // exponent, which counts as at least `floor`; the sum truncated to `kept` significant bits.
 struct Rule {
   int group, fraction, floor, kept;
+
+  bool operator==(const Rule&) const = default;
 };
 inline constexpr Rule kSm90{16, 25, -133, 24};        // Hopper and B200: bf16, fp16
 inline constexpr Rule kSm90Tf32{8, 25, -133, 24};     // Hopper and B200

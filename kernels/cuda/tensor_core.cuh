@@ -35,16 +35,20 @@ struct Int8Unit {
   }
   __device__ static void multiply(Sum (&d)[4], const TileA& a, const TileB& b);
 };
-template <class Format>
-struct FloatUnit {  // Format: of 16 bits
+template <class A, class B = A>
+struct FloatUnit {  // both of 16 bits and the same, or both of 8
   using Sum = float;
   static Sum dot(Sum sum, const uint8_t (&x)[kUnitBytes], const uint8_t (&y)[kUnitBytes]) {
-    uint16_t a[16], b[16];
-    std::memcpy(a, x, kUnitBytes);
-    std::memcpy(b, y, kUnitBytes);
-    return tensor_core::step<Format, Format>(tensor_core::kSm90, sum, a, b, 16);
+    if constexpr (A::bits == 8) {
+      return tensor_core::step<A, B>(tensor_core::kSm90Float8, sum, x, y, kUnitBytes);
+    } else {
+      uint16_t a[16], b[16];
+      std::memcpy(a, x, kUnitBytes);
+      std::memcpy(b, y, kUnitBytes);
+      return tensor_core::step<A, B>(tensor_core::kSm90, sum, a, b, 16);
+    }
   }
-  __device__ static void multiply(Sum (&d)[4], const TileA& a, const TileB& b);
+  __device__ static void multiply(Sum (&d)[4], const TileA& a, const TileB& b);  // of 16 bits
 };
 
 #if defined(VERBATIM_EMULATED_GPU)
@@ -81,8 +85,9 @@ void multiply_tiles(typename Unit::Sum (&d)[4], const TileA& a, const TileB& b) 
 inline void Int8Unit::multiply(Sum (&d)[4], const TileA& a, const TileB& b) {
   multiply_tiles<Int8Unit>(d, a, b);
 }
-template <class Format>
-void FloatUnit<Format>::multiply(Sum (&d)[4], const TileA& a, const TileB& b) {
+template <class A, class B>
+void FloatUnit<A, B>::multiply(Sum (&d)[4], const TileA& a, const TileB& b) {
+  static_assert(A::bits == 16);
   multiply_tiles<FloatUnit>(d, a, b);
 }
 
@@ -114,9 +119,10 @@ __device__ inline void Int8Unit::multiply(Sum (&d)[4], const TileA& a, const Til
         "r"(b.word[1]));
 }
 
-template <class Format>
-__device__ inline void FloatUnit<Format>::multiply(Sum (&d)[4], const TileA& a, const TileB& b) {
-  if constexpr (std::is_same_v<Format, tensor_core::BFloat16Format>)
+template <class A, class B>
+__device__ inline void FloatUnit<A, B>::multiply(Sum (&d)[4], const TileA& a, const TileB& b) {
+  static_assert(A::bits == 16);
+  if constexpr (std::is_same_v<A, tensor_core::BFloat16Format>)
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
         "{%8,%9}, {%0,%1,%2,%3};"

@@ -1,13 +1,8 @@
 // Products of bf16 and fp16 as tensor cores compute them (docs/numerics.md, Family C), by the
 // tensor cores: one ascending chain for each result, or for each slice of K, whose sums are added
 // in binary32. Where the device's units are not those of the contract, nothing runs here.
-#include <array>
-#include <random>
-
 #include <verbatim/kernels/cuda/kernels.h>
-#include <verbatim/repops/ops/number.h>
-#include <verbatim/repops/ops/tensor_core.h>
-#include <verbatim/kernels/cuda/group_product.cuh>
+#include <verbatim/kernels/cuda/tensor_core_linear.cuh>
 
 namespace verbatim::cuda {
 namespace {
@@ -15,26 +10,11 @@ namespace {
 using tensor_core::BFloat16Format;
 using tensor_core::HalfFormat;
 
-template <class OutType>
-struct Epilogue {
-  using Out = OutType;
-  tensor_core::Epilogue epilogue;
-  Out* out;  // [m, n]
-
-  // An operator's own epilogue wants them, and reads what they say.
-  using Row = int64_t;
-  using Column = int64_t;
-  __device__ Row row(int64_t m) const { return m; }
-  __device__ Column column(int64_t n) const { return n; }
-  __device__ Out finished(float sum, Row m, Column n) const {
-    return store<Out>(epilogue.finished(sum, m, n));
-  }
-};
 template <class Out>
 struct Call {
   TileOperands codes;  // of 16 bits
   int64_t slice;       // elements, a multiple of a step's where there are several
-  Epilogue<Out> epilogue;
+  LinearEpilogue<Out> epilogue;
 };
 
 // `kSliced`: K is cut, and what a slice's chain gave joins the sum of those before it.
@@ -101,88 +81,7 @@ Status multiply_formats(Gpu& gpu, const tensor_core::LinearOperands& o, void* ou
   });
 }
 
-// --- whether the device's units are the contract's
-
-constexpr int kProbes = 1024;  // warps, each with a tile of its own
-constexpr int kProbeK = 16;
-struct Probe {
-  uint16_t a[kTileRows][kProbeK], b[kTileColumns][kProbeK];
-  float c[kTileRows][kTileColumns];
-};
-
-template <class Format>
-__global__ void __launch_bounds__(kWarp) probe_tiles(const Probe* probes, float* results) {
-  const Probe& p = probes[blockIdx.x];
-  const int g = static_cast<int>(threadIdx.x) / 4, q = static_cast<int>(threadIdx.x) % 4;
-  const auto word = [](const uint16_t* at) {
-    return static_cast<uint32_t>(at[0]) | static_cast<uint32_t>(at[1]) << 16;
-  };
-  const TileA a{{word(&p.a[g][2 * q]), word(&p.a[g + 8][2 * q]), word(&p.a[g][2 * q + 8]),
-                 word(&p.a[g + 8][2 * q + 8])}};
-  const TileB b{{word(&p.b[g][2 * q]), word(&p.b[g][2 * q + 8])}};
-  float d[4];
-  for (int e = 0; e < 4; ++e) d[e] = p.c[g + e / 2 * 8][2 * q + e % 2];
-  FloatUnit<Format>::multiply(d, a, b);
-  for (int e = 0; e < 4; ++e)
-    results[(blockIdx.x * kTileRows + g + e / 2 * 8) * kTileColumns + 2 * q + e % 2] =
-        canonical(d[e]);
-}
-
-// Codes of every exponent, some special, and many that are close to each other, so that sums
-// cancel.
-std::vector<Probe> probes() {
-  std::mt19937 random(1);
-  std::vector<Probe> list(kProbes);
-  for (int i = 0; i < kProbes; ++i) {
-    const auto code = [&]() -> uint16_t {
-      const uint32_t bits = random();
-      if (i % 4 == 0) return static_cast<uint16_t>(bits);
-      return static_cast<uint16_t>((bits & 0x87FF) | (i % 4 == 1 ? 0x3800 : 0x3C00));
-    };
-    for (auto& row : list[i].a)
-      for (uint16_t& c : row) c = code();
-    for (auto& row : list[i].b)
-      for (uint16_t& c : row) c = code();
-    for (auto& row : list[i].c)
-      for (float& c : row) {
-        const uint32_t bits = random();
-        c = float_of(i % 4 == 0 ? bits : (bits & 0x87FFFFFF) | 0x38000000);
-      }
-  }
-  return list;
-}
-
-template <class Format>
-Result<bool> gives_the_contracts_bits(Gpu& gpu) {
-  const std::vector<Probe> list = probes();
-  const auto bytes = std::as_bytes(std::span(list));
-  VB_ASSIGN(Tensor host, Tensor::allocate(DType::u8, {static_cast<int64_t>(bytes.size())}));
-  std::ranges::copy(bytes, host.mutable_bytes().begin());
-  VB_ASSIGN(const Tensor in, host.copied_to(gpu));
-  VB_ASSIGN(Tensor out,
-            Tensor::allocate_on(gpu, DType::f32, Shape{kProbes, kTileRows, kTileColumns}));
-  const Grid grid{.blocks = {kProbes, 1, 1}, .threads = {kWarp, 1, 1}};
-  VB_TRY(launch(gpu, grid, probe_tiles<Format>, reinterpret_cast<const Probe*>(in.address()),
-                reinterpret_cast<float*>(out.mutable_address())));
-  VB_ASSIGN(const Tensor have, out.on_host());
-  const float* result = have.data<float>().data();
-  for (const Probe& p : list)
-    for (int r = 0; r < kTileRows; ++r)
-      for (int c = 0; c < kTileColumns; ++c) {
-        const float want = canonical(tensor_core::step<Format, Format>(
-            tensor_core::kSm90, p.c[r][c], p.a[r], p.b[c], kProbeK));
-        if (bits_of(want) != bits_of(*result++)) return false;
-      }
-  return true;
-}
-
 }  // namespace
-
-Result<bool> has_units_of_sm90(Gpu& gpu) {
-  VB_ASSIGN(const bool bf16, gives_the_contracts_bits<BFloat16Format>(gpu));
-  VB_ASSIGN(const bool f16, gives_the_contracts_bits<HalfFormat>(gpu));
-  return bf16 && f16;
-}
 
 Outcome run_tensor_core_linear(Gpu& gpu, const KernelBackend& backend, const Node& node,
                                std::span<const Tensor> inputs) {
@@ -190,15 +89,20 @@ Outcome run_tensor_core_linear(Gpu& gpu, const KernelBackend& backend, const Nod
   if (!operands.ok()) return not_handled();
   const tensor_core::LinearOperands& o = *operands;
   const DType type = inputs[0].dtype();
-  const tensor_core::Rule rule = o.unit.rule, ours = tensor_core::kSm90;
-  if (is_float8(type) || rule.group != ours.group || rule.fraction != ours.fraction)
+  const bool float8 = is_float8(type);
+  if (o.unit.unpacked ||
+      !(o.unit.rule == (float8 ? tensor_core::kSm90Float8 : tensor_core::kSm90)) ||
+      (float8 && !suits_float8(gpu, o)))
     return not_handled();
   VB_ASSIGN(const Shape shape, Shape::of(o.dims));
   VB_ASSIGN(Tensor out, backend.allocate(o.output, shape));
   if (out.elements() == 0) return done({out});
   void* y = out.mutable_address();
-  VB_TRY(type == DType::bf16 ? multiply_formats<BFloat16Format>(gpu, o, y)
-                             : multiply_formats<HalfFormat>(gpu, o, y));
+  if (float8)
+    VB_TRY(multiply_float8(gpu, o, type, inputs[1].dtype(), y));
+  else
+    VB_TRY(type == DType::bf16 ? multiply_formats<BFloat16Format>(gpu, o, y)
+                               : multiply_formats<HalfFormat>(gpu, o, y));
   return done({out});
 }
 

@@ -233,13 +233,23 @@ __device__ inline void wait_for_products() {
 template <class Unit, int kColumns>
 __device__ inline void multiply_group(GroupSums<Unit, kColumns>& d, uint64_t a, uint64_t b) {
   static_assert(kColumns == 128 || kColumns == 256);
+  using E4M3 = tensor_core::E4M3Format;
+  using E5M2 = tensor_core::E5M2Format;
   if constexpr (std::is_same_v<Unit, Int8Unit>) {
     VB_MULTIPLY_GROUP("+r", "k32.s32.s8.s8", "");
   } else if constexpr (std::is_same_v<Unit, FloatUnit<tensor_core::BFloat16Format> >) {
     VB_MULTIPLY_GROUP("+f", "k16.f32.bf16.bf16", ", 1, 1, 0, 0");
-  } else {
-    static_assert(std::is_same_v<Unit, FloatUnit<tensor_core::HalfFormat> >);
+  } else if constexpr (std::is_same_v<Unit, FloatUnit<tensor_core::HalfFormat> >) {
     VB_MULTIPLY_GROUP("+f", "k16.f32.f16.f16", ", 1, 1, 0, 0");
+  } else if constexpr (std::is_same_v<Unit, FloatUnit<E4M3, E4M3> >) {
+    VB_MULTIPLY_GROUP("+f", "k32.f32.e4m3.e4m3", ", 1, 1");
+  } else if constexpr (std::is_same_v<Unit, FloatUnit<E4M3, E5M2> >) {
+    VB_MULTIPLY_GROUP("+f", "k32.f32.e4m3.e5m2", ", 1, 1");
+  } else if constexpr (std::is_same_v<Unit, FloatUnit<E5M2, E4M3> >) {
+    VB_MULTIPLY_GROUP("+f", "k32.f32.e5m2.e4m3", ", 1, 1");
+  } else {
+    static_assert(std::is_same_v<Unit, FloatUnit<E5M2, E5M2> >);
+    VB_MULTIPLY_GROUP("+f", "k32.f32.e5m2.e5m2", ", 1, 1");
   }
 }
 #undef VB_MULTIPLY_GROUP

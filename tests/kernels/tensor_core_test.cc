@@ -82,19 +82,28 @@ TEST_P(TensorCoreTest, Product) {
 TEST_P(TensorCoreTest, BlocksOfManyResults) {
   struct Size {
     int64_t m, n, k, split;
+    DType a, b;
+    bool precise = false;
   };
+  const DType bf16 = DType::bf16, f16 = DType::f16, e4m3 = DType::f8e4m3, e5m2 = DType::f8e5m2;
   int seed = 0;
-  for (const auto& [m, n, k, split] :
-       {Size{300, 520, 328, 1}, {130, 250, 1000, 1}, {70, 131, 712, 2}, {65, 9, 8, 1}}) {
+  for (const Size& s : {Size{300, 520, 328, 1, bf16, bf16}, Size{130, 250, 1000, 1, f16, f16},
+                        Size{70, 131, 712, 2, bf16, bf16}, Size{65, 9, 8, 1, f16, f16},
+                        Size{140, 260, 656, 1, e4m3, e5m2}, Size{5, 130, 400, 1, e5m2, e5m2},
+                        Size{131, 70, 528, 1, e4m3, e4m3, true}, Size{1, 30, 400, 2, e5m2, e4m3}}) {
     Random r(static_cast<uint64_t>(seed++));
-    const DType type = r.pick({DType::bf16, DType::f16});
-    Attributes attributes = {{"split", split}};
-    if (seed % 2 == 0) attributes.set("output", static_cast<int64_t>(type));
+    Attributes attributes = {{"split", s.split}};
+    if (s.precise) attributes.set("precise", int64_t{1});
+    if (seed % 2 == 0) attributes.set("output", static_cast<int64_t>(bf16));
     const Codes kind = r.pick({Codes::spread, Codes::any, Codes::few_tiny});
-    expect_reference(*backend_, Case{node_of("verbatim", "TensorCoreLinear", attributes),
-                                     {codes(r, type, {m, k}, kind), codes(r, type, {n, k}, kind),
-                                      floats(r, {n}, Fill::ordinary)},
-                                     {1}});
+    const Case c{node_of("verbatim", "TensorCoreLinear", attributes),
+                 {codes(r, s.a, {s.m, s.k}, kind), codes(r, s.b, {s.n, s.k}, kind),
+                  floats(r, {s.n}, Fill::ordinary)},
+                 {1}};
+    expect_reference(*backend_, c);
+    if (backend_->name() == "cuda") {  // and not on the host
+      EXPECT_NE((*backend_->run(c.node, c.inputs))[0].device(), nullptr) << c.node.title();
+    }
   }
 }
 

@@ -1,0 +1,30 @@
+// TensorCoreLinear on Hopper: what its types share.
+#pragma once
+
+#include <verbatim/kernels/cuda/kernels.h>
+#include <verbatim/repops/ops/number.h>
+#include <verbatim/repops/ops/tensor_core.h>
+#include <verbatim/kernels/cuda/group_product.cuh>
+
+namespace verbatim::cuda {
+
+template <class OutType>
+struct LinearEpilogue {
+  using Out = OutType;
+  tensor_core::Epilogue epilogue;
+  Out* out;  // [m, n]
+
+  // An operator's own epilogue wants them, and reads what they say.
+  using Row = int64_t;
+  using Column = int64_t;
+  __device__ Row row(int64_t m) const { return m; }
+  __device__ Column column(int64_t n) const { return n; }
+  __device__ Out finished(float sum, Row m, Column n) const {
+    return store<Out>(epilogue.finished(sum, m, n));
+  }
+};
+// fp8, which warp groups alone multiply as the contract's sm90 does (tensor_core_float8.cu).
+bool suits_float8(const Gpu& gpu, const tensor_core::LinearOperands& o);
+Status multiply_float8(Gpu& gpu, const tensor_core::LinearOperands& o, DType x, DType w, void* out);
+
+}  // namespace verbatim::cuda
