@@ -123,16 +123,11 @@ Result<PackedCodes> pack_slices(const CpuKernels& kernels, const Tensor& w) {
 Outcome run_sliced_linear(const CpuBackend& backend, const Node&, std::span<const Tensor> inputs) {
   const Tensor &a = inputs[0], &b = inputs[2];
   const Tensor bias = inputs.size() > 4 ? inputs[4] : Tensor();
-  if (!check_sliced(a, inputs[1]).ok() || !check_sliced(b, inputs[3]).ok() || b.rank() != 3)
+  const Result<Shape> shape = check_sliced_linear(inputs);
+  if (!shape.ok() || !check_slice_exponents(inputs[1].data<int32_t>()).ok() ||
+      !check_slice_exponents(inputs[3].data<int32_t>()).ok())
     return not_handled();
-  const int64_t n = b.dim(1), k = b.dim(2);
-  if (a.dim(a.rank() - 1) != k) return not_handled();
-  if (bias.defined() && (bias.dtype() != DType::f32 || !(bias.shape() == Shape{n})))
-    return not_handled();
-  std::vector<int64_t> dims(inputs[1].shape().dims().begin(), inputs[1].shape().dims().end());
-  dims.push_back(n);
-  VB_ASSIGN(const Shape shape, Shape::of(dims));
-  const int64_t m = inputs[1].elements(), panel = backend.kernels().sliced_panel;
+  const int64_t n = b.dim(1), m = inputs[1].elements(), panel = backend.kernels().sliced_panel;
   const int order = static_cast<int>(std::max(a.dim(0), b.dim(0))) - 1;
   VB_ASSIGN(const Tensor a_powers, powers_of_two(inputs[1], 7 * (order + 2), m));
   VB_ASSIGN(const Tensor b_powers, powers_of_two(inputs[3], 0, ceiling(n, panel) * panel));
@@ -144,9 +139,9 @@ Outcome run_sliced_linear(const CpuBackend& backend, const Node&, std::span<cons
                       .b_count = b.dim(0),
                       .m = m,
                       .n = n,
-                      .k = k,
+                      .k = b.dim(2),
                       .bias = bias.defined() ? bias.data<float>().data() : nullptr},
-                     shape);
+                     *shape);
 }
 
 Outcome run_quantized_linear(const CpuBackend& backend, const Node&,

@@ -29,13 +29,26 @@ bool lives_there(DType type) { return type == DType::i8 || is_float(type); }
 // Operators that have kernels of their own here.
 using OwnFn = Outcome (*)(Gpu& gpu, const KernelBackend& backend, const Node& node,
                           std::span<const Tensor> inputs);
-OwnFn find_own(const Node& node, bool units_of_sm90) {
-  if (node.domain != kVerbatimDomain) return nullptr;
-  if (node.op == "Attention") return cuda::run_attention;
-  if (node.op == "QuantizeRows") return cuda::run_quantize_rows;
-  if (node.op == "QuantizedLinear") return cuda::run_quantized_linear;
-  if (node.op == "TensorCoreLinear" && units_of_sm90) return cuda::run_tensor_core_linear;
-  return nullptr;
+struct Own {
+  OwnFn run = nullptr;
+  // Whether an operand, on the host or the device, holds only what the kernel takes; it then may
+  // be of int32 too. Null: all do.
+  Result<bool> (*admits)(Gpu& gpu, const Tensor& t) = nullptr;
+
+  explicit operator bool() const { return run != nullptr; }
+  bool wants_there(DType type) const {
+    return lives_there(type) || (admits != nullptr && type == DType::i32);
+  }
+};
+Own find_own(const Node& node, bool units_of_sm90) {
+  if (node.domain != kVerbatimDomain) return {};
+  if (node.op == "Attention") return {cuda::run_attention};
+  if (node.op == "QuantizeRows") return {cuda::run_quantize_rows};
+  if (node.op == "QuantizedLinear") return {cuda::run_quantized_linear};
+  if (node.op == "Slices") return {cuda::run_slices};
+  if (node.op == "SlicedLinear") return {cuda::run_sliced_linear, cuda::admits_slices};
+  if (node.op == "TensorCoreLinear" && units_of_sm90) return {cuda::run_tensor_core_linear};
+  return {};
 }
 
 class CudaBackend final : public KernelBackend {
@@ -81,15 +94,18 @@ class CudaBackend final : public KernelBackend {
   struct Weight {
     Tensor host;  // kept, so that no other tensor can come to lie where it does
     Tensor device;
+    OwnFn admitted = nullptr;  // by whose rules
   };
   // The tensor on the device: itself, a weight's copy, or a copy made now. Undefined where a code
-  // is -128, which kernels do not take: codes that are on the device never are.
-  Result<Tensor> on_device(const Tensor& t);
+  // is -128, which kernels do not take (codes that are on the device never are), or where `own`
+  // does not admit it.
+  Result<Tensor> on_device(const Tensor& t, const Own& own);
   // Where kernels want them: floats and int8 codes on the device, other integers on the host.
   // Nothing where one of them cannot be there.
-  Result<std::optional<Tensors>> place(std::span<const Tensor> inputs);
+  Result<std::optional<Tensors>> place(std::span<const Tensor> inputs, const Own& own);
   // On the device, by a kernel; with neither it is a movement.
-  Outcome run_here(const Node& node, std::span<const Tensor> inputs, KernelFn kernel, OwnFn own);
+  Outcome run_here(const Node& node, std::span<const Tensor> inputs, KernelFn kernel,
+                   const Own& own);
 
   Gpu& gpu_;
   std::unique_ptr<Backend> host_;
@@ -110,10 +126,11 @@ Status CudaBackend::prepare(const Graph& graph) {
   std::vector<Tensor> constants(static_cast<size_t>(graph.value_count));
   for (const Initializer& init : graph.initializers) constants[init.value] = init.tensor;
   for (const Node& node : graph.nodes) {
-    if (find_kernel(node) == nullptr && find_own(node, units_of_sm90_) == nullptr) continue;
+    const Own own = find_own(node, units_of_sm90_);
+    if (find_kernel(node) == nullptr && !own) continue;
     for (const ValueId v : node.inputs) {
-      if (v == kAbsent || !lives_there(constants[v].dtype())) continue;
-      const Status status = on_device(constants[v]).status();
+      if (v == kAbsent || !own.wants_there(constants[v].dtype())) continue;
+      const Status status = on_device(constants[v], own).status();
       if (!status.ok() && status.code() != StatusCode::limit) return status;
     }
   }
@@ -122,27 +139,37 @@ Status CudaBackend::prepare(const Graph& graph) {
   return {};
 }
 
-Result<Tensor> CudaBackend::on_device(const Tensor& t) {
-  if (!t.defined() || t.device() == &gpu_) return t;
-  const auto upload = [&](const Tensor& host) -> Result<Tensor> {
-    if (host.dtype() == DType::i8 && !within(host.data<int8_t>(), kInt8Codes)) return Tensor();
-    return host.copied_to(gpu_);
+Result<Tensor> CudaBackend::on_device(const Tensor& t, const Own& own) {
+  if (!t.defined()) return t;
+  const auto admitted = [&]() -> Result<bool> {
+    return own.admits == nullptr ? Result<bool>(true) : own.admits(gpu_, t);
+  };
+  const auto upload = [&]() -> Result<Tensor> {
+    if (t.dtype() == DType::i8 && !within(t.data<int8_t>(), kInt8Codes)) return Tensor();
+    return t.copied_to(gpu_);
   };
   const std::lock_guard lock(mutex_);
   const auto it = weights_.find(t.address());
-  if (it == weights_.end()) return upload(t);
-  auto& [host, device] = it->second;
-  if (host.dtype() != t.dtype() || host.elements() != t.elements()) return upload(t);
-  if (!device.defined()) {
-    VB_ASSIGN(device, upload(host));
+  const bool weight = it != weights_.end() && it->second.host.dtype() == t.dtype() &&
+                      it->second.host.elements() == t.elements();
+  if (!weight || it->second.admitted != own.run) {
+    VB_ASSIGN(const bool takes, admitted());
+    if (!takes) return Tensor();
   }
-  return device.defined() ? device.reshaped(t.shape()) : Tensor();
+  if (t.device() == &gpu_) return t;
+  if (!weight) return upload();
+  Weight& w = it->second;
+  w.admitted = own.run;
+  if (!w.device.defined()) {
+    VB_ASSIGN(w.device, upload());
+  }
+  return w.device.defined() ? w.device.reshaped(t.shape()) : Tensor();
 }
 
-Result<std::optional<Tensors>> CudaBackend::place(std::span<const Tensor> inputs) {
+Result<std::optional<Tensors>> CudaBackend::place(std::span<const Tensor> inputs, const Own& own) {
   Tensors placed;
   for (const Tensor& t : inputs) {
-    VB_ASSIGN(Tensor at, lives_there(t.dtype()) ? on_device(t) : t.on_host());
+    VB_ASSIGN(Tensor at, own.wants_there(t.dtype()) ? on_device(t, own) : t.on_host());
     if (t.defined() && !at.defined()) return std::optional<Tensors>();
     placed.push_back(std::move(at));
   }
@@ -150,24 +177,24 @@ Result<std::optional<Tensors>> CudaBackend::place(std::span<const Tensor> inputs
 }
 
 Outcome CudaBackend::run_here(const Node& node, std::span<const Tensor> inputs, KernelFn kernel,
-                              OwnFn own) {
-  VB_ASSIGN(const std::optional<Tensors> placed, place(inputs));
+                              const Own& own) {
+  VB_ASSIGN(const std::optional<Tensors> placed, place(inputs, own));
   if (!placed) return not_handled();
-  if (kernel == nullptr && own == nullptr) {
+  if (kernel == nullptr && !own) {
     VB_ASSIGN(Tensors moved, evaluate_reference(node, *placed));
     return done(std::move(moved));
   }
   Outcome outcome =
-      kernel != nullptr ? kernel(*this, node, *placed) : own(gpu_, *this, node, *placed);
+      kernel != nullptr ? kernel(*this, node, *placed) : own.run(gpu_, *this, node, *placed);
   if (!outcome.ok()) return outcome.status().with_context(node.title());
   return outcome;
 }
 
 Result<Tensors> CudaBackend::run(const Node& node, std::span<const Tensor> inputs) {
   const KernelFn kernel = find_kernel(node);
-  const OwnFn own = find_own(node, units_of_sm90_);
+  const Own own = find_own(node, units_of_sm90_);
   const bool moves = is_movement(node);
-  if ((kernel != nullptr || own != nullptr || moves) && has_required(node, inputs)) {
+  if ((kernel != nullptr || own || moves) && has_required(node, inputs)) {
     Outcome outcome = run_here(node, inputs, kernel, own);
     if (outcome.ok() && outcome->has_value()) return **std::move(outcome);
     // Where there is no room on the device, the host decides.

@@ -4,8 +4,13 @@
 // turn, so that the next one's tiles come while the last one's results go. In a cluster of two,
 // which have different rows and the same columns, each copies half of B's tile to both. Each result
 // is one chain, ascending in k; where K is cut, the slices' sums are added ascending in binary32.
+//
+// Operands may also be several slices of int8 codes, one matrix after the other, whose products
+// weigh 2^-7 for each slice further on (docs/numerics.md, Slices): those of one weight are one sum,
+// and all are one integer.
 #pragma once
 
+#include <verbatim/repops/ops/sliced.h>
 #include <verbatim/kernels/cuda/tile_product.cuh>
 #include <verbatim/kernels/cuda/warp_group.cuh>
 
@@ -20,10 +25,22 @@ struct GroupCall {
   int turns;     // of clusters
   int slabs;     // of K
   int per_fold;  // of them, in a chain
+  int a_slices, b_slices;
   Epilogue epilogue;
+
+  VB_HOST_DEVICE int levels() const { return a_slices > b_slices ? a_slices : b_slices; }
+  // f(i, j) for the slices whose products have the weight of `level`.
+  template <class F>
+  __device__ void each_pair(int level, F&& f) const {
+    for (int i = level < b_slices ? 0 : level - b_slices + 1; i <= level && i < a_slices; ++i)
+      f(i, level - i);
+  }
 };
 
-template <class Unit, int kColumns, bool kFolds, int kCluster>
+// What follows a chain: nothing, another one whose sum is added, or that of a lesser weight.
+enum class Fold { none, sums, slices };
+
+template <class Unit, int kColumns, Fold kFold, int kCluster>
 struct GroupProduct {
   static constexpr int kGroups = 2, kRows = kGroups * kGroupRows;
   static constexpr unsigned kThreads = (kGroups + 1) * kWarpGroup, kWarps = kGroups * 4;
@@ -102,20 +119,28 @@ struct GroupProduct {
   // By one thread.
   template <class Call>
   __device__ void copy_tiles(const Call& p) {
-    const int first = rank() * kCopiedColumns;
     each_turn(p, [&](const Place& at) {
-      for (int slab = 0; slab < p.slabs; ++slab, next_stage()) {
-        const int byte = slab * kSlabBytes;
-        wait_for_phase(&empty[stage], parity ^ 1);
-        arrive_expecting(&full[stage], kStageBytes);
-        copy_tile(tile_of_a(), p.a, byte, at.row, &full[stage]);
-        if constexpr (kCluster == 1)
-          copy_tile(tile_of_b(), p.b, byte, at.column, &full[stage]);
-        else
-          copy_tile_to((1u << kCluster) - 1, tile_of_b() + first * kSlabBytes, p.b, byte,
-                       at.column + first, &full[stage]);
-      }
+      for (int level = 0; level < (kFold == Fold::slices ? p.levels() : 1); ++level)
+        p.each_pair(level, [&](int i, int j) {
+          // Rows beyond a slice are the next one's, or zeros: no result's.
+          copy_chain(p, at.row + i * static_cast<int>(p.m), at.column + j * static_cast<int>(p.n));
+        });
     });
+  }
+  template <class Call>
+  __device__ void copy_chain(const Call& p, int row, int column) {
+    const int first = rank() * kCopiedColumns;
+    for (int slab = 0; slab < p.slabs; ++slab, next_stage()) {
+      const int byte = slab * kSlabBytes;
+      wait_for_phase(&empty[stage], parity ^ 1);
+      arrive_expecting(&full[stage], kStageBytes);
+      copy_tile(tile_of_a(), p.a, byte, row, &full[stage]);
+      if constexpr (kCluster == 1)
+        copy_tile(tile_of_b(), p.b, byte, column, &full[stage]);
+      else
+        copy_tile_to((1u << kCluster) - 1, tile_of_b() + first * kSlabBytes, p.b, byte,
+                     column + first, &full[stage]);
+    }
   }
 
   // To all who copy to it.
@@ -160,23 +185,47 @@ struct GroupProduct {
     each_turn(p, [&](const Place& at) {
       GroupSums<Unit, kColumns> sums;
       clear(sums);
-      multiply(sums, group, kFolds ? p.per_fold : p.slabs);
-      if constexpr (kFolds) {
-        GroupSums<Unit, kColumns> more;
-        for (int slab = p.per_fold; slab < p.slabs; slab += p.per_fold) {
-          clear(more);
-          multiply(more, group, p.slabs - slab < p.per_fold ? p.slabs - slab : p.per_fold);
-#pragma unroll
-          for (int i = 0; i < kColumns / 2; ++i) sums[i] = sums[i] + more[i];
-        }
+      const int row = at.row + group * kGroupRows;
+      if constexpr (kFold == Fold::slices) {
+        int64_t totals[kColumns / 2];
+        add_levels(p, group, sums, totals);
+        store_results(p, totals, row, at.column);
+      } else {
+        multiply(sums, group, kFold == Fold::sums ? p.per_fold : p.slabs);
+        if constexpr (kFold == Fold::sums) add_chains(p, group, sums);
+        store_results(p, sums, row, at.column);
       }
-      store_results(p, sums, at.row + group * kGroupRows, at.column);
     });
   }
-
   template <class Call>
-  __device__ static void store_results(const Call& p, const GroupSums<Unit, kColumns>& sums,
-                                       int row, int column) {
+  __device__ void add_chains(const Call& p, int group, GroupSums<Unit, kColumns>& sums) {
+    GroupSums<Unit, kColumns> more;
+    for (int slab = p.per_fold; slab < p.slabs; slab += p.per_fold) {
+      clear(more);
+      multiply(more, group, p.slabs - slab < p.per_fold ? p.slabs - slab : p.per_fold);
+#pragma unroll
+      for (int i = 0; i < kColumns / 2; ++i) sums[i] = sums[i] + more[i];
+    }
+  }
+  template <class Call>
+  __device__ void add_levels(const Call& p, int group, GroupSums<Unit, kColumns>& sums,
+                             int64_t (&totals)[kColumns / 2]) {
+#pragma unroll
+    for (int64_t& total : totals) total = 0;
+    for (int level = 0; level < p.levels(); ++level) {
+      int chains = 0;
+      p.each_pair(level, [&](int, int) { ++chains; });
+      clear(sums);
+      multiply(sums, group, chains * p.slabs);
+#pragma unroll
+      for (int i = 0; i < kColumns / 2; ++i)
+        totals[i] = totals[i] * (1 << kSliceBits) + static_cast<int64_t>(sums[i]);
+    }
+  }
+
+  template <class Call, class Sum>
+  __device__ static void store_results(const Call& p, const Sum (&sums)[kColumns / 2], int row,
+                                       int column) {
     const bool whole = row + kGroupRows <= p.m && column + kColumns <= p.n && p.n % 2 == 0;
     if (whole)
       store_tiles<true>(p, sums, row, column);
@@ -184,8 +233,8 @@ struct GroupProduct {
       store_tiles<false>(p, sums, row, column);
   }
   // kWhole: all are there, and two of a row may be stored at once.
-  template <bool kWhole, class Call>
-  __device__ static void store_tiles(const Call& p, const GroupSums<Unit, kColumns>& sums, int row,
+  template <bool kWhole, class Call, class Sum>
+  __device__ static void store_tiles(const Call& p, const Sum (&sums)[kColumns / 2], int row,
                                      int column) {
     using Epilogue = decltype(p.epilogue);
     using Out = typename Epilogue::Out;
@@ -215,10 +264,10 @@ struct GroupProduct {
   }
 };
 
-template <class Unit, int kColumns, bool kFolds, int kCluster, class Epilogue>
-__global__ void __launch_bounds__((GroupProduct<Unit, kColumns, kFolds, kCluster>::kThreads), 1)
+template <class Unit, int kColumns, Fold kFold, int kCluster, class Epilogue>
+__global__ void __launch_bounds__((GroupProduct<Unit, kColumns, kFold, kCluster>::kThreads), 1)
     multiply_groups(const __grid_constant__ GroupCall<Epilogue> p) {
-  GroupProduct<Unit, kColumns, kFolds, kCluster> product;
+  GroupProduct<Unit, kColumns, kFold, kCluster> product;
   product.make_barriers();
   const int group = static_cast<int>(threadIdx.x / kWarpGroup) - 1;
   if (group < 0) {
@@ -232,12 +281,14 @@ __global__ void __launch_bounds__((GroupProduct<Unit, kColumns, kFolds, kCluster
   if constexpr (kCluster > 1) barrier_of_cluster();
 }
 
-template <class Unit, int kColumns, bool kFolds, int kCluster, class Epilogue>
+template <class Unit, int kColumns, Fold kFold, int kCluster, class Epilogue>
 Status launch_groups(Gpu& gpu, const TileOperands& codes, int64_t per_fold,
-                     const Epilogue& epilogue) {
-  using Product = GroupProduct<Unit, kColumns, kFolds, kCluster>;
-  VB_ASSIGN(const TileMap a, map_tiles(codes.a, codes.m, codes.row_bytes, Product::kRows));
-  VB_ASSIGN(const TileMap b, map_tiles(codes.b, codes.n, codes.row_bytes, Product::kCopiedColumns));
+                     const Epilogue& epilogue, int a_slices = 1, int b_slices = 1) {
+  using Product = GroupProduct<Unit, kColumns, kFold, kCluster>;
+  VB_ASSIGN(const TileMap a,
+            map_tiles(codes.a, codes.m * a_slices, codes.row_bytes, Product::kRows));
+  VB_ASSIGN(const TileMap b,
+            map_tiles(codes.b, codes.n * b_slices, codes.row_bytes, Product::kCopiedColumns));
   const auto turns = static_cast<int>(Product::turns(codes.m, codes.n));
   const GroupCall<Epilogue> p{.a = a,
                               .b = b,
@@ -246,6 +297,8 @@ Status launch_groups(Gpu& gpu, const TileOperands& codes, int64_t per_fold,
                               .turns = turns,
                               .slabs = static_cast<int>(ceiling(codes.row_bytes, kSlabBytes)),
                               .per_fold = static_cast<int>(per_fold),
+                              .a_slices = a_slices,
+                              .b_slices = b_slices,
                               .epilogue = epilogue};
   const int clusters = gpu.device().multiprocessors / kCluster;
   const Grid grid{
@@ -253,12 +306,12 @@ Status launch_groups(Gpu& gpu, const TileOperands& codes, int64_t per_fold,
       .threads = {Product::kThreads, 1, 1},
       .shared_bytes = Product::kSharedBytes,
       .cluster = kCluster};
-  return launch(gpu, grid, multiply_groups<Unit, kColumns, kFolds, kCluster, Epilogue>, p);
+  return launch(gpu, grid, multiply_groups<Unit, kColumns, kFold, kCluster, Epilogue>, p);
 }
 
 // Whether the product is one for warp groups: of Hopper, and lying where the copy engine reads.
 inline bool suits_groups(const Gpu& gpu, const TileOperands& codes) {
-  constexpr int64_t kMost = 1 << 30;  // places are 32-bit integers
+  constexpr int64_t kMost = 1 << 28;  // places are 32-bit integers, and slices four
   return gpu.device().major == 9 && codes.row_bytes > 0 && codes.in_words() && codes.m < kMost &&
          codes.n < kMost && codes.row_bytes < kMost &&
          ceiling(codes.m, 128) * ceiling(codes.n, 128) < kMost;
@@ -270,12 +323,12 @@ template <class Unit, class Epilogue>
 Status multiply_in_groups(Gpu& gpu, const TileOperands& codes, int64_t per_fold,
                           const Epilogue& epilogue) {
   if (per_fold * kSlabBytes < codes.row_bytes)
-    return launch_groups<Unit, 128, true, 2>(gpu, codes, per_fold, epilogue);
-  if (codes.m <= 128) return launch_groups<Unit, 128, false, 1>(gpu, codes, 0, epilogue);
+    return launch_groups<Unit, 128, Fold::sums, 2>(gpu, codes, per_fold, epilogue);
+  if (codes.m <= 128) return launch_groups<Unit, 128, Fold::none, 1>(gpu, codes, 0, epilogue);
   const int64_t wide = ceiling(codes.m, 128) * ceiling(codes.n, 256);
   return wide * 4 >= gpu.device().multiprocessors * int64_t{3}
-             ? launch_groups<Unit, 256, false, 2>(gpu, codes, 0, epilogue)
-             : launch_groups<Unit, 128, false, 2>(gpu, codes, 0, epilogue);
+             ? launch_groups<Unit, 256, Fold::none, 2>(gpu, codes, 0, epilogue)
+             : launch_groups<Unit, 128, Fold::none, 2>(gpu, codes, 0, epilogue);
 }
 
 }  // namespace verbatim::cuda

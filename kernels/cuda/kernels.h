@@ -33,6 +33,14 @@ Outcome run_quantize_rows(Gpu& gpu, const KernelBackend& backend, const Node& no
 Outcome run_quantized_linear(Gpu& gpu, const KernelBackend& backend, const Node& node,
                              std::span<const Tensor> inputs);
 
+// sliced.cu: int8 slices
+Outcome run_slices(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                   std::span<const Tensor> inputs);
+Outcome run_sliced_linear(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                          std::span<const Tensor> inputs);
+// Whether an operand of SlicedLinear, on the host or the device, holds only what may be there.
+Result<bool> admits_slices(Gpu& gpu, const Tensor& t);
+
 // tensor_core_product.cu: bf16 and fp16 by units of sm_90
 Outcome run_tensor_core_linear(Gpu& gpu, const KernelBackend& backend, const Node& node,
                                std::span<const Tensor> inputs);

@@ -52,9 +52,9 @@ __device__ float ordered_sum_of_squares(int64_t n, Value value) {
 }
 
 // Of all threads of the block, where the order does not matter.
-template <class Combine>
-__device__ float block_fold(float value, Combine combine) {
-  __shared__ float values[kRowWarps];
+template <class T, class Combine>
+__device__ T block_fold(T value, Combine combine) {
+  __shared__ T values[kRowWarps];
   for (int s = kWarp / 2; s > 0; s /= 2) value = combine(value, __shfl_xor_sync(~0u, value, s));
   if (threadIdx.x % kWarp == 0) values[threadIdx.x / kWarp] = value;
   __syncthreads();
@@ -62,6 +62,15 @@ __device__ float block_fold(float value, Combine combine) {
   for (unsigned w = 1; w < blockDim.x / kWarp; ++w) value = combine(value, values[w]);
   __syncthreads();
   return value;
+}
+
+// The bits of the greatest magnitude of a row; those of infinities and NaNs are above all others'.
+__device__ inline uint32_t greatest_magnitude(const float* row, int64_t n) {
+  const auto greater = [](uint32_t a, uint32_t b) { return a > b ? a : b; };
+  uint32_t greatest = 0;
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x)
+    greatest = greater(greatest, bits_of(row[i]) & 0x7FFFFFFF);
+  return block_fold(greatest, greater);
 }
 
 // A block of threads for each row of n elements.

@@ -2,24 +2,14 @@
 #include <verbatim/kernels/cuda/kernels.h>
 #include <verbatim/repops/ops/quantized.h>
 #include <verbatim/kernels/cuda/group_product.cuh>
+#include <verbatim/kernels/cuda/ordered_sum.cuh>
 
 namespace verbatim::cuda {
 namespace {
 
 // --- quantising
 
-constexpr int kRowThreads = 256;
-
-__device__ inline uint32_t greatest_bits(uint32_t value) {
-  __shared__ uint32_t values[kRowThreads / kWarp];
-  const auto greater = [](uint32_t a, uint32_t b) { return a > b ? a : b; };
-  for (int s = kWarp / 2; s > 0; s /= 2) value = greater(value, __shfl_xor_sync(~0u, value, s));
-  if (threadIdx.x % kWarp == 0) values[threadIdx.x / kWarp] = value;
-  __syncthreads();
-  for (unsigned w = 0; w < kRowThreads / kWarp; ++w) value = greater(value, values[w]);
-  __syncthreads();
-  return value;
-}
+constexpr int kRowThreads = kRowWarps * kWarp;
 
 // quantized.h's rotate_row, by a block of threads, of a row in shared memory.
 __device__ inline void rotate_row(float* x, int64_t n, int64_t block) {
@@ -56,12 +46,7 @@ __global__ void __launch_bounds__(kRowThreads) quantize(RowCodes p, int64_t rows
     for (int64_t i = threadIdx.x; i < p.n; i += blockDim.x) row[i] = p.x[r * p.n + i];
     __syncthreads();
     rotate_row(row, p.n, p.rotation);
-    uint32_t greatest = 0;
-    for (int64_t i = threadIdx.x; i < p.n; i += blockDim.x) {
-      const uint32_t magnitude = bits_of(row[i]) & 0x7FFFFFFF;
-      greatest = magnitude > greatest ? magnitude : greatest;
-    }
-    greatest = greatest_bits(greatest);
+    const uint32_t greatest = greatest_magnitude(row, p.n);
     const float most = float_of(greatest < 0x7F800000 ? greatest : kNanBits),
                 scale = most / static_cast<float>(kInt8Codes);
     for (int64_t i = threadIdx.x; i < p.n; i += blockDim.x)

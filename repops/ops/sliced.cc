@@ -1,7 +1,6 @@
 #include <verbatim/repops/ops/sliced.h>
 
 #include <algorithm>
-#include <bit>
 #include <vector>
 
 #include <verbatim/core/parallel.h>
@@ -11,17 +10,6 @@
 
 namespace verbatim {
 namespace {
-
-constexpr int32_t kLeastExponent = -148, kGreatestExponent = 129;
-
-// 2^n in binary64, for -1022 <= n <= 1023.
-double power_of_two(int n) { return std::bit_cast<double>(static_cast<uint64_t>(n + 1023) << 52); }
-
-// The nearest integer, ties to even, of |x| < 2^51.
-double round_even(double x) {
-  constexpr double kShift = 6755399441055744.0;  // 1.5 * 2^52: works for both signs
-  return (x + kShift) - kShift;
-}
 
 struct SlicedOperand {
   const int8_t* slices;
@@ -33,6 +21,7 @@ struct SlicedOperand {
 
 Result<SlicedOperand> operand(const Tensor& slices, const Tensor& exponents) {
   VB_TRY(check_sliced(slices, exponents));
+  VB_TRY(check_slice_exponents(exponents.data<int32_t>()));
   VB_TRY(check_slice_codes(slices));
   return SlicedOperand{slices.data<int8_t>().data(), static_cast<int>(slices.dim(0)),
                        exponents.elements(), slices.dim(slices.rank() - 1),
@@ -69,15 +58,8 @@ Result<Tensors> slices(const Node& node, std::span<const Tensor> inputs) {
 Result<Tensors> sliced_linear(const Node&, std::span<const Tensor> inputs) {
   VB_ASSIGN(const SlicedOperand a, operand(inputs[0], inputs[1]));
   VB_ASSIGN(const SlicedOperand b, operand(inputs[2], inputs[3]));
-  if (inputs[2].rank() != 3 || a.k != b.k)
-    return bad_input("slices " + inputs[0].describe() + " and " + inputs[2].describe() +
-                     " do not multiply");
+  VB_ASSIGN(const Shape shape, check_sliced_linear(inputs));
   const Tensor bias = inputs.size() > 4 ? inputs[4] : Tensor();
-  if (bias.defined() && (bias.dtype() != DType::f32 || !(bias.shape() == Shape{b.rows})))
-    return bad_input("bias " + bias.describe());
-  std::vector<int64_t> dims(inputs[1].shape().dims().begin(), inputs[1].shape().dims().end());
-  dims.push_back(b.rows);
-  VB_ASSIGN(const Shape shape, Shape::of(dims));
   VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, shape));
   float* y = out.mutable_data<float>().data();
   parallel_for(a.rows, 1, [&](int64_t from, int64_t to) {
@@ -109,13 +91,6 @@ constexpr OpDef kOps[] = {
 
 }  // namespace
 
-int32_t row_exponent(float greatest) {
-  if (greatest == 0) return kLeastExponent;
-  const double g = greatest;  // normal in binary64
-  const int e = static_cast<int>(std::bit_cast<uint64_t>(g) >> 52) - 1023 + 1;
-  return std::max(kLeastExponent, g <= 127.0 * power_of_two(e - 7) ? e : e + 1);
-}
-
 Status check_sliced(const Tensor& slices, const Tensor& exponents) {
   if (slices.dtype() != DType::i8 || exponents.dtype() != DType::i32 || slices.rank() < 2 ||
       exponents.rank() != slices.rank() - 2)
@@ -128,8 +103,12 @@ Status check_sliced(const Tensor& slices, const Tensor& exponents) {
   const int64_t k = slices.dim(slices.rank() - 1);
   if (k > kMaxSlicedK)
     return over_limit("K = " + std::to_string(k) + " is above " + std::to_string(kMaxSlicedK));
-  for (int32_t e : exponents.data<int32_t>())
-    if (e != kFlaggedRow && (e < kLeastExponent || e > kGreatestExponent))
+  return {};
+}
+
+Status check_slice_exponents(std::span<const int32_t> exponents) {
+  for (const int32_t e : exponents)
+    if (e != kFlaggedRow && (e < kLeastRowExponent || e > kGreatestRowExponent))
       return bad_input("slice exponent " + std::to_string(e));
   return {};
 }
@@ -153,23 +132,23 @@ int32_t slice_row(std::span<const float> row, int count, int8_t* const* slices) 
     greatest = std::max(greatest, magnitude);
   }
   const int32_t e = finite ? row_exponent(greatest) : kFlaggedRow;
-  for (size_t k = 0; k < row.size(); ++k) {
-    // In units of the first slice; every step is exact in binary64, since a residual never needs
-    // more bits than the row's value.
-    double rest = finite ? static_cast<double>(row[k]) * power_of_two(7 - e) : 0.0;
-    for (int s = 0; s < count; ++s) {
-      const double code = round_even(rest);
-      slices[s][k] = static_cast<int8_t>(code);
-      rest = (rest - code) * 128.0;
-    }
-  }
+  for (size_t k = 0; k < row.size(); ++k)
+    slice_number(row[k], e, count, [&](int slice, int8_t code) { slices[slice][k] = code; });
   return e;
 }
 
-float sliced_result(int64_t weighted_sum, int32_t e_a, int32_t e_b, int order) {
-  const double exact =
-      static_cast<double>(weighted_sum) * power_of_two(e_a + e_b - 7 * (order + 2));
-  return static_cast<float>(exact);
+Result<Shape> check_sliced_linear(std::span<const Tensor> inputs) {
+  VB_TRY(check_sliced(inputs[0], inputs[1]));
+  VB_TRY(check_sliced(inputs[2], inputs[3]));
+  const Tensor &x = inputs[0], &w = inputs[2];
+  if (w.rank() != 3 || x.dim(x.rank() - 1) != w.dim(2))
+    return bad_input("slices " + x.describe() + " and " + w.describe() + " do not multiply");
+  const Tensor bias = inputs.size() > 4 ? inputs[4] : Tensor();
+  if (bias.defined() && (bias.dtype() != DType::f32 || !(bias.shape() == Shape{w.dim(1)})))
+    return bad_input("bias " + bias.describe());
+  std::vector<int64_t> dims(inputs[1].shape().dims().begin(), inputs[1].shape().dims().end());
+  dims.push_back(w.dim(1));
+  return Shape::of(dims);
 }
 
 Result<SlicedTensor> slice_tensor(const Tensor& x, int count) {

@@ -52,6 +52,57 @@ TEST_P(SlicedTest, Product) {
   });
 }
 
+// Several blocks of results for each of a GPU's multiprocessors: every number of slices of either
+// operand, on the device and not on the host.
+TEST_P(SlicedTest, BlocksOfManyResults) {
+  for (int64_t seed = 0; seed < 6; ++seed) {
+    Random r(static_cast<uint64_t>(seed));
+    const int a = 1 + static_cast<int>(seed) % 4, b = 1 + static_cast<int>(seed * 3 + 1) % 4;
+    const int64_t m = seed == 0 ? 300 : r.between(1, 140), n = seed == 0 ? 260 : r.between(1, 140),
+                  k = 16 * r.between(1, 25);
+    const Fill fill = any_fill(r);
+    const SlicedTensor x = some_slices(r, a, Shape{m, k}, fill),
+                       w = some_slices(r, b, {n, k}, fill);
+    const Case c{node_of("verbatim", "SlicedLinear"),
+                 {x.slices, x.exponents, w.slices, w.exponents, floats(r, {n}, fill)},
+                 {2, 3}};
+    expect_reference(*backend_, c);
+    if (backend_->name() == "cuda") {
+      EXPECT_NE((*backend_->run(c.node, c.inputs))[0].device(), nullptr) << c.node.title();
+    }
+  }
+}
+
+// Codes that may not be there, whether they come from the host or lie on a device already.
+TEST_P(SlicedTest, CodesBeyondASlice) {
+  Random r(1);
+  for (const bool there : {false, true}) {
+    SlicedTensor x = some_slices(r, 2, {3, 16}, Fill::ordinary);
+    const SlicedTensor w = some_slices(r, 2, {4, 16}, Fill::ordinary);
+    x.slices.mutable_data<int8_t>()[static_cast<size_t>(3 * 16 + 5)] = kLaterSliceCodes + 1;
+    Tensors inputs = {x.slices, x.exponents, w.slices, w.exponents};
+    if (there && backend_->name() == "cuda") {  // what a movement gives stays there
+      const Node moved = node_of("", "Identity");
+      inputs[0] = (*backend_->run(moved, std::span(inputs).first(1)))[0];
+      ASSERT_NE(inputs[0].device(), nullptr);
+    }
+    const Result<Tensors> result = backend_->run(node_of("verbatim", "SlicedLinear"), inputs);
+    ASSERT_FALSE(result.ok());
+    EXPECT_NE(result.status().message().find("slice codes out of range"), std::string::npos);
+  }
+}
+
+TEST_P(SlicedTest, Slices) {
+  expect_reference(*backend_, 100, [](Random& r) {
+    return Case{node_of("verbatim", "Slices", {{"count", r.between(1, kMaxSlices)}}),
+                {floats(r,
+                        r.chance(50) ? Shape{r.between(0, 5), r.between(0, 600)}
+                                     : Shape{2, 3, r.between(1, 70)},
+                        any_fill(r))},
+                {}};
+  });
+}
+
 // Codes from numbers or any at all; scales of numbers too, so that infinite and NaN ones come up.
 QuantizedTensor some_codes(Random& r, const Shape& shape, Fill fill) {
   QuantizedTensor q = *quantize_rows(floats(r, shape, fill), 1);
