@@ -19,6 +19,7 @@ if(PROJECT_IS_TOP_LEVEL)
       # One cache serves every clone: paths below the source count as relative.
       set(CMAKE_CXX_COMPILER_LAUNCHER env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${VERBATIM_CCACHE})
       set(CMAKE_C_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})
+      set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})
     endif()
   endif()
 else()
