@@ -8,6 +8,7 @@
 #include <verbatim/repops/ops/number.h>
 #include <verbatim/repops/ops/tensor_core.h>
 #include <verbatim/kernels/cuda/group_product.cuh>
+#include <verbatim/kernels/cuda/stream_product.cuh>
 
 namespace verbatim::cuda {
 namespace {
@@ -79,9 +80,13 @@ Status launch_tiles(Gpu& gpu, const Call<Out>& p) {
 
 template <class Format, class Out>
 Status launch_product(Gpu& gpu, const Call<Out>& p) {
-  if (p.codes.m > 64 && suits_groups(gpu, p.codes))
-    return multiply_in_groups<FloatUnit<Format>>(gpu, p.codes, ceiling(2 * p.slice, kSlabBytes),
-                                                 p.epilogue);
+  if (suits_groups(gpu, p.codes)) {
+    using Unit = FloatUnit<Format>;
+    const int64_t per_fold = ceiling(2 * p.slice, kSlabBytes);
+    return p.codes.m <= kStreamRows
+               ? multiply_in_stream<Unit>(gpu, p.codes, per_fold, p.epilogue)
+               : multiply_in_groups<Unit>(gpu, p.codes, per_fold, p.epilogue);
+  }
   const bool sliced = 2 * p.slice < p.codes.row_bytes;
   if (p.codes.m <= 32)
     return sliced ? launch_tiles<Format, Out, true, 32, 64>(gpu, p)

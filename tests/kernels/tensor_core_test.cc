@@ -1,5 +1,7 @@
 // Products as tensor cores compute them: every member and type, against the definition.
 #include <algorithm>
+#include <array>
+#include <initializer_list>
 
 #include <verbatim/repops/semantics.h>
 
@@ -77,25 +79,38 @@ TEST_P(TensorCoreTest, Product) {
   });
 }
 
-// Several blocks of results for each of a GPU's multiprocessors, wide ones and narrow ones, of more
-// steps than a ring of tiles has, with edges that are not whole; K whole and cut.
-TEST_P(TensorCoreTest, BlocksOfManyResults) {
-  struct Size {
-    int64_t m, n, k, split;
-  };
+// 16-bit types, with a bias and, for odd seeds, results of their type.
+void expect_products(Backend& backend, std::initializer_list<std::array<int64_t, 4>> sizes) {
   int seed = 0;
-  for (const auto& [m, n, k, split] :
-       {Size{300, 520, 328, 1}, {130, 250, 1000, 1}, {70, 131, 712, 2}, {65, 9, 8, 1}}) {
+  for (const auto& [m, n, k, split] : sizes) {
     Random r(static_cast<uint64_t>(seed++));
     const DType type = r.pick({DType::bf16, DType::f16});
     Attributes attributes = {{"split", split}};
     if (seed % 2 == 0) attributes.set("output", static_cast<int64_t>(type));
     const Codes kind = r.pick({Codes::spread, Codes::any, Codes::few_tiny});
-    expect_reference(*backend_, Case{node_of("verbatim", "TensorCoreLinear", attributes),
-                                     {codes(r, type, {m, k}, kind), codes(r, type, {n, k}, kind),
-                                      floats(r, {n}, Fill::ordinary)},
-                                     {1}});
+    expect_reference(backend, Case{node_of("verbatim", "TensorCoreLinear", attributes),
+                                   {codes(r, type, {m, k}, kind), codes(r, type, {n, k}, kind),
+                                    floats(r, {n}, Fill::ordinary)},
+                                   {1}});
   }
+}
+
+// Several blocks of results for each of a GPU's multiprocessors, wide ones and narrow ones, of more
+// steps than a ring of tiles has, with edges that are not whole; K whole and cut.
+TEST_P(TensorCoreTest, BlocksOfManyResults) {
+  expect_products(*backend_,
+                  {{300, 520, 328, 1}, {130, 250, 1000, 1}, {70, 131, 712, 2}, {65, 9, 8, 1}});
+}
+
+// Few rows, past which a GPU streams the weights: each number of tiles of rows; chains, slices and
+// turns that end anywhere in its ring of tiles.
+TEST_P(TensorCoreTest, FewRows) {
+  expect_products(*backend_, {{1, 20, 4360, 1},
+                              {8, 440, 72, 1},
+                              {10, 100, 712, 3},
+                              {17, 460, 600, 1},
+                              {33, 300, 328, 2},
+                              {64, 9, 8, 1}});
 }
 
 // Sixteen greatest terms of one sign and an accumulator of their exponent: more than an int32
