@@ -22,13 +22,14 @@ struct Epilogue {
   tensor_core::Epilogue epilogue;
   Out* out;  // [m, n]
 
-  // An operator's own epilogue wants them, and reads what they say.
-  using Row = int64_t;
-  using Column = int64_t;
-  __device__ Row row(int64_t m) const { return m; }
-  __device__ Column column(int64_t n) const { return n; }
-  __device__ Out finished(float sum, Row m, Column n) const {
-    return store<Out>(epilogue.finished(sum, m, n));
+  using Row = float;
+  struct Column {
+    float scale, addend;
+  };
+  __device__ Row row(int64_t m) const { return epilogue.x_scale(m); }
+  __device__ Column column(int64_t n) const { return {epilogue.w_scale(n), epilogue.addend(n)}; }
+  __device__ Out finished(float sum, Row x_scale, const Column& c) const {
+    return store<Out>(epilogue.finished(sum, x_scale, c.scale, c.addend));
   }
 };
 template <class Out>
@@ -68,7 +69,8 @@ __global__ void __launch_bounds__(kProductThreads) multiply_as_units(Call<Out> p
   product.each([&](int i, int j, int e, int64_t m, int64_t n) {
     float sum = product.sum[i][j][e];
     if constexpr (kSliced) sum = total[i][j][e];
-    p.epilogue.out[m * p.codes.n + n] = p.epilogue.finished(sum, m, n);
+    p.epilogue.out[m * p.codes.n + n] =
+        p.epilogue.finished(sum, p.epilogue.row(m), p.epilogue.column(n));
   });
 }
 
@@ -83,9 +85,8 @@ Status launch_product(Gpu& gpu, const Call<Out>& p) {
   if (suits_groups(gpu, p.codes)) {
     using Unit = FloatUnit<Format>;
     const int64_t per_fold = ceiling(2 * p.slice, kSlabBytes);
-    return p.codes.m <= kStreamRows
-               ? multiply_in_stream<Unit>(gpu, p.codes, per_fold, p.epilogue)
-               : multiply_in_groups<Unit>(gpu, p.codes, per_fold, p.epilogue);
+    return p.codes.m <= kStreamRows ? multiply_in_stream<Unit>(gpu, p.codes, per_fold, p.epilogue)
+                                    : multiply_in_groups<Unit>(gpu, p.codes, per_fold, p.epilogue);
   }
   const bool sliced = 2 * p.slice < p.codes.row_bytes;
   if (p.codes.m <= 32)
