@@ -2,9 +2,9 @@
 // by weights [n, k], m at most 64. The weights are the rows of a tile and x its columns, so that no
 // row of a product is idle; a unit's product is the same either way. Each warp has 16 rows of
 // weights and goes through all of k with them, in one ascending chain; the warps of a block share
-// x's tiles. One thread more copies, in a ring as deep as a multiprocessor's memory: what is on its
-// way at a time, 150 KiB and more, covers the memory's latency. Where K is cut, the slices' sums
-// are added ascending in binary32.
+// x's tiles. One warp more copies, in a ring that fills a multiprocessor's memory: what is on its
+// way at a time, mostly 128 KiB and more, covers the latency of all other memory. Where K is cut,
+// the slices' sums are added ascending in binary32.
 #pragma once
 
 #include <verbatim/kernels/cuda/tile_product.cuh>
@@ -35,9 +35,15 @@ struct StreamProduct {
   using Sums = typename Unit::Sum[kTiles][4];
 
   static constexpr int stage_bytes(int warps) { return warps * kTileBytes + kXBytes; }
-  static constexpr size_t shared_bytes(int warps, int stages) {
-    return kTileAlignment + static_cast<size_t>(stages) *
-                                (static_cast<size_t>(stage_bytes(warps)) + 2 * sizeof(uint64_t));
+  static constexpr size_t shared_bytes(int warps, int64_t stages) {
+    return kTileAlignment + static_cast<size_t>(stages) * bytes_with_barriers(warps);
+  }
+  static constexpr size_t bytes_with_barriers(int warps) {
+    return static_cast<size_t>(stage_bytes(warps)) + 2 * sizeof(uint64_t);
+  }
+  // As many as there is room for, and as are worth their barriers.
+  static constexpr int64_t most_stages(int warps) {
+    return least(32, (kMostShared - kTileAlignment) / bytes_with_barriers(warps));
   }
 
   int warps, stages;
@@ -53,9 +59,10 @@ struct StreamProduct {
     empty = full + stages;
   }
 
-  __device__ void make_barriers() const {
-    if (threadIdx.x == 0) {
-      for (int s = 0; s < stages; ++s) {
+  // A share by each warp, since one would be at it for half a microsecond.
+  __device__ void make_barriers(int warp) const {
+    if (is_elected()) {
+      for (int s = warp; s < stages; s += warps + 1) {
         init_barrier(&full[s], 1);
         init_barrier(&empty[s], static_cast<unsigned>(warps));
       }
@@ -83,12 +90,12 @@ struct StreamProduct {
       step(turn * p.warps * kTileRows);
   }
 
-  // By one thread.
   template <class Call>
   __device__ void copy_tiles(const Call& p) {
     each_turn(p, [&](int row) {
       for (int slab = 0; slab < p.slabs; ++slab, next_stage()) {
         wait_for_phase(&empty[stage], parity ^ 1);
+        if (!is_elected()) continue;
         arrive_expecting(&full[stage], stage_bytes(warps));
         copy_tile(tile_of_w(0), p.w, slab * kSlabBytes, row, &full[stage]);
         copy_tile(tile_of_x(), p.x, slab * kSlabBytes, 0, &full[stage]);
@@ -202,11 +209,12 @@ template <class Unit, int kTiles, class Epilogue>
 __global__ void __launch_bounds__((kStreamWarps + 1) * kWarp, 1)
     stream_weights(const __grid_constant__ StreamCall<Epilogue> p) {
   StreamProduct<Unit, kTiles> product(p.warps, p.stages);
-  product.make_barriers();
-  const int warp = static_cast<int>(threadIdx.x / kWarp);
+  // By a shuffle, so that the compiler knows that a warp's threads have the same.
+  const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x / kWarp), 0);
+  product.make_barriers(warp);
   if (warp < p.warps)
     product.multiply_and_store(p, warp);
-  else if (threadIdx.x % kWarp == 0)
+  else
     product.copy_tiles(p);
 }
 
@@ -220,11 +228,8 @@ Status launch_stream(Gpu& gpu, const TileOperands& codes, int64_t per_fold,
                 turns_each = ceiling(tiles, blocks * kStreamWarps),
                 slabs = ceiling(codes.row_bytes, kSlabBytes);
   const auto warps = static_cast<int>(ceiling(tiles, blocks * turns_each));
-  const int64_t turns = ceiling(tiles, warps), room = kMostShared - Product::shared_bytes(warps, 0);
-  const auto stages =
-      static_cast<int>(least(room / static_cast<int64_t>(Product::shared_bytes(warps, 1) -
-                                                         Product::shared_bytes(warps, 0)),
-                             slabs * turns_each));
+  const int64_t turns = ceiling(tiles, warps),
+                stages = least(Product::most_stages(warps), slabs * turns_each);
   VB_ASSIGN(const TileMap w, map_tiles(codes.b, codes.n, codes.row_bytes, warps * kTileRows));
   VB_ASSIGN(const TileMap x, map_tiles(codes.a, codes.m, codes.row_bytes, kTiles * kTileColumns));
   const StreamCall<Epilogue> p{.w = w,
@@ -232,7 +237,7 @@ Status launch_stream(Gpu& gpu, const TileOperands& codes, int64_t per_fold,
                                .m = static_cast<int>(codes.m),
                                .n = static_cast<int>(codes.n),
                                .warps = warps,
-                               .stages = stages,
+                               .stages = static_cast<int>(stages),
                                .turns = static_cast<int>(turns),
                                .slabs = static_cast<int>(slabs),
                                .per_fold = static_cast<int>(per_fold),
