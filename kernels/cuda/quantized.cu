@@ -3,6 +3,7 @@
 #include <verbatim/repops/ops/quantized.h>
 #include <verbatim/kernels/cuda/group_product.cuh>
 #include <verbatim/kernels/cuda/ordered_sum.cuh>
+#include <verbatim/kernels/cuda/stream_product.cuh>
 
 namespace verbatim::cuda {
 namespace {
@@ -95,8 +96,11 @@ Status launch_codes(Gpu& gpu, const TileOperands& codes, const CodesEpilogue& ep
 }
 
 Status multiply_codes_of(Gpu& gpu, const TileOperands& codes, const CodesEpilogue& epilogue) {
-  if (codes.m > 64 && suits_groups(gpu, codes))
-    return multiply_in_groups<Int8Unit>(gpu, codes, ceiling(codes.row_bytes, kSlabBytes), epilogue);
+  if (suits_groups(gpu, codes)) {
+    const int64_t slabs = ceiling(codes.row_bytes, kSlabBytes);
+    return codes.m <= kStreamRows ? multiply_in_stream<Int8Unit>(gpu, codes, slabs, epilogue)
+                                  : multiply_in_groups<Int8Unit>(gpu, codes, slabs, epilogue);
+  }
   return codes.m <= 32 ? launch_codes<32, 64>(gpu, codes, epilogue)
                        : launch_codes<128, 128>(gpu, codes, epilogue);
 }

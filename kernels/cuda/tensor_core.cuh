@@ -91,6 +91,18 @@ void FloatUnit<A, B>::multiply(Sum (&d)[4], const TileA& a, const TileB& b) {
   multiply_tiles<FloatUnit>(d, a, b);
 }
 
+// Four matrices of 8 rows of 16 bytes, from shared memory: lane 8 i + r names row r of matrix i,
+// and thread t gets of each, as word[i], the word t mod 4 of row t / 4 (PTX ISA, "ldmatrix").
+inline void load_matrices(uint32_t (&word)[4], const void* row) {
+  static thread_local const std::byte* warps[kWarp][kWarp];
+  auto& rows = warps[threadIdx.x / kWarp];
+  const int t = static_cast<int>(threadIdx.x % kWarp);
+  rows[t] = static_cast<const std::byte*>(row);
+  __syncwarp();
+  for (int i = 0; i < 4; ++i) std::memcpy(&word[i], rows[8 * i + t / 4] + t % 4 * 4, 4);
+  __syncwarp();
+}
+
 // Sixteen bytes from global to shared memory, zeros where there are none; complete after
 // wait_for_copies(). Both addresses are multiples of 16.
 inline void copy_later(void* shared, const void* global, bool there) {
@@ -136,6 +148,14 @@ __device__ inline void FloatUnit<A, B>::multiply(Sum (&d)[4], const TileA& a, co
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a.word[0]), "r"(a.word[1]), "r"(a.word[2]), "r"(a.word[3]), "r"(b.word[0]),
           "r"(b.word[1]));
+}
+
+__device__ inline void load_matrices(uint32_t (&word)[4], const void* row) {
+  const auto at = static_cast<unsigned>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(word[0]), "=r"(word[1]), "=r"(word[2]), "=r"(word[3])
+               : "r"(at)
+               : "memory");
 }
 
 __device__ inline void copy_later(void* shared, const void* global, bool there) {

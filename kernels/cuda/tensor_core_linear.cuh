@@ -14,15 +14,17 @@ struct LinearEpilogue {
   tensor_core::Epilogue epilogue;
   Out* out;  // [m, n]
 
-  // An operator's own epilogue wants them, and reads what they say.
-  using Row = int64_t;
-  using Column = int64_t;
-  __device__ Row row(int64_t m) const { return m; }
-  __device__ Column column(int64_t n) const { return n; }
-  __device__ Out finished(float sum, Row m, Column n) const {
-    return store<Out>(epilogue.finished(sum, m, n));
+  using Row = float;
+  struct Column {
+    float scale, addend;
+  };
+  __device__ Row row(int64_t m) const { return epilogue.x_scale(m); }
+  __device__ Column column(int64_t n) const { return {epilogue.w_scale(n), epilogue.addend(n)}; }
+  __device__ Out finished(float sum, Row x_scale, const Column& c) const {
+    return store<Out>(epilogue.finished(sum, x_scale, c.scale, c.addend));
   }
 };
+
 // fp8, which warp groups alone multiply as the contract's sm90 does (tensor_core_float8.cu).
 bool suits_float8(const Gpu& gpu, const tensor_core::LinearOperands& o);
 Status multiply_float8(Gpu& gpu, const tensor_core::LinearOperands& o, DType x, DType w, void* out);

@@ -2,6 +2,7 @@
 // tensor cores: one ascending chain for each result, or for each slice of K, whose sums are added
 // in binary32. Where the device's units are not those of the contract, nothing runs here.
 #include <verbatim/kernels/cuda/kernels.h>
+#include <verbatim/kernels/cuda/stream_product.cuh>
 #include <verbatim/kernels/cuda/tensor_core_linear.cuh>
 
 namespace verbatim::cuda {
@@ -47,7 +48,8 @@ __global__ void __launch_bounds__(kProductThreads) multiply_as_units(Call<Out> p
   product.each([&](int i, int j, int e, int64_t m, int64_t n) {
     float sum = product.sum[i][j][e];
     if constexpr (kSliced) sum = total[i][j][e];
-    p.epilogue.out[m * p.codes.n + n] = p.epilogue.finished(sum, m, n);
+    p.epilogue.out[m * p.codes.n + n] =
+        p.epilogue.finished(sum, p.epilogue.row(m), p.epilogue.column(n));
   });
 }
 
@@ -59,9 +61,12 @@ Status launch_tiles(Gpu& gpu, const Call<Out>& p) {
 
 template <class Format, class Out>
 Status launch_product(Gpu& gpu, const Call<Out>& p) {
-  if (p.codes.m > 64 && suits_groups(gpu, p.codes))
-    return multiply_in_groups<FloatUnit<Format>>(gpu, p.codes, ceiling(2 * p.slice, kSlabBytes),
-                                                 p.epilogue);
+  if (suits_groups(gpu, p.codes)) {
+    using Unit = FloatUnit<Format>;
+    const int64_t per_fold = ceiling(2 * p.slice, kSlabBytes);
+    return p.codes.m <= kStreamRows ? multiply_in_stream<Unit>(gpu, p.codes, per_fold, p.epilogue)
+                                    : multiply_in_groups<Unit>(gpu, p.codes, per_fold, p.epilogue);
+  }
   const bool sliced = 2 * p.slice < p.codes.row_bytes;
   if (p.codes.m <= 32)
     return sliced ? launch_tiles<Format, Out, true, 32, 64>(gpu, p)

@@ -52,6 +52,7 @@ inline void copy_tile_to(unsigned blocks, void* shared, const TileMap& map, int 
                          uint64_t* barrier) {
   emulated::copy_tile_later(shared, map, byte, row, barrier, blocks);
 }
+inline bool is_elected() { return threadIdx.x % kWarp == 0; }
 inline void barrier_of_cluster() { emulated::barrier_of_cluster(); }
 inline unsigned rank_in_cluster() { return emulated::rank_in_cluster(); }
 inline uint32_t shared_address(const void* shared) { return emulated::shared_offset(shared); }
@@ -168,6 +169,17 @@ __device__ inline void copy_tile_to(unsigned blocks, void* shared, const TileMap
       "l"(&map), "r"(shared_address(barrier)), "r"(byte), "r"(row),
       "h"(static_cast<uint16_t>(blocks))
       : "memory");
+}
+// True for one thread of a warp, all of whose threads ask. Where the compiler knows of one thread
+// by this, a copy takes one instruction; by any other way, a loop over threads.
+__device__ inline bool is_elected() {
+  uint32_t elected;
+  asm volatile(
+      "{\n.reg .pred p;\n"
+      "elect.sync _|p, 0xFFFFFFFF;\n"
+      "selp.u32 %0, 1, 0, p;\n}"
+      : "=r"(elected));
+  return elected != 0;
 }
 // By all threads of all blocks of the cluster.
 __device__ inline void barrier_of_cluster() {

@@ -5,7 +5,7 @@
 #include <numeric>
 #include <vector>
 
-#include <verbatim/kernels/cuda/tensor_core.cuh>
+#include <verbatim/kernels/cuda/tile_product.cuh>
 
 namespace verbatim::cuda {
 namespace {
@@ -93,6 +93,39 @@ TEST(EmulatedGpu, CopiesArriveWhenTheyAreWaitedFor) {
   const std::vector<int> values = run(copy_sixteen_bytes<true>);
   EXPECT_EQ(std::vector(values.begin() + 4, values.begin() + 8), std::vector({0, 1, 2, 3}));
   EXPECT_EQ(run(copy_sixteen_bytes<false>)[4], -1);
+}
+
+template <int kRows, int kColumns>
+__global__ void multiply_by_tiles(TileOperands codes, int32_t* out) {
+  TileProduct<Int8Unit, kRows, kColumns> product(codes);
+  product.run([](int64_t) {});
+  product.each([&](int i, int j, int e, int64_t m, int64_t n) {
+    out[m * codes.n + n] = product.sum[i][j][e];
+  });
+}
+
+// What no operator reaches on the emulated GPU, which is one of Hopper's: the loop for other GPUs
+// where rows are of whole words.
+template <int kRows, int kColumns>
+void expect_product_of_tiles() {
+  constexpr int64_t kM = 130, kN = 70, kK = 208;
+  alignas(16) static int8_t a[kM * kK], b[kN * kK];
+  for (int64_t i = 0; i < kM * kK; ++i) a[i] = static_cast<int8_t>(i * i % 251 - 125);
+  for (int64_t i = 0; i < kN * kK; ++i) b[i] = static_cast<int8_t>(i * i % 241 - 120);
+  const TileOperands codes{a, b, kM, kN, kK};
+  ASSERT_TRUE(codes.in_words());
+  std::vector<int32_t> want(kM * kN), have(kM * kN);
+  for (int64_t i = 0; i < kM * kN; ++i)
+    for (int64_t k = 0; k < kK; ++k) want[i] += a[i / kN * kK + k] * b[i % kN * kK + k];
+  ASSERT_TRUE(launch(**Gpu::get(), TileProduct<Int8Unit, kRows, kColumns>::grid(codes),
+                     multiply_by_tiles<kRows, kColumns>, codes, have.data())
+                  .ok());
+  EXPECT_EQ(have, want);
+}
+TEST(EmulatedGpu, TilesOfOtherGpus) {
+  expect_product_of_tiles<32, 64>();
+  expect_product_of_tiles<64, 128>();
+  expect_product_of_tiles<128, 128>();
 }
 
 }  // namespace

@@ -149,6 +149,19 @@ TEST_P(SlicedTest, QuantizedProduct) {
   }
 }
 
+// Few rows, past which a GPU streams the weights: each number of tiles of rows; weights of one warp
+// and of seven, of one block's turn and of several; chains and turns longer than its ring of tiles.
+TEST_P(SlicedTest, FewQuantizedRows) {
+  const int64_t turns = is_emulated(*backend_) ? 460 : 15'000;
+  int64_t seed = 0;
+  for (const Shape& shape :
+       {Shape{1, 20, 8720}, Shape{8, 440, 144}, Shape{9, 100, 272}, Shape{16, 9, 16},
+        Shape{17, turns, 1296}, Shape{33, 460, 912}, Shape{64, 70, 48}}) {
+    Random r(static_cast<uint64_t>(seed++));
+    expect_reference(*backend_, some_quantized(r, shape[0], shape[1], shape[2]));
+  }
+}
+
 // At the greatest K an int32 lane holds more than half of its range, and a dot more than all of it.
 TEST_P(SlicedTest, GreatestK) {
   expect_reference(*backend_, 3, [](Random& r) { return some_product(r, 2, 5, kMaxSlicedK); });

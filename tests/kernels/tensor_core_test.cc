@@ -1,5 +1,6 @@
 // Products as tensor cores compute them: every member and type, against the definition.
 #include <algorithm>
+#include <initializer_list>
 
 #include <verbatim/repops/semantics.h>
 
@@ -77,20 +78,17 @@ TEST_P(TensorCoreTest, Product) {
   });
 }
 
-// Several blocks of results for each of a GPU's multiprocessors, wide ones and narrow ones, of more
-// steps than a ring of tiles has, with edges that are not whole; K whole and cut.
-TEST_P(TensorCoreTest, BlocksOfManyResults) {
-  struct Size {
-    int64_t m, n, k, split;
-    DType a, b;
-    bool precise = false;
-  };
-  const DType bf16 = DType::bf16, f16 = DType::f16, e4m3 = DType::f8e4m3, e5m2 = DType::f8e5m2;
+struct Size {
+  int64_t m, n, k, split;
+  DType a, b;
+  bool precise = false;
+};
+constexpr DType bf16 = DType::bf16, f16 = DType::f16, e4m3 = DType::f8e4m3, e5m2 = DType::f8e5m2;
+
+// With a bias and, for odd seeds, results of bf16; on a GPU's device, and not on the host.
+void expect_products(Backend& backend, std::initializer_list<Size> sizes) {
   int seed = 0;
-  for (const Size& s : {Size{300, 520, 328, 1, bf16, bf16}, Size{130, 250, 1000, 1, f16, f16},
-                        Size{70, 131, 712, 2, bf16, bf16}, Size{65, 9, 8, 1, f16, f16},
-                        Size{140, 260, 656, 1, e4m3, e5m2}, Size{5, 130, 400, 1, e5m2, e5m2},
-                        Size{131, 70, 528, 1, e4m3, e4m3, true}, Size{1, 30, 400, 2, e5m2, e4m3}}) {
+  for (const Size& s : sizes) {
     Random r(static_cast<uint64_t>(seed++));
     Attributes attributes = {{"split", s.split}};
     if (s.precise) attributes.set("precise", int64_t{1});
@@ -100,11 +98,35 @@ TEST_P(TensorCoreTest, BlocksOfManyResults) {
                  {codes(r, s.a, {s.m, s.k}, kind), codes(r, s.b, {s.n, s.k}, kind),
                   floats(r, {s.n}, Fill::ordinary)},
                  {1}};
-    expect_reference(*backend_, c);
-    if (backend_->name() == "cuda") {  // and not on the host
-      EXPECT_NE((*backend_->run(c.node, c.inputs))[0].device(), nullptr) << c.node.title();
+    expect_reference(backend, c);
+    if (backend.name() == "cuda") {
+      EXPECT_NE((*backend.run(c.node, c.inputs))[0].device(), nullptr) << c.node.title();
     }
   }
+}
+
+// Several blocks of results for each of a GPU's multiprocessors, wide ones and narrow ones, of more
+// steps than a ring of tiles has, with edges that are not whole; K whole and cut.
+TEST_P(TensorCoreTest, BlocksOfManyResults) {
+  expect_products(*backend_, {{300, 520, 328, 1, bf16, bf16},
+                              {130, 250, 1000, 1, f16, f16},
+                              {70, 131, 712, 2, bf16, bf16},
+                              {65, 9, 8, 1, f16, f16},
+                              {140, 260, 656, 1, e4m3, e5m2},
+                              {5, 130, 400, 1, e5m2, e5m2},
+                              {131, 70, 528, 1, e4m3, e4m3, true},
+                              {1, 30, 400, 2, e5m2, e4m3}});
+}
+
+// Few rows, past which a GPU streams the weights: each number of tiles of rows; chains, slices and
+// turns that end anywhere in its ring of tiles.
+TEST_P(TensorCoreTest, FewRows) {
+  expect_products(*backend_, {{1, 20, 4360, 1, bf16, bf16},
+                              {8, 440, 72, 1, f16, f16},
+                              {10, 100, 712, 3, bf16, bf16},
+                              {17, 460, 600, 1, f16, f16},
+                              {33, 300, 328, 2, bf16, bf16},
+                              {64, 9, 8, 1, f16, f16}});
 }
 
 // Sixteen greatest terms of one sign and an accumulator of their exponent: more than an int32

@@ -313,8 +313,10 @@ void Cluster::run(dim3 first, const Launch& launch, void (*kernel)(const void*),
   for (unsigned rank = 0; rank < launch.cluster; ++rank)
     start_block(blocks_[rank], {first.x + rank, first.y, first.z}, launch);
   start_threads(launch);
+  const bool late = draw(2) == 1;  // tiles arrive when all threads wait, and not before
   while (!ready_.empty() || !tile_copies_.empty()) {
-    const unsigned at = draw(ready_.size() + tile_copies_.size());
+    const bool only_threads = late && !ready_.empty();
+    const unsigned at = draw(ready_.size() + (only_threads ? 0 : tile_copies_.size()));
     if (at >= ready_.size()) {
       copy_some_tile();
       continue;
