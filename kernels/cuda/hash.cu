@@ -1,7 +1,7 @@
 // Merkle roots of tensors' leaves (core/tensor_root.h) where the tensors lie: a thread for each
 // leaf, then one for each pair of digests. So many tensors at once that a launch, and the wait for
-// the result, cost little beside a leaf, whose 33 blocks a thread hashes one after the other in
-// some 50 us.
+// the result, cost little beside a leaf: a thread hashes its 33 blocks one after the other in some
+// 50 us, a warp, where there are few leaves, in 30.
 //
 // The arithmetic bounds it: a block of 64 bytes takes 1294 instructions of the integer units, of
 // which a multiprocessor has 64 lanes. So 132 of them at 1.755 GHz hash 730 GB/s at most. Reading
@@ -31,24 +31,30 @@ __device__ __forceinline__ void schedule(uint32_t (&w)[16]) {
                 (rotated(b, 17) ^ rotated(b, 19) ^ b >> 10);
 }
 
-// Step 3. The variable that is a after t rounds is s[-t mod 8].
+// Step 3, of a word of the schedule and its constant. The variable that is a after t rounds is
+// s[-t mod 8].
 template <int kT>
-__device__ __forceinline__ void round(uint32_t (&s)[8], uint32_t (&w)[16]) {
-  if constexpr (kT >= 16) schedule<kT>(w);
-  constexpr uint32_t k = sha::kRound[kT];
+__device__ __forceinline__ void round(uint32_t (&s)[8], uint32_t word) {
   constexpr auto at = [](int i) { return (i + 64 - kT) % 8; };
   const uint32_t a = s[at(0)], b = s[at(1)], c = s[at(2)], e = s[at(4)], f = s[at(5)], g = s[at(6)];
-  const uint32_t t1 = s[at(7)] + (w[kT % 16] + k) + ((e & f) ^ (~e & g)) +
-                      (rotated(e, 6) ^ rotated(e, 11) ^ rotated(e, 25));
+  const uint32_t t1 =
+      s[at(7)] + word + ((e & f) ^ (~e & g)) + (rotated(e, 6) ^ rotated(e, 11) ^ rotated(e, 25));
   s[at(3)] += t1;
   s[at(7)] = t1 + ((a & b) ^ (a & c) ^ (b & c)) + (rotated(a, 2) ^ rotated(a, 13) ^ rotated(a, 22));
 }
 
-template <int... kT>
-__device__ __forceinline__ void rounds(uint32_t (&s)[8], uint32_t (&w)[16],
-                                       std::integer_sequence<int, kT...>) {
-  (round<kT>(s, w), ...);
+// Calls f(t, word) for each round t, a constant, with a word of the schedule and its constant.
+template <class F, int... kT>
+__device__ __forceinline__ void for_each_round(uint32_t (&w)[16], F&& f,
+                                               std::integer_sequence<int, kT...>) {
+  const auto one = [&](auto t) {
+    if constexpr (t >= 16) schedule<t>(w);
+    constexpr uint32_t k = sha::kRound[t];
+    f(t, w[t % 16] + k);
+  };
+  (one(std::integral_constant<int, kT>()), ...);
 }
+using Rounds = std::make_integer_sequence<int, 64>;
 
 // A digest, or the state on the way to it: words as numbers.
 struct alignas(16) Words {
@@ -56,13 +62,18 @@ struct alignas(16) Words {
 };
 
 __device__ __forceinline__ Words initial() {
-  return {{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab,
-           0x5be0cd19}};
+  constexpr Words first = [] {
+    Words x{};
+    for (int i = 0; i < 8; ++i) x.w[i] = sha::kInitial[i];
+    return x;
+  }();
+  return first;
 }
 
 __device__ __forceinline__ void compress(Words& state, uint32_t (&w)[16]) {
   Words s = state;
-  rounds(s.w, w, std::make_integer_sequence<int, 64>());
+  for_each_round(
+      w, [&](auto t, uint32_t word) { round<t>(s.w, word); }, Rounds());
 #pragma unroll
   for (int i = 0; i < 8; ++i) state.w[i] += s.w[i];
 }
@@ -99,13 +110,6 @@ __device__ __forceinline__ uint32_t edge_word(const std::byte* data, int size, i
   return word;
 }
 
-// A word from each two neighbours.
-__device__ __forceinline__ void to_message(uint32_t (&w)[16], uint32_t before,
-                                           const uint32_t (&words)[16], unsigned select) {
-#pragma unroll
-  for (int j = 0; j < 16; ++j) w[j] = __byte_perm(j == 0 ? before : words[j - 1], words[j], select);
-}
-
 // The end of a message of which `left` bytes are from this block on.
 __device__ __forceinline__ void pad(uint32_t (&w)[16], int left) {
 #pragma unroll
@@ -114,33 +118,92 @@ __device__ __forceinline__ void pad(uint32_t (&w)[16], int left) {
 }
 
 // The data are a byte late in the message, so a word of it is from two neighbours in memory,
-// whatever data's alignment: `ahead` bytes of the first are passed over. Blocks whose words lie
-// within the data are read so, each while the one before is hashed, and those at the end with care.
-__device__ __forceinline__ Words hash_leaf(const std::byte* data, int size) {
-  const auto ahead = static_cast<int>((reinterpret_cast<uintptr_t>(data) + 3) % 4);
-  const unsigned select = 0x0123 + 0x1111 * ahead;  // and the first byte becomes the highest
-  const int second = 3 - ahead;                     // where the message's second word in memory is
-  const int blocks = (1 + size + 9 + 63) / 64, inner = (size - second) / 64;
-  Words state = initial();
-  uint32_t before = edge_word(data, size, second - 4), next[16];
-  if (inner > 0) load_block(next, data + second);
-#pragma unroll 1
-  for (int block = 0; block < blocks; ++block) {
-    uint32_t w[16];
-    if (block < inner) {
-      to_message(w, before, next, select);
-      before = next[15];
-      if (block + 1 < inner) load_block(next, data + second + 64 * (block + 1));
+// whatever data's alignment: of the first, some bytes are passed over.
+class Message {
+ public:
+  __device__ Message(const std::byte* data, int size)
+      : data_(data),
+        size_(size),
+        second_(static_cast<int>(-reinterpret_cast<uintptr_t>(data) % 4)),
+        select_(0x0123 + 0x1111 * (3u - static_cast<unsigned>(second_))) {}
+  __device__ int blocks() const { return (1 + size_ + 9 + 63) / 64; }
+
+  // The words in memory of a block, but for its first.
+  __device__ __forceinline__ void load(uint32_t (&words)[16], int block) const {
+    const int at = second_ + 64 * block;
+    if (at + 64 <= size_) {
+      load_block(words, data_ + at);
     } else {
-      uint32_t edge[16];
 #pragma unroll
-      for (int j = 0; j < 16; ++j) edge[j] = edge_word(data, size, second + 64 * block + 4 * j);
-      to_message(w, before, edge, select);
-      before = edge[15];
-      pad(w, size + 1 - 64 * block);
+      for (int j = 0; j < 16; ++j) words[j] = edge_word(data_, size_, at + 4 * j);
     }
-    if (block + 1 == blocks) w[15] = 8 * static_cast<unsigned>(size + 1);
+  }
+  // Its first, which is also the last of the block before.
+  __device__ uint32_t first(int block) const {
+    return edge_word(data_, size_, second_ + 64 * block - 4);
+  }
+  // The words of the message.
+  __device__ __forceinline__ void put(uint32_t (&w)[16], uint32_t first,
+                                      const uint32_t (&words)[16], int block) const {
+#pragma unroll
+    for (int j = 0; j < 16; ++j)
+      w[j] = __byte_perm(j == 0 ? first : words[j - 1], words[j], select_);
+    if (second_ + 64 * block + 64 > size_) pad(w, 1 + size_ - 64 * block);
+    if (block + 1 == blocks()) w[15] = 8 * static_cast<unsigned>(1 + size_);
+  }
+
+ private:
+  const std::byte* data_;
+  int size_;
+  int second_;       // where the second word in memory lies
+  unsigned select_;  // of two neighbours' bytes, the message's first as the highest
+};
+
+// By one thread, which loads a block while it hashes the one before.
+__device__ __forceinline__ Words hash_leaf(const Message& message) {
+  Words state = initial();
+  uint32_t first = message.first(0), next[16];
+  message.load(next, 0);
+#pragma unroll 1
+  for (int block = 0; block < message.blocks(); ++block) {
+    uint32_t w[16];
+    message.put(w, first, next, block);
+    first = next[15];
+    if (block + 1 < message.blocks()) message.load(next, block + 1);
     compress(state, w);
+  }
+  return state;
+}
+
+constexpr int kMostBlocksOfLeaf = (1 + 8 * kLeafElements + 9 + 63) / 64;
+constexpr size_t kScheduleBytes = 64 * kMostBlocksOfLeaf * sizeof(uint32_t);
+
+template <int... kT>
+__device__ __forceinline__ void rounds_of(uint32_t (&s)[8], const uint32_t* schedule,
+                                          std::integer_sequence<int, kT...>) {
+  (round<kT>(s, schedule[kT * kMostBlocksOfLeaf]), ...);
+}
+
+// By a warp, in 0.6 of that time: only rounds need the block before. Each lane makes the schedules
+// of some blocks, and then all go through the rounds of all of them.
+__device__ __forceinline__ Words hash_leaf_by_warp(const Message& message, uint32_t* schedules) {
+#pragma unroll 1
+  for (int block = static_cast<int>(threadIdx.x); block < message.blocks(); block += kWarp) {
+    uint32_t w[16], words[16];
+    message.load(words, block);
+    message.put(w, message.first(block), words, block);
+    for_each_round(
+        w, [&](auto t, uint32_t word) { schedules[t * kMostBlocksOfLeaf + block] = word; },
+        Rounds());
+  }
+  __syncwarp();
+  Words state = initial();
+#pragma unroll 1
+  for (int block = 0; block < message.blocks(); ++block) {
+    Words s = state;
+    rounds_of(s.w, schedules + block, Rounds());
+#pragma unroll
+    for (int i = 0; i < 8; ++i) state.w[i] += s.w[i];
   }
   return state;
 }
@@ -180,21 +243,37 @@ struct Leaves {
   Rows of[kMost];
 };
 
-constexpr unsigned kLeafThreads = 32;  // few leaves are to come to many multiprocessors
-
-// A leaf for each thread. Leaves with the same place in their rows lie side by side in a warp: they
-// have the same length.
-__global__ void __launch_bounds__(kLeafThreads)
-    hash_leaves(const __grid_constant__ Leaves leaves, Words* digests) {
-  const int64_t i = int64_t{blockIdx.x} * kLeafThreads + threadIdx.x;
-  if (i >= leaves.level.first[leaves.level.tensors]) return;
+// Leaf i of a launch, and where its digest goes. Leaves with the same place in their rows lie side
+// by side: they have the same length.
+struct Place {
+  Message message;
+  int64_t digest;
+};
+__device__ __forceinline__ Place place_of(const Leaves& leaves, int64_t i) {
   const int t = tensor_of(leaves.level, i);
   const Rows& of = leaves.of[t];
   const int64_t first = leaves.level.first[t], piece = (i - first) / of.rows,
                 row = (i - first) - piece * of.rows, begin = piece * of.leaf_bytes;
-  digests[first + row * ceiling(of.row_bytes, of.leaf_bytes) + piece] =
-      hash_leaf(of.data + row * of.row_bytes + begin,
-                static_cast<int>(least(of.leaf_bytes, of.row_bytes - begin)));
+  return {Message(of.data + row * of.row_bytes + begin,
+                  static_cast<int>(least(of.leaf_bytes, of.row_bytes - begin))),
+          first + row * ceiling(of.row_bytes, of.leaf_bytes) + piece};
+}
+
+constexpr unsigned kLeafThreads = 32;  // the fewer, the more multiprocessors have some
+
+__global__ void __launch_bounds__(kLeafThreads)
+    hash_leaves(const __grid_constant__ Leaves leaves, Words* digests) {
+  const int64_t i = int64_t{blockIdx.x} * kLeafThreads + threadIdx.x;
+  if (i >= leaves.level.first[leaves.level.tensors]) return;
+  const Place place = place_of(leaves, i);
+  digests[place.digest] = hash_leaf(place.message);
+}
+
+__global__ void __launch_bounds__(kWarp)
+    hash_few_leaves(const __grid_constant__ Leaves leaves, Words* digests) {
+  const Place place = place_of(leaves, blockIdx.x);
+  const Words digest = hash_leaf_by_warp(place.message, shared_memory<uint32_t>());
+  if (threadIdx.x == 0) digests[place.digest] = digest;
 }
 
 // H(0x01, left, right), in two blocks.
@@ -306,8 +385,13 @@ Result<Tensor> roots_there(Gpu& gpu, std::span<const Tensor> tensors) {
   const Leaves leaves = leaves_of(tensors);
   Level level = leaves.level;
   VB_ASSIGN(Tensor digests, room_for(gpu, level.size()));
-  VB_TRY(launch(gpu, blocks_of(ceiling(level.size(), kLeafThreads), kLeafThreads), hash_leaves,
-                leaves, words_of(digests)));
+  // Each warp has integer units to itself.
+  if (level.size() <= 4 * gpu.device().multiprocessors)
+    VB_TRY(launch(gpu, blocks_of(level.size(), kWarp, kScheduleBytes), hash_few_leaves, leaves,
+                  words_of(digests)));
+  else
+    VB_TRY(launch(gpu, blocks_of(ceiling(level.size(), kLeafThreads), kLeafThreads), hash_leaves,
+                  leaves, words_of(digests)));
   while (level.size() > level.tensors) {
     Level above;
     for (int t = 0; t < level.tensors; ++t)
