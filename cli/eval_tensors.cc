@@ -61,14 +61,21 @@ Result<Tensor> first_rows(const Tensor& x) {
 class Recorder final : public TraceSink {
  public:
   explicit Recorder(const Graph& graph) : graph_(graph) {}
-  Status on_node(uint64_t, int32_t index, std::span<const Tensor> inputs,
+  Status on_node(uint64_t, int32_t index, std::span<const Tensor> node_inputs,
                  std::span<const Tensor>) override {
     const Node& node = graph_.nodes[static_cast<size_t>(index)];
-    if (node.domain == kVerbatimDomain && node.op == "Linear") {
+    if (node.domain != kVerbatimDomain || (node.op != "Linear" && node.op != "Attention"))
+      return {};
+    Tensors inputs;
+    for (const Tensor& t : node_inputs) {
+      VB_ASSIGN(Tensor here, t.on_host());
+      inputs.push_back(std::move(here));
+    }
+    if (node.op == "Linear") {
       VB_ASSIGN(const Tensor x, first_rows(inputs[0]));
       products.push_back({x, inputs[1]});
     }
-    if (node.domain == kVerbatimDomain && node.op == "Attention") {
+    if (node.op == "Attention") {
       VB_ASSIGN(const int64_t heads, node.attributes.require<int64_t>("heads"));
       VB_ASSIGN(const float scale, node.attributes.require<float>("scale"));
       attention.push_back(

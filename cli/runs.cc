@@ -319,7 +319,8 @@ namespace {
 
 Status finish_receipt(const std::string& path, const Task& task, Committer& committer,
                       const CountingBackend& work, Outcome& outcome) {
-  const Receipt receipt = make_receipt(task, committer.finish());
+  VB_ASSIGN(const Commitment commitment, committer.finish());
+  const Receipt receipt = make_receipt(task, commitment);
   VB_TRY(write_receipt(path, receipt));
   outcome.receipt_file = path;
   outcome.receipt_root = receipt.final_root;

@@ -8,6 +8,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include <verbatim/core/dtype.h>
 #include <verbatim/core/shape.h>
@@ -18,6 +19,9 @@ namespace verbatim {
 // What a tensor is for: an operator's result, or memory that one way to compute it takes and
 // another may do without.
 enum class Purpose : uint8_t { result, scratch };
+
+struct Digest;
+class Tensor;
 
 // The memory of a device. It lives as long as the process, and is safe from any thread. What is
 // copied is complete when the copy returns, and everything that the device was told to do with it
@@ -37,6 +41,9 @@ class DeviceMemory {
   // Blocks of `bytes` from these offsets, in bytes, one after the other.
   virtual Status copy_blocks(void* to, const void* from, size_t bytes,
                              std::span<const int64_t> offsets) = 0;
+  // merkle_root() over the leaves of each of these (tensor_root.h), which lie here, have elements,
+  // and those have whole bytes.
+  virtual Result<std::vector<Digest>> leaf_roots(std::span<const Tensor> tensors) = 0;
 };
 
 [[noreturn]] void tensor_not_on_host();

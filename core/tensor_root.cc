@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <map>
 #include <tuple>
 
 #include <verbatim/core/parallel.h>
@@ -233,6 +234,36 @@ Digest tensor_root(const Tensor& tensor) {
   };
   return root_over(tensor.dtype(), tensor.shape(),
                    merkle_root(static_cast<size_t>(layout.leaf_count()), make));
+}
+
+// What a device may not hash, or has no room to, is copied.
+Result<std::vector<Digest>> tensor_roots(std::span<const Tensor> tensors) {
+  std::vector<Digest> roots(tensors.size());
+  std::map<DeviceMemory*, std::vector<size_t>> there;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const Tensor& t = tensors[i];
+    const bool is_hashed_there = !is_sub_byte(t.dtype()) && t.elements() > 0;
+    there[is_hashed_there ? t.device() : nullptr].push_back(i);
+  }
+  for (auto& [device, which] : there) {
+    if (device == nullptr) continue;
+    std::vector<Tensor> its;
+    for (const size_t i : which) its.push_back(tensors[i]);
+    const Result<std::vector<Digest>> leaves = device->leaf_roots(its);
+    if (leaves.ok()) {
+      for (size_t i = 0; i < which.size(); ++i)
+        roots[which[i]] = root_over(its[i].dtype(), its[i].shape(), (*leaves)[i]);
+    } else if (leaves.status().code() == StatusCode::limit) {
+      there[nullptr].insert(there[nullptr].end(), which.begin(), which.end());
+    } else {
+      return leaves.status();
+    }
+  }
+  for (const size_t i : there[nullptr]) {
+    VB_ASSIGN(const Tensor here, tensors[i].on_host());
+    roots[i] = tensor_root(here);
+  }
+  return roots;
 }
 
 Digest absent_root() { return tagged_hash("verbatim.absent.1", {}); }

@@ -45,6 +45,8 @@ std::vector<Digest> tensor_leaves(const Tensor& tensor);
 // SHA-256 over tag, dtype, rank, dimensions, byte count and Merkle root.
 Digest tensor_root(const Tensor& tensor);
 Digest tensor_root(DType dtype, const Shape& shape, std::span<const Digest> leaves);
+// Those of tensors that may lie on devices, which hash them there, all at once. Errors: a device's.
+Result<std::vector<Digest>> tensor_roots(std::span<const Tensor> tensors);
 // An absent optional tensor has this root.
 Digest absent_root();
 

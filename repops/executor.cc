@@ -75,16 +75,10 @@ Result<Tensors> Executor::run_step_in_place(uint64_t step, std::span<const Tenso
       options.tamper(step, node, outputs);
     }
     if (options.sink == nullptr) return {};
-    VB_ASSIGN(const Tensors inputs_here, on_host(node_inputs));
-    VB_ASSIGN(const Tensors outputs_here, on_host(outputs));
-    return options.sink->on_node(step, node, inputs_here, outputs_here);
+    return options.sink->on_node(step, node, node_inputs, outputs);
   };
   VB_ASSIGN(Tensors results, evaluation_.run(*backend_, inputs, checkpoint, on_node));
-  if (options.sink) {
-    VB_ASSIGN(const Tensors inputs_here, on_host(inputs));
-    VB_ASSIGN(const Tensors results_here, on_host(results));
-    VB_TRY(options.sink->on_step_end(step, inputs_here, results_here));
-  }
+  if (options.sink) VB_TRY(options.sink->on_step_end(step, inputs, results));
   return results;
 }
 

@@ -16,6 +16,7 @@
 
 namespace verbatim {
 
+// What it gets lies where the backend left it: floats may be on a device.
 class TraceSink {
  public:
   virtual ~TraceSink() = default;
@@ -43,8 +44,8 @@ class Executor {
   // Prepares the backend for the graph. Both must outlive the executor.
   static Result<Executor> create(const Graph& graph, Backend& backend);
 
-  // One step. Inputs in the order of graph.inputs; checked against its types and dimensions. What a
-  // sink and the caller get lies on the host.
+  // One step. Inputs in the order of graph.inputs; checked against its types and dimensions. What
+  // the caller gets lies on the host.
   Result<Tensors> run_step(uint64_t step, std::span<const Tensor> inputs,
                            const RunOptions& options = {}) const;
   // The same, but outputs stay where the backend computed them: for those that the next step takes.

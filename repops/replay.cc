@@ -21,20 +21,16 @@ using StepRoots = std::vector<std::vector<Digest>>;
 Result<StepRoots> output_roots(const Program& program, Backend& backend, const Tensors& inputs) {
   StepRoots roots;
   RunOptions options;
-  Status reading;
+  Status hashing;
   options.on_step = [&](uint64_t, std::span<const Tensor> outputs) {
-    std::vector<Digest>& step = roots.emplace_back();
-    for (const Tensor& t : outputs) {
-      const Result<Tensor> here = t.on_host();
-      reading = here.status();
-      if (!reading.ok()) return false;
-      step.push_back(tensor_root(*here));
-    }
-    return true;
+    Result<std::vector<Digest>> step = tensor_roots(outputs);
+    hashing = step.status();
+    if (step.ok()) roots.push_back(*std::move(step));
+    return hashing.ok();
   };
   VB_ASSIGN(const RunResult result, run_program(program, backend, inputs, options));
   (void)result;
-  VB_TRY(std::move(reading));
+  VB_TRY(std::move(hashing));
   return roots;
 }
 

@@ -48,25 +48,28 @@ struct Provider::StepDetails final : TraceSink {
         room(room) {
     for (const Initializer& init : graph.initializers) values[init.value] = init.tensor;
   }
-  void keep(ValueId v, const Tensor& tensor) {
+  // On the host.
+  Status keep(ValueId v, const Tensor& tensor) {
     if (v != kAbsent) present[v] = tensor.defined();
-    if (v == kAbsent || (v != wanted && tensor.byte_size() > room)) return;
+    if (v == kAbsent || (v != wanted && tensor.byte_size() > room)) return {};
     if (v != wanted) room -= tensor.byte_size();
-    values[v] = tensor;
+    VB_ASSIGN(values[v], tensor.on_host());
+    return {};
   }
   Status on_node(uint64_t, int32_t index, std::span<const Tensor> inputs,
                  std::span<const Tensor> outputs) override {
     const Node& node = graph->nodes[index];
-    const NodeRoots r = node_roots(roots, node, inputs, outputs);
-    node_hashes.push_back(node_hash(static_cast<uint32_t>(index), node, r.inputs, r.outputs));
-    for (size_t i = 0; i < node.outputs.size(); ++i) keep(node.outputs[i], outputs[i]);
+    VB_TRY(roots.add(node, inputs, outputs));
+    for (size_t i = 0; i < node.outputs.size(); ++i) VB_TRY(keep(node.outputs[i], outputs[i]));
     return {};
   }
   Status on_step_end(uint64_t, std::span<const Tensor> inputs, std::span<const Tensor>) override {
     for (size_t i = 0; i < inputs.size(); ++i) {
-      roots.of(graph->inputs[i].value, inputs[i]);
-      keep(graph->inputs[i].value, inputs[i]);
+      VB_TRY(roots.add(graph->inputs[i].value, inputs[i]));
+      VB_TRY(keep(graph->inputs[i].value, inputs[i]));
     }
+    VB_TRY(roots.settle());
+    node_hashes = verbatim::node_hashes(*graph, roots);
     return {};
   }
   // Of the tree over the leaves of a value; kept, since a tensor is asked for in parts.
@@ -75,7 +78,7 @@ struct Provider::StepDetails final : TraceSink {
     if (fresh) it->second = merkle_root(tensor_leaves(values[v]));
     return it->second;
   }
-  Digest root(ValueId v) { return roots.of(v, {}); }  // known: every value has passed
+  Digest root(ValueId v) { return roots.of(v); }  // known: every value has passed
 
   const Graph* graph;
   uint64_t step;
@@ -173,7 +176,7 @@ Status Provider::run_locked() {
   };
   run_status_ = no_throw([&]() -> Status {
     VB_TRY(run());
-    commitment_ = sink.finish();
+    VB_ASSIGN(commitment_, sink.finish());
     memory_->lift();
     return {};
   });

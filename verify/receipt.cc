@@ -213,7 +213,9 @@ ReceiptReport verify_receipt(const Receipt& receipt, const Program& program,
   options.sink = &committer;
   const Result<RunResult> run = run_program(program, backend, inputs, options);
   if (!run.ok()) return fail(report, ReceiptOutcome::no_verdict, run.status().message());
-  const Commitment truth = committer.finish();
+  const Result<Commitment> finished = committer.finish();
+  if (!finished.ok()) return fail(report, ReceiptOutcome::no_verdict, finished.status().message());
+  const Commitment& truth = *finished;
   report.not_checked.erase(report.not_checked.begin());
   if (truth.final_root != receipt.final_root)
     return fail(report, ReceiptOutcome::refuted, first_difference(receipt, truth));

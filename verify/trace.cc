@@ -233,7 +233,7 @@ Status TraceWriter::on_node(uint64_t step, int32_t node, std::span<const Tensor>
   const Node& n = graph_->nodes[node];
   for (size_t i = 0; i < n.outputs.size(); ++i) {
     if (n.outputs[i] == kAbsent || !outputs[i].defined()) continue;
-    const Tensor& t = outputs[i];
+    VB_ASSIGN(const Tensor t, outputs[i].on_host());
     const TraceRecord record{
         step,           static_cast<uint32_t>(node), static_cast<uint32_t>(i), t.dtype(), t.shape(),
         tensor_root(t), files_->data_offset};

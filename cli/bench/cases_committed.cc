@@ -1,5 +1,6 @@
-// A sentence model's run with the commitment that a dispute needs (docs/dispute.md) against the
-// plain run. The committed one is what a provider does: a task's id, its limits on every node, a
+// A run with the commitment that a dispute needs (docs/dispute.md) against the plain run: of a
+// sentence model, and of transformer layers whose weights are generated, which need no file and may
+// be larger. The committed one is what a provider does: a task's id, its limits on every node, a
 // sink for step records, and the final root.
 #include <verbatim/cli/bench/cases.h>
 #include <verbatim/kernels/backend.h>
@@ -32,31 +33,97 @@ struct Run {
     RunOptions options;
     options.sink = &committer;
     VB_ASSIGN(outputs, executor->run_step(0, task.inputs, options));
-    root = committer.finish().final_root;
+    VB_ASSIGN(const Commitment commitment, committer.finish());
+    root = commitment.final_root;
     return {};
   }
 };
 
-Result<std::shared_ptr<Run>> create(const std::string& folder, CommitLevel level, int64_t texts,
-                                    int64_t length) {
-  VB_ASSIGN(const std::shared_ptr<const Model> model, load_model(folder));
-  auto run = std::make_shared<Run>();
-  VB_ASSIGN(run->task.program, model->embedding_program({}));
-  VB_ASSIGN(run->task.inputs, random_tokens(*model, texts, length));
-  run->task.program.graph.compute_roots();
-  run->task.level = level;
-  run->task.model_name = model->name();
-  VB_TRY(validate_task(run->task));
-  return run;
+// Whose program and inputs are there.
+Result<Task> task_of(Task task, CommitLevel level, std::string name) {
+  task.program.graph.compute_roots();
+  task.level = level;
+  task.model_name = std::move(name);
+  VB_TRY(validate_task(task));
+  return task;
 }
 
-Result<Match> prepare(Backend& backend, const std::string& folder, CommitLevel level, int64_t texts,
-                      int64_t length) {
-  VB_ASSIGN(const auto plain, create(folder, level, texts, length));
+Result<Task> sentence_task(const std::string& folder, CommitLevel level, int64_t texts,
+                           int64_t length) {
+  VB_ASSIGN(const std::shared_ptr<const Model> model, load_model(folder));
+  Task task;
+  VB_ASSIGN(task.program, model->embedding_program({}));
+  VB_ASSIGN(task.inputs, random_tokens(*model, texts, length));
+  return task_of(std::move(task), level, model->name());
+}
+
+struct LayersSize {
+  int64_t layers, tokens, width;
+  DType type;
+};
+
+// A transformer's encoder of generated weights, all of whose values are of one type: bfloat16 by
+// tensor cores, float32 by others.
+class LayersBuilder {
+ public:
+  explicit LayersBuilder(const LayersSize& size) : size_(size) {}
+
+  Result<Task> build(CommitLevel level) {
+    ValueId x = graph_.input("x", size_.type, {1, size_.tokens, size_.width});
+    for (int64_t i = 0; i < size_.layers; ++i) x = layer(x);
+    graph_.output("y", x);
+    VB_TRY(std::move(error_));
+    Task task;
+    VB_ASSIGN(task.program.graph, graph_.finish());
+    VB_ASSIGN(const Tensor input, random_tensor(Shape{1, size_.tokens, size_.width}, 1));
+    task.inputs.resize(1);
+    VB_ASSIGN(task.inputs[0], rounded_to(size_.type, input));
+    return task_of(std::move(task), level, "layers");
+  }
+
+ private:
+  ValueId constant(const Shape& shape) {
+    const Result<Tensor> t = [&]() -> Result<Tensor> {
+      VB_ASSIGN(const Tensor numbers, random_tensor(shape, ++seed_));
+      return rounded_to(size_.type, numbers);
+    }();
+    if (!t.ok()) {
+      error_ = t.status();
+      return kAbsent;
+    }
+    return graph_.constant("w" + std::to_string(seed_), *t);
+  }
+  ValueId product(ValueId x, int64_t in, int64_t out) {
+    const ValueId w = constant(Shape{out, in});
+    if (size_.type == DType::f32) return graph_.add("Linear", kVerbatimDomain, {x, w});
+    return graph_.add("TensorCoreLinear", kVerbatimDomain, {x, w},
+                      {{"output", static_cast<int64_t>(size_.type)}});
+  }
+  ValueId normalized_sum(ValueId x, ValueId y) {
+    return graph_.add("LayerNormalization", "",
+                      {graph_.add("Add", "", {x, y}), constant(Shape{size_.width})});
+  }
+  ValueId layer(ValueId x) {
+    const int64_t n = size_.width;
+    const ValueId q = product(x, n, n), k = product(x, n, n), v = product(x, n, n);
+    const ValueId attended =
+        graph_.add("Attention", kVerbatimDomain, {q, k, v}, {{"heads", n / 64}, {"scale", 0.125f}});
+    const ValueId middle = normalized_sum(product(attended, n, n), x);
+    const ValueId wide = graph_.add("Gelu", "", {product(middle, n, 4 * n)});
+    return normalized_sum(product(wide, 4 * n, n), middle);
+  }
+
+  const LayersSize size_;
+  GraphBuilder graph_;
+  uint64_t seed_ = 1;
+  Status error_;
+};
+
+Result<Match> prepare(Backend& backend, Task task, int64_t tokens) {
+  const auto plain = std::make_shared<Run>(), committed = std::make_shared<Run>();
+  plain->task = committed->task = std::move(task);
   VB_ASSIGN(auto one, make_backend(backend.name()));
   VB_TRY(plain->prepare(std::move(one)));
-  const auto committed = std::make_shared<Run>();
-  committed->task = plain->task;
   VB_ASSIGN(auto other, make_backend(backend.name()));
   const EffectiveLimits limits{committed->task.limits, {}};
   VB_TRY(committed->prepare(limited(std::move(other), limits)));
@@ -65,7 +132,7 @@ Result<Match> prepare(Backend& backend, const std::string& folder, CommitLevel l
                 [committed] { require(committed->committed()); }};
   match.peers = {
       {"plain run", "", std::string(backend.name()), [plain] { require(plain->plain()); }}};
-  match.work = static_cast<double>(texts * length);
+  match.work = static_cast<double>(tokens);
   match.unit = "tokens/s";
   match.check = [committed, plain]() -> Status {
     if (identical(committed->outputs[0], plain->outputs[0])) return {};
@@ -74,18 +141,42 @@ Result<Match> prepare(Backend& backend, const std::string& folder, CommitLevel l
   return match;
 }
 
-}  // namespace
-
-void add_committed_cases(std::vector<Case>& cases, const ModelFiles& files) {
+void add_sentence_cases(std::vector<Case>& cases, CommitLevel level, const std::string& folder) {
   struct Size {
     int64_t texts, tokens;
   };
-  for (const CommitLevel level : {CommitLevel::light, CommitLevel::full})
-    for (const Size s : {Size{1, 16}, Size{1, 128}, Size{16, 128}})
-      cases.push_back({"committed_" + std::string(name_of(level)),
-                       "minilm " + shape_text({s.texts, s.tokens}), [=](Backend& backend) {
-                         return prepare(backend, files.minilm, level, s.texts, s.tokens);
-                       }});
+  for (const Size s : {Size{1, 16}, Size{1, 128}, Size{16, 128}})
+    cases.push_back({"committed_" + std::string(name_of(level)),
+                     "minilm " + shape_text({s.texts, s.tokens}),
+                     [=](Backend& backend) -> Result<Match> {
+                       VB_ASSIGN(Task task, sentence_task(folder, level, s.texts, s.tokens));
+                       return prepare(backend, std::move(task), s.texts * s.tokens);
+                     }});
+}
+
+void add_layers_cases(std::vector<Case>& cases, CommitLevel level) {
+  for (const LayersSize s :
+       {LayersSize{6, 16, 384, DType::f32}, LayersSize{6, 128, 384, DType::f32},
+        LayersSize{4, 512, 1024, DType::f32}, LayersSize{4, 512, 1024, DType::bf16},
+        LayersSize{4, 2048, 4096, DType::bf16}})
+    cases.push_back(
+        {"committed_" + std::string(name_of(level)),
+         "layers " + shape_text({s.layers, s.tokens, s.width}) + " " + std::string(name_of(s.type)),
+         [=](Backend& backend) -> Result<Match> {
+           if (s.type != DType::f32 && backend.name() != "cuda")
+             return unavailable("for tensor cores");
+           VB_ASSIGN(Task task, LayersBuilder(s).build(level));
+           return prepare(backend, std::move(task), s.tokens);
+         }});
+}
+
+}  // namespace
+
+void add_committed_cases(std::vector<Case>& cases, const ModelFiles& files) {
+  for (const CommitLevel level : {CommitLevel::light, CommitLevel::full}) {
+    add_sentence_cases(cases, level, files.minilm);
+    add_layers_cases(cases, level);
+  }
 }
 
 }  // namespace verbatim::bench

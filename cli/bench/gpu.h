@@ -1,7 +1,8 @@
 // What --backend cuda measures. A build without it has no such cases.
 //
 // Times are the device's own, from the first run's start to the last one's end, of runs that were
-// all launched before the first one starts: neither our host code nor a library's is in them.
+// all launched before the first one starts: neither our host code nor a library's is in them. Who
+// hashes, or runs a whole graph, waits for the result, and so do those cases.
 #pragma once
 
 #include <functional>

@@ -26,7 +26,7 @@ constexpr const char* kAbout =
     "  verbatim-bench gemm_f32 --threads 1  one family of cases\n"
     "  verbatim-bench gemm --plot gemm.svg --json\n"
     "  verbatim-bench --list\n"
-    "  verbatim-bench --backend cuda        the GPU's own cases\n\n"
+    "  verbatim-bench --backend cuda        the GPU's own cases, and committed runs\n\n"
     "Peers: OpenBLAS, oneDNN, Eigen, and ONNX Runtime for whole models; cuBLAS and cuBLASLt on a "
     "GPU. What a peer can prepare once for constant weights is not "
     "timed, nor is ours. The limit is\n"
@@ -99,6 +99,7 @@ std::vector<Case> chosen_cases(const Options& o, bool of_gpu) {
   std::vector<Case> cases;
   if (of_gpu) {
     gpu::add_cases(cases);
+    add_committed_cases(cases, o.files);
   } else {
     add_product_cases(cases);
     add_attention_cases(cases);
@@ -140,7 +141,7 @@ int report(const Options& o, const std::vector<Row>& rows, const std::string& he
   return kUnavailable;
 }
 
-// The device's own time is measured: threads of the host have no part in it.
+// The device's own time is measured, and whole runs, which one thread of the host drives.
 int run_on_gpu(Options& o, const std::vector<Case>& cases, Backend& backend) {
   const Result<gpu::Description> device = gpu::describe();
   require(device.status());

@@ -10,7 +10,9 @@
 
 #include <type_traits>
 #include <utility>
+#include <vector>
 
+#include <verbatim/core/hash.h>
 #include <verbatim/core/tensor.h>
 #include <verbatim/kernels/cuda/device.h>
 #include <verbatim/repops/device.h>
@@ -32,6 +34,8 @@ class Gpu final : public DeviceMemory {
                       std::span<const int64_t> from_strides) override;
   Status copy_blocks(void* to, const void* from, size_t bytes,
                      std::span<const int64_t> offsets) override;
+  // hash.cu
+  Result<std::vector<Digest>> leaf_roots(std::span<const Tensor> tensors) override;
   // From one place on the device to another.
   Status copy(void* to, const void* from, size_t bytes);
 

@@ -30,7 +30,7 @@ INSTANTIATE_TEST_SUITE_P(Backends, DeviceTest, ::testing::Values("cuda"),
                          [](const auto& info) { return info.param; });
 
 // Roots of steps whose outputs the next step takes where they lie.
-TEST_P(DeviceTest, AReplayReadsCopies) {
+TEST_P(DeviceTest, AReplayHashesOutputsWhereTheyLie) {
   Random r(1);
   GraphBuilder b;
   const ValueId x = b.input("x", DType::f32, {-1, 8}),

@@ -143,7 +143,7 @@ TEST_P(Forgery, InputSwap) {
   options.sink = &committer;
   const auto backend = make_reference_backend();
   ok(run_program(task.program, *backend, other.inputs, options).status());
-  const Commitment claims = committer.finish();
+  const Commitment claims = ok(committer.finish());
   const auto provider = make_provider(other, 2);
   const auto forged = forged_records(task, test_key(kLiar).public_key(), claims.records,
                                      claims.steps, output_roots(claims));

@@ -3,11 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
-#include <cstdlib>
-#include <cstring>
 
 #include <verbatim/verify/limits.h>
 
+#include "device.h"
 #include "support.h"
 #include "support/body.h"
 
@@ -200,44 +199,6 @@ TEST(ControlFlow, WhatATripHandlesCounts) {
   EXPECT_GE(operations_of(10, negates, 1, rows) - operations_of(2, negates, 1, rows),
             8 * 2 * kLong);
 }
-
-// A device's memory, which is the host's.
-class Elsewhere final : public DeviceMemory {
- public:
-  void* take(size_t bytes) override { return std::malloc(bytes + 1); }
-  void give_back(void* memory, size_t) override { std::free(memory); }
-  Status copy_to_host(void* host, const void* device, size_t bytes) override {
-    std::memcpy(host, device, bytes);
-    return {};
-  }
-  Status copy_from_host(void* device, const void* host, size_t bytes) override {
-    return copy_to_host(device, host, bytes);
-  }
-  Status copy_strided(size_t, std::span<const int64_t>, void*, std::span<const int64_t>,
-                      const void*, std::span<const int64_t>) override {
-    return unsupported("copy_strided");
-  }
-  Status copy_blocks(void*, const void*, size_t, std::span<const int64_t>) override {
-    return unsupported("copy_blocks");
-  }
-};
-
-// The reference, but what a node gives lies there.
-class DeviceBackend final : public Backend {
- public:
-  std::string_view name() const override { return "device"; }
-  Status prepare(const Graph&) override { return {}; }
-  Result<Tensors> run(const Node& node, std::span<const Tensor> inputs) override {
-    Tensors tensors;
-    for (const Tensor& t : inputs) tensors.push_back(ok(t.on_host()));
-    tensors = ok(evaluate_reference(node, tensors));
-    for (Tensor& t : tensors) t = ok(t.copied_to(memory_));
-    return tensors;
-  }
-
- private:
-  Elsewhere memory_;
-};
 
 // Whoever may run it with the reference may with a device, from which scan elements are copied.
 TEST(ControlFlow, WhereElementsLieDoesNotCount) {

@@ -146,7 +146,7 @@ Commitment commit(const Task& task, const Program& program, std::optional<Fault>
     };
   const auto backend = make_reference_backend();
   ok(run_program(program, *backend, task.inputs, options).status());
-  return committer.finish();
+  return ok(committer.finish());
 }
 
 Result<SignedAnswer> LyingParty::ask(ByteView bytes) {

@@ -1,6 +1,6 @@
 // The GPU's cases: gemm_bf16, gemm_f16, gemm_s8 and gemm_f32; the same of one row and of 16, whose
 // rate is that of reading the weights (gemv_bf16, gemv_f16, gemv_s8, gemv_f32; nt: weights in
-// memory [n, k]); attention_f32. Before anything is timed, our result is compared with the
+// memory [n, k]); attention_f32; hash. Before anything is timed, our result is compared with the
 // processor's, bit for bit: all of its rows, or where there are many a few, since a row's bits do
 // not depend on the others.
 #include <algorithm>
@@ -11,6 +11,7 @@
 #include <verbatim/cli/bench/cases.h>
 #include <verbatim/cli/bench/gpu.h>
 #include <verbatim/core/parallel.h>
+#include <verbatim/core/tensor_root.h>
 #include <verbatim/kernels/backend.h>
 #include <verbatim/repops/ops/quantized.h>
 
@@ -287,6 +288,26 @@ Result<Match> attention(Backend& backend, const AttentionSize& s) {
       {ours.contender(), {}, s.operations(), "GFLOP/s", Limit::gpu_float_operations});
 }
 
+// --- hashing
+
+// With the wait for the root: whoever commits to a tensor waits for it.
+Result<Match> hash(const Shape& shape) {
+  const AllThreads all;
+  VB_ASSIGN(DeviceMemory* const device, memory());
+  VB_ASSIGN(const Tensor here, random_tensor(shape, 3));
+  VB_ASSIGN(const Tensor there, here.copied_to(*device));
+  const auto root = [there]() -> Result<Digest> {
+    VB_ASSIGN(const std::vector<Digest> roots, tensor_roots(std::span(&there, 1)));
+    return roots[0];
+  };
+  VB_ASSIGN(const Digest have, root());
+  if (have != tensor_root(here)) return internal_error("the device's root is not the processor's");
+  return Match{{"Verbatim", "", "cuda", [root] { require(root().status()); }},
+               {},
+               1e-9 * static_cast<double>(here.byte_size()),
+               "GB/s"};
+}
+
 template <class F>
 void add(std::vector<Case>& cases, const std::string& name, const Size& s, F prepare) {
   cases.push_back(
@@ -318,6 +339,10 @@ void add_cases(std::vector<Case>& cases) {
   }
   for (const AttentionSize& s : kAttention)
     cases.push_back({"attention_f32", s.text(), [=](Backend& b) { return attention(b, s); }});
+  for (const int64_t rows : {16, 1024, 16384, 262144})
+    cases.push_back({"hash", shape_text({rows, 1024}), [=](Backend&) {
+                       return hash(Shape{rows, 1024});
+                     }});
 }
 
 }  // namespace verbatim::bench::gpu

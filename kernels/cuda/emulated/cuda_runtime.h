@@ -127,6 +127,20 @@ T __shfl_down_sync(unsigned, T value, unsigned by) {
   return verbatim::emulated::exchange_as(value, from < 32 ? from : verbatim::emulated::lane());
 }
 
+// The low word of high:low, shifted by `by` mod 32.
+inline uint32_t __funnelshift_r(uint32_t low, uint32_t high, uint32_t by) {
+  return static_cast<uint32_t>((uint64_t{high} << 32 | low) >> (by % 32));
+}
+// Digit i of `select` names byte i of the result among those of y:x (prmt in its default mode; a
+// digit above 7, which copies a sign, is not for this).
+inline uint32_t __byte_perm(uint32_t x, uint32_t y, uint32_t select) {
+  uint32_t bytes = 0;
+  for (int i = 0; i < 4; ++i)
+    bytes |= static_cast<uint32_t>((uint64_t{y} << 32 | x) >> (8 * (select >> (4 * i) & 7)) & 0xFF)
+             << (8 * i);
+  return bytes;
+}
+
 // --- The runtime: one device, whose streams have done everything when a call returns.
 
 enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInvalidValue = 1 };
