@@ -1,6 +1,6 @@
 // Ordered products in binary32 (docs/numerics.md, Family A, Matrix product) on the SIMT cores:
 // which loop computes what.
-#include <verbatim/kernels/cuda/simt_product.cuh>
+#include <verbatim/kernels/cuda/row_product.cuh>
 
 namespace verbatim::cuda {
 namespace {
@@ -38,7 +38,8 @@ Status multiply(Gpu& gpu, const Product& product, const MatrixView& b, int64_t m
       call.b = Lines<T>::of(reinterpret_cast<const T*>(b.data) + pairs[i].second * b.k * b.n, b.n,
                             b.k, b.n_stride, b.k_stride, run.b_step * b.k * b.n);
       call.p.out = static_cast<T*>(product.out) + static_cast<int64_t>(i) * m * b.n;
-      VB_TRY(multiply_in_tiles(gpu, call, run.count));
+      VB_TRY(m <= kMostFewRows || b.n <= kMostFewRows ? multiply_few(gpu, call, run.count)
+                                                      : multiply_in_tiles(gpu, call, run.count));
       i += static_cast<size_t>(run.count);
     }
     return {};

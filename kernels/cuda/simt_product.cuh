@@ -58,11 +58,28 @@ __device__ T finished(const Product& p, float sum, int64_t row, int64_t column) 
   return store<T>(sum);
 }
 
-// One element as binary32: later, where the type needs no conversion.
+// An operand's element. Which NaN a NaN becomes does not matter: results have one.
+template <class T>
+__device__ float widened(T x) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (std::is_same_v<T, Half>) {
+    float wide;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(x.bits));
+    return wide;
+  }
+#endif
+  return load(x);
+}
+
+// One element: later, where nothing is converted.
 __device__ inline void bring(float* to, const float* from) { copy_word_later(to, from); }
 template <class T>
+__device__ void bring(T* to, const T* from) {
+  *to = *from;
+}
+template <class T>
 __device__ void bring(float* to, const T* from) {
-  *to = load(*from);
+  *to = widened(*from);
 }
 
 // --- The loop for large matrices. A block of 2 x 2 warps computes kRows x kColumns results, a
