@@ -134,8 +134,8 @@ struct RowProduct {
         for (int r = 0; r < kR; ++r)
           sum[r] = fma32(widened(batch.left[w][r].v[e]), widened(batch.right[w].v[e]), sum[r]);
   }
+  static constexpr int kStep = kBatch * kWord;
   __device__ void multiply_whole(const T* of) {
-    constexpr int kStep = kBatch * kWord;
     Batch batches[2];
     read(batches[0], of, 0);
 #pragma unroll
@@ -145,10 +145,17 @@ struct RowProduct {
     }
   }
   __device__ void multiply(const T* of, int depth) {
+    int at = 0;
+#pragma unroll 1
+    for (; at + kStep <= depth; at += kStep) {
+      Batch batch;
+      read(batch, of, at);
+      multiply(batch);
+    }
     const T *x = of + slot * kR * kLine,
             *y = of + kRows * kLine + (kAlongK ? column * kLine : column);
 #pragma unroll 1
-    for (int at = 0; at < depth; ++at)
+    for (; at < depth; ++at)
 #pragma unroll
       for (int r = 0; r < kR; ++r)
         sum[r] =
@@ -204,7 +211,8 @@ struct RowProduct {
 };
 
 template <class T, int kColumns, int kR, bool kAlongK>
-__global__ void __launch_bounds__((2 * RowProduct<T, kColumns, kR, kAlongK>::kThreads))
+__global__ void __launch_bounds__((2 * RowProduct<T, kColumns, kR, kAlongK>::kThreads),
+                                  kR > 4 ? 1 : 2)
     multiply_rows_of(const __grid_constant__ SimtCall<T> call, bool turned) {
   RowProduct<T, kColumns, kR, kAlongK> product(turned ? call.b : call.a, turned ? call.a : call.b,
                                                call.k);
