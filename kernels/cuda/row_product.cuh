@@ -100,7 +100,7 @@ struct RowProduct {
 
   // What the thread multiplies of some k.
   static constexpr int kBatchK = kR == 1   ? 16
-                                 : kR <= 4 ? 8
+                                 : kR == 2 ? 8
                                            : 4,
                        kBatch = kBatchK > kWord ? kBatchK / kWord : 1;  // words
   static_assert(kDepth % (kBatch * kWord) == 0);
@@ -172,21 +172,26 @@ struct RowProduct {
     }
   }
 
-  __device__ void run() {
-    const auto count = static_cast<int>(ceiling(k, kDepth));
-    const bool copies = threadIdx.x >= kThreads;
-    // By whole warps.
-    const bool multiplies =
-        !copies &&
-        thread() / static_cast<int>(kWarp) * static_cast<int>(kWarp) / kColumns * kR < a_lines;
+  // Both halves of the block meet before each stage: its copies are there, and nobody reads the one
+  // that is fetched next.
+  __device__ void copy_stages(int count) const {
 #pragma unroll 1
-    for (int s = 0; copies && s < kStages - 1; ++s) fetch(s);
+    for (int s = 0; s < kStages - 1; ++s) fetch(s);
 #pragma unroll 1
     for (int s = 0; s < count; ++s) {
-      if (copies) wait_for_copies<kStages - 2>();
-      __syncthreads();  // all copies are there, and nobody reads the stage that is fetched
-      if (copies) fetch(s + kStages - 1);
-      if (!multiplies) continue;
+      wait_for_copies<kStages - 2>();
+      __syncthreads();
+      fetch(s + kStages - 1);
+    }
+  }
+  __device__ void multiply_stages(int count) {
+    // By whole warps.
+    const bool has_rows =
+        thread() / static_cast<int>(kWarp) * static_cast<int>(kWarp) / kColumns * kR < a_lines;
+#pragma unroll 1
+    for (int s = 0; s < count; ++s) {
+      __syncthreads();
+      if (!has_rows) continue;
       fold_before(s);
       const int64_t left = k - int64_t{s} * kDepth;
       if (left >= kDepth)
@@ -194,6 +199,13 @@ struct RowProduct {
       else
         multiply(stage(s), static_cast<int>(left));
     }
+  }
+  __device__ void run() {
+    const auto count = static_cast<int>(ceiling(k, kDepth));
+    if (threadIdx.x >= kThreads)
+      copy_stages(count);
+    else
+      multiply_stages(count);
   }
 
   // `turned`: rows are columns of the results.
@@ -220,37 +232,35 @@ __global__ void __launch_bounds__((2 * RowProduct<T, kColumns, kR, kAlongK>::kTh
   product.store_results(call.p, turned);
 }
 
+template <int kColumns, int kR, bool kAlongK, class T>
+Status launch_rows(Gpu& gpu, const SimtCall<T>& call, int64_t matrices, bool turned) {
+  using Product = RowProduct<T, kColumns, kR, kAlongK>;
+  const int64_t columns = (turned ? call.a : call.b).count;
+  const Grid grid{.blocks = {static_cast<unsigned>(ceiling(columns, kColumns)), 1,
+                             static_cast<unsigned>(matrices)},
+                  .threads = {2 * Product::kThreads, 1, 1},
+                  .shared_bytes = Product::kSharedBytes};
+  return launch(gpu, grid, multiply_rows_of<T, kColumns, kR, kAlongK>, call, turned);
+}
+
 // Few columns a block where there are few: then more multiprocessors read.
-template <class T, bool kAlongK>
+template <bool kAlongK, class T>
 Status multiply_rows(Gpu& gpu, const SimtCall<T>& call, int64_t matrices, bool turned) {
-  const int64_t rows = (turned ? call.b : call.a).count, columns = (turned ? call.a : call.b).count;
-  const auto launch_rows = [&]<int kColumns, int kR>(std::integral_constant<int, kColumns>,
-                                                     std::integral_constant<int, kR>) {
-    using Product = RowProduct<T, kColumns, kR, kAlongK>;
-    const Grid grid{.blocks = {static_cast<unsigned>(ceiling(columns, kColumns)), 1,
-                               static_cast<unsigned>(matrices)},
-                    .threads = {2 * Product::kThreads, 1, 1},
-                    .shared_bytes = Product::kSharedBytes};
-    return launch(gpu, grid, multiply_rows_of<T, kColumns, kR, kAlongK>, call, turned);
-  };
-  constexpr std::integral_constant<int, 1> k1;
-  constexpr std::integral_constant<int, 2> k2;
-  constexpr std::integral_constant<int, 4> k4;
-  constexpr std::integral_constant<int, 8> k8;
-  constexpr std::integral_constant<int, 32> k32;
-  if (ceiling(columns, 32) * matrices * 4 < gpu.device().multiprocessors * int64_t{3})
-    return rows <= 16 ? launch_rows(k8, k1) : launch_rows(k8, k2);
-  if (rows <= 4) return launch_rows(k32, k1);
-  return rows <= 16 ? launch_rows(k32, k4) : launch_rows(k32, k8);
+  const int64_t rows = (turned ? call.b : call.a).count,
+                blocks = ceiling((turned ? call.a : call.b).count, 32) * matrices;
+  const auto by = [&](auto launch_some) { return launch_some(gpu, call, matrices, turned); };
+  if (blocks * 4 < gpu.device().multiprocessors * int64_t{3})
+    return by(rows <= 16 ? launch_rows<8, 1, kAlongK, T> : launch_rows<8, 2, kAlongK, T>);
+  if (rows <= 4) return by(launch_rows<32, 1, kAlongK, T>);
+  return by(rows <= 16 ? launch_rows<32, 4, kAlongK, T> : launch_rows<32, 8, kAlongK, T>);
 }
 
 // A product of so few rows, or columns.
 template <class T>
 Status multiply_few(Gpu& gpu, const SimtCall<T>& call, int64_t matrices) {
   const bool turned = call.a.count > kMostFewRows;
-  return (turned ? call.a : call.b).along_k()
-             ? multiply_rows<T, true>(gpu, call, matrices, turned)
-             : multiply_rows<T, false>(gpu, call, matrices, turned);
+  return (turned ? call.a : call.b).along_k() ? multiply_rows<true>(gpu, call, matrices, turned)
+                                              : multiply_rows<false>(gpu, call, matrices, turned);
 }
 
 }  // namespace verbatim::cuda
