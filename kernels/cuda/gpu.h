@@ -101,9 +101,13 @@ Status launch(const Gpu& gpu, const Grid& grid, void (*kernel)(P...),
               std::type_identity_t<P>... args) {
   // 48 KiB go without asking, what a kernel itself declares included. One number for all launches:
   // another thread may be about to launch the same kernel.
-  if (grid.shared_bytes > kMostShared / 8)
+  if (grid.shared_bytes > kMostShared / 8) {
     VB_TRY(check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                       static_cast<int>(kMostShared))));
+    // All of it, so that as many blocks as fit are there together.
+    VB_TRY(check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                      cudaSharedmemCarveoutMaxShared)));
+  }
   cudaLaunchAttribute cluster{};
   cluster.id = cudaLaunchAttributeClusterDimension;
   cluster.val.clusterDim = {grid.cluster, 1, 1};

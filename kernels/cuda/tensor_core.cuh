@@ -114,6 +114,11 @@ inline void copy_later(void* shared, const void* global, bool there) {
   };
   emulated::do_later(emulated::Queue::copies, {copy, shared, there ? global : nullptr, 0, 0});
 }
+// Four bytes, at addresses that are multiples of 4.
+inline void copy_word_later(void* shared, const void* global) {
+  const auto copy = [](const emulated::Later& l) { std::memcpy(l.to, l.from, 4); };
+  emulated::do_later(emulated::Queue::copies, {copy, shared, global, 0, 0});
+}
 inline void commit_copies() { emulated::commit(emulated::Queue::copies); }
 template <int kPending>
 void wait_for_copies() {
@@ -163,6 +168,10 @@ __device__ inline void copy_later(void* shared, const void* global, bool there) 
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(global),
                "r"(there ? 16 : 0)
                : "memory");
+}
+__device__ inline void copy_word_later(void* shared, const void* global) {
+  const auto at = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(at), "l"(global) : "memory");
 }
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int kPending>

@@ -55,8 +55,7 @@ Case some_matmul(Random& r, DType type) {
   return Case{node_of("", "MatMul"), {a, b}, {1}};
 }
 
-Case some_gemm(Random& r, DType type) {
-  const int64_t m = some_rows(r), n = some_columns(r), k = some_k(r);
+Case gemm_of(Random& r, DType type, int64_t m, int64_t n, int64_t k) {
   const Fill fill = any_fill(r);
   const bool a_turned = r.chance(50), b_turned = r.chance(50);
   Attributes attributes;
@@ -85,6 +84,17 @@ Case some_gemm(Random& r, DType type) {
   return c;
 }
 
+Case some_gemm(Random& r, DType type) {
+  const int64_t m = some_rows(r), n = some_columns(r), k = some_k(r);
+  return gemm_of(r, type, m, n, k);
+}
+// As large as a GPU's largest tiles, in whole words and not.
+Case some_large_gemm(Random& r, DType type) {
+  const int64_t m = r.pick<int64_t>({64, 243, 256}), n = r.pick<int64_t>({249, 256, 500}),
+                k = r.pick<int64_t>({1, 8, 13, 16, 29, 56, 520, 1047});
+  return gemm_of(r, type, m, n, k);
+}
+
 TEST_P(ProductTest, Linear) {
   expect_reference(*backend_, 400, [](Random& r) { return some_linear(r, DType::f32); });
 }
@@ -93,6 +103,10 @@ TEST_P(ProductTest, MatMul) {
 }
 TEST_P(ProductTest, Gemm) {
   expect_reference(*backend_, 400, [](Random& r) { return some_gemm(r, DType::f32); });
+}
+
+TEST_P(ProductTest, LargeGemm) {
+  expect_reference(*backend_, 48, [](Random& r) { return some_large_gemm(r, DType::f32); });
 }
 
 DType some_16_bits(Random& r) { return r.pick({DType::bf16, DType::f16}); }
@@ -105,6 +119,10 @@ TEST_P(ProductTest, MatMulOf16Bits) {
 }
 TEST_P(ProductTest, GemmOf16Bits) {
   expect_reference(*backend_, 400, [](Random& r) { return some_gemm(r, some_16_bits(r)); });
+}
+
+TEST_P(ProductTest, LargeGemmOf16Bits) {
+  expect_reference(*backend_, 24, [](Random& r) { return some_large_gemm(r, some_16_bits(r)); });
 }
 
 // A row alone has the bits that it has among others: what a batch must not change.
