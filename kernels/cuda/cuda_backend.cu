@@ -34,7 +34,9 @@ OwnFn find_own(const Node& node, bool units_of_sm90) {
   if (node.op == "Attention") return cuda::run_attention;
   if (node.op == "QuantizeRows") return cuda::run_quantize_rows;
   if (node.op == "QuantizedLinear") return cuda::run_quantized_linear;
-  if (node.op == "TensorCoreLinear" && units_of_sm90) return cuda::run_tensor_core_linear;
+  if (!units_of_sm90) return nullptr;
+  if (node.op == "TensorCoreLinear") return cuda::run_tensor_core_linear;
+  if (node.op == "AttentionTensorCore") return cuda::run_tensor_core_attention;
   return nullptr;
 }
 

@@ -86,6 +86,28 @@ void FloatUnit<Format>::multiply(Sum (&d)[4], const TileA& a, const TileB& b) {
   multiply_tiles<FloatUnit>(d, a, b);
 }
 
+// Four matrices of 8 x 8 codes of 16 bits from shared memory. Lane 8 i + r names row r of matrix i,
+// 16 bytes at a multiple of 16; thread t gets of each matrix, as one word, elements (t / 4, 2 (t
+// mod 4)) and the next one of that row, or kTransposed, (2 (t mod 4), t / 4) and the next one of
+// that column (PTX ISA, "ldmatrix").
+template <bool kTransposed>
+void load_matrices(uint32_t (&to)[4], const std::byte* row) {
+  static thread_local const std::byte* warps[kWarp][kWarp];
+  const auto& rows = warps[threadIdx.x / kWarp];
+  const int t = static_cast<int>(threadIdx.x % kWarp), g = t / 4, q = t % 4;
+  warps[threadIdx.x / kWarp][t] = row;
+  __syncwarp();
+  for (int i = 0; i < 4; ++i) {
+    uint16_t pair[2];
+    for (int e = 0; e < 2; ++e) {
+      const int r = kTransposed ? 2 * q + e : g, c = kTransposed ? g : 2 * q + e;
+      std::memcpy(&pair[e], rows[8 * i + r] + 2 * c, 2);
+    }
+    std::memcpy(&to[i], pair, 4);
+  }
+  __syncwarp();
+}
+
 // Sixteen bytes from global to shared memory, zeros where there are none; complete after
 // wait_for_copies(). Both addresses are multiples of 16.
 inline void copy_later(void* shared, const void* global, bool there) {
@@ -130,6 +152,21 @@ __device__ inline void FloatUnit<Format>::multiply(Sum (&d)[4], const TileA& a, 
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a.word[0]), "r"(a.word[1]), "r"(a.word[2]), "r"(a.word[3]), "r"(b.word[0]),
           "r"(b.word[1]));
+}
+
+template <bool kTransposed>
+__device__ inline void load_matrices(uint32_t (&to)[4], const std::byte* row) {
+  const auto at = static_cast<unsigned>(__cvta_generic_to_shared(row));
+  if constexpr (kTransposed)
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(at)
+                 : "memory");
+  else
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(at)
+                 : "memory");
 }
 
 __device__ inline void copy_later(void* shared, const void* global, bool there) {

@@ -121,6 +121,10 @@ template <class T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
   return verbatim::emulated::exchange_as(value, verbatim::emulated::lane() ^ mask);
 }
+inline int __any_sync(unsigned, int predicate) {
+  for (int mask = 1; mask < 32; mask *= 2) predicate |= __shfl_xor_sync(~0u, predicate, mask);
+  return predicate;
+}
 template <class T>
 T __shfl_down_sync(unsigned, T value, unsigned by) {
   const int from = verbatim::emulated::lane() + static_cast<int>(by);
