@@ -37,7 +37,7 @@ struct RowStates {
       l[h] = 0;
     }
 #pragma unroll
-    for (float& x : o) x = 0;
+    for (int i = 0; i < kColumns / 2; ++i) o[i] = 0;
   }
 };
 
@@ -136,7 +136,8 @@ __device__ inline int key_of(int i) {
 // Scores, times `scale`, into scaled ones; the greatest of each row's, of keys that it sees, joins
 // m.
 template <bool kWhole>
-__device__ void scale_scores(float scale, const SeenKeys& seen, BlockScores& s, float (&m)[2]) {
+__device__ __forceinline__ void scale_scores(float scale, const SeenKeys& seen, BlockScores& s,
+                                             float (&m)[2]) {
   float best[2] = {float_of(0xFF800000), float_of(0xFF800000)};
 #pragma unroll
   for (int i = 0; i < kBlockKeys / 2; ++i) {
@@ -150,7 +151,8 @@ __device__ void scale_scores(float scale, const SeenKeys& seen, BlockScores& s, 
 
 // Scaled scores into weights, not rounded, of keys that are seen, +0 of others.
 template <bool kWhole>
-__device__ void weigh_scores(const SeenKeys& seen, const float (&m)[2], BlockScores& s) {
+__device__ __forceinline__ void weigh_scores(const SeenKeys& seen, const float (&m)[2],
+                                             BlockScores& s) {
   uint32_t farthest = 0;
 #pragma unroll
   for (int i = 0; i < kBlockKeys / 2; i += 4) {
@@ -166,7 +168,7 @@ __device__ void weigh_scores(const SeenKeys& seen, const float (&m)[2], BlockSco
   const auto finite = [](float x) { return (bits_of(x) & 0x7F800000) != 0x7F800000; };
   if (kWhole && farthest <= bits_of(kLeastExponent) && finite(m[0]) && finite(m[1])) {
 #pragma unroll
-    for (float& x : s) x = exp2p_in_range(x);
+    for (int i = 0; i < kBlockKeys / 2; ++i) s[i] = exp2p_in_range(s[i]);
     return;
   }
 #pragma unroll
@@ -174,14 +176,22 @@ __device__ void weigh_scores(const SeenKeys& seen, const float (&m)[2], BlockSco
     s[i] = kWhole || seen.has(i / 2 % 2, key_of(i)) ? exp2p(s[i]) : 0.0f;
 }
 
-// The block's scores become weights, which m and l take in; o is to be multiplied by alpha. A row
-// that sees no key of the block keeps its state.
-template <class T, bool kWhole>
-__device__ void take_scores(float scale, const SeenKeys& seen, BlockScores& s, float (&m)[2],
-                            float (&l)[2], BlockWeights& weights, float (&alpha)[2]) {
+// The block's scores become weights, not yet rounded, relative to m, which takes them in; o and l
+// are to be multiplied by alpha. A row that sees no key of the block keeps its state.
+template <bool kWhole>
+__device__ __forceinline__ void take_scores(float scale, const SeenKeys& seen, BlockScores& s,
+                                            float (&m)[2], float (&alpha)[2]) {
   const float before[2] = {m[0], m[1]};
   scale_scores<kWhole>(scale, seen, s, m);
   weigh_scores<kWhole>(seen, m, s);
+#pragma unroll
+  for (int h = 0; h < 2; ++h) alpha[h] = before[h] == m[h] ? 1.0f : exp2p(before[h] - m[h]);
+}
+
+// Weights, rounded; l goes on with their sums.
+template <class T>
+__device__ __forceinline__ void round_weights(const BlockScores& s, const float (&alpha)[2],
+                                              BlockWeights& weights, float (&l)[2]) {
   float lower[2] = {0, 0}, upper[2] = {0, 0};  // two lanes of each row
 #pragma unroll
   for (int j = 0; j < kBlockKeys / 8; ++j)
@@ -193,25 +203,138 @@ __device__ void take_scores(float scale, const SeenKeys& seen, BlockScores& s, f
       upper[h] = upper[h] + upper_of<T>(pair);
     }
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    alpha[h] = before[h] == m[h] ? 1.0f : exp2p(before[h] - m[h]);
-    l[h] = fma32(l[h], alpha[h], sum_of_row(lower[h] + upper[h]));
-  }
+  for (int h = 0; h < 2; ++h) l[h] = fma32(l[h], alpha[h], sum_of_row(lower[h] + upper[h]));
 }
 
 template <int kCount>
-__device__ void multiply_rows(float (&o)[kCount], const float (&alpha)[2]) {
+__device__ __forceinline__ void multiply_rows(float (&o)[kCount], const float (&alpha)[2]) {
   if (alpha[0] == 1 && alpha[1] == 1) return;  // most blocks leave the maximum as it is
 #pragma unroll
   for (int i = 0; i < kCount; ++i) o[i] = o[i] * alpha[i / 2 % 2];
 }
 
-// --- the products of one warp, from slabs
+// --- the 16 rows of one warp
 
 // Groups of 16 keys of a block that some row of the warp sees.
 struct Groups {
   int begin, end;
 };
+// What the rows see of a block.
+struct Sight {
+  bool any, whole;
+  Groups groups;
+  SeenKeys seen;
+};
+struct KeyRange {
+  int begin, end;
+  __device__ int begin_in(int block) const { return in_block(begin, block); }
+  __device__ int end_in(int block) const { return in_block(end, block); }
+  __device__ static int in_block(int key, int block) {
+    return key <= block ? 0 : key - block < kBlockKeys ? key - block : kBlockKeys;
+  }
+};
+// What a row sees; one that does not exist sees what the last one does.
+template <class T>
+__device__ KeyRange range_of(const AttentionCall& p, const AttentionView<T>& view, int64_t row) {
+  const Range r = view.visible(p, least(row, view.rows - 1));
+  return {static_cast<int>(r.begin), static_cast<int>(r.end)};
+}
+
+// Rows and their states. What the parts of 2048 keys before have come to lies in shared memory: the
+// i-th o of a thread at totals[i * kThreads].
+template <int kColumns, int kThreads>
+struct WarpRows {
+  int64_t row;  // the first one
+  KeyRange first, last, own[2];
+  float* totals;
+  RowStates<kColumns> state;
+  float total_m[2], total_l[2] = {0, 0};
+  bool has_total = false;
+
+  template <class T>
+  __device__ WarpRows(const AttentionCall& p, const AttentionView<T>& view, int64_t first_row,
+                      float* thread_totals)
+      : row(first_row),
+        first(range_of(p, view, row)),
+        last(range_of(p, view, row + kTileRows - 1)),
+        own{range_of(p, view, thread_row(0)), range_of(p, view, thread_row(1))},
+        totals(thread_totals),
+        total_m{float_of(0xFF800000), float_of(0xFF800000)} {
+    state.clear();
+  }
+  __device__ int64_t thread_row(int h) const { return row + threadIdx.x % kWarp / 4 + 8 * h; }
+
+  __device__ Sight sight_of(int block) const {
+    Sight s;
+    const int from = first.begin_in(block), to = last.end_in(block);
+    s.any = from < to;
+    s.whole = last.begin_in(block) == 0 && first.end_in(block) == kBlockKeys;
+    s.groups = {from / 16, (to + 15) / 16};
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      s.seen.begin[h] = own[h].begin_in(block);
+      const int count = own[h].end_in(block) - s.seen.begin[h];
+      s.seen.count[h] = count < 0 ? 0 : count;
+    }
+    return s;
+  }
+
+  // merge(total, state): m and l into the state, and each o to use(i, o).
+  template <class Use>
+  __device__ __forceinline__ void merge_total(Use&& use) {
+    float alpha[2], beta[2];
+    bool before[2], after[2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      before[h] = total_l[h] != 0;
+      after[h] = state.l[h] != 0;
+      const float m = maximum_of(total_m[h], state.m[h]);
+      alpha[h] = exp2p(total_m[h] - m);
+      beta[h] = exp2p(state.m[h] - m);
+      state.m[h] = m;
+      state.l[h] = !before[h]  ? state.l[h]
+                   : !after[h] ? total_l[h]
+                               : fma32(state.l[h], beta[h], total_l[h] * alpha[h]);
+    }
+#pragma unroll
+    for (int i = 0; i < kColumns / 2; ++i) {
+      const int h = i / 2 % 2;
+      const float a = totals[i * kThreads], b = state.o[i];
+      use(i, !before[h] ? b : !after[h] ? a : fma32(b, beta[h], a * alpha[h]));
+    }
+  }
+  __device__ __forceinline__ void end_part() {
+    merge_total([&](int i, float o) { totals[i * kThreads] = o; });
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      total_m[h] = state.m[h];
+      total_l[h] = state.l[h];
+    }
+    state.clear();
+    has_total = true;
+  }
+  __device__ void end() {
+    if (has_total) merge_total([&](int i, float o) { state.o[i] = o; });
+  }
+
+  // Columns [column, column + columns) of the results.
+  template <class Out, class T>
+  __device__ void store_rows(const AttentionCall& p, const AttentionView<T>& view, int64_t column,
+                             int columns) const {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      if (thread_row(h) >= view.rows) continue;
+      Out* out = static_cast<Out*>(p.out) + view.head_row(p, thread_row(h)) * p.value_size + column;
+#pragma unroll
+      for (int j = 0; j < kColumns / 4; ++j) {
+        const int i = j / 2 * 4 + 2 * h + j % 2, c = key_of(i);
+        if (c < columns) out[c] = store<Out>(state.l[h] == 0 ? 0.0f : state.o[i] / state.l[h]);
+      }
+    }
+  }
+};
+
+// --- the products of one warp, from slabs
 
 // scores += the 16 rows of a slab of queries, from row `first` on, times a slab of keys; `steps` of
 // 16 codes.
@@ -307,10 +430,19 @@ __device__ void multiply_values(float (&o)[kSlabCodes / 2], const BlockWeights& 
 template <class T>
 __device__ bool has_special(const std::byte* slab) {
   constexpr uint32_t kField = std::is_same_v<T, BFloat16> ? 0x7F80 : 0x7C00;
-  const auto* words = reinterpret_cast<const uint32_t*>(slab);
+  struct alignas(16) Piece {
+    uint32_t word[4];
+  };
+  const auto* pieces = reinterpret_cast<const Piece*>(slab);
   bool found = false;
-  for (int i = static_cast<int>(threadIdx.x % kWarp); i < kBlockKeys * kSlabCodes / 2; i += kWarp)
-    found = found || (words[i] & kField) == kField || (words[i] >> 16 & kField) == kField;
+#pragma unroll 4
+  for (int i = static_cast<int>(threadIdx.x % kWarp); i < kBlockKeys * kSlabRowBytes / 16;
+       i += kWarp) {
+    const Piece piece = pieces[i];
+#pragma unroll
+    for (const uint32_t w : piece.word)
+      found = found || (w & kField) == kField || (w >> 16 & kField) == kField;
+  }
   return __any_sync(~0u, found);
 }
 

@@ -5,7 +5,7 @@
 // are its scores, then those of its values. Scores, weights and sums are in registers
 // (attention_tiles.cuh).
 #include <verbatim/repops/ops/tensor_core_attention.h>
-#include <verbatim/kernels/cuda/attention_tiles.cuh>
+#include <verbatim/kernels/cuda/group_attention.cuh>
 
 namespace verbatim::cuda {
 namespace {
@@ -14,6 +14,8 @@ struct Call : AttentionCall {
   bool float_out;  // or of the operands' type
   bool in_words;   // 16 bytes at once may be copied
   bool restarts;   // there are more keys than one part's
+  // What attend_groups() says of 128 rows each: nothing is to be done where they are right.
+  const uint8_t* special = nullptr;
 };
 
 template <class T, int kColumns, bool kCapped>
@@ -43,8 +45,7 @@ struct TileAttention {
   int begin, end;  // of the keys that some row sees
   // What is fetched next: a slab of a block, and its stage; and the stage of what is used next.
   int fetch_block, fetch_slab = 0, fetch_stage = 0, stage = kStages - 1;
-  RowStates<kColumns> state;
-  float total_m[2], total_l[2];
+  WarpRows<kColumns, kThreads> rows;
 
   __device__ TileAttention(const Call& call, int64_t first_row, int64_t column)
       : p(call),
@@ -54,7 +55,8 @@ struct TileAttention {
         queries(shared_memory<std::byte>()),
         ring(queries + key_slabs * kQueryBytes),
         totals(reinterpret_cast<float*>(ring + kStages * kSlabBytes)),
-        scores(totals + (call.restarts ? kTotalBytes / sizeof(float) : 0)) {
+        scores(totals + (call.restarts ? kTotalBytes / sizeof(float) : 0)),
+        rows(call, view, first_row + warp_row(), totals + threadIdx.x) {
     begin = static_cast<int>(view.visible(p, first_row).begin);
     end = static_cast<int>(view.visible(p, least(first_row + kRows, view.rows) - 1).end);
     fetch_block = begin / kBlockKeys * kBlockKeys;
@@ -126,40 +128,6 @@ struct TileAttention {
   // --- products
 
   __device__ static int warp_row() { return static_cast<int>(threadIdx.x / kWarp) * kTileRows; }
-  // What a row sees; one that does not exist sees what the last one does.
-  struct KeyRange {
-    int begin, end;
-  };
-  __device__ KeyRange range_of(int64_t row) const {
-    const Range r = view.visible(p, least(row, view.rows - 1));
-    return {static_cast<int>(r.begin), static_cast<int>(r.end)};
-  }
-
-  // What the warp's rows see of a block.
-  struct Sight {
-    bool any, whole;
-    Groups groups;
-    SeenKeys seen;
-  };
-  __device__ static Sight sight_of(int block, const KeyRange& first, const KeyRange& last,
-                                   const KeyRange (&rows)[2]) {
-    const auto in_block = [&](int key) {
-      return key <= block ? 0 : key - block < kBlockKeys ? key - block : kBlockKeys;
-    };
-    Sight s;
-    const int from = in_block(first.begin), to = in_block(last.end);
-    s.any = from < to;
-    s.whole = in_block(last.begin) == 0 && in_block(first.end) == kBlockKeys;
-    s.groups = {from / 16, (to + 15) / 16};
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      s.seen.begin[h] = in_block(rows[h].begin);
-      const int count = in_block(rows[h].end) - s.seen.begin[h];
-      s.seen.count[h] = count < 0 ? 0 : count;
-    }
-    return s;
-  }
-
   template <bool kWhole>
   __device__ void score(BlockScores& s, int slab, const std::byte* keys, const Sight& sight) const {
     const auto steps = static_cast<int>(ceiling(p.head_size - slab * kSlabCodes, 16));
@@ -204,91 +172,31 @@ struct TileAttention {
       if constexpr (kCapped) cap_scores(s);
       const float scale = kCapped ? 1.0f : p.log_scale;
       if (sight.whole)
-        take_scores<T, true>(scale, sight.seen, s, state.m, state.l, weights, alpha);
+        take_scores<true>(scale, sight.seen, s, rows.state.m, alpha);
       else
-        take_scores<T, false>(scale, sight.seen, s, state.m, state.l, weights, alpha);
-      multiply_rows(state.o, alpha);
+        take_scores<false>(scale, sight.seen, s, rows.state.m, alpha);
+      round_weights<T>(s, alpha, weights, rows.state.l);
+      multiply_rows(rows.state.o, alpha);
     }
 #pragma unroll
     for (int slab = 0; slab < kValueSlabs; ++slab) {
       const std::byte* values = next_slab();
       using Sums = float[kSlabCodes / 2];
       if (sight.any)
-        add_values(reinterpret_cast<Sums&>(state.o[slab * kSlabCodes / 2]), weights, values, sight);
+        add_values(reinterpret_cast<Sums&>(rows.state.o[slab * kSlabCodes / 2]), weights, values,
+                   sight);
     }
-  }
-
-  // state = merge(total, state): of the parts before, and of one after them.
-  __device__ void merge_total() {
-    float alpha[2], beta[2];
-    bool before[2], after[2];
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      before[h] = total_l[h] != 0;
-      after[h] = state.l[h] != 0;
-      const float m = maximum_of(total_m[h], state.m[h]);
-      alpha[h] = exp2p(total_m[h] - m);
-      beta[h] = exp2p(state.m[h] - m);
-      state.m[h] = m;
-      state.l[h] = !before[h]  ? state.l[h]
-                   : !after[h] ? total_l[h]
-                               : fma32(state.l[h], beta[h], total_l[h] * alpha[h]);
-    }
-#pragma unroll
-    for (int i = 0; i < kColumns / 2; ++i) {
-      const int h = i / 2 % 2;
-      const float a = totals[i * kThreads + static_cast<int>(threadIdx.x)];
-      state.o[i] = !before[h]  ? state.o[i]
-                   : !after[h] ? a
-                               : fma32(state.o[i], beta[h], a * alpha[h]);
-    }
-  }
-  __device__ void keep_total() {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      total_m[h] = state.m[h];
-      total_l[h] = state.l[h];
-    }
-#pragma unroll
-    for (int i = 0; i < kColumns / 2; ++i)
-      totals[i * kThreads + static_cast<int>(threadIdx.x)] = state.o[i];
   }
 
   __device__ void attend() {
     fetch_queries();
     for (int s = 0; s < kStages - 1; ++s) fetch();
-    const int64_t row = view.first_row + warp_row();
-    const KeyRange first = range_of(row), last = range_of(row + kTileRows - 1),
-                   rows[2] = {range_of(row + threadIdx.x % kWarp / 4),
-                              range_of(row + threadIdx.x % kWarp / 4 + 8)};
-    state.clear();
-    bool has_total = false;
     for (int block = begin / kBlockKeys * kBlockKeys; block < end; block += kBlockKeys) {
-      if (block % kKeyRestart == 0 && block > begin) {
-        if (has_total) merge_total();
-        keep_total();
-        has_total = true;
-        state.clear();
-      }
-      attend_block(row < view.rows ? sight_of(block, first, last, rows) : Sight{});
+      if (block % kKeyRestart == 0 && block > begin) rows.end_part();
+      attend_block(rows.row < view.rows ? rows.sight_of(block) : Sight{});
     }
-    if (has_total) merge_total();
+    rows.end();
     wait_for_copies<0>();
-  }
-
-  template <class Out>
-  __device__ void store_rows(int64_t column) const {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const int64_t row = view.first_row + warp_row() + threadIdx.x % kWarp / 4 + 8 * h;
-      if (row >= view.rows) continue;
-      Out* out = static_cast<Out*>(p.out) + view.head_row(p, row) * p.value_size + column;
-#pragma unroll
-      for (int j = 0; j < kColumns / 4; ++j) {
-        const int i = j / 2 * 4 + 2 * h + j % 2, c = key_of(i);
-        if (c < columns) out[c] = store<Out>(state.l[h] == 0 ? 0.0f : state.o[i] / state.l[h]);
-      }
-    }
   }
 };
 
@@ -299,12 +207,15 @@ __global__ void __launch_bounds__((TileAttention<T, kColumns, kCapped>::kThreads
   // Of causal rows the last ones have most to do: they go first.
   const int64_t tile = p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x,
                 column = blockIdx.y / p.kv_heads * kColumns;
+  if (p.special != nullptr &&
+      p.special[(blockIdx.z * gridDim.y + blockIdx.y) * ((gridDim.x + 1) / 2) + tile / 2] == 0)
+    return;
   Attention attention(p, tile * Attention::kRows, column);
   attention.attend();
   if (p.float_out)
-    attention.template store_rows<float>(column);
+    attention.rows.template store_rows<float>(p, attention.view, column, attention.columns);
   else
-    attention.template store_rows<T>(column);
+    attention.rows.template store_rows<T>(p, attention.view, column, attention.columns);
 }
 
 template <class T, int kColumns, bool kCapped>
@@ -319,8 +230,48 @@ Status launch_tiles(Gpu& gpu, const Call& p, int64_t batch) {
   return launch(gpu, grid, attend_tiles<T, kColumns, kCapped>, p);
 }
 
+// Whether this is one for warp groups: of Hopper, with rows enough for two of them, and keys that
+// the copy engine finds in whole blocks. k_rows: of the tensor of keys, or of values.
+bool suits_groups(const Gpu& gpu, const Call& p, int64_t k_rows) {
+  constexpr int64_t kMost = 1 << 30;  // places are 32-bit integers
+  return gpu.device().major == 9 && p.in_words && p.softcap == 0 && p.head_size == p.value_size &&
+         (p.head_size == 64 || p.head_size == 128) && p.queries * (p.heads / p.kv_heads) > 64 &&
+         p.page_size % kKeyBlock == 0 && k_rows > 0 && k_rows < kMost &&
+         p.kv_heads * p.head_size < kMost;
+}
+
+template <class T, int kSize>
+Status launch_groups(Gpu& gpu, const Call& p, int64_t batch, int64_t k_rows) {
+  using Attention = GroupAttention<T, kSize>;
+  const int64_t row_bytes = p.kv_heads * kSize * 2, rows = p.queries * (p.heads / p.kv_heads);
+  VB_ASSIGN(const TileMap keys, map_tiles(p.k, k_rows, row_bytes, kBlockKeys));
+  VB_ASSIGN(const TileMap values, map_tiles(p.v, k_rows, row_bytes, kBlockKeys));
+  const Grid grid{.blocks = {static_cast<unsigned>(ceiling(rows, Attention::kRows)),
+                             static_cast<unsigned>(p.kv_heads), static_cast<unsigned>(batch)},
+                  .threads = {Attention::kThreads, 1, 1},
+                  .shared_bytes = Attention::fixed_bytes(p.restarts) +
+                                  size_t{Attention::kTileBytes} * Attention::stages(p.restarts)};
+  const bool masks = p.causal || p.window > 0 || p.lengths != nullptr || p.keys % kKeyBlock != 0;
+  Tensor special;
+  if (masks) {
+    VB_ASSIGN(special, Tensor::allocate_on(gpu, DType::u8,
+                                           Shape{grid.blocks.x, grid.blocks.y, grid.blocks.z}));
+  }
+  auto* flags = masks ? reinterpret_cast<uint8_t*>(special.mutable_address()) : nullptr;
+  VB_TRY(launch(gpu, grid, attend_groups<T, kSize>,
+                GroupAttentionCall{p, keys, values, Attention::stages(p.restarts), p.float_out,
+                                   p.restarts, flags}));
+  if (!masks) return {};
+  Call again = p;
+  again.special = flags;
+  return launch_tiles<T, kSize, false>(gpu, again, batch);
+}
+
 template <class T>
-Status launch_type(Gpu& gpu, const Call& p, int64_t batch) {
+Status launch_type(Gpu& gpu, const Call& p, int64_t batch, int64_t k_rows) {
+  if (suits_groups(gpu, p, k_rows))
+    return p.head_size == 64 ? launch_groups<T, 64>(gpu, p, batch, k_rows)
+                             : launch_groups<T, 128>(gpu, p, batch, k_rows);
   if (p.value_size > 64)
     return p.softcap == 0 ? launch_tiles<T, 128, false>(gpu, p, batch)
                           : launch_tiles<T, 128, true>(gpu, p, batch);
@@ -354,8 +305,9 @@ Outcome run_tensor_core_attention(Gpu& gpu, const KernelBackend& backend, const 
   if (!placed) return not_handled();
   const Call p{placed->call, operands->output == DType::f32, in_words(placed->call),
                s.keys > kKeyRestart};
-  VB_TRY(operands->type == DType::bf16 ? launch_type<BFloat16>(gpu, p, s.output[0])
-                                       : launch_type<Half>(gpu, p, s.output[0]));
+  const int64_t batch = s.output[0], k_rows = inputs[1].dim(0) * inputs[1].dim(1);
+  VB_TRY(operands->type == DType::bf16 ? launch_type<BFloat16>(gpu, p, batch, k_rows)
+                                       : launch_type<Half>(gpu, p, batch, k_rows));
   return done({out});
 }
 

@@ -5,7 +5,7 @@
 #include <numeric>
 #include <vector>
 
-#include <verbatim/kernels/cuda/tensor_core.cuh>
+#include <verbatim/kernels/cuda/attention_tiles.cuh>
 
 namespace verbatim::cuda {
 namespace {
@@ -93,6 +93,14 @@ TEST(EmulatedGpu, CopiesArriveWhenTheyAreWaitedFor) {
   const std::vector<int> values = run(copy_sixteen_bytes<true>);
   EXPECT_EQ(std::vector(values.begin() + 4, values.begin() + 8), std::vector({0, 1, 2, 3}));
   EXPECT_EQ(run(copy_sixteen_bytes<false>)[4], -1);
+}
+
+// All but one of 89 such numbers are left out.
+TEST(AttentionTiles, WeightsInRangeAreTheContracts) {
+  for (uint32_t bits = 0x80000000; bits <= bits_of(kLeastExponent); bits += 89)
+    ASSERT_EQ(bits_of(exp2p_in_range(float_of(bits))), bits_of(exp2p(float_of(bits)))) << bits;
+  EXPECT_EQ(bits_of(exp2p_in_range(kLeastExponent)), bits_of(exp2p(kLeastExponent)));
+  EXPECT_NE(bits_of(exp2p_in_range(-126.5f)), bits_of(exp2p(-126.5f)));
 }
 
 }  // namespace

@@ -61,6 +61,7 @@ struct Later {
   void* to;
   const void* from;
   uint64_t a, b;
+  unsigned char rows[64] = {};  // of a left operand from registers
 };
 enum class Queue { copies, products };
 void do_later(Queue queue, const Later& what);
