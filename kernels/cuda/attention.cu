@@ -2,9 +2,7 @@
 // kRows rows, a row being one query of one head, of the heads that share a head of keys, and goes
 // through the keys in blocks of 128: scores, their weights, the weighted sum of values, and the
 // merge with the state of the keys before. Every score and every sum is one chain of one thread.
-#include <verbatim/kernels/cuda/kernels.h>
-#include <verbatim/repops/ops/attention.h>
-#include <verbatim/repops/unary_f32.h>
+#include <verbatim/kernels/cuda/attention.cuh>
 
 namespace verbatim::cuda {
 namespace {
@@ -14,22 +12,6 @@ constexpr int kRows = 32, kI = kRows / kSide;
 constexpr int kJ = static_cast<int>(kKeyBlock) / kSide;  // keys of a thread
 constexpr int kDepth = 16;                               // elements of q and k, or keys, of a step
 static_assert(kThreads == kRows * kKeyLanes);
-
-struct Call {
-  const void *q, *k, *v;
-  void* out;
-  int64_t queries, heads, kv_heads, head_size, value_size, keys;
-  const int64_t* lengths;  // of each sequence; null: all `keys`
-  const int64_t* table;    // [batch, pages]; null: no pages
-  int64_t pages, page_size, window;
-  float scale, softcap, log_scale;  // log_scale: scale * log2(e)
-  bool causal;
-};
-
-struct Range {
-  int64_t begin = 0, end = 0;
-  __device__ bool has(int64_t i) const { return i >= begin && i < end; }
-};
 
 // The state of a row's keys so far; kC outputs of it are this thread's.
 template <int kC>
@@ -60,38 +42,10 @@ struct Tile {
   float l[kRows];
 };
 
-__device__ inline float scaled_score(const Call& p, float score) {
-  if (p.softcap == 0) return score * p.log_scale;
-  return p.softcap * unary::f32::tanh(score * p.scale / p.softcap) * float_of(kLog2E);
-}
-
-// What one block of threads works on.
-template <class T>
-struct View {
-  const T *q, *k, *v;  // of the batch entry, the head of keys, and the first value column
-  T* out;
-  int64_t first_row, rows, group, length;
-  const int64_t* pages;
-  int64_t first_key;  // row of key 0, without pages
-
-  __device__ int64_t key_row(const Call& p, int64_t i) const {
-    return pages == nullptr ? first_key + i
-                            : pages[i / p.page_size] * p.page_size + i % p.page_size;
-  }
-  // Of a row: its query, and its head among those of the head of keys.
-  __device__ int64_t query(int64_t row) const { return row / group; }
-  __device__ int64_t head(int64_t row) const { return row % group; }
-  __device__ Range visible(const Call& p, int64_t row) const {
-    if (row >= rows) return {};
-    const auto [begin, end] = visible_range(p.causal, p.window, query(row), p.queries, length);
-    return {begin, end};
-  }
-};
-
 // s[i][j] = q of row y + 16 i . k of key block + x + 16 j.
 template <class T, class Tile>
-__device__ void score(const Call& p, const View<T>& view, Tile& tile, int64_t block, int64_t end,
-                      float (&s)[kI][kJ]) {
+__device__ void score(const AttentionCall& p, const AttentionView<T>& view, Tile& tile,
+                      int64_t block, int64_t end, float (&s)[kI][kJ]) {
   const int x = static_cast<int>(threadIdx.x) % kSide, y = static_cast<int>(threadIdx.x) / kSide;
 #pragma unroll
   for (int i = 0; i < kI; ++i)
@@ -100,10 +54,9 @@ __device__ void score(const Call& p, const View<T>& view, Tile& tile, int64_t bl
   for (int64_t d = 0; d < p.head_size; d += kDepth) {
     for (int i = static_cast<int>(threadIdx.x); i < kRows * kDepth; i += kThreads) {
       const int64_t row = view.first_row + i / kDepth, at = d + i % kDepth;
-      tile.q[i % kDepth][i / kDepth] =
-          row < view.rows && at < p.head_size
-              ? load(view.q[(view.query(row) * p.heads + view.head(row)) * p.head_size + at])
-              : 0.0f;
+      tile.q[i % kDepth][i / kDepth] = row < view.rows && at < p.head_size
+                                           ? load(view.q[view.head_row(p, row) * p.head_size + at])
+                                           : 0.0f;
     }
     for (int i = static_cast<int>(threadIdx.x); i < kKeyBlock * kDepth; i += kThreads) {
       const int64_t key = block + i / kDepth, at = d + i % kDepth;
@@ -132,7 +85,7 @@ __device__ void score(const Call& p, const View<T>& view, Tile& tile, int64_t bl
 // Weights of the block's keys into tile.weight, their sums into tile.l; the greatest score of each
 // of the thread's rows into m. All 16 threads of a row have the same.
 template <class Tile>
-__device__ void weigh(const Call& p, Tile& tile, int64_t block, const Range (&seen)[kI],
+__device__ void weigh(const AttentionCall& p, Tile& tile, int64_t block, const Range (&seen)[kI],
                       const Range& lane_seen, float (&s)[kI][kJ], float (&m)[kI]) {
   const int x = static_cast<int>(threadIdx.x) % kSide, y = static_cast<int>(threadIdx.x) / kSide;
 #pragma unroll
@@ -140,7 +93,7 @@ __device__ void weigh(const Call& p, Tile& tile, int64_t block, const Range (&se
     m[i] = float_of(0xFF800000);
 #pragma unroll
     for (int j = 0; j < kJ; ++j) {
-      s[i][j] = scaled_score(p, s[i][j]);
+      s[i][j] = p.scaled_score(s[i][j]);
       if (seen[i].has(block + x + kSide * j)) m[i] = maximum(m[i], s[i][j]);
     }
     for (int lane = 1; lane < kSide; lane *= 2)
@@ -161,9 +114,9 @@ __device__ void weigh(const Call& p, Tile& tile, int64_t block, const Range (&se
 
 // o[i][c] = the weighted sum of the visible keys' values, of row y + 16 i and column x + 16 c.
 template <class T, int kColumns>
-__device__ void add_values(const Call& p, const View<T>& view, Tile<kColumns>& tile, int64_t block,
-                           int64_t end, int64_t columns, const Range (&seen)[kI],
-                           State<kColumns / kSide> (&state)[kI]) {
+__device__ void add_values(const AttentionCall& p, const AttentionView<T>& view,
+                           Tile<kColumns>& tile, int64_t block, int64_t end, int64_t columns,
+                           const Range (&seen)[kI], State<kColumns / kSide> (&state)[kI]) {
   constexpr int kC = kColumns / kSide;
   const int x = static_cast<int>(threadIdx.x) % kSide, y = static_cast<int>(threadIdx.x) / kSide;
 #pragma unroll
@@ -197,25 +150,14 @@ __device__ void add_values(const Call& p, const View<T>& view, Tile<kColumns>& t
 }
 
 template <class T, int kColumns>
-__global__ void __launch_bounds__(kThreads) attend(Call p) {
+__global__ void __launch_bounds__(kThreads) attend(AttentionCall p) {
   constexpr int kC = kColumns / kSide;
   __shared__ Tile<kColumns> tile;
   const int x = static_cast<int>(threadIdx.x) % kSide, y = static_cast<int>(threadIdx.x) / kSide;
-  const int64_t kv = blockIdx.y % p.kv_heads, column = blockIdx.y / p.kv_heads * kColumns,
-                b = blockIdx.z, columns = least(kColumns, p.value_size - column),
-                group = p.heads / p.kv_heads;
-  const View<T> view{
-      .q = static_cast<const T*>(p.q) + (b * p.queries * p.heads + kv * group) * p.head_size,
-      .k = static_cast<const T*>(p.k) + kv * p.head_size,
-      .v = static_cast<const T*>(p.v) + kv * p.value_size + column,
-      .out =
-          static_cast<T*>(p.out) + (b * p.queries * p.heads + kv * group) * p.value_size + column,
-      .first_row = int64_t{blockIdx.x} * kRows,
-      .rows = p.queries * group,
-      .group = group,
-      .length = p.lengths == nullptr ? p.keys : p.lengths[b],
-      .pages = p.table == nullptr ? nullptr : p.table + b * p.pages,
-      .first_key = b * p.keys};
+  const int64_t column = blockIdx.y / p.kv_heads * kColumns,
+                columns = least(kColumns, p.value_size - column);
+  const AttentionView<T> view(p, blockIdx.z, blockIdx.y % p.kv_heads, column,
+                              int64_t{blockIdx.x} * kRows);
   Range seen[kI];
 #pragma unroll
   for (int i = 0; i < kI; ++i) seen[i] = view.visible(p, view.first_row + y + kSide * i);
@@ -252,7 +194,7 @@ __global__ void __launch_bounds__(kThreads) attend(Call p) {
   for (int i = 0; i < kI; ++i) {
     const int64_t row = view.first_row + y + kSide * i;
     if (row >= view.rows) continue;
-    T* out = view.out + (view.query(row) * p.heads + view.head(row)) * p.value_size;
+    T* out = static_cast<T*>(p.out) + view.head_row(p, row) * p.value_size + column;
 #pragma unroll
     for (int c = 0; c < kC; ++c)
       if (x + kSide * c < columns)
@@ -261,7 +203,7 @@ __global__ void __launch_bounds__(kThreads) attend(Call p) {
 }
 
 template <class T, int kColumns>
-Status launch_attend(Gpu& gpu, const Call& p, int64_t batch) {
+Status launch_attend(Gpu& gpu, const AttentionCall& p, int64_t batch) {
   const int64_t rows = p.queries * (p.heads / p.kv_heads);
   const Grid grid{.blocks = {static_cast<unsigned>(ceiling(rows, kRows)),
                              static_cast<unsigned>(p.kv_heads * ceiling(p.value_size, kColumns)),
@@ -278,6 +220,34 @@ Result<Tensor> upload_some(Gpu& gpu, const int64_t* values, int64_t count) {
 
 }  // namespace
 
+Result<std::optional<PlacedAttention>> place_attention(Gpu& gpu, const AttentionSettings& s,
+                                                       std::span<const Tensor> inputs, void* out) {
+  constexpr int64_t kMost = int64_t{1} << 31;
+  if (s.keys >= kMost || s.page_size >= kMost) return std::optional<PlacedAttention>();
+  VB_ASSIGN(Tensor lengths, upload_some(gpu, s.lengths, s.output[0]));
+  VB_ASSIGN(Tensor table, upload_some(gpu, s.table, s.output[0] * s.pages));
+  const AttentionCall call{.q = inputs[0].address(),
+                           .k = inputs[1].address(),
+                           .v = inputs[2].address(),
+                           .out = out,
+                           .queries = s.output[1],
+                           .heads = s.heads,
+                           .kv_heads = s.kv_heads,
+                           .head_size = s.head_size,
+                           .value_size = s.value_size,
+                           .keys = s.keys,
+                           .lengths = reinterpret_cast<const int64_t*>(lengths.address()),
+                           .table = reinterpret_cast<const int64_t*>(table.address()),
+                           .pages = s.pages,
+                           .page_size = s.page_size,
+                           .window = s.window,
+                           .scale = s.scale,
+                           .softcap = s.softcap,
+                           .log_scale = s.scale * float_of(kLog2E),
+                           .causal = s.causal};
+  return std::optional(PlacedAttention{call, std::move(lengths), std::move(table)});
+}
+
 Outcome run_attention(Gpu& gpu, const KernelBackend& backend, const Node& node,
                       std::span<const Tensor> inputs) {
   if (!all_of_one_type(inputs.first(3))) return not_handled();
@@ -290,27 +260,10 @@ Outcome run_attention(Gpu& gpu, const KernelBackend& backend, const Node& node,
     return not_handled();
   VB_ASSIGN(Tensor out, backend.allocate(inputs[0].dtype(), s.output));
   if (out.elements() == 0) return done({out});
-  VB_ASSIGN(const Tensor lengths, upload_some(gpu, s.lengths, s.output[0]));
-  VB_ASSIGN(const Tensor table, upload_some(gpu, s.table, s.output[0] * s.pages));
-  const Call p{.q = inputs[0].address(),
-               .k = inputs[1].address(),
-               .v = inputs[2].address(),
-               .out = out.mutable_address(),
-               .queries = s.output[1],
-               .heads = s.heads,
-               .kv_heads = s.kv_heads,
-               .head_size = s.head_size,
-               .value_size = s.value_size,
-               .keys = s.keys,
-               .lengths = reinterpret_cast<const int64_t*>(lengths.address()),
-               .table = reinterpret_cast<const int64_t*>(table.address()),
-               .pages = s.pages,
-               .page_size = s.page_size,
-               .window = s.window,
-               .scale = s.scale,
-               .softcap = s.softcap,
-               .log_scale = s.scale * float_of(kLog2E),
-               .causal = s.causal};
+  VB_ASSIGN(const std::optional<PlacedAttention> placed,
+            place_attention(gpu, s, inputs, out.mutable_address()));
+  if (!placed) return not_handled();
+  const AttentionCall& p = placed->call;
   VB_TRY(visit_storage(inputs[0].dtype(), [&](auto type) {
     using T = decltype(type);
     return s.value_size > 64 ? launch_attend<T, 128>(gpu, p, s.output[0])

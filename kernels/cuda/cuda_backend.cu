@@ -47,7 +47,9 @@ Own find_own(const Node& node, bool units_of_sm90) {
   if (node.op == "QuantizedLinear") return {cuda::run_quantized_linear};
   if (node.op == "Slices") return {cuda::run_slices};
   if (node.op == "SlicedLinear") return {cuda::run_sliced_linear, cuda::admits_slices};
-  if (node.op == "TensorCoreLinear" && units_of_sm90) return {cuda::run_tensor_core_linear};
+  if (!units_of_sm90) return {};
+  if (node.op == "TensorCoreLinear") return {cuda::run_tensor_core_linear};
+  if (node.op == "AttentionTensorCore") return {cuda::run_tensor_core_attention};
   return {};
 }
 

@@ -163,8 +163,9 @@ struct GroupProduct {
                      b = describe_tile(tile_of_b());
       begin_products();
 #pragma unroll
-      for (uint64_t unit = 0; unit < kSlabBytes / kUnitBytes; ++unit)
-        multiply_group<Unit, kColumns>(sums, a + unit * kNextUnit, b + unit * kNextUnit);
+      for (int unit = 0; unit < kSlabBytes / kUnitBytes; ++unit)
+        multiply_group<Unit, kColumns>(sums, further(a, unit * kNextUnit),
+                                       further(b, unit * kNextUnit));
       commit_products();
       if (slab > 0) {
         wait_for_products<1>();

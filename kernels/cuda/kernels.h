@@ -44,6 +44,9 @@ Result<bool> admits_slices(Gpu& gpu, const Tensor& t);
 // tensor_core_product.cu: bf16 and fp16 by units of sm_90
 Outcome run_tensor_core_linear(Gpu& gpu, const KernelBackend& backend, const Node& node,
                                std::span<const Tensor> inputs);
+// tensor_core_attention.cu: the same
+Outcome run_tensor_core_attention(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                                  std::span<const Tensor> inputs);
 // Whether the device's tensor cores give what the contract says of sm_90's, asked of them.
 Result<bool> has_units_of_sm90(Gpu& gpu);
 

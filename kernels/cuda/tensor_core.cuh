@@ -91,15 +91,25 @@ void FloatUnit<A, B>::multiply(Sum (&d)[4], const TileA& a, const TileB& b) {
   multiply_tiles<FloatUnit>(d, a, b);
 }
 
-// Four matrices of 8 rows of 16 bytes, from shared memory: lane 8 i + r names row r of matrix i,
-// and thread t gets of each, as word[i], the word t mod 4 of row t / 4 (PTX ISA, "ldmatrix").
-inline void load_matrices(uint32_t (&word)[4], const void* row) {
+// Four matrices of 8 x 8 codes of 16 bits from shared memory. Lane 8 i + r names row r of matrix i,
+// 16 bytes at a multiple of 16; thread t gets of each matrix, as one word, elements (t / 4, 2 (t
+// mod 4)) and the next one of that row, or kTransposed, (2 (t mod 4), t / 4) and the next one of
+// that column (PTX ISA, "ldmatrix").
+template <bool kTransposed = false>
+void load_matrices(uint32_t (&to)[4], const void* row) {
   static thread_local const std::byte* warps[kWarp][kWarp];
-  auto& rows = warps[threadIdx.x / kWarp];
-  const int t = static_cast<int>(threadIdx.x % kWarp);
-  rows[t] = static_cast<const std::byte*>(row);
+  const auto& rows = warps[threadIdx.x / kWarp];
+  const int t = static_cast<int>(threadIdx.x % kWarp), g = t / 4, q = t % 4;
+  warps[threadIdx.x / kWarp][t] = static_cast<const std::byte*>(row);
   __syncwarp();
-  for (int i = 0; i < 4; ++i) std::memcpy(&word[i], rows[8 * i + t / 4] + t % 4 * 4, 4);
+  for (int i = 0; i < 4; ++i) {
+    uint16_t pair[2];
+    for (int e = 0; e < 2; ++e) {
+      const int r = kTransposed ? 2 * q + e : g, c = kTransposed ? g : 2 * q + e;
+      std::memcpy(&pair[e], rows[8 * i + r] + 2 * c, 2);
+    }
+    std::memcpy(&to[i], pair, 4);
+  }
   __syncwarp();
 }
 
@@ -155,12 +165,19 @@ __device__ inline void FloatUnit<A, B>::multiply(Sum (&d)[4], const TileA& a, co
           "r"(b.word[1]));
 }
 
-__device__ inline void load_matrices(uint32_t (&word)[4], const void* row) {
+template <bool kTransposed = false>
+__device__ inline void load_matrices(uint32_t (&to)[4], const void* row) {
   const auto at = static_cast<unsigned>(__cvta_generic_to_shared(row));
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(word[0]), "=r"(word[1]), "=r"(word[2]), "=r"(word[3])
-               : "r"(at)
-               : "memory");
+  if constexpr (kTransposed)
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(at)
+                 : "memory");
+  else
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(at)
+                 : "memory");
 }
 
 __device__ inline void copy_later(void* shared, const void* global, bool there) {

@@ -80,7 +80,7 @@ inline void row_of_tile(uint64_t descriptor, int row, uint8_t (&bytes)[kUnitByte
                 16);
 }
 
-template <class Unit, int kColumns>
+template <class Unit, int kColumns, bool kFresh = false>
 void multiply_group(GroupSums<Unit, kColumns>& d, uint64_t a, uint64_t b) {
   const auto product = [](const emulated::Later& l) {
     auto* sums = static_cast<typename Unit::Sum*>(l.to);
@@ -89,11 +89,51 @@ void multiply_group(GroupSums<Unit, kColumns>& d, uint64_t a, uint64_t b) {
       uint8_t x[kUnitBytes], y[kUnitBytes];
       row_of_tile(l.a, t / 32 * kTileRows + t % 32 / 4 + i % 4 / 2 * 8, x);
       row_of_tile(l.b, i / 4 * kTileColumns + t % 4 * 2 + i % 2, y);
-      sums[i] = Unit::dot(sums[i], x, y);
+      sums[i] = Unit::dot(kFresh ? 0 : sums[i], x, y);
     }
   };
   emulated::do_later(emulated::Queue::products, {product, d, nullptr, a, b});
 }
+
+// Column `column` of the 16 rows of codes of 16 bits that a descriptor of describe_rows() names.
+inline void column_of_rows(uint64_t descriptor, int column, uint8_t (&bytes)[kUnitBytes]) {
+  const auto field = [&](int at) { return static_cast<uint32_t>(descriptor >> at & 0x3FFF) << 4; };
+  const uint32_t first = field(0) + static_cast<uint32_t>(column / 64) * field(16) +
+                         static_cast<uint32_t>(column % 64 * 2);
+  for (uint32_t k = 0; k < 16; ++k)
+    std::memcpy(bytes + 2 * k,
+                emulated::at_shared_offset(first + k / 8 * field(32) + k % 8 * kSlabBytes), 2);
+}
+
+template <class Unit, int kColumns>
+void multiply_group_rows(GroupSums<Unit, kColumns>& d, const TileA& a, uint64_t b) {
+  static thread_local WarpTiles warps[kWarp];
+  WarpTiles& tiles = warps[threadIdx.x / kWarp];
+  const int t = static_cast<int>(threadIdx.x % kWarp);
+  const auto product = [](const emulated::Later& l) {
+    auto* sums = static_cast<typename Unit::Sum*>(l.to);
+    for (int i = 0; i < kColumns / 2; ++i) {
+      uint8_t x[kUnitBytes], y[kUnitBytes];
+      std::memcpy(x, l.rows + i % 4 / 2 * kUnitBytes, kUnitBytes);
+      column_of_rows(l.b, i / 4 * kTileColumns + static_cast<int>(threadIdx.x) % 4 * 2 + i % 2, y);
+      sums[i] = Unit::dot(sums[i], x, y);
+    }
+  };
+  tiles.a[t] = a;
+  __syncwarp();
+  emulated::Later later{product, d, nullptr, 0, b};
+  for (int h = 0; h < 2; ++h) {
+    uint8_t x[kUnitBytes];
+    tiles.row_of_a(t / 4 + 8 * h, x);
+    std::memcpy(later.rows + h * kUnitBytes, x, kUnitBytes);
+  }
+  __syncwarp();
+  emulated::do_later(emulated::Queue::products, later);
+}
+
+inline void publish_tiles() {}
+template <class T, size_t kCount>
+void settle(T (&)[kCount]) {}
 
 #else
 
@@ -212,37 +252,59 @@ __device__ inline void wait_for_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
+// What was written to shared memory by the threads, and not by the copy engine, is there for
+// products that begin after the threads' next barrier.
+__device__ inline void publish_tiles() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+// After a wait for products: what the threads do with these registers stays behind it.
+template <class T, size_t kCount>
+__device__ inline void settle(T (&x)[kCount]) {
+#pragma unroll
+  for (size_t i = 0; i < kCount; ++i) {
+    if constexpr (std::is_same_v<T, float>)
+      asm volatile("" : "+f"(x[i])::"memory");
+    else
+      asm volatile("" : "+r"(x[i])::"memory");
+  }
+}
+
 // clang-format off
 #define VB_8(c, i) c(d[i]), c(d[i + 1]), c(d[i + 2]), c(d[i + 3]), c(d[i + 4]), c(d[i + 5]), c(d[i + 6]), c(d[i + 7])
 #define VB_32(c, i) VB_8(c, i), VB_8(c, i + 8), VB_8(c, i + 16), VB_8(c, i + 24)
-#define VB_64_NAMES \
+#define VB_32_NAMES \
   "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
-  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define VB_64_NAMES VB_32_NAMES ", " \
   "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
   "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define VB_128_NAMES \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
-  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
-  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
-  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, " \
+#define VB_128_NAMES VB_64_NAMES ", " \
   "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, " \
   "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, " \
   "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
   "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
-#define VB_WGMMA(columns, k_and_types, names, a_name, b_name, scales) \
-  "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n" \
+#define VB_WGMMA(columns, k_and_types, names, a_name, b_name, adds, scales) \
+  "{\n.reg .pred p;\nsetp.ne.b32 p, " adds ", 0;\n" \
   "wgmma.mma_async.sync.aligned.m64n" columns k_and_types " {" names "}, " a_name ", " b_name ", p" scales ";\n}"
 #define VB_MULTIPLY_GROUP(c, k_and_types, scales) \
   if constexpr (kColumns == 256) \
-    asm volatile(VB_WGMMA("256", k_and_types, VB_128_NAMES, "%128", "%129", scales) \
-                 : VB_32(c, 0), VB_32(c, 32), VB_32(c, 64), VB_32(c, 96) : "l"(a), "l"(b)); \
+    asm volatile(VB_WGMMA("256", k_and_types, VB_128_NAMES, "%128", "%129", "%130", scales) \
+                 : VB_32(c, 0), VB_32(c, 32), VB_32(c, 64), VB_32(c, 96) : "l"(a), "l"(b), "n"(kFresh ? 0 : 1)); \
   else \
-    asm volatile(VB_WGMMA("128", k_and_types, VB_64_NAMES, "%64", "%65", scales) \
-                 : VB_32(c, 0), VB_32(c, 32) : "l"(a), "l"(b))
+    asm volatile(VB_WGMMA("128", k_and_types, VB_64_NAMES, "%64", "%65", "%66", scales) \
+                 : VB_32(c, 0), VB_32(c, 32) : "l"(a), "l"(b), "n"(kFresh ? 0 : 1))
+#define VB_WORDS "r"(a.word[0]), "r"(a.word[1]), "r"(a.word[2]), "r"(a.word[3])
+#define VB_MULTIPLY_ROWS(k_and_types) \
+  if constexpr (kColumns == 128) \
+    asm volatile(VB_WGMMA("128", k_and_types, VB_64_NAMES, "{%64, %65, %66, %67}", "%68", "1", ", 1, 1, 1") \
+                 : VB_32("+f", 0), VB_32("+f", 32) : VB_WORDS, "l"(b)); \
+  else \
+    asm volatile(VB_WGMMA("64", k_and_types, VB_32_NAMES, "{%32, %33, %34, %35}", "%36", "1", ", 1, 1, 1") \
+                 : VB_32("+f", 0) : VB_WORDS, "l"(b))
 // clang-format on
 
-// D += A B, of kUnitBytes of k that begin where the descriptors say.
-template <class Unit, int kColumns>
+// D += A B, of kUnitBytes of k that begin where the descriptors say; kFresh: D = A B.
+template <class Unit, int kColumns, bool kFresh = false>
 __device__ inline void multiply_group(GroupSums<Unit, kColumns>& d, uint64_t a, uint64_t b) {
   static_assert(kColumns == 128 || kColumns == 256);
   using E4M3 = tensor_core::E4M3Format;
@@ -264,22 +326,58 @@ __device__ inline void multiply_group(GroupSums<Unit, kColumns>& d, uint64_t a, 
     VB_MULTIPLY_GROUP("+f", "k32.f32.e5m2.e5m2", ", 1, 1");
   }
 }
+
+// D += A B, of 16 codes of k: A is where the threads of each warp hold a tile's, B what a
+// descriptor of describe_rows() names.
+template <class Unit, int kColumns>
+__device__ inline void multiply_group_rows(GroupSums<Unit, kColumns>& d, const TileA& a,
+                                           uint64_t b) {
+  static_assert(kColumns == 64 || kColumns == 128);
+  if constexpr (std::is_same_v<Unit, FloatUnit<tensor_core::BFloat16Format> >) {
+    VB_MULTIPLY_ROWS("k16.f32.bf16.bf16");
+  } else {
+    static_assert(std::is_same_v<Unit, FloatUnit<tensor_core::HalfFormat> >);
+    VB_MULTIPLY_ROWS("k16.f32.f16.f16");
+  }
+}
+#undef VB_MULTIPLY_ROWS
+#undef VB_WORDS
 #undef VB_MULTIPLY_GROUP
 #undef VB_WGMMA
 #undef VB_128_NAMES
 #undef VB_64_NAMES
+#undef VB_32_NAMES
 #undef VB_32
 #undef VB_8
 
 #endif
 
-// Where products read a tile from: eight of its rows are 1024 bytes. What follows along k is
-// kUnitBytes further on, kNextUnit in a descriptor (PTX ISA, "Matrix descriptor").
-__device__ inline uint64_t describe_tile(const void* shared) {
+// Eight rows of a tile are 1024 bytes (PTX ISA, "Matrix descriptor").
+__device__ inline uint64_t describe(const void* shared, uint64_t leading_bytes) {
   constexpr uint64_t kSwizzled128 = 1;
-  return (shared_address(shared) & 0x3FFFF) >> 4 | uint64_t{1} << 16 |
+  return (shared_address(shared) & 0x3FFFF) >> 4 | leading_bytes / 16 << 16 |
          uint64_t{8 * kSlabBytes / 16} << 32 | kSwizzled128 << 62;
 }
-inline constexpr uint64_t kNextUnit = kUnitBytes / 16;
+// Where products read a tile from whose rows lie along k. What follows along k is kUnitBytes
+// further on, kNextUnit in a descriptor.
+__device__ inline uint64_t describe_tile(const void* shared) { return describe(shared, 16); }
+inline constexpr int kNextUnit = kUnitBytes / 16;
+// The same of codes of 16 bits whose rows are those of B, and lie along its columns, 64 of them in
+// a tile; the tile of the next 64 is so many bytes further on. What follows along k, 16 rows, is
+// kNextRows further on.
+__device__ inline uint64_t describe_rows(const void* shared, uint64_t next_columns) {
+  return describe(shared, next_columns);
+}
+inline constexpr int kNextRows = 16 * kSlabBytes / 16;
+// The descriptor, for a compiler that is to know that it is the same in all threads of a warp: what
+// is computed from it then takes no vector registers.
+__device__ inline uint64_t uniform(uint64_t descriptor) {
+  return descriptor >> 32 << 32 | __shfl_sync(~0u, static_cast<uint32_t>(descriptor), 0);
+}
+// What lies so many 16 bytes further on. Addresses stay in a descriptor's lower half.
+__device__ inline uint64_t further(uint64_t descriptor, int pieces) {
+  return descriptor >> 32 << 32 |
+         static_cast<uint32_t>(static_cast<uint32_t>(descriptor) + static_cast<uint32_t>(pieces));
+}
 
 }  // namespace verbatim::cuda

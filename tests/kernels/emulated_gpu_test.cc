@@ -5,6 +5,7 @@
 #include <numeric>
 #include <vector>
 
+#include <verbatim/kernels/cuda/attention_tiles.cuh>
 #include <verbatim/kernels/cuda/tile_product.cuh>
 
 namespace verbatim::cuda {
@@ -126,6 +127,14 @@ TEST(EmulatedGpu, TilesOfOtherGpus) {
   expect_product_of_tiles<32, 64>();
   expect_product_of_tiles<64, 128>();
   expect_product_of_tiles<128, 128>();
+}
+
+// All but one of 89 such numbers are left out.
+TEST(AttentionTiles, WeightsInRangeAreTheContracts) {
+  for (uint32_t bits = 0x80000000; bits <= bits_of(kLeastExponent); bits += 89)
+    ASSERT_EQ(bits_of(exp2p_in_range(float_of(bits))), bits_of(exp2p(float_of(bits)))) << bits;
+  EXPECT_EQ(bits_of(exp2p_in_range(kLeastExponent)), bits_of(exp2p(kLeastExponent)));
+  EXPECT_NE(bits_of(exp2p_in_range(-126.5f)), bits_of(exp2p(-126.5f)));
 }
 
 }  // namespace

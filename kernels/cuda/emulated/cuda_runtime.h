@@ -61,6 +61,7 @@ struct Later {
   void* to;
   const void* from;
   uint64_t a, b;
+  unsigned char rows[64] = {};  // of a left operand from registers
 };
 enum class Queue { copies, products };
 void do_later(Queue queue, const Later& what);
@@ -120,6 +121,10 @@ T __shfl_sync(unsigned, T value, int from) {
 template <class T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
   return verbatim::emulated::exchange_as(value, verbatim::emulated::lane() ^ mask);
+}
+inline int __any_sync(unsigned, int predicate) {
+  for (int mask = 1; mask < 32; mask *= 2) predicate |= __shfl_xor_sync(~0u, predicate, mask);
+  return predicate;
 }
 template <class T>
 T __shfl_down_sync(unsigned, T value, unsigned by) {

@@ -1,0 +1,449 @@
+// Attention of family C in the registers of a warp (docs/numerics.md, Tensor-core attention): what
+// becomes of the scores of 16 rows and a block of keys.
+//
+// Thread t of a warp, g = t / 4 and q = t mod 4, has rows g and g + 8 of the scores of each 8 keys,
+// of keys 2 q and 2 q + 1, as a product on the tensor cores leaves them. So its scores of one row
+// and one parity are those of one lane of the contract's sums, in order, and weights, rounded, are
+// where the next product wants its left operand.
+#pragma once
+
+#include <verbatim/kernels/cuda/attention.cuh>
+#include <verbatim/kernels/cuda/tensor_core.cuh>
+
+namespace verbatim::cuda {
+
+// Rows of 64 codes of 16 bits in shared memory, 128 bytes one after the other, whose pieces of 16
+// bytes are exchanged by the row's number mod 8.
+inline constexpr int kSlabCodes = 64, kSlabRowBytes = 128;
+__device__ inline int slab_offset(int row, int piece) {
+  return row * kSlabRowBytes + ((piece ^ (row & 7)) << 4);
+}
+
+inline constexpr int kBlockKeys = static_cast<int>(kKeyBlock);
+using BlockScores = float[kBlockKeys / 2];  // element 4 j + 2 h + e: row g + 8 h, key 8 j + 2 q + e
+using BlockWeights = uint32_t[kBlockKeys / 4];  // word 2 j + h: those of e = 0 and 1
+
+// The state of a thread's rows in a part of 2048 keys. A row that has seen a key has l of at least
+// 1 or NaN, as its greatest weight is 1.
+template <int kColumns>
+struct RowStates {
+  float m[2], l[2];
+  float o[kColumns / 2];  // as BlockScores, columns for keys
+
+  __device__ void clear() {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      m[h] = float_of(0xFF800000);
+      l[h] = 0;
+    }
+#pragma unroll
+    for (int i = 0; i < kColumns / 2; ++i) o[i] = 0;
+  }
+};
+
+// Which keys of a block the thread's rows see.
+struct SeenKeys {
+  int begin[2], count[2];
+  __device__ bool has(int h, int key) const {
+    return static_cast<unsigned>(key - begin[h]) < static_cast<unsigned>(count[h]);
+  }
+};
+
+#if defined(VERBATIM_EMULATED_GPU)
+inline float maximum_of(float a, float b) { return maximum(a, b); }
+inline uint32_t greatest_of(uint32_t a, uint32_t b, uint32_t c) {
+  return std::max(a, std::max(b, c));
+}
+template <class T>
+uint32_t rounded_pair(float low, float high) {
+  return store<T>(low).bits | static_cast<uint32_t>(store<T>(high).bits) << 16;
+}
+template <class T>
+float upper_of(uint32_t pair) {
+  return load(T{static_cast<uint16_t>(pair >> 16)});
+}
+template <class T>
+float lower_of(uint32_t pair) {
+  return load(T{static_cast<uint16_t>(pair)});
+}
+#else
+// maximum(), whose every NaN is as good as another here.
+__device__ inline float maximum_of(float a, float b) {
+  float r;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+  return r;
+}
+__device__ inline uint32_t greatest_of(uint32_t a, uint32_t b, uint32_t c) {
+  return __vimax3_u32(a, b, c);
+}
+// Two numbers rounded to T, and what each is then.
+template <class T>
+__device__ inline uint32_t rounded_pair(float low, float high) {
+  uint32_t pair;
+  if constexpr (std::is_same_v<T, BFloat16>)
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  else
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+template <class T>
+__device__ inline float upper_of(uint32_t pair) {
+  if constexpr (std::is_same_v<T, BFloat16>) return float_of(pair & 0xFFFF0000);
+  float r;
+  asm("{\n.reg .b16 l, h;\nmov.b32 {l, h}, %1;\ncvt.f32.f16 %0, h;\n}" : "=f"(r) : "r"(pair));
+  return r;
+}
+template <class T>
+__device__ inline float lower_of(uint32_t pair) {
+  if constexpr (std::is_same_v<T, BFloat16>) return float_of(pair << 16);
+  float r;
+  asm("{\n.reg .b16 l, h;\nmov.b32 {l, h}, %1;\ncvt.f32.f16 %0, l;\n}" : "=f"(r) : "r"(pair));
+  return r;
+}
+#endif
+
+// exp2p(t) for kLeastExponent <= t <= 0, where every result is normal, so that an addition to the
+// exponent takes the place of a product.
+inline constexpr float kLeastExponent = -125;
+__device__ inline float exp2p_in_range(float t) {
+  const float shifted = t + 12582912.0f;  // 1.5 * 2^23: the last bits are those of rne(t)
+  const float r = t - (shifted - 12582912.0f);
+  float p = float_of(0x3AADDD09);
+  p = fma32(p, r, float_of(0x3C1E7545));
+  p = fma32(p, r, float_of(0x3D635BA8));
+  p = fma32(p, r, float_of(0x3E75FCDF));
+  p = fma32(p, r, float_of(0x3F317215));
+  p = fma32(p, r, 1.0f);
+  return float_of(bits_of(p) + (bits_of(shifted) << 23));
+}
+
+// The four threads of a row, and no others, exchange these.
+__device__ inline float maximum_of_row(float x) {
+#pragma unroll
+  for (int lane = 1; lane < 4; lane *= 2) x = maximum_of(x, __shfl_xor_sync(~0u, x, lane));
+  return x;
+}
+__device__ inline float sum_of_row(float x) {
+#pragma unroll
+  for (int lane = 1; lane < 4; lane *= 2) x = x + __shfl_xor_sync(~0u, x, lane);
+  return x;
+}
+
+__device__ inline int key_of(int i) {
+  return i / 4 * 8 + static_cast<int>(threadIdx.x % 4) * 2 + i % 2;
+}
+
+// Scores, times `scale`, into scaled ones; the greatest of each row's, of keys that it sees, joins
+// m.
+template <bool kWhole>
+__device__ __forceinline__ void scale_scores(float scale, const SeenKeys& seen, BlockScores& s,
+                                             float (&m)[2]) {
+  float best[2] = {float_of(0xFF800000), float_of(0xFF800000)};
+#pragma unroll
+  for (int i = 0; i < kBlockKeys / 2; ++i) {
+    s[i] = s[i] * scale;
+    const int h = i / 2 % 2;
+    if (kWhole || seen.has(h, key_of(i))) best[h] = maximum_of(best[h], s[i]);
+  }
+#pragma unroll
+  for (int h = 0; h < 2; ++h) m[h] = maximum_of(m[h], maximum_of_row(best[h]));
+}
+
+// Scaled scores into weights, not rounded, of keys that are seen, +0 of others.
+template <bool kWhole>
+__device__ __forceinline__ void weigh_scores(const SeenKeys& seen, const float (&m)[2],
+                                             BlockScores& s) {
+  uint32_t farthest = 0;
+#pragma unroll
+  for (int i = 0; i < kBlockKeys / 2; i += 4) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) s[i + e] = s[i + e] - m[e / 2];
+    if constexpr (kWhole) {
+      farthest = greatest_of(farthest, bits_of(s[i]), bits_of(s[i + 1]));
+      farthest = greatest_of(farthest, bits_of(s[i + 2]), bits_of(s[i + 3]));
+    }
+  }
+  // Differences are not above zero, so the greatest code is that of the least; or m, then it is not
+  // finite, makes them NaN.
+  const auto finite = [](float x) { return (bits_of(x) & 0x7F800000) != 0x7F800000; };
+  if (kWhole && farthest <= bits_of(kLeastExponent) && finite(m[0]) && finite(m[1])) {
+#pragma unroll
+    for (int i = 0; i < kBlockKeys / 2; ++i) s[i] = exp2p_in_range(s[i]);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kBlockKeys / 2; ++i)
+    s[i] = kWhole || seen.has(i / 2 % 2, key_of(i)) ? exp2p(s[i]) : 0.0f;
+}
+
+// The block's scores become weights, not yet rounded, relative to m, which takes them in; o and l
+// are to be multiplied by alpha. A row that sees no key of the block keeps its state.
+template <bool kWhole>
+__device__ __forceinline__ void take_scores(float scale, const SeenKeys& seen, BlockScores& s,
+                                            float (&m)[2], float (&alpha)[2]) {
+  const float before[2] = {m[0], m[1]};
+  scale_scores<kWhole>(scale, seen, s, m);
+  weigh_scores<kWhole>(seen, m, s);
+#pragma unroll
+  for (int h = 0; h < 2; ++h) alpha[h] = before[h] == m[h] ? 1.0f : exp2p(before[h] - m[h]);
+}
+
+// Weights, rounded; l goes on with their sums.
+template <class T>
+__device__ __forceinline__ void round_weights(const BlockScores& s, const float (&alpha)[2],
+                                              BlockWeights& weights, float (&l)[2]) {
+  float lower[2] = {0, 0}, upper[2] = {0, 0};  // two lanes of each row
+#pragma unroll
+  for (int j = 0; j < kBlockKeys / 8; ++j)
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const uint32_t pair = rounded_pair<T>(s[4 * j + 2 * h], s[4 * j + 2 * h + 1]);
+      weights[2 * j + h] = pair;
+      lower[h] = lower[h] + lower_of<T>(pair);
+      upper[h] = upper[h] + upper_of<T>(pair);
+    }
+#pragma unroll
+  for (int h = 0; h < 2; ++h) l[h] = fma32(l[h], alpha[h], sum_of_row(lower[h] + upper[h]));
+}
+
+template <int kCount>
+__device__ __forceinline__ void multiply_rows(float (&o)[kCount], const float (&alpha)[2]) {
+  if (alpha[0] == 1 && alpha[1] == 1) return;  // most blocks leave the maximum as it is
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) o[i] = o[i] * alpha[i / 2 % 2];
+}
+
+// --- the 16 rows of one warp
+
+// Groups of 16 keys of a block that some row of the warp sees.
+struct Groups {
+  int begin, end;
+};
+// What the rows see of a block.
+struct Sight {
+  bool any, whole;
+  Groups groups;
+  SeenKeys seen;
+};
+struct KeyRange {
+  int begin, end;
+  __device__ int begin_in(int block) const { return in_block(begin, block); }
+  __device__ int end_in(int block) const { return in_block(end, block); }
+  __device__ static int in_block(int key, int block) {
+    return key <= block ? 0 : key - block < kBlockKeys ? key - block : kBlockKeys;
+  }
+};
+// What a row sees; one that does not exist sees what the last one does.
+template <class T>
+__device__ KeyRange range_of(const AttentionCall& p, const AttentionView<T>& view, int64_t row) {
+  const Range r = view.visible(p, least(row, view.rows - 1));
+  return {static_cast<int>(r.begin), static_cast<int>(r.end)};
+}
+
+// Rows and their states. What the parts of 2048 keys before have come to lies in shared memory: the
+// i-th o of a thread at totals[i * kThreads].
+template <int kColumns, int kThreads>
+struct WarpRows {
+  int64_t row;  // the first one
+  KeyRange first, last, own[2];
+  float* totals;
+  RowStates<kColumns> state;
+  float total_m[2], total_l[2] = {0, 0};
+  bool has_total = false;
+
+  template <class T>
+  __device__ WarpRows(const AttentionCall& p, const AttentionView<T>& view, int64_t first_row,
+                      float* thread_totals)
+      : row(first_row),
+        first(range_of(p, view, row)),
+        last(range_of(p, view, row + kTileRows - 1)),
+        own{range_of(p, view, thread_row(0)), range_of(p, view, thread_row(1))},
+        totals(thread_totals),
+        total_m{float_of(0xFF800000), float_of(0xFF800000)} {
+    state.clear();
+  }
+  __device__ int64_t thread_row(int h) const { return row + threadIdx.x % kWarp / 4 + 8 * h; }
+
+  __device__ Sight sight_of(int block) const {
+    Sight s;
+    const int from = first.begin_in(block), to = last.end_in(block);
+    s.any = from < to;
+    s.whole = last.begin_in(block) == 0 && first.end_in(block) == kBlockKeys;
+    s.groups = {from / 16, (to + 15) / 16};
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      s.seen.begin[h] = own[h].begin_in(block);
+      const int count = own[h].end_in(block) - s.seen.begin[h];
+      s.seen.count[h] = count < 0 ? 0 : count;
+    }
+    return s;
+  }
+
+  // merge(total, state): m and l into the state, and each o to use(i, o).
+  template <class Use>
+  __device__ __forceinline__ void merge_total(Use&& use) {
+    float alpha[2], beta[2];
+    bool before[2], after[2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      before[h] = total_l[h] != 0;
+      after[h] = state.l[h] != 0;
+      const float m = maximum_of(total_m[h], state.m[h]);
+      alpha[h] = exp2p(total_m[h] - m);
+      beta[h] = exp2p(state.m[h] - m);
+      state.m[h] = m;
+      state.l[h] = !before[h]  ? state.l[h]
+                   : !after[h] ? total_l[h]
+                               : fma32(state.l[h], beta[h], total_l[h] * alpha[h]);
+    }
+#pragma unroll
+    for (int i = 0; i < kColumns / 2; ++i) {
+      const int h = i / 2 % 2;
+      const float a = totals[i * kThreads], b = state.o[i];
+      use(i, !before[h] ? b : !after[h] ? a : fma32(b, beta[h], a * alpha[h]));
+    }
+  }
+  __device__ __forceinline__ void end_part() {
+    merge_total([&](int i, float o) { totals[i * kThreads] = o; });
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      total_m[h] = state.m[h];
+      total_l[h] = state.l[h];
+    }
+    state.clear();
+    has_total = true;
+  }
+  __device__ void end() {
+    if (has_total) merge_total([&](int i, float o) { state.o[i] = o; });
+  }
+
+  // Columns [column, column + columns) of the results.
+  template <class Out, class T>
+  __device__ void store_rows(const AttentionCall& p, const AttentionView<T>& view, int64_t column,
+                             int columns) const {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      if (thread_row(h) >= view.rows) continue;
+      Out* out = static_cast<Out*>(p.out) + view.head_row(p, thread_row(h)) * p.value_size + column;
+#pragma unroll
+      for (int j = 0; j < kColumns / 4; ++j) {
+        const int i = j / 2 * 4 + 2 * h + j % 2, c = key_of(i);
+        if (c < columns) out[c] = store<Out>(state.l[h] == 0 ? 0.0f : state.o[i] / state.l[h]);
+      }
+    }
+  }
+};
+
+// --- the products of one warp, from slabs
+
+// scores += the 16 rows of a slab of queries, from row `first` on, times a slab of keys; `steps` of
+// 16 codes.
+template <class Unit, bool kWhole>
+__device__ void multiply_keys(BlockScores& s, const std::byte* queries, int first,
+                              const std::byte* keys, int steps, const Groups& groups) {
+  const int lane = static_cast<int>(threadIdx.x % kWarp), i = lane / 8, r = lane % 8;
+#pragma unroll
+  for (int step = 0; step < kSlabCodes / 16; ++step) {
+    if (step >= steps) break;
+    TileA a;
+    load_matrices<false>(a.word, queries + slab_offset(first + i % 2 * 8 + r, 2 * step + i / 2));
+#pragma unroll
+    for (int group = 0; group < kBlockKeys / 16; ++group) {
+      if (!kWhole && (group < groups.begin || group >= groups.end)) continue;
+      uint32_t b[4];
+      load_matrices<false>(b, keys + slab_offset(16 * group + i / 2 * 8 + r, 2 * step + i % 2));
+#pragma unroll
+      for (int n = 0; n < 2; ++n) {
+        float(&d)[4] = reinterpret_cast<float(&)[4]>(s[8 * group + 4 * n]);
+        Unit::multiply(d, a, {{b[2 * n], b[2 * n + 1]}});
+      }
+    }
+  }
+}
+
+// d += the product where a key that a row does not see may have a value that is not finite, and
+// then counts as zero in both operands: row by row, each with its own values.
+template <class Unit>
+__device__ void multiply_seen(float (&d)[4], const TileA& a, const TileB& b, int first_key,
+                              const SeenKeys& seen) {
+  const int t = static_cast<int>(threadIdx.x % kWarp), g = t / 4, q = t % 4;
+#pragma unroll 1
+  for (int row = 0; row < kTileRows; ++row) {
+    const int h = row / 8, owner = row % 8 * 4;
+    SeenKeys of_row = {};
+    of_row.begin[0] = __shfl_sync(~0u, h == 0 ? seen.begin[0] : seen.begin[1], owner);
+    of_row.count[0] = __shfl_sync(~0u, h == 0 ? seen.count[0] : seen.count[1], owner);
+    TileA of_a = a;
+    TileB of_b = b;
+#pragma unroll
+    for (int w = 0; w < 4; ++w)
+      if (g + w % 2 * 8 != row) of_a.word[w] = 0;
+#pragma unroll
+    for (int w = 0; w < 2; ++w) {
+      const int key = first_key + 8 * w + 2 * q;
+      of_b.word[w] &=
+          (of_row.has(0, key) ? 0xFFFFu : 0u) | (of_row.has(0, key + 1) ? 0xFFFF0000u : 0u);
+    }
+    float sum[4] = {d[0], d[1], d[2], d[3]};
+    Unit::multiply(sum, of_a, of_b);
+#pragma unroll
+    for (int e = 0; e < 4; ++e)
+      if (g + e / 2 * 8 == row) d[e] = sum[e];
+  }
+}
+
+enum class Values {
+  whole,  // of keys that all rows see
+  some,   // finite, or their keys are seen by all rows or none
+  apart,  // any
+};
+
+// o += weights times a slab of 64 columns of values.
+template <class Unit, Values kValues>
+__device__ void multiply_values(float (&o)[kSlabCodes / 2], const BlockWeights& weights,
+                                const std::byte* values, const Groups& groups,
+                                const SeenKeys& seen) {
+  const int lane = static_cast<int>(threadIdx.x % kWarp), i = lane / 8, r = lane % 8;
+#pragma unroll
+  for (int group = 0; group < kBlockKeys / 16; ++group) {
+    if (kValues != Values::whole && (group < groups.begin || group >= groups.end)) continue;
+    const TileA a{{weights[4 * group], weights[4 * group + 1], weights[4 * group + 2],
+                   weights[4 * group + 3]}};
+#pragma unroll
+    for (int n = 0; n < kSlabCodes / 8; n += 2) {
+      uint32_t b[4];
+      load_matrices<true>(b, values + slab_offset(16 * group + i % 2 * 8 + r, n + i / 2));
+#pragma unroll
+      for (int k = 0; k < 2; ++k) {
+        float(&d)[4] = reinterpret_cast<float(&)[4]>(o[4 * (n + k)]);
+        const TileB tile{{b[2 * k], b[2 * k + 1]}};
+        if constexpr (kValues == Values::apart)
+          multiply_seen<Unit>(d, a, tile, 16 * group, seen);
+        else
+          Unit::multiply(d, a, tile);
+      }
+    }
+  }
+}
+
+// Whether some code of a slab is infinite or NaN; by a warp.
+template <class T>
+__device__ bool has_special(const std::byte* slab) {
+  constexpr uint32_t kField = std::is_same_v<T, BFloat16> ? 0x7F80 : 0x7C00;
+  struct alignas(16) Piece {
+    uint32_t word[4];
+  };
+  const auto* pieces = reinterpret_cast<const Piece*>(slab);
+  bool found = false;
+#pragma unroll 4
+  for (int i = static_cast<int>(threadIdx.x % kWarp); i < kBlockKeys * kSlabRowBytes / 16;
+       i += kWarp) {
+    const Piece piece = pieces[i];
+#pragma unroll
+    for (const uint32_t w : piece.word)
+      found = found || (w & kField) == kField || (w >> 16 & kField) == kField;
+  }
+  return __any_sync(~0u, found);
+}
+
+}  // namespace verbatim::cuda

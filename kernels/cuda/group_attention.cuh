@@ -1,0 +1,258 @@
+// Attention of family C on Hopper: 128 rows a block of threads. One warp group copies tiles of keys
+// and of values, 128 by the size of a head, into a ring; two multiply, each with 64 rows, both
+// products by wgmma, and go through the keys as FlashAttention-3 does (Shah et al., arXiv
+// 2407.08608): the products of a block's values are under way while the next block's scores become
+// weights.
+//
+// A key that a row does not see counts as zero in both operands, which products of shared tiles
+// cannot have: its weight is zero, but zero times infinity is NaN. So where a block is not seen
+// whole, a warp that does nothing else looks for values that are not finite. Where it finds some,
+// the results of the block of threads are wrong, and attend_tiles() makes them anew.
+#pragma once
+
+#include <verbatim/repops/ops/tensor_core.h>
+#include <verbatim/kernels/cuda/attention_tiles.cuh>
+#include <verbatim/kernels/cuda/warp_group.cuh>
+
+namespace verbatim::cuda {
+
+struct GroupAttentionCall : AttentionCall {
+  TileMap keys, values;
+  int stages;
+  bool float_out, restarts;
+  uint8_t* special;  // of each block of threads, whether its results are wrong; null: none can be
+};
+
+template <class T, int kSize>  // kSize: of a head's queries, keys and values
+struct GroupAttention {
+  using Unit = FloatUnit<typename tensor_core::FormatOf<T>::type>;
+  static constexpr int kGroups = 2, kRows = kGroups * kGroupRows, kSlabs = kSize / kSlabCodes,
+                       kMultiplying = kGroups * static_cast<int>(kWarpGroup);
+  static constexpr unsigned kThreads = kMultiplying + kWarpGroup, kReaders = kGroups * 4 + 1;
+  static constexpr int kSlabOfKeys = kBlockKeys * kSlabRowBytes,
+                       kSlabOfRows = kRows * kSlabRowBytes, kTileBytes = kSlabs * kSlabOfKeys,
+                       kQueryBytes = kSlabs * kSlabOfRows,
+                       kTotalBytes = kRows * kSize * static_cast<int>(sizeof(float));
+  static constexpr int kMostStages = 6;
+  static constexpr size_t kBarrierBytes = 2 * kMostStages * sizeof(uint64_t);
+
+  static constexpr size_t fixed_bytes(bool restarts) {
+    return kTileAlignment + kQueryBytes + (restarts ? kTotalBytes : 0) + kBarrierBytes;
+  }
+  static constexpr int stages(bool restarts) {
+    const int fit = static_cast<int>((kMostShared - fixed_bytes(restarts)) / kTileBytes);
+    return fit < kMostStages ? fit : kMostStages;
+  }
+  static_assert(stages(true) >= 3);
+
+  const GroupAttentionCall& p;
+  const AttentionView<T> view;
+  std::byte *queries, *ring;
+  uint64_t *full, *empty;
+  float* totals;
+  int begin, end;  // of the keys that some row sees
+  int stage = 0;
+  unsigned parity = 0;  // of the ring's turn
+
+  __device__ GroupAttention(const GroupAttentionCall& call, int64_t first_row)
+      : p(call), view(call, blockIdx.z, blockIdx.y, 0, first_row) {
+    auto* shared = shared_memory<std::byte>();
+    queries = shared + (kTileAlignment - shared_address(shared) % kTileAlignment) % kTileAlignment;
+    ring = queries + kQueryBytes;
+    full = reinterpret_cast<uint64_t*>(ring + p.stages * kTileBytes);
+    empty = full + kMostStages;
+    totals = reinterpret_cast<float*>(empty + kMostStages);
+    begin = range_of(p, view, first_row).begin;
+    end = range_of(p, view, first_row + kRows - 1).end;
+  }
+
+  // Barriers, and the rows' queries, before anything else.
+  __device__ void start() const {
+    if (threadIdx.x == 0) {
+      for (int s = 0; s < p.stages; ++s) {
+        init_barrier(&full[s], 1);
+        init_barrier(&empty[s], kReaders);
+      }
+      publish_barriers();
+    }
+    constexpr int kPieces = kSize / 8;
+    for (int i = static_cast<int>(threadIdx.x); i < kRows * kPieces; i += kThreads) {
+      const int r = i / kPieces, piece = i % kPieces;
+      const int64_t row = view.first_row + r;
+      const bool there = row < view.rows;
+      copy_later(queries + piece / 8 * kSlabOfRows + slab_offset(r, piece % 8),
+                 there ? view.q + view.head_row(p, row) * kSize + piece * 8 : view.q, there);
+    }
+    commit_copies();
+    wait_for_copies<0>();
+    publish_tiles();
+    __syncthreads();
+  }
+
+  __device__ std::byte* tile() const { return ring + stage * kTileBytes; }
+  __device__ void next_stage() {
+    if (++stage < p.stages) return;
+    stage = 0;
+    parity ^= 1;
+  }
+  __device__ void release(int of_stage) const {
+    __syncwarp();
+    if (threadIdx.x % kWarp == 0) arrive(&empty[of_stage]);
+  }
+  __device__ int first_block() const { return begin / kBlockKeys * kBlockKeys; }
+
+  // step(map, block) for each tile in the order of the ring: a block's values after the keys of the
+  // next one.
+  template <class Step>
+  __device__ void each_tile(Step&& step) {
+    for (int block = first_block(); block < end + kBlockKeys; block += kBlockKeys) {
+      if (block < end) {
+        step(p.keys, block);
+        next_stage();
+      }
+      if (block > first_block()) {
+        step(p.values, block - kBlockKeys);
+        next_stage();
+      }
+    }
+  }
+
+  // By one thread.
+  __device__ void copy_tiles() {
+    const int byte = static_cast<int>(blockIdx.y) * kSlabs * kSlabRowBytes;
+    if (begin >= end) return;
+    each_tile([&](const TileMap& map, int block) {
+      wait_for_phase(&empty[stage], parity ^ 1);
+      arrive_expecting(&full[stage], kTileBytes);
+      const auto row = static_cast<int>(view.key_row(p, block));
+#pragma unroll
+      for (int slab = 0; slab < kSlabs; ++slab)
+        copy_tile(tile() + slab * kSlabOfKeys, map, byte + slab * kSlabRowBytes, row, &full[stage]);
+    });
+  }
+
+  // By one warp.
+  __device__ void look_at_values() {
+    const KeyRange first = range_of(p, view, view.first_row),
+                   last = range_of(p, view, view.first_row + kRows - 1);
+    bool special = false;
+    if (begin < end)
+      each_tile([&](const TileMap& map, int block) {
+        wait_for_phase(&full[stage], parity);
+        const bool whole = last.begin_in(block) == 0 && first.end_in(block) == kBlockKeys;
+        if (&map == &p.values && !whole)
+          for (int slab = 0; slab < kSlabs; ++slab)
+            special = has_special<T>(tile() + slab * kSlabOfKeys) || special;
+        release(stage);
+      });
+    if (p.special != nullptr && threadIdx.x % kWarp == 0)
+      p.special[(blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x +
+                static_cast<unsigned>(view.first_row / kRows)] = special;
+  }
+
+  // Products of the tiles that come next, under way when these return.
+  __device__ void multiply_keys(BlockScores& s, int group) const {
+    wait_for_phase(&full[stage], parity);
+    const uint64_t q = uniform(describe_tile(queries + group * kGroupRows * kSlabRowBytes)),
+                   k = uniform(describe_tile(tile()));
+    begin_products();
+    multiply_group<Unit, kBlockKeys, true>(s, q, k);
+#pragma unroll
+    for (int unit = 1; unit < kSlabs * 4; ++unit) {
+      const int slab = unit / 4, next = unit % 4 * kNextUnit;
+      multiply_group<Unit, kBlockKeys>(s, further(q, slab * kSlabOfRows / 16 + next),
+                                       further(k, slab * kSlabOfKeys / 16 + next));
+    }
+    commit_products();
+  }
+  __device__ void multiply_values(float (&o)[kSize / 2], const BlockWeights& weights) const {
+    wait_for_phase(&full[stage], parity);
+    const uint64_t v = uniform(describe_rows(tile(), kSlabOfKeys));
+    begin_products();
+#pragma unroll
+    for (int i = 0; i < kBlockKeys / 16; ++i)
+      multiply_group_rows<Unit, kSize>(
+          o, {{weights[4 * i], weights[4 * i + 1], weights[4 * i + 2], weights[4 * i + 3]}},
+          further(v, i * kNextRows));
+    commit_products();
+  }
+
+  using Rows = WarpRows<kSize, kMultiplying>;
+  __device__ __forceinline__ static void take_block(float scale, const Sight& sight, BlockScores& s,
+                                                    float (&m)[2], float (&alpha)[2]) {
+    if (sight.whole)
+      take_scores<true>(scale, sight.seen, s, m, alpha);
+    else
+      take_scores<false>(scale, sight.seen, s, m, alpha);
+  }
+
+  __device__ void attend(Rows& rows, int group) {
+    if (begin >= end) return;
+    BlockScores s;
+    BlockWeights weights;
+    float alpha[2];
+    multiply_keys(s, group);
+    wait_for_products<0>();
+    settle(s);
+    release(stage);
+    next_stage();
+    take_block(p.log_scale, rows.sight_of(first_block()), s, rows.state.m, alpha);
+    round_weights<T>(s, alpha, weights, rows.state.l);
+    for (int block = first_block() + kBlockKeys; block < end; block += kBlockKeys) {
+      multiply_keys(s, group);
+      const int of_keys = stage;
+      next_stage();
+      multiply_values(rows.state.o, weights);
+      const int of_values = stage;
+      next_stage();
+      wait_for_products<1>();
+      settle(s);
+      release(of_keys);
+      if (block % kKeyRestart == 0) {
+        wait_for_products<0>();
+        settle(rows.state.o);
+        rows.end_part();
+      }
+      take_block(p.log_scale, rows.sight_of(block), s, rows.state.m, alpha);
+      wait_for_products<0>();
+      settle(rows.state.o);
+      settle(weights);
+      release(of_values);
+      multiply_rows(rows.state.o, alpha);
+      round_weights<T>(s, alpha, weights, rows.state.l);
+    }
+    multiply_values(rows.state.o, weights);
+    wait_for_products<0>();
+    settle(rows.state.o);
+    rows.end();
+  }
+};
+
+template <class T, int kSize>
+__global__ void __launch_bounds__((GroupAttention<T, kSize>::kThreads), 1)
+    attend_groups(const __grid_constant__ GroupAttentionCall p) {
+  using Attention = GroupAttention<T, kSize>;
+  // Of causal rows the last ones have most to do: they go first.
+  const int64_t tile = p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
+  Attention attention(p, tile * Attention::kRows);
+  attention.start();
+  const int group = static_cast<int>(threadIdx.x / kWarpGroup) - 1;
+  if (group < 0) {
+    give_registers<40>();
+    if (threadIdx.x == 0) attention.copy_tiles();
+    if (threadIdx.x / kWarp == 1) attention.look_at_values();
+    return;
+  }
+  take_registers<232>();
+  const int64_t row =
+      tile * Attention::kRows + group * kGroupRows + threadIdx.x % kWarpGroup / kWarp * kTileRows;
+  typename Attention::Rows rows(p, attention.view, row,
+                                attention.totals + threadIdx.x - kWarpGroup);
+  attention.attend(rows, group);
+  if (p.float_out)
+    rows.template store_rows<float>(p, attention.view, 0, kSize);
+  else
+    rows.template store_rows<T>(p, attention.view, 0, kSize);
+}
+
+}  // namespace verbatim::cuda

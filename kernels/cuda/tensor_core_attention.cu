@@ -1,0 +1,314 @@
+// Attention of bf16 and fp16 as tensor cores compute it (docs/numerics.md, Tensor-core attention).
+// A block of four warps has 64 rows, a row being one query of one head, of the heads that share a
+// head of keys, and each warp 16 of them. Queries stay in shared memory; keys and values come in
+// slabs, 128 keys by 64 codes, through a ring: first the slabs of a block's keys, whose products
+// are its scores, then those of its values. Scores, weights and sums are in registers
+// (attention_tiles.cuh).
+#include <verbatim/repops/ops/tensor_core_attention.h>
+#include <verbatim/kernels/cuda/group_attention.cuh>
+
+namespace verbatim::cuda {
+namespace {
+
+struct Call : AttentionCall {
+  bool float_out;  // or of the operands' type
+  bool in_words;   // 16 bytes at once may be copied
+  bool restarts;   // there are more keys than one part's
+  // What attend_groups() says of 128 rows each: nothing is to be done where they are right.
+  const uint8_t* special = nullptr;
+};
+
+template <class T, int kColumns, bool kCapped>
+struct TileAttention {
+  using Unit = FloatUnit<typename tensor_core::FormatOf<T>::type>;
+  static constexpr int kWarps = 4, kRows = kWarps * kTileRows,
+                       kThreads = kWarps * static_cast<int>(kWarp);
+  static constexpr int kStages = 4, kValueSlabs = kColumns / kSlabCodes;
+  static constexpr int kSlabBytes = kBlockKeys * kSlabRowBytes, kQueryBytes = kRows * kSlabRowBytes;
+
+  static constexpr int64_t kTotalBytes = kRows * kColumns * sizeof(float),
+                           kScoreBytes = kRows * kBlockKeys * sizeof(float);
+
+  static int64_t slabs_of(int64_t head_size) { return ceiling(head_size, kSlabCodes); }
+  static size_t shared_bytes(const Call& p) {
+    return static_cast<size_t>(slabs_of(p.head_size) * kQueryBytes + kStages * kSlabBytes +
+                               (p.restarts ? kTotalBytes : 0) + (kCapped ? kScoreBytes : 0));
+  }
+
+  const Call& p;
+  const AttentionView<T> view;
+  const int columns, key_slabs;
+  std::byte *queries, *ring;
+  // Of each thread: o of the parts before, and scores that are being capped. Thread t's i-th is
+  // element i * kThreads + t.
+  float *totals, *scores;
+  int begin, end;  // of the keys that some row sees
+  // What is fetched next: a slab of a block, and its stage; and the stage of what is used next.
+  int fetch_block, fetch_slab = 0, fetch_stage = 0, stage = kStages - 1;
+  WarpRows<kColumns, kThreads> rows;
+
+  __device__ TileAttention(const Call& call, int64_t first_row, int64_t column)
+      : p(call),
+        view(call, blockIdx.z, blockIdx.y % call.kv_heads, column, first_row),
+        columns(static_cast<int>(least(kColumns, call.value_size - column))),
+        key_slabs(static_cast<int>(ceiling(call.head_size, kSlabCodes))),
+        queries(shared_memory<std::byte>()),
+        ring(queries + key_slabs * kQueryBytes),
+        totals(reinterpret_cast<float*>(ring + kStages * kSlabBytes)),
+        scores(totals + (call.restarts ? kTotalBytes / sizeof(float) : 0)),
+        rows(call, view, first_row + warp_row(), totals + threadIdx.x) {
+    begin = static_cast<int>(view.visible(p, first_row).begin);
+    end = static_cast<int>(view.visible(p, least(first_row + kRows, view.rows) - 1).end);
+    fetch_block = begin / kBlockKeys * kBlockKeys;
+  }
+
+  // --- copies
+
+  // Codes [at, size) of kOf rows into a slab, zeros where there are none. row(i): where row i
+  // begins, or null.
+  template <int kOf, class Row>
+  __device__ void fetch_slab_of(std::byte* to, int64_t at, int64_t size, Row&& row) const {
+    if (p.in_words) {
+      constexpr int kPieces = kSlabRowBytes / 16;
+      const int piece = static_cast<int>(threadIdx.x) % kPieces;
+      const bool inside = at + piece * 8 < size;
+#pragma unroll
+      for (int i = 0; i < kOf; i += kThreads / kPieces) {
+        const int r = i + static_cast<int>(threadIdx.x) / kPieces;
+        const T* from = row(r);
+        const bool there = inside && from != nullptr;
+        copy_later(to + slab_offset(r, piece), there ? from + at + piece * 8 : p.q, there);
+      }
+      return;
+    }
+    for (int i = static_cast<int>(threadIdx.x); i < kOf * kSlabCodes; i += kThreads) {
+      const int r = i / kSlabCodes, c = i % kSlabCodes;
+      const T* from = row(r);
+      *reinterpret_cast<T*>(to + slab_offset(r, c / 8) + c % 8 * 2) =
+          from != nullptr && at + c < size ? from[at + c] : T{0};
+    }
+  }
+  __device__ void fetch_queries() const {
+    for (int slab = 0; slab < key_slabs; ++slab)
+      fetch_slab_of<kRows>(
+          queries + slab * kQueryBytes, slab * kSlabCodes, p.head_size, [&](int r) -> const T* {
+            const int64_t row = view.first_row + r;
+            return row < view.rows ? view.q + view.head_row(p, row) * p.head_size : nullptr;
+          });
+  }
+  __device__ void fetch() {
+    if (fetch_block < end) {
+      const bool of_keys = fetch_slab < key_slabs;
+      const int64_t size = of_keys ? p.head_size : p.value_size,
+                    at = (of_keys ? fetch_slab : fetch_slab - key_slabs) * kSlabCodes;
+      fetch_slab_of<kBlockKeys>(
+          ring + fetch_stage * kSlabBytes, at, of_keys ? size : columns, [&](int r) -> const T* {
+            const int key = fetch_block + r;
+            return key < end
+                       ? (of_keys ? view.k : view.v) + view.key_row(p, key) * p.kv_heads * size
+                       : nullptr;
+          });
+      if (++fetch_slab == key_slabs + kValueSlabs) {
+        fetch_slab = 0;
+        fetch_block += kBlockKeys;
+      }
+    }
+    commit_copies();
+    fetch_stage = (fetch_stage + 1) % kStages;
+  }
+  // The next slab, once it is there for all; another one comes in the place of the last one.
+  __device__ const std::byte* next_slab() {
+    wait_for_copies<kStages - 2>();
+    __syncthreads();
+    fetch();
+    stage = (stage + 1) % kStages;
+    return ring + stage * kSlabBytes;
+  }
+
+  // --- products
+
+  __device__ static int warp_row() { return static_cast<int>(threadIdx.x / kWarp) * kTileRows; }
+  template <bool kWhole>
+  __device__ void score(BlockScores& s, int slab, const std::byte* keys, const Sight& sight) const {
+    const auto steps = static_cast<int>(ceiling(p.head_size - slab * kSlabCodes, 16));
+    multiply_keys<Unit, kWhole>(s, queries + slab * kQueryBytes, warp_row(), keys, steps,
+                                sight.groups);
+  }
+  // Rolled up, as the function is long.
+  __device__ void cap_scores(BlockScores& s) const {
+    float* mine = scores + threadIdx.x;
+#pragma unroll
+    for (int i = 0; i < kBlockKeys / 2; ++i) mine[i * kThreads] = s[i];
+#pragma unroll 1
+    for (int i = 0; i < kBlockKeys / 2; ++i)
+      mine[i * kThreads] = p.scaled_score(mine[i * kThreads]);
+#pragma unroll
+    for (int i = 0; i < kBlockKeys / 2; ++i) s[i] = mine[i * kThreads];
+  }
+  __device__ void add_values(float (&o)[kSlabCodes / 2], const BlockWeights& weights,
+                             const std::byte* values, const Sight& sight) const {
+    if (sight.whole)
+      multiply_values<Unit, Values::whole>(o, weights, values, sight.groups, sight.seen);
+    else if (!has_special<T>(values))
+      multiply_values<Unit, Values::some>(o, weights, values, sight.groups, sight.seen);
+    else
+      multiply_values<Unit, Values::apart>(o, weights, values, sight.groups, sight.seen);
+  }
+
+  __device__ void attend_block(const Sight& sight) {
+    BlockScores s;
+#pragma unroll
+    for (float& x : s) x = 0;
+    for (int slab = 0; slab < key_slabs; ++slab) {
+      const std::byte* keys = next_slab();
+      if (sight.whole)
+        score<true>(s, slab, keys, sight);
+      else if (sight.any)
+        score<false>(s, slab, keys, sight);
+    }
+    BlockWeights weights;
+    if (sight.any) {
+      float alpha[2];
+      if constexpr (kCapped) cap_scores(s);
+      const float scale = kCapped ? 1.0f : p.log_scale;
+      if (sight.whole)
+        take_scores<true>(scale, sight.seen, s, rows.state.m, alpha);
+      else
+        take_scores<false>(scale, sight.seen, s, rows.state.m, alpha);
+      round_weights<T>(s, alpha, weights, rows.state.l);
+      multiply_rows(rows.state.o, alpha);
+    }
+#pragma unroll
+    for (int slab = 0; slab < kValueSlabs; ++slab) {
+      const std::byte* values = next_slab();
+      using Sums = float[kSlabCodes / 2];
+      if (sight.any)
+        add_values(reinterpret_cast<Sums&>(rows.state.o[slab * kSlabCodes / 2]), weights, values,
+                   sight);
+    }
+  }
+
+  __device__ void attend() {
+    fetch_queries();
+    for (int s = 0; s < kStages - 1; ++s) fetch();
+    for (int block = begin / kBlockKeys * kBlockKeys; block < end; block += kBlockKeys) {
+      if (block % kKeyRestart == 0 && block > begin) rows.end_part();
+      attend_block(rows.row < view.rows ? rows.sight_of(block) : Sight{});
+    }
+    rows.end();
+    wait_for_copies<0>();
+  }
+};
+
+template <class T, int kColumns, bool kCapped>
+__global__ void __launch_bounds__((TileAttention<T, kColumns, kCapped>::kThreads), 2)
+    attend_tiles(Call p) {
+  using Attention = TileAttention<T, kColumns, kCapped>;
+  // Of causal rows the last ones have most to do: they go first.
+  const int64_t tile = p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x,
+                column = blockIdx.y / p.kv_heads * kColumns;
+  if (p.special != nullptr &&
+      p.special[(blockIdx.z * gridDim.y + blockIdx.y) * ((gridDim.x + 1) / 2) + tile / 2] == 0)
+    return;
+  Attention attention(p, tile * Attention::kRows, column);
+  attention.attend();
+  if (p.float_out)
+    attention.rows.template store_rows<float>(p, attention.view, column, attention.columns);
+  else
+    attention.rows.template store_rows<T>(p, attention.view, column, attention.columns);
+}
+
+template <class T, int kColumns, bool kCapped>
+Status launch_tiles(Gpu& gpu, const Call& p, int64_t batch) {
+  using Attention = TileAttention<T, kColumns, kCapped>;
+  const int64_t rows = p.queries * (p.heads / p.kv_heads);
+  const Grid grid{.blocks = {static_cast<unsigned>(ceiling(rows, Attention::kRows)),
+                             static_cast<unsigned>(p.kv_heads * ceiling(p.value_size, kColumns)),
+                             static_cast<unsigned>(batch)},
+                  .threads = {Attention::kThreads, 1, 1},
+                  .shared_bytes = Attention::shared_bytes(p)};
+  return launch(gpu, grid, attend_tiles<T, kColumns, kCapped>, p);
+}
+
+// Whether this is one for warp groups: of Hopper, with rows enough for two of them, and keys that
+// the copy engine finds in whole blocks. k_rows: of the tensor of keys, or of values.
+bool suits_groups(const Gpu& gpu, const Call& p, int64_t k_rows) {
+  constexpr int64_t kMost = 1 << 30;  // places are 32-bit integers
+  return gpu.device().major == 9 && p.in_words && p.softcap == 0 && p.head_size == p.value_size &&
+         (p.head_size == 64 || p.head_size == 128) && p.queries * (p.heads / p.kv_heads) > 64 &&
+         p.page_size % kKeyBlock == 0 && k_rows > 0 && k_rows < kMost &&
+         p.kv_heads * p.head_size < kMost;
+}
+
+template <class T, int kSize>
+Status launch_groups(Gpu& gpu, const Call& p, int64_t batch, int64_t k_rows) {
+  using Attention = GroupAttention<T, kSize>;
+  const int64_t row_bytes = p.kv_heads * kSize * 2, rows = p.queries * (p.heads / p.kv_heads);
+  VB_ASSIGN(const TileMap keys, map_tiles(p.k, k_rows, row_bytes, kBlockKeys));
+  VB_ASSIGN(const TileMap values, map_tiles(p.v, k_rows, row_bytes, kBlockKeys));
+  const Grid grid{.blocks = {static_cast<unsigned>(ceiling(rows, Attention::kRows)),
+                             static_cast<unsigned>(p.kv_heads), static_cast<unsigned>(batch)},
+                  .threads = {Attention::kThreads, 1, 1},
+                  .shared_bytes = Attention::fixed_bytes(p.restarts) +
+                                  size_t{Attention::kTileBytes} * Attention::stages(p.restarts)};
+  const bool masks = p.causal || p.window > 0 || p.lengths != nullptr || p.keys % kKeyBlock != 0;
+  Tensor special;
+  if (masks) {
+    VB_ASSIGN(special, Tensor::allocate_on(gpu, DType::u8,
+                                           Shape{grid.blocks.x, grid.blocks.y, grid.blocks.z}));
+  }
+  auto* flags = masks ? reinterpret_cast<uint8_t*>(special.mutable_address()) : nullptr;
+  VB_TRY(launch(gpu, grid, attend_groups<T, kSize>,
+                GroupAttentionCall{p, keys, values, Attention::stages(p.restarts), p.float_out,
+                                   p.restarts, flags}));
+  if (!masks) return {};
+  Call again = p;
+  again.special = flags;
+  return launch_tiles<T, kSize, false>(gpu, again, batch);
+}
+
+template <class T>
+Status launch_type(Gpu& gpu, const Call& p, int64_t batch, int64_t k_rows) {
+  if (suits_groups(gpu, p, k_rows))
+    return p.head_size == 64 ? launch_groups<T, 64>(gpu, p, batch, k_rows)
+                             : launch_groups<T, 128>(gpu, p, batch, k_rows);
+  if (p.value_size > 64)
+    return p.softcap == 0 ? launch_tiles<T, 128, false>(gpu, p, batch)
+                          : launch_tiles<T, 128, true>(gpu, p, batch);
+  return p.softcap == 0 ? launch_tiles<T, 64, false>(gpu, p, batch)
+                        : launch_tiles<T, 64, true>(gpu, p, batch);
+}
+
+bool in_words(const AttentionCall& p) {
+  const auto aligned = [](const void* at) { return reinterpret_cast<uintptr_t>(at) % 16 == 0; };
+  return p.head_size % 8 == 0 && p.value_size % 8 == 0 && aligned(p.q) && aligned(p.k) &&
+         aligned(p.v);
+}
+
+}  // namespace
+
+Outcome run_tensor_core_attention(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                                  std::span<const Tensor> inputs) {
+  constexpr int64_t kMostHead = 256, kMostInYAndZ = 65535;
+  const Result<tensor_core::AttentionOperands> operands =
+      tensor_core::attention_operands(node, inputs);
+  if (!operands.ok()) return not_handled();
+  const AttentionSettings& s = operands->settings;
+  const tensor_core::Rule rule = operands->rule, ours = tensor_core::kSm90;
+  if (rule.group != ours.group || rule.fraction != ours.fraction || s.head_size > kMostHead ||
+      s.output[0] > kMostInYAndZ || s.kv_heads * ceiling(s.value_size, 64) > kMostInYAndZ)
+    return not_handled();
+  VB_ASSIGN(Tensor out, backend.allocate(operands->output, s.output));
+  if (out.elements() == 0) return done({out});
+  VB_ASSIGN(const std::optional<PlacedAttention> placed,
+            place_attention(gpu, s, inputs, out.mutable_address()));
+  if (!placed) return not_handled();
+  const Call p{placed->call, operands->output == DType::f32, in_words(placed->call),
+               s.keys > kKeyRestart};
+  const int64_t batch = s.output[0], k_rows = inputs[1].dim(0) * inputs[1].dim(1);
+  VB_TRY(operands->type == DType::bf16 ? launch_type<BFloat16>(gpu, p, batch, k_rows)
+                                       : launch_type<Half>(gpu, p, batch, k_rows));
+  return done({out});
+}
+
+}  // namespace verbatim::cuda
