@@ -56,14 +56,17 @@ struct AttentionView {
     const auto key = static_cast<uint32_t>(i), size = static_cast<uint32_t>(p.page_size);
     return pages[key / size] * p.page_size + key % size;
   }
+  __device__ int64_t query(int64_t row) const {
+    return static_cast<uint32_t>(row) / static_cast<uint32_t>(group);
+  }
   // Which row of all heads' queries, in q and in the results.
   __device__ int64_t head_row(const AttentionCall& p, int64_t row) const {
-    return first_head_row + row / group * p.heads + row % group;
+    return first_head_row + query(row) * p.heads + (row - query(row) * group);
   }
   // Neither end decreases from row to row.
   __device__ Range visible(const AttentionCall& p, int64_t row) const {
     if (row >= rows) return {};
-    const auto [begin, end] = visible_range(p.causal, p.window, row / group, p.queries, length);
+    const auto [begin, end] = visible_range(p.causal, p.window, query(row), p.queries, length);
     return {begin, end};
   }
 };
@@ -73,8 +76,8 @@ struct PlacedAttention {
   AttentionCall call;
   Tensor lengths, table;
 };
-// Attention's inputs on the device, with lengths and pages on the host. Kernels count keys in 31
-// bits: nothing where there are more.
+// Attention's inputs on the device, with lengths and pages on the host. Kernels count keys, and
+// rows of one head of keys, in 31 bits: nothing where there are more.
 Result<std::optional<PlacedAttention>> place_attention(Gpu& gpu, const AttentionSettings& s,
                                                        std::span<const Tensor> inputs, void* out);
 

@@ -10,12 +10,19 @@
 namespace verbatim::cuda {
 namespace {
 
+constexpr int64_t kMostInYAndZ = 65535;
+
 struct Call : AttentionCall {
   bool float_out;  // or of the operands' type
   bool in_words;   // 16 bytes at once may be copied
   bool restarts;   // there are more keys than one part's
   // What attend_groups() says of 128 rows each: nothing is to be done where they are right.
   const uint8_t* special = nullptr;
+  // Where there are several, a block of threads has one part of 2048 keys, and leaves its state:
+  // o [parts, rows, value_size], and m and l [parts, rows, 2], rows being those of the results.
+  int parts = 1;
+  int64_t all_rows = 0;
+  float *part_o = nullptr, *part_ml = nullptr;
 };
 
 template <class T, int kColumns, bool kCapped>
@@ -36,6 +43,7 @@ struct TileAttention {
   }
 
   const Call& p;
+  const int part;
   const AttentionView<T> view;
   const int columns, key_slabs;
   std::byte *queries, *ring;
@@ -49,7 +57,8 @@ struct TileAttention {
 
   __device__ TileAttention(const Call& call, int64_t first_row, int64_t column)
       : p(call),
-        view(call, blockIdx.z, blockIdx.y % call.kv_heads, column, first_row),
+        part(static_cast<int>(blockIdx.z) % call.parts),
+        view(call, blockIdx.z / call.parts, blockIdx.y % call.kv_heads, column, first_row),
         columns(static_cast<int>(least(kColumns, call.value_size - column))),
         key_slabs(static_cast<int>(ceiling(call.head_size, kSlabCodes))),
         queries(shared_memory<std::byte>()),
@@ -57,8 +66,13 @@ struct TileAttention {
         totals(reinterpret_cast<float*>(ring + kStages * kSlabBytes)),
         scores(totals + (call.restarts ? kTotalBytes / sizeof(float) : 0)),
         rows(call, view, first_row + warp_row(), totals + threadIdx.x) {
-    begin = static_cast<int>(view.visible(p, first_row).begin);
-    end = static_cast<int>(view.visible(p, least(first_row + kRows, view.rows) - 1).end);
+    begin = range_of(p, view, first_row).begin;
+    end = range_of(p, view, first_row + kRows - 1).end;
+    if (p.parts > 1) {
+      constexpr int kPart = static_cast<int>(kKeyRestart);
+      if (begin < part * kPart) begin = part * kPart;
+      if (end > (part + 1) * kPart) end = (part + 1) * kPart;
+    }
     fetch_block = begin / kBlockKeys * kBlockKeys;
   }
 
@@ -198,6 +212,30 @@ struct TileAttention {
     rows.end();
     wait_for_copies<0>();
   }
+
+  __device__ void store_part(int64_t column) const {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      if (rows.thread_row(h) >= view.rows) continue;
+      const int64_t row = part * p.all_rows + view.head_row(p, rows.thread_row(h));
+#pragma unroll
+      for (int j = 0; j < kColumns / 4; ++j) {
+        const int i = j / 2 * 4 + 2 * h + j % 2, c = key_of(i);
+        if (c < columns) p.part_o[row * p.value_size + column + c] = rows.state.o[i];
+      }
+      if (threadIdx.x % 4 != 0 || column != 0) continue;
+      p.part_ml[2 * row] = rows.state.m[h];
+      p.part_ml[2 * row + 1] = rows.state.l[h];
+    }
+  }
+  __device__ void store(int64_t column) const {
+    if (p.parts > 1)
+      store_part(column);
+    else if (p.float_out)
+      rows.template store_rows<float>(p, view, column, columns);
+    else
+      rows.template store_rows<T>(p, view, column, columns);
+  }
 };
 
 template <class T, int kColumns, bool kCapped>
@@ -212,19 +250,63 @@ __global__ void __launch_bounds__((TileAttention<T, kColumns, kCapped>::kThreads
     return;
   Attention attention(p, tile * Attention::kRows, column);
   attention.attend();
-  if (p.float_out)
-    attention.rows.template store_rows<float>(p, attention.view, column, attention.columns);
-  else
-    attention.rows.template store_rows<T>(p, attention.view, column, attention.columns);
+  attention.store(column);
+}
+
+// A result of each thread, from the states of the parts, ascending.
+template <class Out>
+__global__ void merge_parts(Call p) {
+  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < p.all_rows * p.value_size;
+       i += int64_t{gridDim.x} * blockDim.x) {
+    float m = 0, l = 0, o = 0;
+    for (int part = 0; part < p.parts; ++part) {
+      const int64_t row = part * p.all_rows + i / p.value_size;
+      const float part_m = p.part_ml[2 * row], part_l = p.part_ml[2 * row + 1],
+                  part_o = p.part_o[part * p.all_rows * p.value_size + i];
+      if (part_l == 0) continue;
+      const float best = maximum(m, part_m);
+      const float alpha = exp2p(m - best), beta = exp2p(part_m - best);
+      o = l == 0 ? part_o : fma32(part_o, beta, o * alpha);
+      m = l == 0 ? part_m : best;
+      l = l == 0 ? part_l : fma32(part_l, beta, l * alpha);
+    }
+    static_cast<Out*>(p.out)[i] = store<Out>(l == 0 ? 0.0f : o / l);
+  }
+}
+
+template <class T, int kColumns, bool kCapped>
+Status launch_tiles(Gpu& gpu, const Call& p, int64_t batch);
+
+// Each part of the keys in blocks of threads of its own.
+template <class T, int kColumns, bool kCapped>
+Status launch_parts(Gpu& gpu, Call p, int64_t batch) {
+  p.parts = static_cast<int>(ceiling(p.keys, kKeyRestart));
+  p.all_rows = batch * p.queries * p.heads;
+  p.restarts = false;
+  VB_ASSIGN(Tensor o,
+            Tensor::allocate_on(gpu, DType::f32, Shape{p.parts, p.all_rows, p.value_size}));
+  VB_ASSIGN(Tensor ml, Tensor::allocate_on(gpu, DType::f32, Shape{p.parts, p.all_rows, 2}));
+  p.part_o = reinterpret_cast<float*>(o.mutable_address());
+  p.part_ml = reinterpret_cast<float*>(ml.mutable_address());
+  VB_TRY((launch_tiles<T, kColumns, kCapped>(gpu, p, batch)));
+  const Grid grid = grid_for(p.all_rows * p.value_size);
+  return p.float_out ? launch(gpu, grid, merge_parts<float>, p)
+                     : launch(gpu, grid, merge_parts<T>, p);
 }
 
 template <class T, int kColumns, bool kCapped>
 Status launch_tiles(Gpu& gpu, const Call& p, int64_t batch) {
   using Attention = TileAttention<T, kColumns, kCapped>;
-  const int64_t rows = p.queries * (p.heads / p.kv_heads);
+  const int64_t rows = p.queries * (p.heads / p.kv_heads),
+                blocks = ceiling(rows, Attention::kRows) * p.kv_heads *
+                         ceiling(p.value_size, kColumns) * batch;
+  // Few rows leave most of the device idle, unless the parts of their keys go side by side.
+  if (p.restarts && p.special == nullptr && blocks < gpu.device().multiprocessors &&
+      batch * ceiling(p.keys, kKeyRestart) <= kMostInYAndZ)
+    return launch_parts<T, kColumns, kCapped>(gpu, p, batch);
   const Grid grid{.blocks = {static_cast<unsigned>(ceiling(rows, Attention::kRows)),
                              static_cast<unsigned>(p.kv_heads * ceiling(p.value_size, kColumns)),
-                             static_cast<unsigned>(batch)},
+                             static_cast<unsigned>(batch * p.parts)},
                   .threads = {Attention::kThreads, 1, 1},
                   .shared_bytes = Attention::shared_bytes(p)};
   return launch(gpu, grid, attend_tiles<T, kColumns, kCapped>, p);
@@ -289,7 +371,7 @@ bool in_words(const AttentionCall& p) {
 
 Outcome run_tensor_core_attention(Gpu& gpu, const KernelBackend& backend, const Node& node,
                                   std::span<const Tensor> inputs) {
-  constexpr int64_t kMostHead = 256, kMostInYAndZ = 65535;
+  constexpr int64_t kMostHead = 256;
   const Result<tensor_core::AttentionOperands> operands =
       tensor_core::attention_operands(node, inputs);
   if (!operands.ok()) return not_handled();
