@@ -283,9 +283,10 @@ Status launch_parts(Gpu& gpu, Call p, int64_t batch) {
   p.parts = static_cast<int>(ceiling(p.keys, kKeyRestart));
   p.all_rows = batch * p.queries * p.heads;
   p.restarts = false;
-  VB_ASSIGN(Tensor o,
-            Tensor::allocate_on(gpu, DType::f32, Shape{p.parts, p.all_rows, p.value_size}));
-  VB_ASSIGN(Tensor ml, Tensor::allocate_on(gpu, DType::f32, Shape{p.parts, p.all_rows, 2}));
+  VB_ASSIGN(Tensor o, Tensor::allocate_on(gpu, DType::f32, Shape{p.parts, p.all_rows, p.value_size},
+                                          Purpose::scratch));
+  VB_ASSIGN(Tensor ml,
+            Tensor::allocate_on(gpu, DType::f32, Shape{p.parts, p.all_rows, 2}, Purpose::scratch));
   p.part_o = reinterpret_cast<float*>(o.mutable_address());
   p.part_ml = reinterpret_cast<float*>(ml.mutable_address());
   VB_TRY((launch_tiles<T, kColumns, kCapped>(gpu, p, batch)));
@@ -337,7 +338,8 @@ Status launch_groups(Gpu& gpu, const Call& p, int64_t batch, int64_t k_rows) {
   Tensor special;
   if (masks) {
     VB_ASSIGN(special, Tensor::allocate_on(gpu, DType::u8,
-                                           Shape{grid.blocks.x, grid.blocks.y, grid.blocks.z}));
+                                           Shape{grid.blocks.x, grid.blocks.y, grid.blocks.z},
+                                           Purpose::scratch));
   }
   auto* flags = masks ? reinterpret_cast<uint8_t*>(special.mutable_address()) : nullptr;
   VB_TRY(launch(gpu, grid, attend_groups<T, kSize>,
