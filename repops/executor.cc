@@ -1,6 +1,7 @@
 #include <verbatim/repops/executor.h>
 
 #include <algorithm>
+#include <map>
 
 #include <verbatim/core/fp_guard.h>
 
@@ -23,13 +24,19 @@ Status check_input(const GraphInput& want, const Tensor& have) {
   return {};
 }
 
+// What has several names there is copied once: a graph may give one value a thousand.
 Result<Tensors> on_host(std::span<const Tensor> tensors) {
-  Tensors copies;
-  for (const Tensor& t : tensors) {
-    VB_ASSIGN(Tensor copy, t.on_host());
-    copies.push_back(std::move(copy));
+  Tensors here(tensors.begin(), tensors.end());
+  std::map<const std::byte*, Tensor> copies;  // by where it lies on its device
+  for (Tensor& t : here) {
+    if (t.device() == nullptr) continue;
+    Tensor& copy = copies[t.address()];
+    if (!copy.defined() || copy.dtype() != t.dtype() || copy.elements() != t.elements()) {
+      VB_ASSIGN(copy, t.on_host());
+    }
+    VB_ASSIGN(t, copy.reshaped(t.shape()));
   }
-  return copies;
+  return here;
 }
 
 }  // namespace

@@ -166,7 +166,8 @@ Status Provider::run_locked() {
     Tensors state = task_.inputs;
     for (uint64_t step = 0; step < program_.max_steps; ++step) {
       keep_state(step, state);
-      VB_ASSIGN(const Tensors outputs, executor_->run_step(step, state, run_options(&sink)));
+      VB_ASSIGN(const Tensors outputs,
+                executor_->run_step_in_place(step, state, run_options(&sink)));
       if (stops_after(program_, outputs)) break;
       for (const Carry& carry : program_.carries) state[carry.input] = outputs[carry.output];
     }
@@ -194,11 +195,12 @@ Result<const Provider::StepDetails*> Provider::details(uint64_t step, ValueId wa
   auto it = std::prev(states_.upper_bound(step));  // step 0 is always kept
   Tensors state = it->second;
   for (uint64_t s = it->first; s < step; ++s) {
-    VB_ASSIGN(const Tensors outputs, executor_->run_step(s, state, run_options(nullptr)));
+    VB_ASSIGN(const Tensors outputs, executor_->run_step_in_place(s, state, run_options(nullptr)));
     for (const Carry& carry : program_.carries) state[carry.input] = outputs[carry.output];
   }
   auto fresh = std::make_unique<StepDetails>(program_.graph, step, wanted, options_.value_bytes);
-  VB_ASSIGN(const Tensors outputs, executor_->run_step(step, state, run_options(fresh.get())));
+  VB_ASSIGN(const Tensors outputs,
+            executor_->run_step_in_place(step, state, run_options(fresh.get())));
   if (task_.level == CommitLevel::light)
     for (const ValueId v : recorded_values(program_)) fresh->recorded.push_back(fresh->root(v));
   details_ = std::move(fresh);

@@ -1,6 +1,7 @@
 #include <verbatim/cli/bench/cases.h>
 
 #include <cmath>
+#include <limits>
 
 #include <verbatim/core/parallel.h>
 #include <verbatim/core/philox.h>
@@ -127,7 +128,8 @@ Status close(std::span<const float> ours, std::span<const float> theirs, double 
   double squares = 0, worst = 0;
   for (size_t i = 0; i < ours.size(); ++i) {
     squares += static_cast<double>(ours[i]) * ours[i];
-    worst = std::max(worst, std::fabs(static_cast<double>(ours[i]) - theirs[i]));
+    const double apart = std::fabs(static_cast<double>(ours[i]) - theirs[i]);
+    worst = std::isnan(apart) ? std::numeric_limits<double>::infinity() : std::max(worst, apart);
   }
   const double size = std::sqrt(squares / static_cast<double>(std::max<size_t>(1, ours.size())));
   if (worst <= tolerance * size) return {};

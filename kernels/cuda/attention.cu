@@ -222,7 +222,7 @@ Result<Tensor> upload_some(Gpu& gpu, const int64_t* values, int64_t count) {
 
 Result<std::optional<PlacedAttention>> place_attention(Gpu& gpu, const AttentionSettings& s,
                                                        std::span<const Tensor> inputs, void* out) {
-  constexpr int64_t kMost = int64_t{1} << 31;
+  constexpr int64_t kMost = int64_t{1} << 30;  // a block beyond the last key is still a number
   if (s.keys >= kMost || s.page_size >= kMost || s.output[1] * (s.heads / s.kv_heads) >= kMost)
     return std::optional<PlacedAttention>();
   VB_ASSIGN(Tensor lengths, upload_some(gpu, s.lengths, s.output[0]));

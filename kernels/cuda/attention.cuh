@@ -77,7 +77,7 @@ struct PlacedAttention {
   Tensor lengths, table;
 };
 // Attention's inputs on the device, with lengths and pages on the host. Kernels count keys, and
-// rows of one head of keys, in 31 bits: nothing where there are more.
+// rows of one head of keys, in 30 bits: nothing where there are more.
 Result<std::optional<PlacedAttention>> place_attention(Gpu& gpu, const AttentionSettings& s,
                                                        std::span<const Tensor> inputs, void* out);
 

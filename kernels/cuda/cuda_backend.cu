@@ -143,27 +143,26 @@ Status CudaBackend::prepare(const Graph& graph) {
 
 Result<Tensor> CudaBackend::on_device(const Tensor& t, const Own& own) {
   if (!t.defined()) return t;
-  const auto admitted = [&]() -> Result<bool> {
-    return own.admits == nullptr ? Result<bool>(true) : own.admits(gpu_, t);
-  };
-  const auto upload = [&]() -> Result<Tensor> {
+  const auto placed = [&]() -> Result<Tensor> {
+    if (own.admits != nullptr) {
+      VB_ASSIGN(const bool admitted, own.admits(gpu_, t));
+      if (!admitted) return Tensor();
+    }
+    if (t.device() == &gpu_) return t;
     if (t.dtype() == DType::i8 && !within(t.data<int8_t>(), kInt8Codes)) return Tensor();
     return t.copied_to(gpu_);
   };
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   const auto it = weights_.find(t.address());
-  const bool weight = it != weights_.end() && it->second.host.dtype() == t.dtype() &&
-                      it->second.host.elements() == t.elements();
-  if (!weight || it->second.admitted != own.run) {
-    VB_ASSIGN(const bool takes, admitted());
-    if (!takes) return Tensor();
+  if (it == weights_.end() || it->second.host.dtype() != t.dtype() ||
+      it->second.host.elements() != t.elements()) {
+    lock.unlock();  // a kernel may look at it, and others need not wait for that
+    return placed();
   }
-  if (t.device() == &gpu_) return t;
-  if (!weight) return upload();
   Weight& w = it->second;
-  w.admitted = own.run;
-  if (!w.device.defined()) {
-    VB_ASSIGN(w.device, upload());
+  if (!w.device.defined() || w.admitted != own.run) {
+    VB_ASSIGN(w.device, placed());
+    w.admitted = own.run;
   }
   return w.device.defined() ? w.device.reshaped(t.shape()) : Tensor();
 }
@@ -199,8 +198,12 @@ Result<Tensors> CudaBackend::run(const Node& node, std::span<const Tensor> input
   if ((kernel != nullptr || own || moves) && has_required(node, inputs)) {
     Outcome outcome = run_here(node, inputs, kernel, own);
     if (outcome.ok() && outcome->has_value()) return **std::move(outcome);
-    // Where there is no room on the device, the host decides.
-    if (!outcome.ok() && outcome.status().code() != StatusCode::limit) return outcome.status();
+    // Where there is no room on the device, the host decides; but nothing has room on one that a
+    // kernel broke.
+    if (!outcome.ok()) {
+      if (outcome.status().code() != StatusCode::limit) return outcome.status();
+      VB_TRY(gpu_.fault());
+    }
   }
   Tensors here(inputs.begin(), inputs.end());
   for (Tensor& t : here) {
@@ -213,11 +216,10 @@ Result<Tensors> CudaBackend::run(const Node& node, std::span<const Tensor> input
 
 Result<std::unique_ptr<Backend>> make_cuda_backend(std::unique_ptr<Backend> host) {
   VB_ASSIGN(Gpu * gpu, Gpu::get());
-  static const bool units = [gpu] {  // once: it is the process's GPU
-    const Result<bool> found = cuda::has_units_of_sm90(*gpu);
-    return found.ok() && *found;
-  }();
-  return std::unique_ptr<Backend>(std::make_unique<CudaBackend>(*gpu, std::move(host), units));
+  // Once: it is the process's GPU.
+  static const Result<bool> units = cuda::has_units_of_sm90(*gpu);
+  VB_TRY(units.status());
+  return std::unique_ptr<Backend>(std::make_unique<CudaBackend>(*gpu, std::move(host), *units));
 }
 
 }  // namespace verbatim

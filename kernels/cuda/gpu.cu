@@ -22,6 +22,25 @@ Result<Gpu*> Gpu::get() {
   return made;
 }
 
+Status Gpu::fault() const {
+  const cudaError_t error = cudaStreamQuery(stream_);
+  return error == cudaErrorNotReady ? Status() : check(error);
+}
+
+#if !defined(VERBATIM_EMULATED_GPU)
+Status Gpu::allow_shared(const void* kernel) const {
+  const std::lock_guard lock(mutex_);
+  if (allowed_.contains(kernel)) return {};
+  VB_TRY(check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    static_cast<int>(kMostShared))));
+  // All of it, so that as many blocks as fit are there together.
+  VB_TRY(check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                    cudaSharedmemCarveoutMaxShared)));
+  allowed_.insert(kernel);
+  return {};
+}
+#endif
+
 void* Gpu::take(size_t bytes) {
   void* memory = nullptr;
   const size_t some = bytes == 0 ? 1 : bytes;

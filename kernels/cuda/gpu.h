@@ -8,6 +8,8 @@
 
 #include <cuda_runtime.h>
 
+#include <mutex>
+#include <set>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -39,6 +41,13 @@ class Gpu final : public DeviceMemory {
   // From one place on the device to another.
   Status copy(void* to, const void* from, size_t bytes);
 
+  // What an earlier kernel or copy broke, after which nothing runs any more.
+  Status fault() const;
+#if !defined(VERBATIM_EMULATED_GPU)
+  // Lets a kernel take kMostShared bytes; once for each.
+  Status allow_shared(const void* kernel) const;
+#endif
+
   cudaStream_t stream() const { return stream_; }
   const Device& device() const { return device_; }
 
@@ -46,6 +55,8 @@ class Gpu final : public DeviceMemory {
   explicit Gpu(Device device) : device_(std::move(device)) {}
 
   Device device_;
+  mutable std::mutex mutex_;
+  mutable std::set<const void*> allowed_;  // kernels
   cudaStream_t stream_ = nullptr;
 };
 
@@ -99,15 +110,9 @@ __device__ T* shared_memory() {
 template <class... P>
 Status launch(const Gpu& gpu, const Grid& grid, void (*kernel)(P...),
               std::type_identity_t<P>... args) {
-  // 48 KiB go without asking, what a kernel itself declares included. One number for all launches:
-  // another thread may be about to launch the same kernel.
-  if (grid.shared_bytes > kMostShared / 8) {
-    VB_TRY(check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                      static_cast<int>(kMostShared))));
-    // All of it, so that as many blocks as fit are there together.
-    VB_TRY(check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                      cudaSharedmemCarveoutMaxShared)));
-  }
+  // 48 KiB go without asking, what a kernel itself declares included.
+  if (grid.shared_bytes > kMostShared / 8)
+    VB_TRY(gpu.allow_shared(reinterpret_cast<const void*>(kernel)));
   cudaLaunchAttribute cluster{};
   cluster.id = cudaLaunchAttributeClusterDimension;
   cluster.val.clusterDim = {grid.cluster, 1, 1};

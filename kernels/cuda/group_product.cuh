@@ -173,6 +173,7 @@ struct GroupProduct {
       }
     }
     wait_for_products<0>();
+    settle(sums);
     release((stage == 0 ? kStages : stage) - 1);
   }
 
@@ -242,23 +243,41 @@ struct GroupProduct {
     struct alignas(2 * sizeof(Out)) Pair {
       Out first, second;
     };
+    using Row = typename Epilogue::Row;
+    using Column = typename Epilogue::Column;
     const int t = static_cast<int>(threadIdx.x % kWarpGroup);
     const int64_t m = row + t / 32 * kTileRows + t % 32 / 4, n = column + t % 4 * 2;
+    Row rows[2];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      if (!kWhole && m + 8 * half >= p.m) continue;
-      const typename Epilogue::Row r = p.epilogue.row(m + 8 * half);
-      Out* out = p.epilogue.out + (m + 8 * half) * p.n + n;
+    for (int half = 0; half < 2; ++half)
+      rows[half] = p.epilogue.row(kWhole ? m + 8 * half : least(m + 8 * half, p.m - 1));
+    // What some columns need is read before their results are stored: no load passes a store.
+    constexpr int kTiles = 8;
 #pragma unroll
-      for (int j = 0; j < kColumns; j += kTileColumns) {
-        const auto result = [&](int e) {
-          return p.epilogue.finished(sums[j / 2 + 2 * half + e], r, p.epilogue.column(n + j + e));
-        };
-        if constexpr (kWhole) {
-          *reinterpret_cast<Pair*>(out + j) = {result(0), result(1)};
-        } else {
-          if (n + j < p.n) out[j] = result(0);
-          if (n + j + 1 < p.n) out[j + 1] = result(1);
+    for (int first = 0; first < kColumns; first += kTiles * kTileColumns) {
+      Column columns[2 * kTiles];
+#pragma unroll
+      for (int i = 0; i < 2 * kTiles; ++i) {
+        const int64_t at = n + first + i / 2 * kTileColumns + i % 2;
+        columns[i] = p.epilogue.column(kWhole ? at : least(at, p.n - 1));
+      }
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        if (!kWhole && m + 8 * half >= p.m) continue;
+        Out* out = p.epilogue.out + (m + 8 * half) * p.n + n + first;
+#pragma unroll
+        for (int j = 0; j < kTiles; ++j) {
+          const auto result = [&](int e) {
+            return p.epilogue.finished(sums[(first / kTileColumns + j) * 4 + 2 * half + e],
+                                       rows[half], columns[2 * j + e]);
+          };
+          const int at = j * kTileColumns;
+          if constexpr (kWhole) {
+            *reinterpret_cast<Pair*>(out + at) = {result(0), result(1)};
+          } else {
+            if (n + first + at < p.n) out[at] = result(0);
+            if (n + first + at + 1 < p.n) out[at + 1] = result(1);
+          }
         }
       }
     }

@@ -14,9 +14,10 @@ constexpr int kRowThreads = kRowWarps * kWarp;
 
 // quantized.h's rotate_row, by a block of threads, of a row in shared memory.
 __device__ inline void rotate_row(float* x, int64_t n, int64_t block) {
-  for (int64_t stride = 1; stride < block; stride *= 2) {
-    for (int64_t i = threadIdx.x; i < n / 2; i += blockDim.x) {
-      const int64_t at = i / stride * 2 * stride + i % stride;
+  const auto pairs = static_cast<int>(n / 2), strides = static_cast<int>(block);
+  for (int stride = 1; stride < strides; stride *= 2) {  // a power of two
+    for (int i = static_cast<int>(threadIdx.x); i < pairs; i += static_cast<int>(blockDim.x)) {
+      const int at = (i & ~(stride - 1)) << 1 | (i & (stride - 1));
       const float u = x[at], v = x[at + stride];
       x[at] = u + v;
       x[at + stride] = u - v;

@@ -303,8 +303,10 @@ Status launch_tiles(Gpu& gpu, const Call& p, int64_t batch) {
                          ceiling(p.value_size, kColumns) * batch;
   // Few rows leave most of the device idle, unless the parts of their keys go side by side.
   if (p.restarts && p.special == nullptr && blocks < gpu.device().multiprocessors &&
-      batch * ceiling(p.keys, kKeyRestart) <= kMostInYAndZ)
-    return launch_parts<T, kColumns, kCapped>(gpu, p, batch);
+      batch * ceiling(p.keys, kKeyRestart) <= kMostInYAndZ) {
+    const Status status = launch_parts<T, kColumns, kCapped>(gpu, p, batch);
+    if (status.code() != StatusCode::limit) return status;  // or there is no room for their states
+  }
   const Grid grid{.blocks = {static_cast<unsigned>(ceiling(rows, Attention::kRows)),
                              static_cast<unsigned>(p.kv_heads * ceiling(p.value_size, kColumns)),
                              static_cast<unsigned>(batch * p.parts)},

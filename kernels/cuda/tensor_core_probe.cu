@@ -5,6 +5,7 @@
 
 #include <verbatim/kernels/cuda/kernels.h>
 #include <verbatim/kernels/cuda/group_product.cuh>
+#include <verbatim/kernels/cuda/stream_product.cuh>
 
 namespace verbatim::cuda {
 namespace {
@@ -92,9 +93,18 @@ Result<bool> tiles_give_the_contracts_bits(Gpu& gpu) {
   return true;
 }
 
-// --- products of warp groups
+// --- products, by each loop that there is
 
-constexpr int kGroupProbeRows = 128, kGroupProbeBytes = 2 * kSlabBytes;
+#if defined(VERBATIM_EMULATED_GPU)
+constexpr bool kEmulated = true;  // its units are the contract's own: little is asked of them
+#else
+constexpr bool kEmulated = false;
+#endif
+// Several blocks of results with edges, more steps than a ring has stages, a step that is not
+// whole.
+constexpr int kProductRows = kEmulated ? 64 : 300, kProductColumns = kEmulated ? 64 : 520,
+              kProductBytes = kEmulated ? 2 * kSlabBytes : 9 * kSlabBytes + 16;
+
 struct ProbeEpilogue {
   using Out = float;
   using Row = int;
@@ -107,46 +117,101 @@ struct ProbeEpilogue {
 
 // Rows of any codes, and of codes from 1 to 2 of either sign, so that sums cancel.
 template <class Format>
-std::vector<uint8_t> probe_rows(unsigned seed) {
+std::vector<uint8_t> probe_rows(int count, unsigned seed) {
   std::mt19937 random(seed);
-  std::vector<uint8_t> rows(size_t{kGroupProbeRows} * kGroupProbeBytes);
+  std::vector<uint8_t> rows(static_cast<size_t>(count) * kProductBytes);
   constexpr int kBytes = Format::bits / 8;
   for (size_t i = 0; i < rows.size(); i += kBytes) {
     const uint32_t bits = random(), fraction = (1u << Format::fraction_bits) - 1,
                    sign = 1u << (Format::bits - 1),
                    one = uint32_t{Format::bias} << Format::fraction_bits;
-    const bool any = i / kGroupProbeBytes % 4 == 0;
+    const bool any = i / kProductBytes % 4 == 0;
     const uint32_t code = any ? bits : (bits & (sign | fraction)) | one;
     std::memcpy(&rows[i], &code, kBytes);
   }
   return rows;
 }
 
-template <class X, class W>
-Result<bool> groups_give_the_contracts_bits(Gpu& gpu) {
-  using Unit = FloatUnit<X, W>;
-  const std::vector<uint8_t> x = probe_rows<X>(1), w = probe_rows<W>(2);
-  VB_ASSIGN(const Tensor left, upload_bytes(gpu, std::as_bytes(std::span(x))));
-  VB_ASSIGN(const Tensor right, upload_bytes(gpu, std::as_bytes(std::span(w))));
-  VB_ASSIGN(Tensor out,
-            Tensor::allocate_on(gpu, DType::f32, Shape{kGroupProbeRows, kGroupProbeRows}));
-  VB_TRY(multiply_in_groups<Unit>(
-      gpu, {left.address(), right.address(), kGroupProbeRows, kGroupProbeRows, kGroupProbeBytes},
-      kGroupProbeBytes / kSlabBytes,
-      ProbeEpilogue{reinterpret_cast<float*>(out.mutable_address())}));
-  VB_ASSIGN(const Tensor have, out.on_host());
-  for (int i = 0; i < kGroupProbeRows * kGroupProbeRows; i += 29) {
-    float want = 0;
-    for (int byte = 0; byte < kGroupProbeBytes; byte += kUnitBytes) {
-      uint8_t a[kUnitBytes], b[kUnitBytes];
-      std::memcpy(a, &x[size_t(i / kGroupProbeRows * kGroupProbeBytes + byte)], kUnitBytes);
-      std::memcpy(b, &w[size_t(i % kGroupProbeRows * kGroupProbeBytes + byte)], kUnitBytes);
-      want = Unit::dot(want, a, b);
+// Chains of so many bytes of the rows, their sums added ascending.
+template <class Unit>
+float product_of(const uint8_t* x, const uint8_t* w, int chain) {
+  float total = 0;
+  for (int begin = 0; begin < kProductBytes; begin += chain) {
+    float sum = 0;
+    for (int at = begin; at < std::min(begin + chain, kProductBytes); at += kUnitBytes) {
+      uint8_t a[kUnitBytes] = {}, b[kUnitBytes] = {};
+      const auto size = static_cast<size_t>(std::min(kUnitBytes, kProductBytes - at));
+      std::memcpy(a, x + at, size);
+      std::memcpy(b, w + at, size);
+      sum = Unit::dot(sum, a, b);
     }
-    if (bits_of(canonical(want)) != bits_of(have.data<float>()[static_cast<size_t>(i)]))
-      return false;
+    total = begin == 0 ? sum : total + sum;
   }
-  return true;
+  return canonical(total);
+}
+
+template <class X, class W>
+class ProductProbe {
+ public:
+  using Unit = FloatUnit<X, W>;
+  // Multiplies the first `m` rows of x in chains of so many slabs.
+  using Multiply = Status (*)(Gpu& gpu, const TileOperands& codes, int64_t slabs,
+                              const ProbeEpilogue& epilogue);
+
+  static Result<ProductProbe> create(Gpu& gpu) {
+    ProductProbe p;
+    VB_ASSIGN(p.left_, upload_bytes(gpu, std::as_bytes(std::span(p.x_))));
+    VB_ASSIGN(p.right_, upload_bytes(gpu, std::as_bytes(std::span(p.w_))));
+    return p;
+  }
+  // Of a part of the results.
+  Result<bool> gives_the_contracts_bits(Gpu& gpu, Multiply multiply, int m, int slabs) const {
+    VB_ASSIGN(Tensor out, Tensor::allocate_on(gpu, DType::f32, Shape{m, kProductColumns}));
+    VB_TRY(multiply(gpu, {left_.address(), right_.address(), m, kProductColumns, kProductBytes},
+                    slabs, {reinterpret_cast<float*>(out.mutable_address())}));
+    VB_ASSIGN(const Tensor have, out.on_host());
+    for (int i = 0; i < m * kProductColumns; i += m * kProductColumns / 600 | 1) {
+      const auto row = static_cast<size_t>(i / kProductColumns),
+                 column = static_cast<size_t>(i % kProductColumns);
+      const float want = product_of<Unit>(&x_[row * kProductBytes], &w_[column * kProductBytes],
+                                          slabs * kSlabBytes);
+      if (bits_of(want) != bits_of(have.data<float>()[static_cast<size_t>(i)])) return false;
+    }
+    return true;
+  }
+
+ private:
+  std::vector<uint8_t> x_ = probe_rows<X>(kProductRows, 1), w_ = probe_rows<W>(kProductColumns, 2);
+  Tensor left_, right_;
+};
+
+template <class Unit, int kColumns, Fold kFold, int kCluster>
+Status by_groups(Gpu& gpu, const TileOperands& codes, int64_t slabs, const ProbeEpilogue& e) {
+  return launch_groups<Unit, kColumns, kFold, kCluster>(gpu, codes, slabs, e);
+}
+
+template <class X, class W>
+Result<bool> products_give_the_contracts_bits(Gpu& gpu) {
+  using Unit = FloatUnit<X, W>;
+  constexpr auto kAll = static_cast<int>((kProductBytes + kSlabBytes - 1) / kSlabBytes);
+  VB_ASSIGN(const auto probe, (ProductProbe<X, W>::create(gpu)));
+  const auto gives = [&](auto multiply, int m, int slabs) {
+    return probe.gives_the_contracts_bits(gpu, multiply, m, slabs);
+  };
+  VB_ASSIGN(bool all, gives(by_groups<Unit, 128, Fold::none, 1>, kProductRows, kAll));
+  if (kEmulated || !all) return all;
+  VB_ASSIGN(all, gives(by_groups<Unit, 128, Fold::none, 2>, kProductRows, kAll));
+  if (!all) return false;
+  VB_ASSIGN(all, gives(by_groups<Unit, 256, Fold::none, 2>, kProductRows, kAll));
+  if (!all) return false;
+  VB_ASSIGN(all, gives(by_groups<Unit, 128, Fold::sums, 2>, kProductRows, 2));
+  if constexpr (X::bits == 16) {
+    for (const int m : {1, 64}) {
+      if (!all) return false;
+      VB_ASSIGN(all, gives(multiply_in_stream<Unit, ProbeEpilogue>, m, kAll));
+    }
+  }
+  return all;
 }
 
 // All that `probes` ask.
@@ -165,12 +230,12 @@ Result<bool> has_units_of_sm90(Gpu& gpu) {
   VB_ASSIGN(const bool tiles, all_give(gpu, {tiles_give_the_contracts_bits<BFloat16Format>,
                                              tiles_give_the_contracts_bits<HalfFormat>}));
   if (!tiles || gpu.device().major != 9) return tiles;
-  return all_give(gpu, {groups_give_the_contracts_bits<BFloat16Format, BFloat16Format>,
-                        groups_give_the_contracts_bits<HalfFormat, HalfFormat>,
-                        groups_give_the_contracts_bits<E4M3Format, E4M3Format>,
-                        groups_give_the_contracts_bits<E4M3Format, E5M2Format>,
-                        groups_give_the_contracts_bits<E5M2Format, E4M3Format>,
-                        groups_give_the_contracts_bits<E5M2Format, E5M2Format>});
+  return all_give(gpu, {products_give_the_contracts_bits<BFloat16Format, BFloat16Format>,
+                        products_give_the_contracts_bits<HalfFormat, HalfFormat>,
+                        products_give_the_contracts_bits<E4M3Format, E4M3Format>,
+                        products_give_the_contracts_bits<E4M3Format, E5M2Format>,
+                        products_give_the_contracts_bits<E5M2Format, E4M3Format>,
+                        products_give_the_contracts_bits<E5M2Format, E5M2Format>});
 }
 
 }  // namespace verbatim::cuda

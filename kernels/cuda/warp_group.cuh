@@ -166,13 +166,13 @@ __device__ inline void arrive_expecting(uint64_t* barrier, int bytes) {
       "r"(bytes)
       : "memory");
 }
-// At the barrier that lies there in another block of the cluster.
+// At the barrier that lies there in another block of the cluster. Publishes nothing there: of the
+// scope of a cluster it would be a fence of all memory.
 __device__ inline void arrive_at_block(uint64_t* barrier, unsigned rank) {
   asm volatile(
       "{\n.reg .b32 there;\n"
       "mapa.shared::cluster.u32 there, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}" ::"r"(
-          shared_address(barrier)),
+      "mbarrier.arrive.shared::cluster.b64 _, [there];\n}" ::"r"(shared_address(barrier)),
       "r"(rank)
       : "memory");
 }

@@ -52,10 +52,12 @@ Result<Tensors> gather(const Node& node, std::span<const Tensor> inputs) {
       for (int64_t i = 0; i < indices.size(); ++i) f((outer * x.dim(axis) + indices[i]) * block);
   };
   if (DeviceMemory* device = x.device()) {
-    std::vector<int64_t> offsets;
-    each_offset([&](int64_t offset) { offsets.push_back(offset); });
+    const int64_t blocks = x.shape().elements(0, axis) * indices.size();
+    VB_ASSIGN(Tensor offsets, Tensor::allocate(DType::i64, Shape{blocks}, Purpose::scratch));
+    int64_t* next = offsets.mutable_data<int64_t>().data();
+    each_offset([&](int64_t offset) { *next++ = offset; });
     VB_TRY(device->copy_blocks(out.mutable_address(), x.address(), static_cast<size_t>(block),
-                               offsets));
+                               offsets.data<int64_t>()));
     return Tensors{out};
   }
   std::byte* y = out.mutable_bytes().data();

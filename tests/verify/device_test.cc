@@ -73,6 +73,22 @@ TEST(Device, LargeValuesDoNotWait) {
   EXPECT_EQ(have.commitment.final_root, commit(task).final_root);
 }
 
+// A graph may give one value any number of names, and each copy would take its bytes again.
+TEST(Device, AnOutputOfManyNamesIsCopiedOnce) {
+  GraphBuilder b;
+  const ValueId x = b.input("x", DType::f32, {2, 3});
+  const ValueId y = b.add("Neg", "", {x});
+  for (const char* name : {"a", "b", "c"}) b.output(name, y);
+  const Graph graph = ok(b.finish());
+  DeviceBackend backend;
+  const Executor executor = ok(Executor::create(graph, backend));
+  const Tensors inputs = {ok(Tensor::zeros(DType::f32, {2, 3}))};
+  const int before = DeviceBackend::memory().copies;
+  const Tensors outputs = ok(executor.run_step(0, inputs));
+  EXPECT_EQ(DeviceBackend::memory().copies - before, 1);
+  for (const Tensor& t : outputs) EXPECT_EQ(t.address(), outputs[0].address());
+}
+
 TEST(Device, AnswersAreThoseOfTheHost) {
   for (const CommitLevel level : {CommitLevel::full, CommitLevel::light}) {
     Random random(7);

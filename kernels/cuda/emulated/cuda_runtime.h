@@ -148,7 +148,12 @@ inline uint32_t __byte_perm(uint32_t x, uint32_t y, uint32_t select) {
 
 // --- The runtime: one device, whose streams have done everything when a call returns.
 
-enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInvalidValue = 1 };
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorNotReady = 600
+};
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
 using cudaStream_t = struct EmulatedStream*;
 struct cudaDeviceProp {
@@ -173,6 +178,7 @@ inline cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemc
   return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaStreamQuery(cudaStream_t) { return cudaSuccess; }
 inline thread_local cudaError_t t_last_error = cudaSuccess;  // until it is asked for
 inline cudaError_t cudaGetLastError() { return std::exchange(t_last_error, cudaSuccess); }
 inline const char* cudaGetErrorString(cudaError_t error) {
