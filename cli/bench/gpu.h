@@ -27,6 +27,7 @@ struct Description {
 Result<Description> describe();
 Result<DeviceMemory*> memory();
 CUstream_st* stream();  // on which everything runs
+void wait();            // until it has
 // How long `times` calls of `enqueue` take the device. It launches something, and waits for
 // nothing.
 double seconds(const std::function<void()>& enqueue, int64_t times);

@@ -1,8 +1,8 @@
 // The GPU's cases: gemm_bf16, gemm_f16, gemm_s8 and gemm_f32; the same of one row and of 16, whose
 // rate is that of reading the weights (gemv_bf16, gemv_f16, gemv_s8, gemv_f32; nt: weights in
-// memory [n, k]); attention_f32; hash. Before anything is timed, our result is compared with the
-// processor's, bit for bit: all of its rows, or where there are many a few, since a row's bits do
-// not depend on the others.
+// memory [n, k]); gemm_sliced2 to 4; attention_f32, _bf16 and _f16; hash. Before anything is timed,
+// our result is compared with the processor's, bit for bit: all of its rows, or where there are
+// many a few, since a row's bits do not depend on the others.
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -14,6 +14,7 @@
 #include <verbatim/core/tensor_root.h>
 #include <verbatim/kernels/backend.h>
 #include <verbatim/repops/ops/quantized.h>
+#include <verbatim/repops/ops/sliced.h>
 
 namespace verbatim::bench::gpu {
 namespace {
@@ -204,8 +205,17 @@ Match match_of(const Size& s, DType type, const Ours& ours) {
   return match;
 }
 
+// So that what a peer does not write is seen.
+Status clear(const Tensor& there) {
+  VB_ASSIGN(Tensor here, Tensor::allocate(there.dtype(), there.shape()));
+  std::ranges::fill(here.mutable_bytes(), std::byte{0xFF});
+  return there.device()->copy_from_host(const_cast<std::byte*>(there.address()),
+                                        here.bytes().data(), here.byte_size());
+}
+
 Status add_peers(Match& match, const Product& p, const Compare& compare) {
   for (Contender& peer : product_peers(p)) {
+    VB_TRY(clear(p.c));
     peer.run();
     VB_ASSIGN(const Tensor theirs, p.c.on_host());
     VB_ASSIGN(const std::string remark, compare(theirs, peer.name));
@@ -267,25 +277,68 @@ Result<Match> quantized(Backend& backend, const Size& s) {
                  [&](const Tensor& ours) { return integers_of(ours, a.scales, b.scales); });
 }
 
+// Exact products of `count` slices of either operand, beside products in binary32. A row's slices
+// do not depend on the others.
+Result<Match> sliced(Backend& backend, const Size& s, int count) {
+  const AllThreads all;
+  VB_ASSIGN(DeviceMemory* const device, memory());
+  VB_ASSIGN(const Operands o, operands(s, DType::f32, true));
+  VB_ASSIGN(const SlicedTensor w, slice_tensor(o.b, count));
+  const auto work_of = [&](const Tensor& a) -> Result<Work> {
+    VB_ASSIGN(const SlicedTensor x, slice_tensor(a, count));
+    return Work{"SlicedLinear", kVerbatimDomain, {x.slices, x.exponents}, {w.slices, w.exponents}};
+  };
+  Ours ours;
+  VB_ASSIGN(const Work work, work_of(o.a));
+  VB_ASSIGN(ours.op, run_once(backend, work, device));
+  VB_ASSIGN(ours.result, ours.op->output().on_host());
+  const std::vector<int64_t> rows = sample(s.m);
+  VB_ASSIGN(const Tensor some, taken(o.a, rows));
+  VB_ASSIGN(const Work work_of_some, work_of(some));
+  VB_ASSIGN(const std::unique_ptr<Backend> host, processor());
+  VB_ASSIGN(const auto want, run_once(*host, work_of_some, nullptr));
+  VB_ASSIGN(const Tensor have, taken(ours.result, rows));
+  if (!identical(have, want->output()))
+    return internal_error("SlicedLinear: the device's bits are not the processor's");
+  VB_ASSIGN(const Product there, product_there(s, o, DType::f32, true));
+  Match match = match_of(s, DType::f32, ours);
+  VB_TRY(add_peers(match, there, floats_like(ours.result, 0.01)));
+  // The host waits for a look at the codes, and so for everything.
+  const auto wait_for = [](Contender& c) {
+    c.run = [run = c.run] {
+      run();
+      wait();
+    };
+  };
+  wait_for(match.ours);
+  for (Contender& peer : match.peers) wait_for(peer);
+  return match;
+}
+
 // --- attention
 
 // Each head is a row of a batch: some of them, alone, by the processor.
-Result<Match> attention(Backend& backend, const AttentionSize& s) {
+Result<Match> attention(Backend& backend, const AttentionSize& s, DType type) {
   const AllThreads all;
   VB_ASSIGN(const AttentionOperands o, attention_operands(s));
-  VB_ASSIGN(const Ours ours,
-            ours_of(backend, {"Attention", kVerbatimDomain, {o.q, o.k, o.v}, {}, s.attributes()}));
+  const std::string_view op = type == DType::f32 ? "Attention" : "AttentionTensorCore";
   AttentionSize head = s;
   head.heads = head.kv_heads = 1;
-  Work by_heads{"Attention", kVerbatimDomain, {}, {}, head.attributes()};
+  Work whole{op, kVerbatimDomain, {}, {}, s.attributes()},
+      by_heads{op, kVerbatimDomain, {}, {}, head.attributes()};
   for (const Tensor& t : {o.q, o.k, o.v}) {
-    VB_ASSIGN(Tensor heads, by_head(t, t.dim(1), s.heads));
-    by_heads.inputs.push_back(std::move(heads));
+    VB_ASSIGN(const Tensor heads, by_head(t, t.dim(1), s.heads));
+    for (auto& [work, x] : {std::pair<Work&, const Tensor&>{whole, t}, {by_heads, heads}}) {
+      VB_ASSIGN(Tensor rounded, rounded_to(type, x));
+      work.inputs.push_back(std::move(rounded));
+    }
   }
+  VB_ASSIGN(const Ours ours, ours_of(backend, whole));
   VB_ASSIGN(const Tensor result, by_head(ours.result, s.queries, s.heads));
   VB_TRY(equals_processor(result, by_heads, std::vector<int64_t>{0, s.heads - 1}));
-  return timed_there(
-      {ours.contender(), {}, s.operations(), "GFLOP/s", Limit::gpu_float_operations});
+  Match match{ours.contender(), {}, s.operations(), "GFLOP/s"};
+  if (type == DType::f32) match.limit = Limit::gpu_float_operations;
+  return timed_there(std::move(match));
 }
 
 // --- hashing
@@ -327,6 +380,10 @@ void add_cases(std::vector<Case>& cases) {
   for (const int64_t n : kSides) add(cases, "gemm_f16", {n, n, n}, units(DType::f16));
   for (const int64_t n : kSides) add(cases, "gemm_s8", {n, n, n}, quantized);
   for (const int64_t n : kFloatSides) add(cases, "gemm_f32", {n, n, n}, floats(false));
+  for (const int count : {2, 3, 4})
+    for (const int64_t n : {2048, 8192})
+      add(cases, "gemm_sliced" + std::to_string(count), {n, n, n},
+          [=](Backend& b, const Size& s) { return sliced(b, s, count); });
   for (const Size& s : kRagged) add(cases, "gemm_f32", s, floats(false));
   for (const Size& s : {Size{4096, 4096, 4096}, kRagged[0]})
     add(cases, "gemm_nt_f32", s, floats(true));
@@ -338,7 +395,11 @@ void add_cases(std::vector<Case>& cases) {
     add(cases, "gemv_s8", s, quantized);
   }
   for (const AttentionSize& s : kAttention)
-    cases.push_back({"attention_f32", s.text(), [=](Backend& b) { return attention(b, s); }});
+    for (const auto& [name, type] : {std::pair{"attention_f32", DType::f32},
+                                     {"attention_bf16", DType::bf16},
+                                     {"attention_f16", DType::f16}})
+      cases.push_back(
+          {name, s.text(), [s = s, type = type](Backend& b) { return attention(b, s, type); }});
   for (const int64_t rows : {16, 1024, 16384, 262144})
     cases.push_back({"hash", shape_text({rows, 1024}), [=](Backend&) {
                        return hash(Shape{rows, 1024});

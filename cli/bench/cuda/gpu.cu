@@ -177,6 +177,7 @@ Result<DeviceMemory*> memory() {
 }
 
 cudaStream_t stream() { return device().stream(); }
+void wait() { require(check(cudaStreamSynchronize(stream()))); }
 
 double seconds(const std::function<void()>& enqueue, int64_t times) {
   static Stopwatch watch;
