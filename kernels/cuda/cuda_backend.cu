@@ -40,23 +40,27 @@ struct Own {
     return lives_there(type) || (admits != nullptr && type == DType::i32);
   }
 };
-Own find_own(const Node& node, bool units_of_sm90) {
+// What the device's tensor cores were seen to do as the contract's sm90.
+struct Units {
+  bool products = false, attention = false;
+};
+
+Own find_own(const Node& node, const Units& units) {
   if (node.domain != kVerbatimDomain) return {};
   if (node.op == "Attention") return {cuda::run_attention};
   if (node.op == "QuantizeRows") return {cuda::run_quantize_rows};
   if (node.op == "QuantizedLinear") return {cuda::run_quantized_linear};
   if (node.op == "Slices") return {cuda::run_slices};
   if (node.op == "SlicedLinear") return {cuda::run_sliced_linear, cuda::admits_slices};
-  if (!units_of_sm90) return {};
-  if (node.op == "TensorCoreLinear") return {cuda::run_tensor_core_linear};
-  if (node.op == "AttentionTensorCore") return {cuda::run_tensor_core_attention};
+  if (node.op == "TensorCoreLinear" && units.products) return {cuda::run_tensor_core_linear};
+  if (node.op == "AttentionTensorCore" && units.attention) return {cuda::run_tensor_core_attention};
   return {};
 }
 
 class CudaBackend final : public KernelBackend {
  public:
-  CudaBackend(Gpu& gpu, std::unique_ptr<Backend> host, bool units_of_sm90)
-      : gpu_(gpu), host_(std::move(host)), units_of_sm90_(units_of_sm90) {}
+  CudaBackend(Gpu& gpu, std::unique_ptr<Backend> host, const Units& units)
+      : gpu_(gpu), host_(std::move(host)), units_(units) {}
 
   std::string_view name() const override { return "cuda"; }
   // Weights go to the device, and stay.
@@ -111,7 +115,7 @@ class CudaBackend final : public KernelBackend {
 
   Gpu& gpu_;
   std::unique_ptr<Backend> host_;
-  const bool units_of_sm90_;
+  const Units units_;
   std::mutex mutex_;
   std::map<const std::byte*, Weight> weights_;  // by the storage of a graph's constants
 };
@@ -128,7 +132,7 @@ Status CudaBackend::prepare(const Graph& graph) {
   std::vector<Tensor> constants(static_cast<size_t>(graph.value_count));
   for (const Initializer& init : graph.initializers) constants[init.value] = init.tensor;
   for (const Node& node : graph.nodes) {
-    const Own own = find_own(node, units_of_sm90_);
+    const Own own = find_own(node, units_);
     if (find_kernel(node) == nullptr && !own) continue;
     for (const ValueId v : node.inputs) {
       if (v == kAbsent || !own.wants_there(constants[v].dtype())) continue;
@@ -193,7 +197,7 @@ Outcome CudaBackend::run_here(const Node& node, std::span<const Tensor> inputs, 
 
 Result<Tensors> CudaBackend::run(const Node& node, std::span<const Tensor> inputs) {
   const KernelFn kernel = find_kernel(node);
-  const Own own = find_own(node, units_of_sm90_);
+  const Own own = find_own(node, units_);
   const bool moves = is_movement(node);
   if ((kernel != nullptr || own || moves) && has_required(node, inputs)) {
     Outcome outcome = run_here(node, inputs, kernel, own);
@@ -212,12 +216,20 @@ Result<Tensors> CudaBackend::run(const Node& node, std::span<const Tensor> input
   return host_->run(node, here);
 }
 
+Result<Units> probe(Gpu& gpu) {
+  VB_ASSIGN(const bool products, cuda::has_units_of_sm90(gpu));
+  if (!products) return Units{};
+  CudaBackend backend(gpu, make_reference_backend(), {.products = true, .attention = true});
+  VB_ASSIGN(const bool attention, cuda::attends_as_sm90(backend));
+  return Units{.products = true, .attention = attention};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Backend>> make_cuda_backend(std::unique_ptr<Backend> host) {
   VB_ASSIGN(Gpu * gpu, Gpu::get());
   // Once: it is the process's GPU.
-  static const Result<bool> units = cuda::has_units_of_sm90(*gpu);
+  static const Result<Units> units = probe(*gpu);
   VB_TRY(units.status());
   return std::unique_ptr<Backend>(std::make_unique<CudaBackend>(*gpu, std::move(host), *units));
 }

@@ -49,6 +49,8 @@ Outcome run_tensor_core_attention(Gpu& gpu, const KernelBackend& backend, const 
                                   std::span<const Tensor> inputs);
 // Whether the device's tensor cores give what the contract says of sm_90's, asked of them.
 Result<bool> has_units_of_sm90(Gpu& gpu);
+// The same of attention on them, by a backend that takes it to the device.
+Result<bool> attends_as_sm90(Backend& backend);
 
 // Calls f with a value of the type of a kernel's operands.
 template <class F>

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include <verbatim/kernels/cuda/kernels.h>
+#include <verbatim/repops/ops/tensor_core.h>
 #include <verbatim/kernels/cuda/group_product.cuh>
 #include <verbatim/kernels/cuda/stream_product.cuh>
 
@@ -214,6 +215,47 @@ Result<bool> products_give_the_contracts_bits(Gpu& gpu) {
   return all;
 }
 
+// --- attention
+
+// Numbers from 1/2 to 2 of either sign.
+template <class T>
+Result<Tensor> probe_tensor(DType type, const Shape& shape, unsigned seed) {
+  using Format = typename tensor_core::FormatOf<T>::type;
+  std::mt19937 random(seed);
+  VB_ASSIGN(Tensor t, Tensor::allocate(type, shape));
+  for (T& x : t.mutable_data<T>()) {
+    const uint32_t bits = random(),
+                   kept = 1u << (Format::bits - 1) | ((1u << Format::fraction_bits) - 1),
+                   field = uint32_t{Format::bias} - (bits >> 16 & 1);
+    x.bits = static_cast<uint16_t>((bits & kept) | field << Format::fraction_bits);
+  }
+  return t;
+}
+
+// Masked and not, of rows enough for warp groups and of few, with a block of keys that is not
+// whole.
+template <class T>
+Result<bool> attends_as_the_contract(Backend& backend, DType type, int64_t size) {
+  constexpr int64_t kKeys = 300;
+  for (const int64_t queries : {70, 5})
+    for (const int64_t causal : {0, 1}) {
+      Node node;
+      node.domain = kVerbatimDomain;
+      node.op = "AttentionTensorCore";
+      node.attributes = {
+          {"heads", int64_t{2}}, {"kv_heads", int64_t{1}}, {"scale", 0.1f}, {"causal", causal}};
+      Tensors inputs(3);
+      VB_ASSIGN(inputs[0], probe_tensor<T>(type, Shape{1, queries, 2 * size}, 1));
+      VB_ASSIGN(inputs[1], probe_tensor<T>(type, Shape{1, kKeys, size}, 2));
+      VB_ASSIGN(inputs[2], probe_tensor<T>(type, Shape{1, kKeys, size}, 3));
+      VB_ASSIGN(const Tensors there, backend.run(node, inputs));
+      VB_ASSIGN(const Tensor have, there[0].on_host());
+      VB_ASSIGN(const Tensors want, evaluate_reference(node, inputs));
+      if (!std::ranges::equal(have.bytes(), want[0].bytes())) return false;
+    }
+  return true;
+}
+
 // All that `probes` ask.
 using Probe = Result<bool> (*)(Gpu&);
 Result<bool> all_give(Gpu& gpu, std::initializer_list<Probe> probes) {
@@ -236,6 +278,16 @@ Result<bool> has_units_of_sm90(Gpu& gpu) {
                         products_give_the_contracts_bits<E4M3Format, E5M2Format>,
                         products_give_the_contracts_bits<E5M2Format, E4M3Format>,
                         products_give_the_contracts_bits<E5M2Format, E5M2Format>});
+}
+
+Result<bool> attends_as_sm90(Backend& backend) {
+  if (kEmulated) return true;
+  for (const int64_t size : {64, 128}) {
+    VB_ASSIGN(const bool bf16, attends_as_the_contract<BFloat16>(backend, DType::bf16, size));
+    VB_ASSIGN(const bool f16, attends_as_the_contract<Half>(backend, DType::f16, size));
+    if (!bf16 || !f16) return false;
+  }
+  return true;
 }
 
 }  // namespace verbatim::cuda
