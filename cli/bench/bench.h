@@ -83,7 +83,7 @@ void add_low_bit_cases(std::vector<Case>& cases);
 struct ModelFiles {
   std::string minilm;  // the folder of a MiniLM-type model
   std::string llama;   // and of a Llama-type one
-  std::string python;  // an interpreter that has ONNX Runtime's package
+  std::string python;  // an interpreter that has ONNX Runtime's package, or on a GPU PyTorch's
 };
 void add_committed_cases(std::vector<Case>& cases, const ModelFiles& files);
 void add_model_cases(std::vector<Case>& cases, const ModelFiles& files);

@@ -6,10 +6,11 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include <verbatim/cli/bench/bench.h>
+#include <verbatim/cli/bench/cases.h>
 #include <verbatim/core/tensor.h>
 
 struct CUstream_st;  // a cudaStream_t points to it
@@ -44,8 +45,28 @@ struct Product {
 std::vector<Contender> product_peers(const Product& p);
 std::vector<std::string> absent_peers();
 
+// cuda/pytorch.cc
+class PyTorch;
+// PyTorch's kernels of scaled_dot_product_attention, from one child of this interpreter, which
+// starts with the first case that asks.
+class AttentionPeers {
+ public:
+  explicit AttentionPeers(std::string python) : python_(std::move(python)) {}
+  // Those that take `operands`: q, k and v on the host, each [heads, tokens, size] and of one type.
+  // check(theirs, who) sees the result of each, of `result`'s shape and type. None, and a word on
+  // stderr, where there is no PyTorch.
+  Result<std::vector<Contender>> of(
+      const AttentionSize& s, const Tensors& operands, const Tensor& result,
+      const std::function<Status(const Tensor& theirs, const std::string& who)>& check);
+
+ private:
+  std::string python_;
+  bool started_ = false;
+  std::shared_ptr<PyTorch> pytorch_;
+};
+
 // cuda/cases.cc
-void add_cases(std::vector<Case>& cases);
+void add_cases(std::vector<Case>& cases, const ModelFiles& files);
 
 #else
 
@@ -53,7 +74,7 @@ inline Result<Description> describe() { return unavailable("not built in (cmake 
 inline double float_operations() { return 0; }
 inline double copy_bandwidth() { return 0; }
 inline std::vector<std::string> absent_peers() { return {}; }
-inline void add_cases(std::vector<Case>&) {}
+inline void add_cases(std::vector<Case>&, const ModelFiles&) {}
 
 #endif
 

@@ -85,7 +85,7 @@ void define(CLI::App& app, Options& o) {
   app.add_option("--llama", o.files.llama, "The same of a Llama-type model")
       ->envname("VERBATIM_LLAMA")
       ->type_name("FOLDER");
-  app.add_option("--python", o.files.python, "Python that has ONNX Runtime, for whole models")
+  app.add_option("--python", o.files.python, "Python that has ONNX Runtime, for whole models, or PyTorch, on a GPU")
       ->envname("VERBATIM_PYTHON")
       ->type_name("PROGRAM")
       ->capture_default_str();
@@ -98,7 +98,7 @@ void define(CLI::App& app, Options& o) {
 std::vector<Case> chosen_cases(const Options& o, bool of_gpu) {
   std::vector<Case> cases;
   if (of_gpu) {
-    gpu::add_cases(cases);
+    gpu::add_cases(cases, o.files);
     add_committed_cases(cases, o.files);
   } else {
     add_product_cases(cases);

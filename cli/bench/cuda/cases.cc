@@ -318,7 +318,8 @@ Result<Match> sliced(Backend& backend, const Size& s, int count) {
 // --- attention
 
 // Each head is a row of a batch: some of them, alone, by the processor.
-Result<Match> attention(Backend& backend, const AttentionSize& s, DType type) {
+Result<Match> attention(Backend& backend, const AttentionSize& s, DType type,
+                        AttentionPeers& peers) {
   const AllThreads all;
   VB_ASSIGN(const AttentionOperands o, attention_operands(s));
   const std::string_view op = type == DType::f32 ? "Attention" : "AttentionTensorCore";
@@ -338,7 +339,16 @@ Result<Match> attention(Backend& backend, const AttentionSize& s, DType type) {
   VB_TRY(equals_processor(result, by_heads, std::vector<int64_t>{0, s.heads - 1}));
   Match match{ours.contender(), {}, s.operations(), "GFLOP/s"};
   if (type == DType::f32) match.limit = Limit::gpu_float_operations;
-  return timed_there(std::move(match));
+  match = timed_there(std::move(match));
+  const auto like_ours = [&](const Tensor& theirs, const std::string& who) -> Status {
+    const std::vector<float> a = numbers_of(result), b = numbers_of(theirs);
+    const auto size = static_cast<size_t>(s.head_size);
+    for (size_t i = 0; i < a.size(); i += size)  // of causal rows, early ones are greater
+      VB_TRY(close({&a[i], size}, {&b[i], size}, type == DType::f32 ? 1e-4 : 0.05, who));
+    return {};
+  };
+  VB_ASSIGN(match.peers, peers.of(s, by_heads.inputs, result, like_ours));
+  return match;
 }
 
 // --- hashing
@@ -369,7 +379,8 @@ void add(std::vector<Case>& cases, const std::string& name, const Size& s, F pre
 
 }  // namespace
 
-void add_cases(std::vector<Case>& cases) {
+void add_cases(std::vector<Case>& cases, const ModelFiles& files) {
+  const auto attention_peers = std::make_shared<AttentionPeers>(files.python);
   const auto floats = [](bool turned) {
     return [=](Backend& b, const Size& s) { return ordered(b, s, turned); };
   };
@@ -398,8 +409,9 @@ void add_cases(std::vector<Case>& cases) {
     for (const auto& [name, type] : {std::pair{"attention_f32", DType::f32},
                                      {"attention_bf16", DType::bf16},
                                      {"attention_f16", DType::f16}})
-      cases.push_back(
-          {name, s.text(), [s = s, type = type](Backend& b) { return attention(b, s, type); }});
+      cases.push_back({name, s.text(), [=, s = s, type = type](Backend& b) {
+                         return attention(b, s, type, *attention_peers);
+                       }});
   for (const int64_t rows : {16, 1024, 16384, 262144})
     cases.push_back({"hash", shape_text({rows, 1024}), [=](Backend&) {
                        return hash(Shape{rows, 1024});
