@@ -99,19 +99,29 @@ VB_HOST_DEVICE inline float round_even(float x) {
   return float_of(bits_of(rounded) | (bits_of(x) & 0x80000000));
 }
 
+// 2^r for |r| <= 1/2 as exp2p takes it: in float, and in vectors of it. fma(a, b, c) and number(bits) are those of V. c_0 = 1, and
+// c_1 to c_5 are the minimax polynomial of the relative error on [-1/2, 1/2], rounded to binary32.
+template <class V, class Fma, class Number>
+VB_HOST_DEVICE inline V exp2p_fraction(V r, Fma fma, Number number) {
+  V p = fma(number(0x3AADDD09), r, number(0x3C1E7545));
+  p = fma(p, r, number(0x3D635BA8));
+  p = fma(p, r, number(0x3E75FCDF));
+  p = fma(p, r, number(0x3F317215));
+  return fma(p, r, number(0x3F800000));
+}
+VB_HOST_DEVICE inline float exp2p_fraction(float r) {
+  return exp2p_fraction(
+      r, [](float a, float b, float c) { return fma32(a, b, c); },
+      [](uint32_t bits) { return float_of(bits); });
+}
+
 // 2^t for t <= 0 by a fixed evaluation: what attention of families B and C weighs keys by. 2^-23.2 relative error at most; +0
-// below -126. c_0 = 1, and c_1 to c_5 are the minimax polynomial of the relative error on [-1/2, 1/2], rounded to binary32.
+// below -126.
 VB_HOST_DEVICE inline float exp2p(float t) {
   if (is_nan(t)) return float_of(kNanBits);
   if (t < -126.0f) return 0.0f;
-  const float n = round_even(t), r = t - n;
-  float p = float_of(0x3AADDD09);
-  p = fma32(p, r, float_of(0x3C1E7545));
-  p = fma32(p, r, float_of(0x3D635BA8));
-  p = fma32(p, r, float_of(0x3E75FCDF));
-  p = fma32(p, r, float_of(0x3F317215));
-  p = fma32(p, r, 1.0f);
-  return p * float_of(static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);
+  const float n = round_even(t);
+  return exp2p_fraction(t - n) * float_of(static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);
 }
 
 // --- 16-bit formats: exact on the way in, one rounding to nearest even on the way out

@@ -191,10 +191,10 @@ VB_INLINE F32 capped(float scale, float softcap, F32 score) {
 // semantics.h's exp2p.
 VB_INLINE F32 exp2p(F32 t) {
   const F32 magic = all(0x1.8p23f);  // t + this holds rne(t) in its last bits
-  const F32 shifted = t + magic, r = t - (shifted - magic);
-  F32 p = all_bits(0x3AADDD09);
-  for (const uint32_t c : {0x3C1E7545u, 0x3D635BA8u, 0x3E75FCDFu, 0x3F317215u, 0x3F800000u})
-    p = fma(p, r, all_bits(c));
+  const F32 shifted = t + magic;
+  const F32 p = exp2p_fraction(
+      t - (shifted - magic), [](F32 a, F32 b, F32 c) { return fma(a, b, c); },
+      [](uint32_t bits) { return all_bits(bits); });
   const F32 power = float_of(shift_left<23>(bits_of(shifted) + all_int(127)));
   return select(below(t, all(-126)), zero(), p * power);
 }
