@@ -22,8 +22,6 @@ except ImportError as error:
     print(f"absent {error}", flush=True)
     sys.exit(0)
 
-TYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
-
 
 def read(file, dtype, shape):
     there = torch.from_numpy(np.fromfile(file, np.uint8)).cuda()
@@ -38,7 +36,7 @@ class Attention:
         self.kernel = getattr(SDPBackend, kernel)
         self.options = {"is_causal": causal == "1", "scale": float(scale)}
         rows = {"q": queries, "k": keys, "v": keys}
-        self.inputs = [read(pathlib.Path(folder) / name, TYPES[dtype], (1, heads, count, size)) for name, count in rows.items()]
+        self.inputs = [read(pathlib.Path(folder) / name, getattr(torch, dtype), (1, heads, count, size)) for name, count in rows.items()]
         self.seconds(1)
 
     def seconds(self, runs):
