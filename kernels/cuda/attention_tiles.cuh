@@ -12,12 +12,8 @@
 
 namespace verbatim::cuda {
 
-// Rows of 64 codes of 16 bits in shared memory, 128 bytes one after the other, whose pieces of 16
-// bytes are exchanged by the row's number mod 8.
-inline constexpr int kSlabCodes = 64, kSlabRowBytes = 128;
-__device__ inline int slab_offset(int row, int piece) {
-  return row * kSlabRowBytes + ((piece ^ (row & 7)) << 4);
-}
+// Of 16 bits, in a row of a slab.
+inline constexpr int kSlabCodes = 64, kSlabRowBytes = kSlabBytes;
 
 inline constexpr int kBlockKeys = static_cast<int>(kKeyBlock);
 using BlockScores = float[kBlockKeys / 2];  // element 4 j + 2 h + e: row g + 8 h, key 8 j + 2 q + e
@@ -322,7 +318,7 @@ struct WarpRows {
 #pragma unroll
       for (int j = 0; j < kColumns / 4; ++j) {
         const int i = j / 2 * 4 + 2 * h + j % 2, c = key_of(i);
-        if (c < columns) out[c] = store<Out>(state.l[h] == 0 ? 0.0f : state.o[i] / state.l[h]);
+        if (c < columns) out[c] = rounded<Out>(state.l[h] == 0 ? 0.0f : state.o[i] / state.l[h]);
       }
     }
   }

@@ -18,7 +18,7 @@ Result<Device> find_device() {
   cudaDeviceProp properties;
   VB_TRY(check(cudaGetDeviceProperties(&properties, index)));
   Device device{properties.name, properties.major, properties.minor, properties.multiProcessorCount,
-                properties.totalGlobalMem};
+                properties.totalGlobalMem, properties.sharedMemPerBlockOptin};
   VB_TRY(check(cudaDriverGetVersion(&device.driver)));
   VB_TRY(check(cudaRuntimeGetVersion(&device.runtime)));
   cudaFuncAttributes attributes;

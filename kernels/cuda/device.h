@@ -14,10 +14,11 @@
 namespace verbatim::cuda {
 
 struct Device {
-  std::string name;             // "NVIDIA H100 80GB HBM3"
-  int major = 0, minor = 0;     // compute capability
+  std::string name;          // "NVIDIA H100 80GB HBM3"
+  int major = 0, minor = 0;  // compute capability
   int multiprocessors = 0;
   uint64_t memory = 0;          // bytes
+  size_t most_shared = 0;       // bytes, of a block of threads
   int driver = 0, runtime = 0;  // CUDA versions: 1000 * major + 10 * minor
 };
 

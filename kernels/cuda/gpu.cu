@@ -32,7 +32,7 @@ Status Gpu::allow_shared(const void* kernel) const {
   const std::lock_guard lock(mutex_);
   if (allowed_.contains(kernel)) return {};
   VB_TRY(check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    static_cast<int>(kMostShared))));
+                                    static_cast<int>(device_.most_shared))));
   // All of it, so that as many blocks as fit are there together.
   VB_TRY(check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
                                     cudaSharedmemCarveoutMaxShared)));

@@ -44,7 +44,7 @@ class Gpu final : public DeviceMemory {
   // What an earlier kernel or copy broke, after which nothing runs any more.
   Status fault() const;
 #if !defined(VERBATIM_EMULATED_GPU)
-  // Lets a kernel take kMostShared bytes; once for each.
+  // Lets a kernel take as many bytes as there are; once for each.
   Status allow_shared(const void* kernel) const;
 #endif
 
@@ -71,7 +71,7 @@ struct Grid {
 
 inline constexpr int64_t kMostBlocks = 0x7FFFFFFF;  // in x; in y and z 65535
 inline constexpr unsigned kWarp = 32;
-inline constexpr size_t kMostShared = 200 << 10;  // bytes that shared_memory() may give
+inline constexpr size_t kMostShared = 227 << 10;  // bytes that shared_memory() may give on Hopper
 
 VB_HOST_DEVICE inline int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
 VB_HOST_DEVICE inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }

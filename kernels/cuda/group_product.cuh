@@ -20,7 +20,8 @@ namespace verbatim::cuda {
 // column), out [m, n].
 template <class Epilogue>
 struct GroupCall {
-  TileMap a, b;
+  TileMap a, b, out;  // out: in boxes of kGroupRows
+  bool by_copies;     // whether the copy engine stores the results there
   int64_t m, n;
   int turns;     // of clusters
   int slabs;     // of K
@@ -47,19 +48,23 @@ struct GroupProduct {
   static constexpr int kStages = kColumns == 256 ? 4 : 6;
   static constexpr int kStageBytes = (kRows + kColumns) * kSlabBytes;
   static constexpr int kCopiedColumns = kColumns / kCluster;  // by a block, to all of the cluster
-  static constexpr size_t kSharedBytes =
-      kTileAlignment + size_t{kStageBytes} * kStages + 2 * kStages * sizeof(uint64_t);
+  // Finished results on their way out: two boxes of each group, in turn.
+  static constexpr int kBoxBytes = kGroupRows * kSlabBytes, kBoxes = 2;
+  static constexpr size_t kSharedBytes = kTileAlignment + size_t{kStageBytes} * kStages +
+                                         size_t{kGroups} * kBoxes * kBoxBytes +
+                                         2 * kStages * sizeof(uint64_t);
   static_assert(kSharedBytes <= kMostShared);
 
-  std::byte* tiles;
+  std::byte *tiles, *boxes;
   uint64_t *full, *empty;
-  int stage = 0;
+  int stage = 0, box = 0;
   unsigned parity = 0;  // of the ring's turn
 
   __device__ GroupProduct() {
     auto* shared = shared_memory<std::byte>();
     tiles = shared + (kTileAlignment - shared_address(shared) % kTileAlignment) % kTileAlignment;
-    full = reinterpret_cast<uint64_t*>(tiles + kStageBytes * kStages);
+    boxes = tiles + kStageBytes * kStages;
+    full = reinterpret_cast<uint64_t*>(boxes + kGroups * kBoxes * kBoxBytes);
     empty = full + kStages;
   }
 
@@ -191,13 +196,14 @@ struct GroupProduct {
       if constexpr (kFold == Fold::slices) {
         int64_t totals[kColumns / 2];
         add_levels(p, group, sums, totals);
-        store_results(p, totals, row, at.column);
+        store_results(p, totals, group, row, at.column);
       } else {
         multiply(sums, group, kFold == Fold::sums ? p.per_fold : p.slabs);
         if constexpr (kFold == Fold::sums) add_chains(p, group, sums);
-        store_results(p, sums, row, at.column);
+        store_results(p, sums, group, row, at.column);
       }
     });
+    wait_for_stores<0>();
   }
   template <class Call>
   __device__ void add_chains(const Call& p, int group, GroupSums<Unit, kColumns>& sums) {
@@ -226,61 +232,88 @@ struct GroupProduct {
   }
 
   template <class Call, class Sum>
-  __device__ static void store_results(const Call& p, const Sum (&sums)[kColumns / 2], int row,
-                                       int column) {
-    const bool whole = row + kGroupRows <= p.m && column + kColumns <= p.n && p.n % 2 == 0;
-    if (whole)
-      store_tiles<true>(p, sums, row, column);
-    else
-      store_tiles<false>(p, sums, row, column);
-  }
-  // kWhole: all are there, and two of a row may be stored at once.
-  template <bool kWhole, class Call, class Sum>
-  __device__ static void store_tiles(const Call& p, const Sum (&sums)[kColumns / 2], int row,
-                                     int column) {
+  __device__ void store_results(const Call& p, const Sum (&sums)[kColumns / 2], int group, int row,
+                                int column) {
     using Epilogue = decltype(p.epilogue);
-    using Out = typename Epilogue::Out;
-    struct alignas(2 * sizeof(Out)) Pair {
-      Out first, second;
-    };
-    using Row = typename Epilogue::Row;
-    using Column = typename Epilogue::Column;
-    const int t = static_cast<int>(threadIdx.x % kWarpGroup);
-    const int64_t m = row + t / 32 * kTileRows + t % 32 / 4, n = column + t % 4 * 2;
-    Row rows[2];
+    const int t = static_cast<int>(threadIdx.x % kWarpGroup), r = t / 32 * kTileRows + t % 32 / 4;
+    typename Epilogue::Row rows[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half)
-      rows[half] = p.epilogue.row(kWhole ? m + 8 * half : least(m + 8 * half, p.m - 1));
-    // What some columns need is read before their results are stored: no load passes a store.
-    constexpr int kTiles = 8;
+      rows[half] = p.epilogue.row(least(row + r + 8 * half, p.m - 1));
+    constexpr int kPart = kSlabBytes / static_cast<int>(sizeof(typename Epilogue::Out));
 #pragma unroll
-    for (int first = 0; first < kColumns; first += kTiles * kTileColumns) {
-      Column columns[2 * kTiles];
-#pragma unroll
-      for (int i = 0; i < 2 * kTiles; ++i) {
-        const int64_t at = n + first + i / 2 * kTileColumns + i % 2;
-        columns[i] = p.epilogue.column(kWhole ? at : least(at, p.n - 1));
-      }
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        if (!kWhole && m + 8 * half >= p.m) continue;
-        Out* out = p.epilogue.out + (m + 8 * half) * p.n + n + first;
-#pragma unroll
-        for (int j = 0; j < kTiles; ++j) {
-          const auto result = [&](int e) {
-            return p.epilogue.finished(sums[(first / kTileColumns + j) * 4 + 2 * half + e],
-                                       rows[half], columns[2 * j + e]);
-          };
-          const int at = j * kTileColumns;
-          if constexpr (kWhole) {
-            *reinterpret_cast<Pair*>(out + at) = {result(0), result(1)};
-          } else {
-            if (n + first + at < p.n) out[at] = result(0);
-            if (n + first + at + 1 < p.n) out[at + 1] = result(1);
-          }
-        }
-      }
+    for (int first = 0; first < kColumns; first += kPart) {
+      if (column + first >= p.n) continue;
+      if (p.by_copies)
+        store_box<kPart>(p, sums, rows, first, group, row, column + first);
+      else
+        store_part<kPart>(p, sums, rows, first, row + r, column + first);
     }
+  }
+
+  // Of kPart columns of the sums, which begin at `first` there: put(tile, half, two) for the two
+  // results that the thread has of a row of a tile, from column `column` of the matrix on.
+  template <int kPart, class Call, class Sum, class Row, class Put>
+  __device__ static void finish_part(const Call& p, const Sum (&sums)[kColumns / 2],
+                                     const Row (&rows)[2], int first, int64_t column, Put&& put) {
+    using Epilogue = decltype(p.epilogue);
+    using Out = typename Epilogue::Out;
+    struct alignas(2 * sizeof(Out)) Two {
+      Out first, second;
+    };
+    constexpr int kTiles = kPart / kTileColumns;
+    // Before any result is stored: no load passes a store.
+    typename Epilogue::Column columns[2 * kTiles];
+#pragma unroll
+    for (int i = 0; i < 2 * kTiles; ++i)
+      columns[i] = p.epilogue.column(
+          least(column + i / 2 * kTileColumns + threadIdx.x % 4 * 2 + static_cast<unsigned>(i % 2),
+                p.n - 1));
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int j = 0; j < kTiles; ++j) {
+        const auto result = [&](int e) {
+          return p.epilogue.finished(sums[(first / kTileColumns + j) * 4 + 2 * half + e],
+                                     rows[half], columns[2 * j + e]);
+        };
+        put(j, half, Two{result(0), result(1)});
+      }
+  }
+
+  // By way of a box in shared memory, 64 rows of 128 bytes, which one thread hands on.
+  template <int kPart, class Call, class Sum, class Row>
+  __device__ void store_box(const Call& p, const Sum (&sums)[kColumns / 2], const Row (&rows)[2],
+                            int first, int group, int row, int column) {
+    constexpr int kSize = kSlabBytes / kPart;
+    const int t = static_cast<int>(threadIdx.x % kWarpGroup);
+    std::byte* to = boxes + (group * kBoxes + box) * kBoxBytes;
+    box = (box + 1) % kBoxes;
+    if (t == 0) wait_for_stores<kBoxes - 1>();
+    barrier_of_group();
+    finish_part<kPart>(p, sums, rows, first, column, [&](int tile, int half, const auto& two) {
+      const int r = t / 32 * kTileRows + t % 32 / 4 + 8 * half,
+                byte = (tile * kTileColumns + t % 4 * 2) * kSize;
+      std::memcpy(to + slab_offset(r, byte / 16) + byte % 16, &two, sizeof two);
+    });
+    publish_tiles();
+    barrier_of_group();
+    if (t != 0) return;
+    store_tile(p.out, column * kSize, row, to);
+    commit_stores();
+  }
+
+  // Where the copy engine cannot.
+  template <int kPart, class Call, class Sum, class Row>
+  __device__ static void store_part(const Call& p, const Sum (&sums)[kColumns / 2],
+                                    const Row (&rows)[2], int first, int64_t row, int64_t column) {
+    finish_part<kPart>(p, sums, rows, first, column, [&](int tile, int half, const auto& two) {
+      const int64_t m = row + 8 * half, n = column + tile * kTileColumns + threadIdx.x % 4 * 2;
+      if (m >= p.m || n >= p.n) return;
+      auto* out = p.epilogue.out + m * p.n + n;
+      out[0] = two.first;
+      if (n + 1 < p.n) out[1] = two.second;
+    });
   }
 };
 
@@ -309,9 +342,17 @@ Status launch_groups(Gpu& gpu, const TileOperands& codes, int64_t per_fold,
             map_tiles(codes.a, codes.m * a_slices, codes.row_bytes, Product::kRows));
   VB_ASSIGN(const TileMap b,
             map_tiles(codes.b, codes.n * b_slices, codes.row_bytes, Product::kCopiedColumns));
+  const int64_t out_bytes = codes.n * static_cast<int64_t>(sizeof(typename Epilogue::Out));
+  const bool by_copies = out_bytes % 16 == 0 && reinterpret_cast<uintptr_t>(epilogue.out) % 16 == 0;
+  TileMap out{};
+  if (by_copies) {
+    VB_ASSIGN(out, map_tiles(epilogue.out, codes.m, out_bytes, kGroupRows));
+  }
   const auto turns = static_cast<int>(Product::turns(codes.m, codes.n));
   const GroupCall<Epilogue> p{.a = a,
                               .b = b,
+                              .out = out,
+                              .by_copies = by_copies,
                               .m = codes.m,
                               .n = codes.n,
                               .turns = turns,

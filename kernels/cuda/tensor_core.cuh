@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include <verbatim/kernels/cuda/gpu.h>
+#include <verbatim/repops/ops/number.h>
 #include <verbatim/repops/tensor_core.h>
 
 namespace verbatim::cuda {
@@ -50,6 +51,29 @@ struct FloatUnit {  // both of 16 bits and the same, or both of 8
   }
   __device__ static void multiply(Sum (&d)[4], const TileA& a, const TileB& b);  // of 16 bits
 };
+
+// A slab lies in shared memory as rows of 128 bytes, one after the other, whose pieces of 16 bytes
+// are exchanged by the row's number mod 8: no eight rows meet in a bank.
+inline constexpr int kSlabBytes = 128;  // of a row
+__device__ inline int slab_offset(int row, int piece) {
+  return row * kSlabBytes + ((piece ^ (row & 7)) << 4);
+}
+
+// store<T>(), by the instruction that a device has for it.
+template <class T>
+__device__ inline T rounded(float x) {
+#if !defined(VERBATIM_EMULATED_GPU)
+  uint16_t bits;
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+    return {is_nan(x) ? kBFloat16NanBits : bits};
+  } else if constexpr (std::is_same_v<T, Half>) {
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+    return {is_nan(x) ? kHalfNanBits : bits};
+  }
+#endif
+  return store<T>(x);
+}
 
 #if defined(VERBATIM_EMULATED_GPU)
 

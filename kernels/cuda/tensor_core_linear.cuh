@@ -21,7 +21,7 @@ struct LinearEpilogue {
   __device__ Row row(int64_t m) const { return epilogue.x_scale(m); }
   __device__ Column column(int64_t n) const { return {epilogue.w_scale(n), epilogue.addend(n)}; }
   __device__ Out finished(float sum, Row x_scale, const Column& c) const {
-    return store<Out>(epilogue.finished(sum, x_scale, c.scale, c.addend));
+    return rounded<Out>(epilogue.finished(sum, x_scale, c.scale, c.addend));
   }
 };
 

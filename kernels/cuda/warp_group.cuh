@@ -17,7 +17,6 @@ namespace verbatim::cuda {
 
 inline constexpr unsigned kWarpGroup = 128;  // threads
 inline constexpr int kGroupRows = 64;        // of A, in one product
-inline constexpr int kSlabBytes = 128;       // of a row of a tile
 inline constexpr size_t kTileAlignment = 1024;
 
 // A product of a warp group, which leaves its sums where its threads hold them: thread t of warp w
@@ -30,7 +29,7 @@ using GroupSums = typename Unit::Sum[kColumns / 2];
 using TileMap = emulated::TileMap;
 
 inline Result<TileMap> map_tiles(const void* base, int64_t rows, int64_t row_bytes, int box_rows) {
-  return TileMap{static_cast<const std::byte*>(base), rows, row_bytes, box_rows};
+  return TileMap{static_cast<std::byte*>(const_cast<void*>(base)), rows, row_bytes, box_rows};
 }
 
 inline void init_barrier(uint64_t* barrier, unsigned arrivals) {
@@ -52,6 +51,15 @@ inline void copy_tile_to(unsigned blocks, void* shared, const TileMap& map, int 
                          uint64_t* barrier) {
   emulated::copy_tile_later(shared, map, byte, row, barrier, blocks);
 }
+inline void store_tile(const TileMap& map, int byte, int row, const void* shared) {
+  emulated::store_tile_later(shared, map, byte, row);
+}
+inline void commit_stores() { emulated::commit(emulated::Queue::stores); }
+template <int kPending>
+void wait_for_stores() {
+  emulated::wait_for(emulated::Queue::stores, kPending);
+}
+inline void barrier_of_group() { emulated::barrier_of_group(); }
 inline bool is_elected() { return threadIdx.x % kWarp == 0; }
 inline void barrier_of_cluster() { emulated::barrier_of_cluster(); }
 inline unsigned rank_in_cluster() { return emulated::rank_in_cluster(); }
@@ -139,7 +147,8 @@ void settle(T (&)[kCount]) {}
 
 using TileMap = CUtensorMap;
 
-// Rows of row_bytes, a multiple of 16, to be copied in boxes of box_rows (at most 256).
+// Rows of row_bytes, a multiple of 16, from an address that is one, to be copied in boxes of
+// box_rows (at most 256).
 Result<TileMap> map_tiles(const void* base, int64_t rows, int64_t row_bytes, int box_rows);
 
 __device__ inline uint32_t shared_address(const void* shared) {
@@ -209,6 +218,25 @@ __device__ inline void copy_tile_to(unsigned blocks, void* shared, const TileMap
       "l"(&map), "r"(shared_address(barrier)), "r"(byte), "r"(row),
       "h"(static_cast<uint16_t>(blocks))
       : "memory");
+}
+// The other way, from a tile that was published; what lies beyond the matrix goes nowhere. Those of
+// a thread that it commits go together; it waits until all but the last kPending of them have been
+// read, which the memory must stay for.
+__device__ inline void store_tile(const TileMap& map, int byte, int row, const void* shared) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(
+          &map),
+      "r"(shared_address(shared)), "r"(byte), "r"(row)
+      : "memory");
+}
+__device__ inline void commit_stores() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+template <int kPending>
+__device__ inline void wait_for_stores() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
+}
+// By all threads of a warp group.
+__device__ inline void barrier_of_group() {
+  asm volatile("bar.sync %0, 128;" ::"r"(threadIdx.x / kWarpGroup + 1) : "memory");
 }
 // True for one thread of a warp, all of whose threads ask. Where the compiler knows of one thread
 // by this, a copy takes one instruction; by any other way, a loop over threads.

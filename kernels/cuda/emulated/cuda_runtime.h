@@ -49,13 +49,14 @@ void launch(const Launch& launch, void (*kernel)(const void*), const void* conte
 void* shared_memory();
 void barrier_of_block();
 void barrier_of_warp();
+void barrier_of_group();  // of 128 threads
 void barrier_of_cluster();
 unsigned rank_in_cluster();
 // What lane `from` of the warp gives, all of whose threads take part.
 uint64_t exchange(uint64_t value, int from);
 
 // What a thread has asked for and is done when it waits for all but its last `pending` groups, and
-// not before: copies, and products of warp groups.
+// not before: copies, products of warp groups, stores of tiles.
 struct Later {
   void (*run)(const Later&);
   void* to;
@@ -63,7 +64,7 @@ struct Later {
   uint64_t a, b;
   unsigned char rows[64] = {};  // of a left operand from registers
 };
-enum class Queue { copies, products };
+enum class Queue { copies, products, stores };
 void do_later(Queue queue, const Later& what);
 void commit(Queue queue);
 void wait_for(Queue queue, int pending);
@@ -82,7 +83,7 @@ void wait_for_phase(const uint64_t* barrier, unsigned parity);
 
 // A matrix of rows, of which boxes of 128 bytes by box_rows are copied, zeros beyond its edges.
 struct TileMap {
-  const std::byte* base;
+  std::byte* base;
   int64_t rows, row_bytes;
   int box_rows;
 };
@@ -90,6 +91,8 @@ struct TileMap {
 // arrives some time, and then at the blocks' barriers.
 void copy_tile_later(void* shared, const TileMap& map, int64_t byte, int64_t row, uint64_t* barrier,
                      unsigned blocks);
+// The other way, in the queue of stores; what lies beyond the matrix's edges goes nowhere.
+void store_tile_later(const void* shared, const TileMap& map, int64_t byte, int64_t row);
 
 template <class T>
 T exchange_as(T value, int from) {
@@ -159,7 +162,7 @@ using cudaStream_t = struct EmulatedStream*;
 struct cudaDeviceProp {
   char name[64];
   int major, minor, multiProcessorCount;
-  size_t totalGlobalMem;
+  size_t totalGlobalMem, sharedMemPerBlockOptin;
 };
 struct cudaFuncAttributes {};
 

@@ -23,7 +23,7 @@ thread_local Thread t_thread;
 namespace {
 
 constexpr size_t kGuardBytes = 64 << 10;  // whole pages, of whatever size
-constexpr unsigned kWarp = 32;
+constexpr unsigned kWarp = 32, kGroup = 128;
 
 // Of kStackBytes, above memory that nobody may touch: a kernel that takes more ends the program,
 // and does not write on the stack of another thread.
@@ -53,7 +53,7 @@ struct Pending {
 struct Fiber {
   jmp_buf at;
   unsigned exchanges = 0;
-  Pending pending[2];  // by Queue
+  Pending pending[3];  // by Queue
   Stack stack = make_stack();
   dim3 thread;
   void* fake_stack = nullptr;  // a sanitizer's
@@ -101,6 +101,7 @@ class Cluster {
   Block& block(unsigned rank) { return blocks_.at(rank); }
   unsigned rank() const { return running_ / threads_; }
   Barrier& warp() { return warps_[running_ / kWarp]; }
+  Barrier& group() { return groups_[rank() * groups_of_block_ + running_ % threads_ / kGroup]; }
   // Two sets in turn: whoever writes one again has seen everybody leave it.
   uint64_t& slot(unsigned lane) {
     return slots_[(running_ / kWarp * 2 + running().exchanges % 2) * kWarp + lane];
@@ -110,6 +111,7 @@ class Cluster {
   void arrive(uint64_t* barrier, unsigned arrivals, int64_t bytes);
   void wait(const uint64_t* barrier, unsigned parity);
   void copy_later(const TileCopy& copy) { tile_copies_.push_back(copy); }
+  bool toss() { return draw(2) == 1; }
 
  private:
   static void start();
@@ -132,7 +134,8 @@ class Cluster {
   unsigned threads_ = 1;  // of a block
   Barrier all_;
   std::vector<Block> blocks_;
-  std::vector<Barrier> warps_;
+  std::vector<Barrier> warps_, groups_;
+  unsigned groups_of_block_ = 1;
   std::vector<uint64_t> slots_;
   std::vector<PhaseBarrier> phase_barriers_;  // one's index lies where the kernel has it
   std::vector<TileCopy> tile_copies_;         // not yet arrived
@@ -169,6 +172,7 @@ void Cluster::start() {
     c.leave();
     c.kernel_(c.context_);
     c.arrive(c.warp(), false);
+    c.arrive(c.group(), false);
     c.arrive(c.block().whole, false);
     c.arrive(c.all_, false);
   }
@@ -289,6 +293,10 @@ void Cluster::start_threads(const Launch& launch) {
   slots_.resize(warps_.size() * 2 * kWarp);
   for (unsigned w = 0; w < warps_.size(); ++w)
     warps_[w].expected = std::min(kWarp, count - w * kWarp);
+  groups_of_block_ = (threads_ + kGroup - 1) / kGroup;
+  groups_.resize(blocks_.size() * groups_of_block_);
+  for (unsigned g = 0; g < groups_.size(); ++g)
+    groups_[g].expected = std::min(kGroup, threads_ - g % groups_of_block_ * kGroup);
   for (unsigned i = 0; i < count; ++i) {
     fibers_[i]->exchanges = 0;
     for (Pending& p : fibers_[i]->pending) {
@@ -313,7 +321,7 @@ void Cluster::run(dim3 first, const Launch& launch, void (*kernel)(const void*),
   for (unsigned rank = 0; rank < launch.cluster; ++rank)
     start_block(blocks_[rank], {first.x + rank, first.y, first.z}, launch);
   start_threads(launch);
-  const bool late = draw(2) == 1;  // tiles arrive when all threads wait, and not before
+  const bool late = toss();  // tiles arrive when all threads wait, and not before
   while (!ready_.empty() || !tile_copies_.empty()) {
     const bool only_threads = late && !ready_.empty();
     const unsigned at = draw(ready_.size() + (only_threads ? 0 : tile_copies_.size()));
@@ -357,6 +365,7 @@ void launch(const Launch& launch, void (*kernel)(const void*), const void* conte
 void* shared_memory() { return t_cluster->block().shared.get(); }
 void barrier_of_block() { t_cluster->wait(t_cluster->block().whole); }
 void barrier_of_warp() { t_cluster->wait(t_cluster->warp()); }
+void barrier_of_group() { t_cluster->wait(t_cluster->group()); }
 void barrier_of_cluster() { t_cluster->wait(t_cluster->whole()); }
 unsigned rank_in_cluster() { return t_cluster->rank(); }
 
@@ -397,6 +406,26 @@ void copy_tile_later(void* shared, const TileMap& map, int64_t byte, int64_t row
   t_cluster->copy_later({shared_offset(shared), map, byte, row, shared_offset(barrier), blocks});
 }
 
+// At once, or as late as may be.
+void store_tile_later(const void* shared, const TileMap& map, int64_t byte, int64_t row) {
+  const auto store = [](const Later& l) {
+    const auto& to = *static_cast<const TileMap*>(l.from);
+    for (uint64_t r = 0; r < static_cast<uint64_t>(to.box_rows); ++r)
+      for (uint64_t i = 0; i < 128; ++i) {
+        const auto at_row = static_cast<int64_t>(l.b + r), at = static_cast<int64_t>(l.a + i);
+        if (at_row < to.rows && at < to.row_bytes)
+          to.base[at_row * to.row_bytes + at] =
+              *at_shared_offset(shared_offset(l.to) + static_cast<uint32_t>(r * 128 + i));
+      }
+  };
+  const Later later{store, const_cast<void*>(shared), &map, static_cast<uint64_t>(byte),
+                    static_cast<uint64_t>(row)};
+  if (t_cluster->toss())
+    store(later);
+  else
+    do_later(Queue::stores, later);
+}
+
 }  // namespace verbatim::emulated
 
 cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t) {
@@ -412,6 +441,6 @@ cudaError_t cudaFreeAsync(void* memory, cudaStream_t) {
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
   if (index != 0) return cudaErrorInvalidValue;
-  *properties = {"emulated GPU", 9, 0, 4, size_t{1} << 32};
+  *properties = {"emulated GPU", 9, 0, 4, size_t{1} << 32, size_t{227} << 10};
   return cudaSuccess;
 }
