@@ -67,6 +67,7 @@ struct Grid {
   dim3 blocks, threads;
   size_t shared_bytes = 0;  // of memory that shared_memory() gives
   unsigned cluster = 1;     // blocks, neighbours in x, that run together
+  bool early = false;       // the kernel calls await_kernels_before(), and may begin before that
 };
 
 inline constexpr int64_t kMostBlocks = 0x7FFFFFFF;  // in x; in y and z 65535
@@ -89,6 +90,7 @@ template <class T>
 T* shared_memory() {
   return static_cast<T*>(emulated::shared_memory());
 }
+inline void await_kernels_before() {}
 
 template <class... P>
 Status launch(const Gpu&, const Grid& grid, void (*kernel)(P...), std::type_identity_t<P>... args) {
@@ -107,22 +109,37 @@ __device__ T* shared_memory() {
   return reinterpret_cast<T*>(memory);
 }
 
+// From here on what earlier kernels wrote is there, and theirs may be written: by all threads of a
+// kernel that is launched early, before they touch the device's memory. The next kernel, where that
+// is launched early too, may come as soon as there is room (CUDA programming guide, "Programmatic
+// Dependent Launch"). Hopper's.
+__device__ inline void await_kernels_before() {
+  asm volatile("griddepcontrol.launch_dependents;\ngriddepcontrol.wait;" ::: "memory");
+}
+
 template <class... P>
 Status launch(const Gpu& gpu, const Grid& grid, void (*kernel)(P...),
               std::type_identity_t<P>... args) {
   // 48 KiB go without asking, what a kernel itself declares included.
   if (grid.shared_bytes > kMostShared / 8)
     VB_TRY(gpu.allow_shared(reinterpret_cast<const void*>(kernel)));
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {grid.cluster, 1, 1};
+  cudaLaunchAttribute attributes[2] = {};
+  unsigned count = 0;
+  if (grid.cluster > 1) {
+    attributes[count].id = cudaLaunchAttributeClusterDimension;
+    attributes[count++].val.clusterDim = {grid.cluster, 1, 1};
+  }
+  if (grid.early) {
+    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+  }
   cudaLaunchConfig_t config{};
   config.gridDim = grid.blocks;
   config.blockDim = grid.threads;
   config.dynamicSmemBytes = grid.shared_bytes;
   config.stream = gpu.stream();
-  config.attrs = &cluster;
-  config.numAttrs = grid.cluster > 1 ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = count;
   return check(cudaLaunchKernelEx(&config, kernel, args...));
 }
 

@@ -232,6 +232,7 @@ template <class T, int kSize>
 __global__ void __launch_bounds__((GroupAttention<T, kSize>::kThreads), 1)
     attend_groups(const __grid_constant__ GroupAttentionCall p) {
   using Attention = GroupAttention<T, kSize>;
+  await_kernels_before();
   // Of causal rows the last ones have most to do: they go first.
   const int64_t tile = p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
   Attention attention(p, tile * Attention::kRows);

@@ -322,6 +322,7 @@ __global__ void __launch_bounds__((GroupProduct<Unit, kColumns, kFold, kCluster>
     multiply_groups(const __grid_constant__ GroupCall<Epilogue> p) {
   GroupProduct<Unit, kColumns, kFold, kCluster> product;
   product.make_barriers();
+  await_kernels_before();
   const int group = static_cast<int>(threadIdx.x / kWarpGroup) - 1;
   if (group < 0) {
     give_registers<40>();
@@ -366,7 +367,8 @@ Status launch_groups(Gpu& gpu, const TileOperands& codes, int64_t per_fold,
       .blocks = {static_cast<unsigned>((turns < clusters ? turns : clusters) * kCluster), 1, 1},
       .threads = {Product::kThreads, 1, 1},
       .shared_bytes = Product::kSharedBytes,
-      .cluster = kCluster};
+      .cluster = kCluster,
+      .early = true};
   return launch(gpu, grid, multiply_groups<Unit, kColumns, kFold, kCluster, Epilogue>, p);
 }
 

@@ -212,6 +212,7 @@ __global__ void __launch_bounds__((kStreamWarps + 1) * kWarp, 1)
   // By a shuffle, so that the compiler knows that a warp's threads have the same.
   const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x / kWarp), 0);
   product.make_barriers(warp);
+  await_kernels_before();
   if (warp < p.warps)
     product.multiply_and_store(p, warp);
   else
@@ -244,7 +245,8 @@ Status launch_stream(Gpu& gpu, const TileOperands& codes, int64_t per_fold,
                                .epilogue = epilogue};
   const Grid grid{.blocks = {static_cast<unsigned>(least(turns, blocks)), 1, 1},
                   .threads = {static_cast<unsigned>(warps + 1) * kWarp, 1, 1},
-                  .shared_bytes = Product::shared_bytes(warps, stages)};
+                  .shared_bytes = Product::shared_bytes(warps, stages),
+                  .early = true};
   return launch(gpu, grid, stream_weights<Unit, kTiles, Epilogue>, p);
 }
 

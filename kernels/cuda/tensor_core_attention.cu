@@ -335,7 +335,8 @@ Status launch_groups(Gpu& gpu, const Call& p, int64_t batch, int64_t k_rows) {
                              static_cast<unsigned>(p.kv_heads), static_cast<unsigned>(batch)},
                   .threads = {Attention::kThreads, 1, 1},
                   .shared_bytes = Attention::fixed_bytes(p.restarts) +
-                                  size_t{Attention::kTileBytes} * Attention::stages(p.restarts)};
+                                  size_t{Attention::kTileBytes} * Attention::stages(p.restarts),
+                  .early = true};
   const bool masks = p.causal || p.window > 0 || p.lengths != nullptr || p.keys % kKeyBlock != 0;
   Tensor special;
   if (masks) {
