@@ -33,7 +33,8 @@ find_package(Protobuf REQUIRED MODULE)
 find_package(TBB REQUIRED)
 find_package(nlohmann_json 3.10 REQUIRED)
 if(VERBATIM_CUDA)
-  set(CMAKE_CUDA_ARCHITECTURES 90a CACHE STRING "")
+  # Hopper, and what the driver compiles for any other from Ampere on.
+  set(CMAKE_CUDA_ARCHITECTURES 90a-real 80-virtual CACHE STRING "")
   enable_language(CUDA)
   set(CMAKE_CUDA_STANDARD 20)
   set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)  # CMake 3.25 knows it for no version of nvcc

@@ -17,7 +17,8 @@ Result<Device> find_device() {
   VB_TRY(check(cudaGetDevice(&index)));
   cudaDeviceProp properties;
   VB_TRY(check(cudaGetDeviceProperties(&properties, index)));
-  Device device{properties.name, properties.major, properties.minor, properties.multiProcessorCount,
+  Device device{properties.name,           properties.major,
+                properties.minor,          properties.multiProcessorCount,
                 properties.totalGlobalMem, properties.sharedMemPerBlockOptin};
   VB_TRY(check(cudaDriverGetVersion(&device.driver)));
   VB_TRY(check(cudaRuntimeGetVersion(&device.runtime)));
@@ -26,6 +27,7 @@ Result<Device> find_device() {
   if (!runs.ok())
     return runs.with_context(device.name + " (compute capability " + std::to_string(device.major) +
                              "." + std::to_string(device.minor) + ")");
+  device.hopper = device.major == 9 && attributes.ptxVersion >= 90;
   return device;
 }
 

@@ -19,11 +19,12 @@ struct Device {
   int multiprocessors = 0;
   uint64_t memory = 0;          // bytes
   size_t most_shared = 0;       // bytes, of a block of threads
+  bool hopper = false;          // the code for sm_90a runs: warp groups and the copy engine
   int driver = 0, runtime = 0;  // CUDA versions: 1000 * major + 10 * minor
 };
 
 // The current device. Errors: unavailable, where there is no driver, no device, or none that runs
-// this program's code (sm_90a).
+// this program's code (sm_80 and later).
 Result<Device> find_device();
 
 #if defined(__CUDACC__) || defined(VERBATIM_EMULATED_GPU)

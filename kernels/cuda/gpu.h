@@ -91,6 +91,7 @@ T* shared_memory() {
   return static_cast<T*>(emulated::shared_memory());
 }
 inline void await_kernels_before() {}
+inline constexpr bool kHopperCode = true;
 
 template <class... P>
 Status launch(const Gpu&, const Grid& grid, void (*kernel)(P...), std::type_identity_t<P>... args) {
@@ -108,6 +109,13 @@ __device__ T* shared_memory() {
   extern __shared__ __align__(16) unsigned char memory[];
   return reinterpret_cast<T*>(memory);
 }
+
+// Kernels of Hopper have no code where they are compiled for any device (Device::hopper).
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+inline constexpr bool kHopperCode = false;
+#else
+inline constexpr bool kHopperCode = true;
+#endif
 
 // From here on what earlier kernels wrote is there, and theirs may be written: by all threads of a
 // kernel that is launched early, before they touch the device's memory. The next kernel, where that

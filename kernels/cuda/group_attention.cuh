@@ -231,29 +231,31 @@ struct GroupAttention {
 template <class T, int kSize>
 __global__ void __launch_bounds__((GroupAttention<T, kSize>::kThreads), 1)
     attend_groups(const __grid_constant__ GroupAttentionCall p) {
-  using Attention = GroupAttention<T, kSize>;
-  await_kernels_before();
-  // Of causal rows the last ones have most to do: they go first.
-  const int64_t tile = p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
-  Attention attention(p, tile * Attention::kRows);
-  attention.start();
-  const int group = static_cast<int>(threadIdx.x / kWarpGroup) - 1;
-  if (group < 0) {
-    give_registers<40>();
-    if (threadIdx.x == 0) attention.copy_tiles();
-    if (threadIdx.x / kWarp == 1) attention.look_at_values();
-    return;
+  if constexpr (kHopperCode) {
+    using Attention = GroupAttention<T, kSize>;
+    await_kernels_before();
+    // Of causal rows the last ones have most to do: they go first.
+    const int64_t tile = p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
+    Attention attention(p, tile * Attention::kRows);
+    attention.start();
+    const int group = static_cast<int>(threadIdx.x / kWarpGroup) - 1;
+    if (group < 0) {
+      give_registers<40>();
+      if (threadIdx.x == 0) attention.copy_tiles();
+      if (threadIdx.x / kWarp == 1) attention.look_at_values();
+      return;
+    }
+    take_registers<232>();
+    const int64_t row =
+        tile * Attention::kRows + group * kGroupRows + threadIdx.x % kWarpGroup / kWarp * kTileRows;
+    typename Attention::Rows rows(p, attention.view, row,
+                                  attention.totals + threadIdx.x - kWarpGroup);
+    attention.attend(rows, group);
+    if (p.float_out)
+      rows.template store_rows<float>(p, attention.view, 0, kSize);
+    else
+      rows.template store_rows<T>(p, attention.view, 0, kSize);
   }
-  take_registers<232>();
-  const int64_t row =
-      tile * Attention::kRows + group * kGroupRows + threadIdx.x % kWarpGroup / kWarp * kTileRows;
-  typename Attention::Rows rows(p, attention.view, row,
-                                attention.totals + threadIdx.x - kWarpGroup);
-  attention.attend(rows, group);
-  if (p.float_out)
-    rows.template store_rows<float>(p, attention.view, 0, kSize);
-  else
-    rows.template store_rows<T>(p, attention.view, 0, kSize);
 }
 
 }  // namespace verbatim::cuda

@@ -320,19 +320,21 @@ struct GroupProduct {
 template <class Unit, int kColumns, Fold kFold, int kCluster, class Epilogue>
 __global__ void __launch_bounds__((GroupProduct<Unit, kColumns, kFold, kCluster>::kThreads), 1)
     multiply_groups(const __grid_constant__ GroupCall<Epilogue> p) {
-  GroupProduct<Unit, kColumns, kFold, kCluster> product;
-  product.make_barriers();
-  await_kernels_before();
-  const int group = static_cast<int>(threadIdx.x / kWarpGroup) - 1;
-  if (group < 0) {
-    give_registers<40>();
-    if (threadIdx.x == 0) product.copy_tiles(p);
-  } else {
-    take_registers<232>();
-    product.multiply_and_store(p, group);
+  if constexpr (kHopperCode) {
+    GroupProduct<Unit, kColumns, kFold, kCluster> product;
+    product.make_barriers();
+    await_kernels_before();
+    const int group = static_cast<int>(threadIdx.x / kWarpGroup) - 1;
+    if (group < 0) {
+      give_registers<40>();
+      if (threadIdx.x == 0) product.copy_tiles(p);
+    } else {
+      take_registers<232>();
+      product.multiply_and_store(p, group);
+    }
+    // A block's memory stays until nobody copies there.
+    if constexpr (kCluster > 1) barrier_of_cluster();
   }
-  // A block's memory stays until nobody copies there.
-  if constexpr (kCluster > 1) barrier_of_cluster();
 }
 
 template <class Unit, int kColumns, Fold kFold, int kCluster, class Epilogue>
@@ -375,7 +377,7 @@ Status launch_groups(Gpu& gpu, const TileOperands& codes, int64_t per_fold,
 // Whether the product is one for warp groups: of Hopper, and lying where the copy engine reads.
 inline bool suits_groups(const Gpu& gpu, const TileOperands& codes) {
   constexpr int64_t kMost = 1 << 28;  // places are 32-bit integers, and slices four
-  return gpu.device().major == 9 && codes.row_bytes > 0 && codes.in_words() && codes.m < kMost &&
+  return gpu.device().hopper && codes.row_bytes > 0 && codes.in_words() && codes.m < kMost &&
          codes.n < kMost && codes.row_bytes < kMost &&
          ceiling(codes.m, 128) * ceiling(codes.n, 128) < kMost;
 }

@@ -208,15 +208,17 @@ struct StreamProduct {
 template <class Unit, int kTiles, class Epilogue>
 __global__ void __launch_bounds__((kStreamWarps + 1) * kWarp, 1)
     stream_weights(const __grid_constant__ StreamCall<Epilogue> p) {
-  StreamProduct<Unit, kTiles> product(p.warps, p.stages);
-  // By a shuffle, so that the compiler knows that a warp's threads have the same.
-  const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x / kWarp), 0);
-  product.make_barriers(warp);
-  await_kernels_before();
-  if (warp < p.warps)
-    product.multiply_and_store(p, warp);
-  else
-    product.copy_tiles(p);
+  if constexpr (kHopperCode) {
+    StreamProduct<Unit, kTiles> product(p.warps, p.stages);
+    // By a shuffle, so that the compiler knows that a warp's threads have the same.
+    const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x / kWarp), 0);
+    product.make_barriers(warp);
+    await_kernels_before();
+    if (warp < p.warps)
+      product.multiply_and_store(p, warp);
+    else
+      product.copy_tiles(p);
+  }
 }
 
 // A block for each multiprocessor, with as many warps as give all of them rows of weights at a

@@ -319,7 +319,7 @@ Status launch_tiles(Gpu& gpu, const Call& p, int64_t batch) {
 // the copy engine finds in whole blocks. k_rows: of the tensor of keys, or of values.
 bool suits_groups(const Gpu& gpu, const Call& p, int64_t k_rows) {
   constexpr int64_t kMost = 1 << 30;  // places are 32-bit integers
-  return gpu.device().major == 9 && p.in_words && p.softcap == 0 && p.head_size == p.value_size &&
+  return gpu.device().hopper && p.in_words && p.softcap == 0 && p.head_size == p.value_size &&
          (p.head_size == 64 || p.head_size == 128) && p.queries * (p.heads / p.kv_heads) > 64 &&
          p.page_size % kKeyBlock == 0 && k_rows > 0 && k_rows < kMost &&
          p.kv_heads * p.head_size < kMost;

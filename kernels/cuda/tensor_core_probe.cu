@@ -271,7 +271,7 @@ Result<bool> all_give(Gpu& gpu, std::initializer_list<Probe> probes) {
 Result<bool> has_units_of_sm90(Gpu& gpu) {
   VB_ASSIGN(const bool tiles, all_give(gpu, {tiles_give_the_contracts_bits<BFloat16Format>,
                                              tiles_give_the_contracts_bits<HalfFormat>}));
-  if (!tiles || gpu.device().major != 9) return tiles;
+  if (!tiles || !gpu.device().hopper) return tiles;
   return all_give(gpu, {products_give_the_contracts_bits<BFloat16Format, BFloat16Format>,
                         products_give_the_contracts_bits<HalfFormat, HalfFormat>,
                         products_give_the_contracts_bits<E4M3Format, E4M3Format>,
