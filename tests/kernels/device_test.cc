@@ -126,10 +126,31 @@ std::vector<Case> cases() {
   Random r(1);
   const auto x = [&](const Shape& shape) { return floats(r, shape, Fill::ordinary); };
   const std::vector<int64_t> swapped = {1, 0}, rows(64, 3);
+  const auto int8_attention = [&](int64_t queries, int64_t size) {
+    return Case{node_of("verbatim", "AttentionInt8", {{"heads", int64_t{2}}, {"scale", 0.1f}}),
+                {x({1, queries, 2 * size}), x({1, 140, 2 * size}), x({1, 140, 2 * size})},
+                {}};
+  };
+  const auto cached = [](Case c) {
+    const Attributes heads{{"heads", int64_t{2}}};
+    const Tensors k = *evaluate_reference(node_of("verbatim", "QuantizeKeys", heads, 2),
+                                          Tensors{c.inputs[1]}),
+                  v = *evaluate_reference(node_of("verbatim", "QuantizeValues", heads, 2),
+                                          Tensors{c.inputs[2]});
+    c.node.op = "AttentionInt8Cached";
+    c.inputs = {c.inputs[0], k[0], v[0], k[1], v[1]};
+    return c;
+  };
   return {{node_of("", "MatMul"), {x({4, 64}), x({64, 32})}, {}},
           {node_of("", "Add"), {x({64, 1}), x({64})}, {}},
           {node_of("", "Softmax"), {x({8, 40})}, {}},
           {node_of("verbatim", "QuantizeRows", {}, 2), {x({8, 40})}, {}},
+          {node_of("verbatim", "QuantizeKeys", {{"heads", int64_t{2}}}, 2), {x({1, 3, 40})}, {}},
+          {node_of("verbatim", "QuantizeValues", {{"heads", int64_t{2}}}, 2), {x({1, 3, 40})}, {}},
+          int8_attention(3, 20),
+          int8_attention(70, 64),
+          cached(int8_attention(3, 20)),
+          cached(int8_attention(70, 64)),
           {node_of("", "Transpose", {{"perm", swapped}}), {x({8, 40})}, {}},
           {node_of("", "Gather"), {x({64, 1}), *Tensor::from<int64_t>({64}, rows)}, {}}};
 }
