@@ -10,6 +10,18 @@ namespace {
 
 constexpr int64_t kMostInYAndZ = 65535;
 
+// Byte j of word i becomes byte i of word j.
+__device__ inline void transpose_bytes(const uint32_t (&from)[4], uint32_t (&to)[4]) {
+  const uint32_t low01 = __byte_perm(from[0], from[1], 0x5140),
+                 low23 = __byte_perm(from[2], from[3], 0x5140),
+                 high01 = __byte_perm(from[0], from[1], 0x7362),
+                 high23 = __byte_perm(from[2], from[3], 0x7362);
+  to[0] = __byte_perm(low01, low23, 0x5410);
+  to[1] = __byte_perm(low01, low23, 0x7632);
+  to[2] = __byte_perm(high01, high23, 0x5410);
+  to[3] = __byte_perm(high01, high23, 0x7632);
+}
+
 // --- any rows: eight of them a block of threads, and a key a thread
 
 // The states of rows in each of several parts of their keys: o [parts, rows, value_size], and m and
@@ -211,17 +223,10 @@ struct RowAttention {
     for (int c = thread() % static_cast<int>(kWarp); c < v_words; c += static_cast<int>(kWarp)) {
       int32_t sum[kSlices][kRows][4] = {};
       for (int w = warp * kKeyWords / kWarps; w < last && w < words; ++w) {
-        // Four keys' words of four columns become four columns' words of four keys.
-        uint32_t of[4];
+        uint32_t of_keys[4], column[4];
 #pragma unroll
-        for (int i = 0; i < 4; ++i) of[i] = values[(4 * w + i) * v_words + c];
-        const uint32_t low01 = __byte_perm(of[0], of[1], 0x5140),
-                       low23 = __byte_perm(of[2], of[3], 0x5140),
-                       high01 = __byte_perm(of[0], of[1], 0x7362),
-                       high23 = __byte_perm(of[2], of[3], 0x7362);
-        const uint32_t column[4] = {
-            __byte_perm(low01, low23, 0x5410), __byte_perm(low01, low23, 0x7632),
-            __byte_perm(high01, high23, 0x5410), __byte_perm(high01, high23, 0x7632)};
+        for (int i = 0; i < 4; ++i) of_keys[i] = values[(4 * w + i) * v_words + c];
+        transpose_bytes(of_keys, column);
 #pragma unroll
         for (int slice = 0; slice < kSlices; ++slice)
 #pragma unroll
@@ -419,28 +424,38 @@ constexpr unsigned kArrangeThreads = 256;
 template <int kSize>
 __global__ void __launch_bounds__(kArrangeThreads)
     arrange_values(Int8AttentionCall p, int8_t* values, float* scales) {
-  constexpr int kPitch = kSize + 4;
-  __shared__ __align__(16) int8_t tile[kBlockKeys * kPitch];
+  constexpr int kWords = kSize / 4, kPieces = kSize / 16;
+  // Keys that go into one word of all places together lie in banks of their own.
+  const auto place_of = [](int key) { return key * (kWords + 1) + key / 32 % 2 + key / 64 * 8; };
+  __shared__ uint32_t tile[kBlockKeys * (kWords + 1) + 9];
   const AttentionView<int8_t> view(p, blockIdx.z, blockIdx.y, 0, 0);
   const int block = static_cast<int>(blockIdx.x) * kBlockKeys,
             head = static_cast<int>(blockIdx.z * gridDim.y + blockIdx.y);
   const int64_t padded = int64_t{gridDim.x} * kBlockKeys;
-  for (int i = static_cast<int>(threadIdx.x); i < kBlockKeys * kSize; i += kArrangeThreads) {
-    const int key = i / kSize, c = i % kSize;
-    tile[key * kPitch + c] = block + key < view.length
-                                 ? view.v[view.key_row(p, block + key) * p.kv_heads * kSize + c]
-                                 : int8_t{0};
+  struct alignas(16) Piece {
+    uint32_t word[4];
+  };
+  for (int i = static_cast<int>(threadIdx.x); i < kBlockKeys * kPieces; i += kArrangeThreads) {
+    const int key = i / kPieces, piece = i % kPieces;
+    Piece codes{};
+    if (block + key < view.length)
+      codes = reinterpret_cast<const Piece*>(view.v + view.key_row(p, block + key) * p.kv_heads *
+                                                          kSize)[piece];
+#pragma unroll
+    for (int e = 0; e < 4; ++e) tile[place_of(key) + 4 * piece + e] = codes.word[e];
   }
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < kSize * kBlockKeys / 4; i += kArrangeThreads) {
-    const int c = i / (kBlockKeys / 4), w = i % (kBlockKeys / 4);
-    uint32_t word = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < kBlockKeys / 4 * kWords; i += kArrangeThreads) {
+    const int w = i % (kBlockKeys / 4), c = i / (kBlockKeys / 4);
+    uint32_t of_keys[4], of_columns[4];
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const int key = w / 8 * 32 + key_at_place(w % 8 * 4 + e);
-      word |= static_cast<uint32_t>(static_cast<uint8_t>(tile[key * kPitch + c])) << (8 * e);
-    }
-    reinterpret_cast<uint32_t*>(values + (int64_t{head} * kSize + c) * padded + block)[w] = word;
+    for (int e = 0; e < 4; ++e)
+      of_keys[e] = tile[place_of(w / 8 * 32 + key_at_place(w % 8 * 4 + e)) + c];
+    transpose_bytes(of_keys, of_columns);
+#pragma unroll
+    for (int e = 0; e < 4; ++e)
+      reinterpret_cast<uint32_t*>(values + (int64_t{head} * kSize + 4 * c + e) * padded +
+                                  block)[w] = of_columns[e];
   }
   for (int i = static_cast<int>(threadIdx.x); i < kScaleRows * kScaleRowNumbers;
        i += kArrangeThreads) {
@@ -464,7 +479,8 @@ bool suits_groups(const Gpu& gpu, const Int8AttentionCall& p, int64_t batch, int
          (p.head_size == 64 || p.head_size == 128) && p.queries * (p.heads / p.kv_heads) > 64 &&
          p.page_size % kKeyBlock == 0 && k_rows > 0 && k_rows < kMost && p.keys > 0 &&
          p.kv_heads * p.head_size < kMost && batch * p.kv_heads * p.head_size < kMost &&
-         batch * p.kv_heads * (p.keys / 16 + 8) < kMost && aligned(p.q) && aligned(p.k);
+         batch * p.kv_heads * (p.keys / 16 + 8) < kMost && aligned(p.q) && aligned(p.k) &&
+         aligned(p.v);
 }
 
 template <int kSize, int kSlices>
