@@ -112,6 +112,24 @@ TEST_P(DeviceTest, CopiesAreNoResults) {
   }
 }
 
+// Exponents that a node left there need not be those of QuantizeValues.
+TEST_P(DeviceTest, ACacheOfOtherExponentsIsRefused) {
+  const Attributes heads{{"heads", int64_t{1}}};
+  const Tensor x = *Tensor::zeros(DType::f32, Shape{1, 3, 4});
+  const Tensors k = *backend_->run(node_of("verbatim", "QuantizeKeys", heads, 2), Tensors{x}),
+                v = *backend_->run(node_of("verbatim", "QuantizeValues", heads, 2), Tensors{x}),
+                slices = *backend_->run(node_of("verbatim", "Slices", {{"count", int64_t{1}}}, 2),
+                                        Tensors{*x.reshaped(Shape{1, 3, 1, 4})});
+  ASSERT_NE(v[1].device(), nullptr);
+  ASSERT_NE(slices[1].device(), nullptr);
+  const Node node =
+      node_of("verbatim", "AttentionInt8Cached", {{"heads", int64_t{1}}, {"scale", 0.5f}});
+  const Result<Tensors> good = backend_->run(node, Tensors{x, k[0], v[0], k[1], v[1]});
+  ASSERT_TRUE(good.ok()) << good.status().message();
+  EXPECT_NE((*good)[0].device(), nullptr);
+  EXPECT_FALSE(backend_->run(node, Tensors{x, k[0], v[0], k[1], slices[1]}).ok());
+}
+
 #if defined(VERBATIM_EMULATED_GPU)
 
 // While it lives, the device refuses storage of more bytes.
