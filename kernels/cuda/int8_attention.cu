@@ -24,16 +24,17 @@ __device__ inline void transpose_bytes(const uint32_t (&from)[4], uint32_t (&to)
 
 // --- any rows: eight of them a block of threads, and a key a thread
 
-// The states of rows in each of several parts of their keys: o [parts, rows, value_size], and m and
-// l [parts, rows, 2], rows being those of the results.
-struct PartStates {
-  int parts;
+// Pieces of the keys, each of a block of threads: a whole number of parts of 2048, or one block of
+// 128; and the states of rows in each: o [pieces, rows, value_size], and m and l [pieces, rows, 2],
+// rows being those of the results.
+struct PieceStates {
+  int pieces, piece_keys;
   int64_t rows;
   float *o, *ml;
 };
 
 struct RowsCall : Int8AttentionCall {
-  PartStates states;
+  PieceStates states;
   bool in_words;  // codes of keys and values may be read four at once
 };
 
@@ -51,7 +52,7 @@ struct RowAttention {
   }
 
   const RowsCall& p;
-  const int part;
+  const int piece;
   const AttentionView<int8_t> view;
   const int q_words, k_pitch, v_words, rows;
   uint32_t *queries, *keys, *values;
@@ -72,8 +73,8 @@ struct RowAttention {
 
   __device__ RowAttention(const RowsCall& call, Shared& shared_rows)
       : p(call),
-        part(static_cast<int>(blockIdx.z) % call.states.parts),
-        view(call, blockIdx.z / call.states.parts, blockIdx.y, 0, int64_t{blockIdx.x} * kRows),
+        piece(static_cast<int>(blockIdx.z) % call.states.pieces),
+        view(call, blockIdx.z / call.states.pieces, blockIdx.y, 0, int64_t{blockIdx.x} * kRows),
         q_words(static_cast<int>(ceiling(call.head_size, 4))),
         k_pitch(q_words | 1),
         v_words(static_cast<int>(ceiling(call.value_size, 4))),
@@ -89,11 +90,9 @@ struct RowAttention {
         shared(shared_rows) {
     begin = range_of(p, view, view.first_row).begin;
     end = range_of(p, view, view.first_row + rows - 1).end;
-    if (p.states.parts > 1) {
-      constexpr int kPart = static_cast<int>(kKeyRestart);
-      if (begin < part * kPart) begin = part * kPart;
-      if (end > (part + 1) * kPart) end = (part + 1) * kPart;
-    }
+    const int first = piece * p.states.piece_keys, last = first + p.states.piece_keys;
+    if (begin < first) begin = first;
+    if (end > last) end = last;
   }
 
   __device__ static int thread() { return static_cast<int>(threadIdx.x); }
@@ -329,7 +328,7 @@ struct RowAttention {
   }
   __device__ void store() const {
     const auto place = [&](int r) {
-      return part * p.states.rows + view.head_row(p, view.first_row + r);
+      return piece * p.states.rows + view.head_row(p, view.first_row + r);
     };
     for (int i = thread(); i < rows * static_cast<int>(p.value_size); i += kThreads) {
       const int r = i / static_cast<int>(p.value_size), c = i % static_cast<int>(p.value_size);
@@ -349,25 +348,42 @@ __global__ void __launch_bounds__((RowAttention<kSlices>::kThreads)) attend_rows
   attention.store();
 }
 
-// The results, from the states of the parts, ascending: o / l, turned back.
+struct RowState {
+  float m = 0, l = 0, o = 0;
+  // merge(this, next)
+  __device__ void merge(const RowState& next) {
+    if (next.l == 0) return;
+    if (l == 0) {
+      *this = next;
+      return;
+    }
+    const float best = maximum_of(m, next.m);
+    const float alpha = exp2p(m - best), beta = exp2p(next.m - best);
+    o = fma32(next.o, beta, o * alpha);
+    l = fma32(next.l, beta, l * alpha);
+    m = best;
+  }
+};
+// The results, from the states of the pieces, ascending: o / l, turned back.
 __global__ void __launch_bounds__(256)
-    finish_rows(PartStates s, int64_t n, int64_t rotation, float factor, float* out) {
+    finish_rows(PieceStates s, int64_t n, int64_t rotation, float factor, float* out) {
   float* row = shared_memory<float>();
+  const int of_part = static_cast<int>(least(kKeyRestart, s.piece_keys));
   for (int64_t r = blockIdx.x; r < s.rows; r += gridDim.x) {
     for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
-      float m = 0, l = 0, o = 0;
-      for (int part = 0; part < s.parts; ++part) {
-        const int64_t place = part * s.rows + r;
-        const float part_m = s.ml[2 * place], part_l = s.ml[2 * place + 1],
-                    part_o = s.o[place * n + i];
-        if (part_l == 0) continue;
-        const float best = maximum_of(m, part_m);
-        const float alpha = exp2p(m - best), beta = exp2p(part_m - best);
-        o = l == 0 ? part_o : fma32(part_o, beta, o * alpha);
-        m = l == 0 ? part_m : best;
-        l = l == 0 ? part_l : fma32(part_l, beta, l * alpha);
+      RowState total, part;
+#pragma unroll 4
+      for (int piece = 0; piece < s.pieces; ++piece) {
+        const int64_t place = piece * s.rows + r;
+        const RowState state{s.ml[2 * place], s.ml[2 * place + 1], s.o[place * n + i]};
+        if (piece * of_part % kKeyRestart == 0) {
+          total.merge(part);
+          part = {};
+        }
+        part.merge(state);
       }
-      row[i] = l == 0 ? 0.0f : o / l;
+      total.merge(part);
+      row[i] = total.l == 0 ? 0.0f : total.o / total.l;
     }
     __syncthreads();
     rotate_row(row, n, rotation);
@@ -375,6 +391,20 @@ __global__ void __launch_bounds__(256)
       out[r * n + i] = canonical(row[i] * factor);
     __syncthreads();
   }
+}
+
+// Few rows leave most of the device idle, unless pieces of their keys go side by side: parts, or
+// blocks where parts are too few as well.
+int64_t keys_of_piece(const Gpu& gpu, int64_t blocks, int64_t keys, int64_t batch) {
+  int64_t piece = (keys / kKeyRestart + 1) * kKeyRestart;
+  for (const int64_t finer : {kKeyRestart, kKeyBlock}) {
+    if (keys <= finer) continue;
+    if (blocks * ceiling(keys, piece) >= 2 * gpu.device().multiprocessors ||
+        batch * ceiling(keys, finer) > kMostInYAndZ)
+      break;
+    piece = finer;
+  }
+  return piece;
 }
 
 template <int kSlices>
@@ -387,29 +417,28 @@ Outcome launch_rows(Gpu& gpu, const Int8AttentionCall& call, int64_t batch, Tens
                  aligned(call.k) && aligned(call.v)};
   const int64_t blocks = ceiling(p.queries * (p.heads / p.kv_heads), Attention::kRows) *
                          p.kv_heads * batch,
-                parts = ceiling(p.keys, kKeyRestart),
+                piece = keys_of_piece(gpu, blocks, p.keys, batch),
                 bytes = Attention::shared_words(p) * int64_t{sizeof(uint32_t)};
   if (bytes > int64_t{kMostShared}) return not_handled();
-  // Few rows leave most of the device idle, unless the parts of their keys go side by side.
-  const bool apart =
-      parts > 1 && blocks < 4 * gpu.device().multiprocessors && batch * parts <= kMostInYAndZ;
-  p.states.parts = apart ? static_cast<int>(parts) : 1;
+  p.states.pieces = static_cast<int>(p.keys > 0 ? ceiling(p.keys, piece) : 1);
+  p.states.piece_keys = static_cast<int>(piece);
   p.states.rows = batch * p.queries * p.heads;
-  VB_ASSIGN(Tensor o,
-            Tensor::allocate_on(gpu, DType::f32, Shape{p.states.parts, p.states.rows, p.value_size},
+  VB_ASSIGN(Tensor o, Tensor::allocate_on(gpu, DType::f32,
+                                          Shape{p.states.pieces, p.states.rows, p.value_size},
+                                          Purpose::scratch));
+  VB_ASSIGN(Tensor ml,
+            Tensor::allocate_on(gpu, DType::f32, Shape{p.states.pieces, p.states.rows, 2},
                                 Purpose::scratch));
-  VB_ASSIGN(Tensor ml, Tensor::allocate_on(gpu, DType::f32, Shape{p.states.parts, p.states.rows, 2},
-                                           Purpose::scratch));
   p.states.o = reinterpret_cast<float*>(o.mutable_address());
   p.states.ml = reinterpret_cast<float*>(ml.mutable_address());
-  VB_TRY(launch(
-      gpu,
-      {.blocks = {static_cast<unsigned>(
-                      ceiling(p.queries * (p.heads / p.kv_heads), Attention::kRows)),
-                  static_cast<unsigned>(p.kv_heads), static_cast<unsigned>(batch * p.states.parts)},
-       .threads = {Attention::kThreads, 1, 1},
-       .shared_bytes = static_cast<size_t>(bytes)},
-      attend_rows<kSlices>, p));
+  VB_TRY(launch(gpu,
+                {.blocks = {static_cast<unsigned>(
+                                ceiling(p.queries * (p.heads / p.kv_heads), Attention::kRows)),
+                            static_cast<unsigned>(p.kv_heads),
+                            static_cast<unsigned>(batch * p.states.pieces)},
+                 .threads = {Attention::kThreads, 1, 1},
+                 .shared_bytes = static_cast<size_t>(bytes)},
+                attend_rows<kSlices>, p));
   VB_TRY(launch(gpu, grid_of_shared_rows(p.states.rows, p.value_size), finish_rows, p.states,
                 p.value_size, rotation_block(p.value_size), p.o_factor,
                 static_cast<float*>(p.out)));
