@@ -60,7 +60,9 @@ struct GroupInt8Call : Int8AttentionCall {
   bool restarts;
 };
 
-template <int kSize, int kSlices>  // kSize: of a head's queries, keys and values
+// Heads of at most kSize, of queries and keys and of values, multiples of 16: codes beyond are
+// zeros in the queries, and in the values.
+template <int kSize, int kSlices>
 struct GroupInt8Attention {
   static constexpr int kGroups = 2, kRows = kGroups * kGroupRows,
                        kMultiplying = kGroups * static_cast<int>(kWarpGroup);
@@ -108,9 +110,9 @@ struct GroupInt8Attention {
     for (int i = static_cast<int>(threadIdx.x); i < kRows * kPieces; i += kThreads) {
       const int r = i / kPieces, piece = i % kPieces;
       const int64_t row = view.first_row + r;
-      const bool there = row < view.rows;
+      const bool there = row < view.rows && piece * 16 < p.head_size;
       copy_later(queries + slab_offset(r, piece),
-                 there ? view.q + view.head_row(p, row) * kSize + piece * 16 : view.q, there);
+                 there ? view.q + view.head_row(p, row) * p.head_size + piece * 16 : view.q, there);
     }
     commit_copies();
     wait_for_copies<0>();
@@ -125,7 +127,7 @@ struct GroupInt8Attention {
     for (int block = first_block(); block < end; block += kBlockKeys) {
       ring.begin_filling(kKeyBytes + kScaleBytes);
       uint64_t* full = &ring.full[ring.stage];
-      copy_tile(ring.tile(), p.keys, static_cast<int>(blockIdx.y) * kSize,
+      copy_tile(ring.tile(), p.keys, static_cast<int>(blockIdx.y * p.head_size),
                 static_cast<int>(view.key_row(p, block)), full);
       copy_tile(ring.tile() + kKeyBytes, p.scales, 0,
                 (head * p.blocks + block / kBlockKeys) * kScaleRows, full);
@@ -385,8 +387,8 @@ struct GroupInt8Attention {
     rows.end();
   }
 
-  // o / l, turned back. Columns 8 j + 2 q + e: strides of 1 are within a pair, of 2 and 4 between
-  // threads, the others between elements.
+  // o / l; turned back, where heads are rotated as a whole. Columns 8 j + 2 q + e: strides of 1 are
+  // within a pair, of 2 and 4 between threads, the others between elements.
   __device__ void finish(Rows& rows) const {
     auto& o = rows.state.o;
     constexpr int kElements = kSize / 2;
@@ -395,6 +397,7 @@ struct GroupInt8Attention {
       const float l = rows.state.l[i / 2 % 2];
       o[i] = l == 0 ? 0.0f : o[i] / l;
     }
+    if (p.value_size != kSize) return;
     const auto rotate_within = [&](int stride) {
 #pragma unroll
       for (int i = 0; i < kElements; ++i) {
@@ -422,10 +425,11 @@ struct GroupInt8Attention {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       if (rows.thread_row(h) >= view.rows) continue;
-      float* out = static_cast<float*>(p.out) + view.head_row(p, rows.thread_row(h)) * kSize;
+      float* out = static_cast<float*>(p.out) + view.head_row(p, rows.thread_row(h)) * p.value_size;
 #pragma unroll
       for (int i = 2 * h; i < kSize / 2; i += 4)
-        *reinterpret_cast<Pair*>(out + key_of(i)) = {rows.state.o[i], rows.state.o[i + 1]};
+        if (key_of(i) < p.value_size)
+          *reinterpret_cast<Pair*>(out + key_of(i)) = {rows.state.o[i], rows.state.o[i + 1]};
     }
   }
 };

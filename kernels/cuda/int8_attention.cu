@@ -364,6 +364,14 @@ struct RowState {
     m = best;
   }
 };
+// finish_int8_row() of a row in shared memory, to `out`.
+__device__ void turn_back(float* row, int64_t n, int64_t rotation, float factor, float* out) {
+  __syncthreads();
+  rotate_row(row, n, rotation);
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) out[i] = canonical(row[i] * factor);
+  __syncthreads();
+}
+
 // The results, from the states of the pieces, ascending: o / l, turned back.
 __global__ void __launch_bounds__(256)
     finish_rows(PieceStates s, int64_t n, int64_t rotation, float factor, float* out) {
@@ -385,11 +393,7 @@ __global__ void __launch_bounds__(256)
       total.merge(part);
       row[i] = total.l == 0 ? 0.0f : total.o / total.l;
     }
-    __syncthreads();
-    rotate_row(row, n, rotation);
-    for (int64_t i = threadIdx.x; i < n; i += blockDim.x)
-      out[r * n + i] = canonical(row[i] * factor);
-    __syncthreads();
+    turn_back(row, n, rotation, factor, out + r * n);
   }
 }
 
@@ -447,6 +451,16 @@ Outcome launch_rows(Gpu& gpu, const Int8AttentionCall& call, int64_t batch, Tens
 
 // --- prefill by warp groups
 
+// Results that are o / l, turned back.
+__global__ void __launch_bounds__(256)
+    turn_rows(int64_t rows, int64_t n, int64_t rotation, float factor, float* out) {
+  float* row = shared_memory<float>();
+  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) row[i] = out[r * n + i];
+    turn_back(row, n, rotation, factor, out + r * n);
+  }
+}
+
 constexpr unsigned kArrangeThreads = 256;
 // A block of keys: its values' codes along the keys, and its scales and steps as
 // group_int8_attention.cuh wants them. Zeros for what is no key.
@@ -467,9 +481,9 @@ __global__ void __launch_bounds__(kArrangeThreads)
   for (int i = static_cast<int>(threadIdx.x); i < kBlockKeys * kPieces; i += kArrangeThreads) {
     const int key = i / kPieces, piece = i % kPieces;
     Piece codes{};
-    if (block + key < view.length)
+    if (block + key < view.length && piece * 16 < p.value_size)
       codes = reinterpret_cast<const Piece*>(view.v + view.key_row(p, block + key) * p.kv_heads *
-                                                          kSize)[piece];
+                                                          p.value_size)[piece];
 #pragma unroll
     for (int e = 0; e < 4; ++e) tile[place_of(key) + 4 * piece + e] = codes.word[e];
   }
@@ -504,10 +518,10 @@ __global__ void __launch_bounds__(kArrangeThreads)
 bool suits_groups(const Gpu& gpu, const Int8AttentionCall& p, int64_t batch, int64_t k_rows) {
   constexpr int64_t kMost = 1 << 30;  // places are 32-bit integers
   const auto aligned = [](const void* at) { return reinterpret_cast<uintptr_t>(at) % 16 == 0; };
-  return gpu.device().major == 9 && p.softcap == 0 && p.head_size == p.value_size &&
-         (p.head_size == 64 || p.head_size == 128) && p.queries * (p.heads / p.kv_heads) > 64 &&
-         p.page_size % kKeyBlock == 0 && k_rows > 0 && k_rows < kMost && p.keys > 0 &&
-         p.kv_heads * p.head_size < kMost && batch * p.kv_heads * p.head_size < kMost &&
+  const auto fits = [](int64_t size) { return size % 16 == 0 && size <= kSlabBytes; };
+  return gpu.device().major == 9 && p.softcap == 0 && fits(p.head_size) && fits(p.value_size) &&
+         p.queries * (p.heads / p.kv_heads) > 64 && p.page_size % kKeyBlock == 0 && k_rows > 0 &&
+         k_rows < kMost && p.keys > 0 && batch * p.kv_heads * kSlabBytes < kMost &&
          batch * p.kv_heads * (p.keys / 16 + 8) < kMost && aligned(p.q) && aligned(p.k) &&
          aligned(p.v);
 }
@@ -532,7 +546,7 @@ Outcome launch_groups(Gpu& gpu, const Int8AttentionCall& call, int64_t batch, in
                 reinterpret_cast<int8_t*>(values.mutable_address()),
                 reinterpret_cast<float*>(scales.mutable_address())));
   GroupInt8Call p{call, {}, {}, {}, static_cast<int>(blocks), call.keys > kKeyRestart};
-  VB_ASSIGN(p.keys, map_tiles(call.k, k_rows, call.kv_heads * kSize, kBlockKeys));
+  VB_ASSIGN(p.keys, map_tiles(call.k, k_rows, call.kv_heads * call.head_size, kBlockKeys));
   VB_ASSIGN(p.values, map_tiles(values.address(), heads * kSize, blocks * kKeyBlock, kSize));
   VB_ASSIGN(p.scales,
             map_tiles(scales.address(), heads * blocks * kScaleRows, kSlabBytes, kScaleRows));
@@ -541,6 +555,11 @@ Outcome launch_groups(Gpu& gpu, const Int8AttentionCall& call, int64_t batch, in
                   .threads = {Attention::kThreads, 1, 1},
                   .shared_bytes = Attention::shared_bytes(p.restarts)};
   VB_TRY(launch(gpu, grid, attend_int8_groups<kSize, kSlices>, p));
+  if (p.value_size != kSize) {
+    const int64_t results = batch * p.queries * p.heads;
+    VB_TRY(launch(gpu, grid_of_shared_rows(results, p.value_size), turn_rows, results, p.value_size,
+                  rotation_block(p.value_size), p.o_factor, static_cast<float*>(p.out)));
+  }
   return done({std::move(out)});
 }
 
@@ -548,8 +567,9 @@ template <int kSlices>
 Outcome launch_attention(Gpu& gpu, const Int8AttentionCall& p, int64_t batch, int64_t k_rows,
                          Tensor out) {
   if (!suits_groups(gpu, p, batch, k_rows)) return launch_rows<kSlices>(gpu, p, batch, out);
-  return p.head_size == 64 ? launch_groups<64, kSlices>(gpu, p, batch, k_rows, out)
-                           : launch_groups<128, kSlices>(gpu, p, batch, k_rows, out);
+  return p.head_size <= 64 && p.value_size <= 64
+             ? launch_groups<64, kSlices>(gpu, p, batch, k_rows, out)
+             : launch_groups<128, kSlices>(gpu, p, batch, k_rows, out);
 }
 
 // --- operands

@@ -261,10 +261,23 @@ TEST_P(AttentionTest, TensorCoreGroups) {
   expect_reference(*backend_, 32, some_tensor_core_groups);
 }
 
-// The same in int8, with values here and there that are not finite; and values whose exponents are
-// far apart, among which the greatest weight is not that of the greatest score.
+// The same in int8, of other sizes of heads too, with operands here and there that are not finite;
+// and values whose exponents are far apart, among which the greatest weight is not that of the
+// greatest score.
 Case some_int8_attention_of_groups(Random& r) {
   Case c = some_attention_of_groups(r, DType::f32);
+  if (r.chance(40)) {
+    const int64_t heads = *c.node.attributes.get<int64_t>("heads", 1),
+                  kv_heads = *c.node.attributes.get<int64_t>("kv_heads", 1),
+                  size = r.pick<int64_t>({16, 48, 80, 96}), width = r.pick<int64_t>({16, 32, 96});
+    const auto resize = [&](size_t input, int64_t to) {
+      const Shape& shape = c.inputs[input].shape();
+      c.inputs[input] = numbers(r, DType::f32, {shape[0], shape[1], to}, Fill::ordinary);
+    };
+    resize(0, heads * size);
+    resize(1, kv_heads * size);
+    resize(2, kv_heads * width);
+  }
   if (r.chance(50)) c.node.attributes.set("weight_slices", r.between(1, 2));
   if (r.chance(30)) {
     Tensor& t = c.inputs[r.below(2)];
@@ -281,7 +294,7 @@ Case some_int8_attention_of_groups(Random& r) {
 }
 
 TEST_P(AttentionTest, Int8Groups) {
-  expect_reference(*backend_, 48, some_int8_attention_of_groups);
+  expect_reference(*backend_, 96, some_int8_attention_of_groups);
 }
 
 // Scores that are all below zero, so far apart that most weights are zero, infinite or NaN.
