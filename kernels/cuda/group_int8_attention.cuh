@@ -54,51 +54,66 @@ struct SeenBits {
 
 struct GroupInt8Call : Int8AttentionCall {
   TileMap keys;    // codes of all keys as they lie
-  TileMap values;  // [batch, kv_heads, size] rows of codes along the keys
+  TileMap values;  // [batch, kv_heads, columns] rows of codes along the keys, columns in multiples
+                   // of kSize
   TileMap scales;  // [batch, kv_heads, blocks, kScaleRows] rows
   int blocks;      // of keys
   bool restarts;
 };
 
-// Heads of at most kSize, of queries and keys and of values, multiples of 16: codes beyond are
-// zeros in the queries, and in the values.
-template <int kSize, int kSlices>
+// Of heads of at most kKeyCodes codes of queries and keys; a block of threads has kSize columns of
+// values. Sizes are multiples of 16, and codes beyond them zeros, in the queries and in the values.
+template <int kSize, int kSlabs, int kSlices>
 struct GroupInt8Attention {
   static constexpr int kGroups = 2, kRows = kGroups * kGroupRows,
                        kMultiplying = kGroups * static_cast<int>(kWarpGroup);
   static constexpr unsigned kThreads = kMultiplying + kWarpGroup, kReaders = kGroups * 4;
+  static constexpr int kKeyCodes = kSlabs == 1 ? kSize : kSlabs * kSlabBytes;
   // A tile is a block's keys, with its scales, or its values.
-  static constexpr int kKeyBytes = kBlockKeys * kSlabBytes, kValueBytes = kSize * kSlabBytes,
-                       kTileBytes = kKeyBytes + kScaleBytes, kQueryBytes = kRows * kSlabBytes;
+  static constexpr int kSlabOfKeys = kBlockKeys * kSlabBytes, kSlabOfRows = kRows * kSlabBytes,
+                       kKeyBytes = kSlabs * kSlabOfKeys, kValueBytes = kSize * kSlabBytes,
+                       kTileBytes = kKeyBytes + kScaleBytes, kQueryBytes = kSlabs * kSlabOfRows;
   static_assert(kSize <= kSlabBytes && kTileBytes % kTileAlignment == 0);
+  static constexpr int kCapped = kBlockKeys / 4;  // scores of a thread that are capped at a time
   using Ring = TileRing<kTileBytes>;
 
-  static constexpr size_t fixed_bytes(bool restarts) {
-    return kTileAlignment + kQueryBytes + (restarts ? size_t{kRows} * kSize * sizeof(float) : 0);
+  static constexpr size_t fixed_bytes(bool restarts, bool caps) {
+    return kTileAlignment + kQueryBytes + (restarts ? size_t{kRows} * kSize * sizeof(float) : 0) +
+           (caps ? size_t{kMultiplying} * kCapped * sizeof(float) : 0);
   }
-  static constexpr int stages(bool restarts) { return Ring::stages_beside(fixed_bytes(restarts)); }
-  static constexpr size_t shared_bytes(bool restarts) {
-    return fixed_bytes(restarts) + size_t{kTileBytes} * stages(restarts) + Ring::kBarrierBytes;
+  static constexpr int stages(bool restarts, bool caps) {
+    return Ring::stages_beside(fixed_bytes(restarts, caps));
   }
+  static constexpr size_t shared_bytes(bool restarts, bool caps) {
+    return fixed_bytes(restarts, caps) + size_t{kTileBytes} * stages(restarts, caps) +
+           Ring::kBarrierBytes;
+  }
+  static_assert(stages(true, true) >= 2);
 
   using Scores = int32_t[kBlockKeys / 2];
-  using Sums = int32_t[kSize / 2];
+  // Sums are of half the columns, so that the next scores find registers once a half has joined.
+  static constexpr int kHalf = 64, kHalves = kSize / kHalf;
+  using Sums = int32_t[kHalf / 2];
   using Codes = uint32_t[kBlockKeys / 8];  // word 2 j + h: row g + 8 h, two pairs of keys
   using Rows = WarpRows<kSize, kMultiplying>;
 
   const GroupInt8Call& p;
+  const int kv, chunk;  // of the heads of keys, and of a head's columns of values
   const AttentionView<int8_t> view;
   std::byte* queries;
   Ring ring;
-  float* totals;
-  int begin, end;  // of the keys that some row sees
+  float *totals, *capped;  // of each thread: the i-th at i * kMultiplying
+  int begin, end;          // of the keys that some row sees
 
   __device__ GroupInt8Attention(const GroupInt8Call& call, int64_t first_row)
       : p(call),
-        view(call, blockIdx.z, blockIdx.y, 0, first_row),
+        kv(static_cast<int>(blockIdx.y) % static_cast<int>(call.kv_heads)),
+        chunk(static_cast<int>(blockIdx.y) / static_cast<int>(call.kv_heads)),
+        view(call, blockIdx.z, kv, chunk * kSize, first_row),
         queries(aligned_tiles()),
-        ring(queries + kQueryBytes, stages(call.restarts)),
-        totals(reinterpret_cast<float*>(ring.end())) {
+        ring(queries + kQueryBytes, stages(call.restarts, call.softcap != 0)),
+        totals(reinterpret_cast<float*>(ring.end()) + threadIdx.x % kMultiplying),
+        capped(totals + (call.restarts ? kRows * kSize : 0)) {
     begin = range_of(p, view, first_row).begin;
     end = range_of(p, view, first_row + kRows - 1).end;
   }
@@ -106,12 +121,12 @@ struct GroupInt8Attention {
   // Barriers, and the rows' queries, before anything else.
   __device__ void start() const {
     if (threadIdx.x == 0) ring.init(kReaders);
-    constexpr int kPieces = kSize / 16;
+    constexpr int kPieces = kKeyCodes / 16;
     for (int i = static_cast<int>(threadIdx.x); i < kRows * kPieces; i += kThreads) {
       const int r = i / kPieces, piece = i % kPieces;
       const int64_t row = view.first_row + r;
       const bool there = row < view.rows && piece * 16 < p.head_size;
-      copy_later(queries + slab_offset(r, piece),
+      copy_later(queries + piece / 8 * kSlabOfRows + slab_offset(r, piece % 8),
                  there ? view.q + view.head_row(p, row) * p.head_size + piece * 16 : view.q, there);
     }
     commit_copies();
@@ -123,17 +138,22 @@ struct GroupInt8Attention {
 
   // By one thread: of each block its keys, then its values.
   __device__ void copy_tiles() {
-    const int head = static_cast<int>(blockIdx.z * gridDim.y + blockIdx.y);
+    const int kv_heads = static_cast<int>(p.kv_heads),
+              head = static_cast<int>(blockIdx.z) * kv_heads + kv,
+              columns = (head * static_cast<int>(gridDim.y) / kv_heads + chunk) * kSize;
     for (int block = first_block(); block < end; block += kBlockKeys) {
       ring.begin_filling(kKeyBytes + kScaleBytes);
       uint64_t* full = &ring.full[ring.stage];
-      copy_tile(ring.tile(), p.keys, static_cast<int>(blockIdx.y * p.head_size),
-                static_cast<int>(view.key_row(p, block)), full);
+#pragma unroll
+      for (int slab = 0; slab < kSlabs; ++slab)
+        copy_tile(ring.tile() + slab * kSlabOfKeys, p.keys,
+                  kv * static_cast<int>(p.head_size) + slab * kSlabBytes,
+                  static_cast<int>(view.key_row(p, block)), full);
       copy_tile(ring.tile() + kKeyBytes, p.scales, 0,
                 (head * p.blocks + block / kBlockKeys) * kScaleRows, full);
       ring.next();
       ring.begin_filling(kValueBytes);
-      copy_tile(ring.tile(), p.values, block, head * kSize, &ring.full[ring.stage]);
+      copy_tile(ring.tile(), p.values, block, columns, &ring.full[ring.stage]);
       ring.next();
     }
   }
@@ -147,23 +167,25 @@ struct GroupInt8Attention {
     begin_products();
     multiply_group<Int8Unit, kBlockKeys, true>(s, q, k);
 #pragma unroll
-    for (int unit = 1; unit < kSize / kUnitBytes; ++unit)
-      multiply_group<Int8Unit, kBlockKeys>(s, further(q, unit * kNextUnit),
-                                           further(k, unit * kNextUnit));
+    for (int unit = 1; unit < kKeyCodes / kUnitBytes; ++unit) {
+      const int slab = unit / 4, next = unit % 4 * kNextUnit;
+      multiply_group<Int8Unit, kBlockKeys>(s, further(q, slab * kSlabOfRows / 16 + next),
+                                           further(k, slab * kSlabOfKeys / 16 + next));
+    }
     commit_products();
   }
   template <bool kFresh>
-  __device__ void multiply_values(Sums& sums, const Codes& codes) const {
-    const uint64_t v = uniform(describe_tile(ring.tile()));
+  __device__ void multiply_values(Sums& sums, const Codes& codes, int half) const {
+    const uint64_t v = uniform(describe_tile(ring.tile() + half * kHalf * kSlabBytes));
     const auto a = [&](int unit) {
       return TileA{
           {codes[4 * unit], codes[4 * unit + 1], codes[4 * unit + 2], codes[4 * unit + 3]}};
     };
     begin_products();
-    multiply_group_rows<Int8Unit, kSize, kFresh>(sums, a(0), v);
+    multiply_group_rows<Int8Unit, kHalf, kFresh>(sums, a(0), v);
 #pragma unroll
     for (int unit = 1; unit < kBlockKeys / kUnitBytes; ++unit)
-      multiply_group_rows<Int8Unit, kSize>(sums, a(unit), further(v, unit * kNextUnit));
+      multiply_group_rows<Int8Unit, kHalf>(sums, a(unit), further(v, unit * kNextUnit));
     commit_products();
   }
 
@@ -190,9 +212,8 @@ struct GroupInt8Attention {
                                             (1 - piece / 4) * 64);
     }
   };
-  // use(i, its key's number) for each score i of the thread. numbers(piece): those of keys 8 j + 2
-  // q
-  // + e, of j = 2 piece and e = 0, 1, then of j = 2 piece + 1.
+  // use(i, its key's number) for each score i of the thread. numbers(piece): of keys 8 j + 2 q + e,
+  // those of j = 2 piece and e = 0, 1, then those of j = 2 piece + 1.
   template <class Numbers, class Use>
   __device__ static void each_score(Numbers&& numbers, Use&& use) {
 #pragma unroll
@@ -214,6 +235,19 @@ struct GroupInt8Attention {
                [&](int i, float key_scale) {
                  x[i] = static_cast<float>(s[i]) * (row_scale[i / 2 % 2] * key_scale);
                });
+  }
+  // Rolled up, as the function is long.
+  __device__ void cap_scores(BlockScores& x) const {
+#pragma unroll
+    for (int first = 0; first < kBlockKeys / 2; first += kCapped) {
+#pragma unroll
+      for (int i = 0; i < kCapped; ++i) capped[i * kMultiplying] = x[first + i];
+#pragma unroll 1
+      for (int i = 0; i < kCapped; ++i)
+        capped[i * kMultiplying] = p.scaled_score(capped[i * kMultiplying]);
+#pragma unroll
+      for (int i = 0; i < kCapped; ++i) x[first + i] = capped[i * kMultiplying];
+    }
   }
   // The greatest of each row, NaN where one is.
   __device__ static void find_greatest(const BlockScores& x, float (&m)[2]) {
@@ -299,14 +333,14 @@ struct GroupInt8Attention {
   }
   // Of a key that a row does not see the score is -infinity, so that its weight is 0; which it
   // still is after a step of NaN.
-  __device__ static void take_scores_of(const float (&row_scale)[2], const NumberPlaces& places,
-                                        bool whole, int block, const std::byte* tile,
-                                        const Scores& s, Rows& rows, Codes (&codes)[kSlices],
-                                        Joining (&joining)[2]) {
+  __device__ void take_scores_of(const float (&row_scale)[2], const NumberPlaces& places,
+                                 bool whole, int block, const std::byte* tile, const Scores& s,
+                                 Rows& rows, Codes (&codes)[kSlices], Joining (&joining)[2]) const {
     const auto seen = [&] { return SeenBits(rows.sight_of(block).seen); };
     BlockScores x;
     float m[2], l[2], up[2];
     scale(row_scale, places, tile, s, x);
+    if (p.softcap != 0) cap_scores(x);
     if (!whole) replace_unseen(seen(), float_of(0xFF800000), x);
     find_greatest(x, m);
     weigh(m, x);
@@ -326,14 +360,13 @@ struct GroupInt8Attention {
     code_weights(x, up, codes);
   }
 
-  __device__ static void join_values(const Sums& sums, const Joining (&joining)[2],
-                                     float (&o)[kSize / 2]) {
+  __device__ static void join_values(const Sums& sums, const Joining (&joining)[2], float* o) {
     if (__any_sync(~0u, joining[0].alpha != 1 || joining[1].alpha != 1)) {
 #pragma unroll
-      for (int i = 0; i < kSize / 2; ++i) o[i] = o[i] * joining[i / 2 % 2].alpha;
+      for (int i = 0; i < kHalf / 2; ++i) o[i] = o[i] * joining[i / 2 % 2].alpha;
     }
 #pragma unroll
-    for (int i = 0; i < kSize / 2; ++i) {
+    for (int i = 0; i < kHalf / 2; ++i) {
       const Joining& j = joining[i / 2 % 2];
       o[i] = fma32(static_cast<float>(sums[i]) * j.down, j.beta, o[i]);
     }
@@ -341,11 +374,12 @@ struct GroupInt8Attention {
 
   __device__ void attend(Rows& rows, int group) {
     if (begin >= end) return;
+    const float c = p.softcap == 0 ? p.log_scale : 1.0f;
     float row_scale[2];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int64_t row = rows.thread_row(h);
-      row_scale[h] = row < view.rows ? p.row_scale(view.head_row(p, row)) * p.log_scale : 0.0f;
+      row_scale[h] = row < view.rows ? p.row_scale(view.head_row(p, row)) * c : 0.0f;
     }
     const NumberPlaces places;
     Scores s;
@@ -361,27 +395,34 @@ struct GroupInt8Attention {
       take_scores_of(row_scale, places, whole, block, ring.tile(), s, rows, codes, joining);
       ring.release(ring.stage);
       ring.next();
-      Sums sums;
+      Sums sums[kHalves];
       ring.wait_until_full();
-      multiply_values<true>(sums, codes[0]);
+#pragma unroll
+      for (int half = 0; half < kHalves; ++half) multiply_values<true>(sums[half], codes[0], half);
       if constexpr (kSlices == 2) {
         wait_for_products<0>();
-        settle(sums);
         settle(codes[0]);
 #pragma unroll
-        for (int32_t& sum : sums) sum = sum * 128;
-        multiply_values<false>(sums, codes[1]);
+        for (int half = 0; half < kHalves; ++half) {
+          settle(sums[half]);
+#pragma unroll
+          for (int32_t& sum : sums[half]) sum = sum * 128;
+          multiply_values<false>(sums[half], codes[1], half);
+        }
       }
       const int of_values = ring.stage;
       ring.next();
-      // With two slices there are no registers for the next scores yet.
-      if constexpr (kSlices == 1) multiply_keys(s, group, more);
-      wait_for_products<kSlices == 1 ? 1 : 0>();
-      settle(sums);
+      if constexpr (kHalves == 2) {
+        wait_for_products<1>();
+        settle(sums[0]);
+        join_values(sums[0], joining, rows.state.o);
+      }
+      multiply_keys(s, group, more);
+      wait_for_products<1>();
+      settle(sums[kHalves - 1]);
       settle(codes[kSlices - 1]);
       ring.release(of_values);
-      join_values(sums, joining, rows.state.o);
-      if constexpr (kSlices == 2) multiply_keys(s, group, more);
+      join_values(sums[kHalves - 1], joining, rows.state.o + (kHalves - 1) * kHalf / 2);
     }
     wait_for_products<0>();
     rows.end();
@@ -425,19 +466,21 @@ struct GroupInt8Attention {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       if (rows.thread_row(h) >= view.rows) continue;
-      float* out = static_cast<float*>(p.out) + view.head_row(p, rows.thread_row(h)) * p.value_size;
+      const int columns = static_cast<int>(p.value_size) - chunk * kSize;
+      float* out = static_cast<float*>(p.out) +
+                   view.head_row(p, rows.thread_row(h)) * p.value_size + chunk * kSize;
 #pragma unroll
       for (int i = 2 * h; i < kSize / 2; i += 4)
-        if (key_of(i) < p.value_size)
+        if (key_of(i) < columns)
           *reinterpret_cast<Pair*>(out + key_of(i)) = {rows.state.o[i], rows.state.o[i + 1]};
     }
   }
 };
 
-template <int kSize, int kSlices>
-__global__ void __launch_bounds__((GroupInt8Attention<kSize, kSlices>::kThreads), 1)
+template <int kSize, int kSlabs, int kSlices>
+__global__ void __launch_bounds__((GroupInt8Attention<kSize, kSlabs, kSlices>::kThreads), 1)
     attend_int8_groups(const __grid_constant__ GroupInt8Call p) {
-  using Attention = GroupInt8Attention<kSize, kSlices>;
+  using Attention = GroupInt8Attention<kSize, kSlabs, kSlices>;
   // Of causal rows the last ones have most to do: they go first.
   const int64_t tile = p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
   Attention attention(p, tile * Attention::kRows);
@@ -451,8 +494,7 @@ __global__ void __launch_bounds__((GroupInt8Attention<kSize, kSlices>::kThreads)
   take_registers<232>();
   const int64_t row =
       tile * Attention::kRows + group * kGroupRows + threadIdx.x % kWarpGroup / kWarp * kTileRows;
-  typename Attention::Rows rows(p, attention.view, row,
-                                attention.totals + threadIdx.x - kWarpGroup);
+  typename Attention::Rows rows(p, attention.view, row, attention.totals);
   attention.attend(rows, group);
   attention.finish(rows);
   attention.store(rows);

@@ -471,9 +471,14 @@ __global__ void __launch_bounds__(kArrangeThreads)
   // Keys that go into one word of all places together lie in banks of their own.
   const auto place_of = [](int key) { return key * (kWords + 1) + key / 32 % 2 + key / 64 * 8; };
   __shared__ uint32_t tile[kBlockKeys * (kWords + 1) + 9];
-  const AttentionView<int8_t> view(p, blockIdx.z, blockIdx.y, 0, 0);
+  const int kv_heads = static_cast<int>(p.kv_heads), kv = static_cast<int>(blockIdx.y) % kv_heads,
+            chunk = static_cast<int>(blockIdx.y) / kv_heads, first_column = chunk * kSize;
+  const AttentionView<int8_t> view(p, blockIdx.z, kv, first_column, 0);
   const int block = static_cast<int>(blockIdx.x) * kBlockKeys,
-            head = static_cast<int>(blockIdx.z * gridDim.y + blockIdx.y);
+            head = static_cast<int>(blockIdx.z) * kv_heads + kv;
+  values += (int64_t{head} * (gridDim.y / static_cast<unsigned>(kv_heads)) + chunk) * kSize *
+                int64_t{gridDim.x} * kBlockKeys +
+            block;
   const int64_t padded = int64_t{gridDim.x} * kBlockKeys;
   struct alignas(16) Piece {
     uint32_t word[4];
@@ -481,7 +486,7 @@ __global__ void __launch_bounds__(kArrangeThreads)
   for (int i = static_cast<int>(threadIdx.x); i < kBlockKeys * kPieces; i += kArrangeThreads) {
     const int key = i / kPieces, piece = i % kPieces;
     Piece codes{};
-    if (block + key < view.length && piece * 16 < p.value_size)
+    if (block + key < view.length && first_column + piece * 16 < p.value_size)
       codes = reinterpret_cast<const Piece*>(view.v + view.key_row(p, block + key) * p.kv_heads *
                                                           p.value_size)[piece];
 #pragma unroll
@@ -497,16 +502,16 @@ __global__ void __launch_bounds__(kArrangeThreads)
     transpose_bytes(of_keys, of_columns);
 #pragma unroll
     for (int e = 0; e < 4; ++e)
-      reinterpret_cast<uint32_t*>(values + (int64_t{head} * kSize + 4 * c + e) * padded +
-                                  block)[w] = of_columns[e];
+      reinterpret_cast<uint32_t*>(values + (4 * c + e) * padded)[w] = of_columns[e];
   }
+  if (chunk > 0) return;
   for (int i = static_cast<int>(threadIdx.x); i < kScaleRows * kScaleRowNumbers;
        i += kArrangeThreads) {
     const int row = i / kScaleRowNumbers,
               key = block + key_of_number(row % 4, i % kScaleRowNumbers);
     float number = 0;
     if (key < view.length) {
-      const int64_t at = view.key_row(p, key) * p.kv_heads + blockIdx.y;
+      const int64_t at = view.key_row(p, key) * p.kv_heads + kv;
       number = row < 4 ? p.k_scales[at] : value_step(p.v_exponents[at]);
     }
     scales[(int64_t{head} * gridDim.x + blockIdx.x) * kScaleRows * kScaleRowNumbers + i] = number;
@@ -518,28 +523,29 @@ __global__ void __launch_bounds__(kArrangeThreads)
 bool suits_groups(const Gpu& gpu, const Int8AttentionCall& p, int64_t batch, int64_t k_rows) {
   constexpr int64_t kMost = 1 << 30;  // places are 32-bit integers
   const auto aligned = [](const void* at) { return reinterpret_cast<uintptr_t>(at) % 16 == 0; };
-  const auto fits = [](int64_t size) { return size % 16 == 0 && size <= kSlabBytes; };
-  return gpu.device().major == 9 && p.softcap == 0 && fits(p.head_size) && fits(p.value_size) &&
+  const int64_t chunks = ceiling(p.value_size, kSlabBytes);
+  return gpu.device().major == 9 && p.head_size % 16 == 0 && p.head_size <= 2 * kSlabBytes &&
+         p.value_size % 16 == 0 && p.kv_heads * chunks <= kMostInYAndZ &&
          p.queries * (p.heads / p.kv_heads) > 64 && p.page_size % kKeyBlock == 0 && k_rows > 0 &&
-         k_rows < kMost && p.keys > 0 && batch * p.kv_heads * kSlabBytes < kMost &&
+         k_rows < kMost && p.keys > 0 && batch * p.kv_heads * chunks * kSlabBytes < kMost &&
          batch * p.kv_heads * (p.keys / 16 + 8) < kMost && aligned(p.q) && aligned(p.k) &&
          aligned(p.v);
 }
 
-template <int kSize, int kSlices>
+template <int kSize, int kSlabs, int kSlices>
 Outcome launch_groups(Gpu& gpu, const Int8AttentionCall& call, int64_t batch, int64_t k_rows,
                       Tensor out) {
-  using Attention = GroupInt8Attention<kSize, kSlices>;
-  const int64_t heads = batch * call.kv_heads, blocks = ceiling(call.keys, kKeyBlock),
+  using Attention = GroupInt8Attention<kSize, kSlabs, kSlices>;
+  const int64_t heads = batch * call.kv_heads, chunks = ceiling(call.value_size, kSize),
+                columns = heads * chunks * kSize, blocks = ceiling(call.keys, kKeyBlock),
                 rows = call.queries * (call.heads / call.kv_heads);
-  VB_ASSIGN(Tensor values,
-            Tensor::allocate_on(gpu, DType::i8, Shape{heads, kSize, blocks * kKeyBlock},
-                                Purpose::scratch));
+  VB_ASSIGN(Tensor values, Tensor::allocate_on(gpu, DType::i8, Shape{columns, blocks * kKeyBlock},
+                                               Purpose::scratch));
   VB_ASSIGN(Tensor scales,
             Tensor::allocate_on(gpu, DType::f32, Shape{heads, blocks, kScaleRows, kScaleRowNumbers},
                                 Purpose::scratch));
   const Grid arranging{
-      .blocks = {static_cast<unsigned>(blocks), static_cast<unsigned>(call.kv_heads),
+      .blocks = {static_cast<unsigned>(blocks), static_cast<unsigned>(call.kv_heads * chunks),
                  static_cast<unsigned>(batch)},
       .threads = {kArrangeThreads, 1, 1}};
   VB_TRY(launch(gpu, arranging, arrange_values<kSize>, call,
@@ -547,14 +553,15 @@ Outcome launch_groups(Gpu& gpu, const Int8AttentionCall& call, int64_t batch, in
                 reinterpret_cast<float*>(scales.mutable_address())));
   GroupInt8Call p{call, {}, {}, {}, static_cast<int>(blocks), call.keys > kKeyRestart};
   VB_ASSIGN(p.keys, map_tiles(call.k, k_rows, call.kv_heads * call.head_size, kBlockKeys));
-  VB_ASSIGN(p.values, map_tiles(values.address(), heads * kSize, blocks * kKeyBlock, kSize));
+  VB_ASSIGN(p.values, map_tiles(values.address(), columns, blocks * kKeyBlock, kSize));
   VB_ASSIGN(p.scales,
             map_tiles(scales.address(), heads * blocks * kScaleRows, kSlabBytes, kScaleRows));
-  const Grid grid{.blocks = {static_cast<unsigned>(ceiling(rows, Attention::kRows)),
-                             static_cast<unsigned>(call.kv_heads), static_cast<unsigned>(batch)},
-                  .threads = {Attention::kThreads, 1, 1},
-                  .shared_bytes = Attention::shared_bytes(p.restarts)};
-  VB_TRY(launch(gpu, grid, attend_int8_groups<kSize, kSlices>, p));
+  const Grid grid{
+      .blocks = {static_cast<unsigned>(ceiling(rows, Attention::kRows)),
+                 static_cast<unsigned>(call.kv_heads * chunks), static_cast<unsigned>(batch)},
+      .threads = {Attention::kThreads, 1, 1},
+      .shared_bytes = Attention::shared_bytes(p.restarts, p.softcap != 0)};
+  VB_TRY(launch(gpu, grid, attend_int8_groups<kSize, kSlabs, kSlices>, p));
   if (p.value_size != kSize) {
     const int64_t results = batch * p.queries * p.heads;
     VB_TRY(launch(gpu, grid_of_shared_rows(results, p.value_size), turn_rows, results, p.value_size,
@@ -567,9 +574,10 @@ template <int kSlices>
 Outcome launch_attention(Gpu& gpu, const Int8AttentionCall& p, int64_t batch, int64_t k_rows,
                          Tensor out) {
   if (!suits_groups(gpu, p, batch, k_rows)) return launch_rows<kSlices>(gpu, p, batch, out);
-  return p.head_size <= 64 && p.value_size <= 64
-             ? launch_groups<64, kSlices>(gpu, p, batch, k_rows, out)
-             : launch_groups<128, kSlices>(gpu, p, batch, k_rows, out);
+  if (p.head_size > kSlabBytes) return launch_groups<128, 2, kSlices>(gpu, p, batch, k_rows, out);
+  if (p.head_size > 64 || p.value_size > 64)
+    return launch_groups<128, 1, kSlices>(gpu, p, batch, k_rows, out);
+  return launch_groups<64, 1, kSlices>(gpu, p, batch, k_rows, out);
 }
 
 // --- operands

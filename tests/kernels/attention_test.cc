@@ -269,7 +269,8 @@ Case some_int8_attention_of_groups(Random& r) {
   if (r.chance(40)) {
     const int64_t heads = *c.node.attributes.get<int64_t>("heads", 1),
                   kv_heads = *c.node.attributes.get<int64_t>("kv_heads", 1),
-                  size = r.pick<int64_t>({16, 48, 80, 96}), width = r.pick<int64_t>({16, 32, 96});
+                  size = r.pick<int64_t>({16, 48, 80, 192, 256}),
+                  width = r.pick<int64_t>({16, 32, 96, 160, 256});
     const auto resize = [&](size_t input, int64_t to) {
       const Shape& shape = c.inputs[input].shape();
       c.inputs[input] = numbers(r, DType::f32, {shape[0], shape[1], to}, Fill::ordinary);
@@ -278,6 +279,7 @@ Case some_int8_attention_of_groups(Random& r) {
     resize(1, kv_heads * size);
     resize(2, kv_heads * width);
   }
+  if (r.chance(20)) c.node.attributes.set("softcap", 5.0f);
   if (r.chance(50)) c.node.attributes.set("weight_slices", r.between(1, 2));
   if (r.chance(30)) {
     Tensor& t = c.inputs[r.below(2)];
@@ -299,13 +301,33 @@ TEST_P(AttentionTest, Int8Groups) {
 
 // Scores that are all below zero, so far apart that most weights are zero, infinite or NaN.
 TEST_P(AttentionTest, Int8GroupsFarApart) {
-  expect_reference(*backend_, 24, [](Random& r) {
+  expect_reference(*backend_, 100, [](Random& r) {
     Case c = far_apart(r, DType::f32, r.between(65, 70), r.between(100, 400), 64, 64);
     c.node.attributes = {{"heads", int64_t{1}}, {"scale", 0.6931472f}};
     c.node.attributes.set("weight_slices", r.between(1, 2));
     if (r.chance(20)) c.node.attributes.set("scale", r.pick({1e38f, -0.6931472f, -1e38f}));
     return as_int8_attention(r, std::move(c));
   });
+}
+
+// The first block's values are zeros; the second one's so small, and its scores so far below, that
+// -0 is what it adds. Then that is what a row keeps that does not see the third block.
+TEST_P(AttentionTest, Int8KeepsNegativeZeros) {
+  for (const auto& [queries, keys] : {std::pair<int64_t, int64_t>{8, 260}, {140, 300}}) {
+    constexpr int64_t kSize = 64, kBlock = kKeyBlock;
+    Tensor q = *Tensor::zeros(DType::f32, Shape{1, queries, kSize}),
+           k = *Tensor::zeros(DType::f32, Shape{1, keys, kSize}),
+           v = *Tensor::zeros(DType::f32, Shape{1, keys, kSize});
+    for (int64_t i = 0; i < queries; ++i) q.mutable_data<float>()[i * kSize] = 1;
+    for (int64_t i = 0; i < kBlock; ++i) k.mutable_data<float>()[i * kSize] = 120;
+    for (int64_t i = kBlock; i < 2 * kBlock; ++i) v.mutable_data<float>()[i * kSize] = -0x1p-93f;
+    const Node node =
+        node_of("verbatim", "AttentionInt8",
+                {{"heads", int64_t{1}}, {"scale", 0.6931472f}, {"causal", int64_t{1}}});
+    const Tensors want = *evaluate_reference(node, Tensors{q, k, v});
+    ASSERT_EQ(bits_of(want[0].data<float>()[0]), 0x80000000);
+    expect_reference(*backend_, Case{node, {q, k, v}, {}});
+  }
 }
 
 TEST_P(AttentionTest, Int8GroupsAcrossRestarts) {
