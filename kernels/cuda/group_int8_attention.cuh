@@ -63,7 +63,7 @@ struct GroupInt8Call : Int8AttentionCall {
 
 // Of heads of at most kKeyCodes codes of queries and keys; a block of threads has kSize columns of
 // values. Sizes are multiples of 16, and codes beyond them zeros, in the queries and in the values.
-template <int kSize, int kSlabs, int kSlices>
+template <int kSize, int kSlabs, int kSlices, bool kCaps>
 struct GroupInt8Attention {
   static constexpr int kGroups = 2, kRows = kGroups * kGroupRows,
                        kMultiplying = kGroups * static_cast<int>(kWarpGroup);
@@ -77,45 +77,42 @@ struct GroupInt8Attention {
   static constexpr int kCapped = kBlockKeys / 4;  // scores of a thread that are capped at a time
   using Ring = TileRing<kTileBytes>;
 
-  static constexpr size_t fixed_bytes(bool restarts, bool caps) {
+  static constexpr size_t fixed_bytes(bool restarts) {
     return kTileAlignment + kQueryBytes + (restarts ? size_t{kRows} * kSize * sizeof(float) : 0) +
-           (caps ? size_t{kMultiplying} * kCapped * sizeof(float) : 0);
+           (kCaps ? size_t{kMultiplying} * kCapped * sizeof(float) : 0);
   }
-  static constexpr int stages(bool restarts, bool caps) {
-    return Ring::stages_beside(fixed_bytes(restarts, caps));
+  static constexpr int stages(bool restarts) { return Ring::stages_beside(fixed_bytes(restarts)); }
+  static constexpr size_t shared_bytes(bool restarts) {
+    return fixed_bytes(restarts) + size_t{kTileBytes} * stages(restarts) + Ring::kBarrierBytes;
   }
-  static constexpr size_t shared_bytes(bool restarts, bool caps) {
-    return fixed_bytes(restarts, caps) + size_t{kTileBytes} * stages(restarts, caps) +
-           Ring::kBarrierBytes;
-  }
-  static_assert(stages(true, true) >= 2);
+  static_assert(stages(true) >= 2);
 
   using Scores = int32_t[kBlockKeys / 2];
-  // Sums are of half the columns, so that the next scores find registers once a half has joined.
-  static constexpr int kHalf = 64, kHalves = kSize / kHalf;
-  using Sums = int32_t[kHalf / 2];
+  using Sums = int32_t[kSize / 2];
   using Codes = uint32_t[kBlockKeys / 8];  // word 2 j + h: row g + 8 h, two pairs of keys
   using Rows = WarpRows<kSize, kMultiplying>;
 
   const GroupInt8Call& p;
-  const int kv, chunk;  // of the heads of keys, and of a head's columns of values
   const AttentionView<int8_t> view;
   std::byte* queries;
   Ring ring;
-  float *totals, *capped;  // of each thread: the i-th at i * kMultiplying
-  int begin, end;          // of the keys that some row sees
+  float* totals;   // of each thread: the i-th at totals[i * kMultiplying]
+  int begin, end;  // of the keys that some row sees
 
   __device__ GroupInt8Attention(const GroupInt8Call& call, int64_t first_row)
       : p(call),
-        kv(static_cast<int>(blockIdx.y) % static_cast<int>(call.kv_heads)),
-        chunk(static_cast<int>(blockIdx.y) / static_cast<int>(call.kv_heads)),
-        view(call, blockIdx.z, kv, chunk * kSize, first_row),
+        view(call, blockIdx.z, kv(), chunk() * kSize, first_row),
         queries(aligned_tiles()),
-        ring(queries + kQueryBytes, stages(call.restarts, call.softcap != 0)),
-        totals(reinterpret_cast<float*>(ring.end()) + threadIdx.x % kMultiplying),
-        capped(totals + (call.restarts ? kRows * kSize : 0)) {
+        ring(queries + kQueryBytes, stages(call.restarts)),
+        totals(reinterpret_cast<float*>(ring.end()) + threadIdx.x % kMultiplying) {
     begin = range_of(p, view, first_row).begin;
     end = range_of(p, view, first_row + kRows - 1).end;
+  }
+
+  // Which of the heads of keys, and of the chunks of a head's columns of values.
+  __device__ int kv() const { return static_cast<int>(blockIdx.y) % static_cast<int>(p.kv_heads); }
+  __device__ int chunk() const {
+    return static_cast<int>(blockIdx.y) / static_cast<int>(p.kv_heads);
   }
 
   // Barriers, and the rows' queries, before anything else.
@@ -139,15 +136,15 @@ struct GroupInt8Attention {
   // By one thread: of each block its keys, then its values.
   __device__ void copy_tiles() {
     const int kv_heads = static_cast<int>(p.kv_heads),
-              head = static_cast<int>(blockIdx.z) * kv_heads + kv,
-              columns = (head * static_cast<int>(gridDim.y) / kv_heads + chunk) * kSize;
+              head = static_cast<int>(blockIdx.z) * kv_heads + kv(),
+              columns = (head * static_cast<int>(gridDim.y) / kv_heads + chunk()) * kSize;
     for (int block = first_block(); block < end; block += kBlockKeys) {
       ring.begin_filling(kKeyBytes + kScaleBytes);
       uint64_t* full = &ring.full[ring.stage];
 #pragma unroll
       for (int slab = 0; slab < kSlabs; ++slab)
         copy_tile(ring.tile() + slab * kSlabOfKeys, p.keys,
-                  kv * static_cast<int>(p.head_size) + slab * kSlabBytes,
+                  kv() * static_cast<int>(p.head_size) + slab * kSlabBytes,
                   static_cast<int>(view.key_row(p, block)), full);
       copy_tile(ring.tile() + kKeyBytes, p.scales, 0,
                 (head * p.blocks + block / kBlockKeys) * kScaleRows, full);
@@ -175,17 +172,17 @@ struct GroupInt8Attention {
     commit_products();
   }
   template <bool kFresh>
-  __device__ void multiply_values(Sums& sums, const Codes& codes, int half) const {
-    const uint64_t v = uniform(describe_tile(ring.tile() + half * kHalf * kSlabBytes));
+  __device__ void multiply_values(Sums& sums, const Codes& codes) const {
+    const uint64_t v = uniform(describe_tile(ring.tile()));
     const auto a = [&](int unit) {
       return TileA{
           {codes[4 * unit], codes[4 * unit + 1], codes[4 * unit + 2], codes[4 * unit + 3]}};
     };
     begin_products();
-    multiply_group_rows<Int8Unit, kHalf, kFresh>(sums, a(0), v);
+    multiply_group_rows<Int8Unit, kSize, kFresh>(sums, a(0), v);
 #pragma unroll
     for (int unit = 1; unit < kBlockKeys / kUnitBytes; ++unit)
-      multiply_group_rows<Int8Unit, kHalf>(sums, a(unit), further(v, unit * kNextUnit));
+      multiply_group_rows<Int8Unit, kSize>(sums, a(unit), further(v, unit * kNextUnit));
     commit_products();
   }
 
@@ -238,6 +235,7 @@ struct GroupInt8Attention {
   }
   // Rolled up, as the function is long.
   __device__ void cap_scores(BlockScores& x) const {
+    float* capped = totals + (p.restarts ? kRows * kSize : 0);
 #pragma unroll
     for (int first = 0; first < kBlockKeys / 2; first += kCapped) {
 #pragma unroll
@@ -340,7 +338,7 @@ struct GroupInt8Attention {
     BlockScores x;
     float m[2], l[2], up[2];
     scale(row_scale, places, tile, s, x);
-    if (p.softcap != 0) cap_scores(x);
+    if constexpr (kCaps) cap_scores(x);
     if (!whole) replace_unseen(seen(), float_of(0xFF800000), x);
     find_greatest(x, m);
     weigh(m, x);
@@ -360,13 +358,14 @@ struct GroupInt8Attention {
     code_weights(x, up, codes);
   }
 
-  __device__ static void join_values(const Sums& sums, const Joining (&joining)[2], float* o) {
+  __device__ static void join_values(const Sums& sums, const Joining (&joining)[2],
+                                     float (&o)[kSize / 2]) {
     if (__any_sync(~0u, joining[0].alpha != 1 || joining[1].alpha != 1)) {
 #pragma unroll
-      for (int i = 0; i < kHalf / 2; ++i) o[i] = o[i] * joining[i / 2 % 2].alpha;
+      for (int i = 0; i < kSize / 2; ++i) o[i] = o[i] * joining[i / 2 % 2].alpha;
     }
 #pragma unroll
-    for (int i = 0; i < kHalf / 2; ++i) {
+    for (int i = 0; i < kSize / 2; ++i) {
       const Joining& j = joining[i / 2 % 2];
       o[i] = fma32(static_cast<float>(sums[i]) * j.down, j.beta, o[i]);
     }
@@ -374,7 +373,7 @@ struct GroupInt8Attention {
 
   __device__ void attend(Rows& rows, int group) {
     if (begin >= end) return;
-    const float c = p.softcap == 0 ? p.log_scale : 1.0f;
+    const float c = kCaps ? 1.0f : p.log_scale;
     float row_scale[2];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
@@ -395,34 +394,27 @@ struct GroupInt8Attention {
       take_scores_of(row_scale, places, whole, block, ring.tile(), s, rows, codes, joining);
       ring.release(ring.stage);
       ring.next();
-      Sums sums[kHalves];
+      Sums sums;
       ring.wait_until_full();
-#pragma unroll
-      for (int half = 0; half < kHalves; ++half) multiply_values<true>(sums[half], codes[0], half);
+      multiply_values<true>(sums, codes[0]);
       if constexpr (kSlices == 2) {
         wait_for_products<0>();
+        settle(sums);
         settle(codes[0]);
 #pragma unroll
-        for (int half = 0; half < kHalves; ++half) {
-          settle(sums[half]);
-#pragma unroll
-          for (int32_t& sum : sums[half]) sum = sum * 128;
-          multiply_values<false>(sums[half], codes[1], half);
-        }
+        for (int32_t& sum : sums) sum = sum * 128;
+        multiply_values<false>(sums, codes[1]);
       }
       const int of_values = ring.stage;
       ring.next();
-      if constexpr (kHalves == 2) {
-        wait_for_products<1>();
-        settle(sums[0]);
-        join_values(sums[0], joining, rows.state.o);
-      }
-      multiply_keys(s, group, more);
-      wait_for_products<1>();
-      settle(sums[kHalves - 1]);
+      // With two slices there are no registers for the next scores yet.
+      if constexpr (kSlices == 1) multiply_keys(s, group, more);
+      wait_for_products<kSlices == 1 ? 1 : 0>();
+      settle(sums);
       settle(codes[kSlices - 1]);
       ring.release(of_values);
-      join_values(sums[kHalves - 1], joining, rows.state.o + (kHalves - 1) * kHalf / 2);
+      join_values(sums, joining, rows.state.o);
+      if constexpr (kSlices == 2) multiply_keys(s, group, more);
     }
     wait_for_products<0>();
     rows.end();
@@ -466,9 +458,9 @@ struct GroupInt8Attention {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       if (rows.thread_row(h) >= view.rows) continue;
-      const int columns = static_cast<int>(p.value_size) - chunk * kSize;
+      const int columns = static_cast<int>(p.value_size) - chunk() * kSize;
       float* out = static_cast<float*>(p.out) +
-                   view.head_row(p, rows.thread_row(h)) * p.value_size + chunk * kSize;
+                   view.head_row(p, rows.thread_row(h)) * p.value_size + chunk() * kSize;
 #pragma unroll
       for (int i = 2 * h; i < kSize / 2; i += 4)
         if (key_of(i) < columns)
@@ -477,10 +469,10 @@ struct GroupInt8Attention {
   }
 };
 
-template <int kSize, int kSlabs, int kSlices>
-__global__ void __launch_bounds__((GroupInt8Attention<kSize, kSlabs, kSlices>::kThreads), 1)
+template <int kSize, int kSlabs, int kSlices, bool kCaps>
+__global__ void __launch_bounds__((GroupInt8Attention<kSize, kSlabs, kSlices, kCaps>::kThreads), 1)
     attend_int8_groups(const __grid_constant__ GroupInt8Call p) {
-  using Attention = GroupInt8Attention<kSize, kSlabs, kSlices>;
+  using Attention = GroupInt8Attention<kSize, kSlabs, kSlices, kCaps>;
   // Of causal rows the last ones have most to do: they go first.
   const int64_t tile = p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
   Attention attention(p, tile * Attention::kRows);

@@ -532,10 +532,10 @@ bool suits_groups(const Gpu& gpu, const Int8AttentionCall& p, int64_t batch, int
          aligned(p.v);
 }
 
-template <int kSize, int kSlabs, int kSlices>
-Outcome launch_groups(Gpu& gpu, const Int8AttentionCall& call, int64_t batch, int64_t k_rows,
-                      Tensor out) {
-  using Attention = GroupInt8Attention<kSize, kSlabs, kSlices>;
+template <int kSize, int kSlabs, int kSlices, bool kCaps>
+Outcome launch_groups_of(Gpu& gpu, const Int8AttentionCall& call, int64_t batch, int64_t k_rows,
+                         Tensor out) {
+  using Attention = GroupInt8Attention<kSize, kSlabs, kSlices, kCaps>;
   const int64_t heads = batch * call.kv_heads, chunks = ceiling(call.value_size, kSize),
                 columns = heads * chunks * kSize, blocks = ceiling(call.keys, kKeyBlock),
                 rows = call.queries * (call.heads / call.kv_heads);
@@ -560,14 +560,22 @@ Outcome launch_groups(Gpu& gpu, const Int8AttentionCall& call, int64_t batch, in
       .blocks = {static_cast<unsigned>(ceiling(rows, Attention::kRows)),
                  static_cast<unsigned>(call.kv_heads * chunks), static_cast<unsigned>(batch)},
       .threads = {Attention::kThreads, 1, 1},
-      .shared_bytes = Attention::shared_bytes(p.restarts, p.softcap != 0)};
-  VB_TRY(launch(gpu, grid, attend_int8_groups<kSize, kSlabs, kSlices>, p));
+      .shared_bytes = Attention::shared_bytes(p.restarts)};
+  VB_TRY(launch(gpu, grid, attend_int8_groups<kSize, kSlabs, kSlices, kCaps>, p));
   if (p.value_size != kSize) {
     const int64_t results = batch * p.queries * p.heads;
     VB_TRY(launch(gpu, grid_of_shared_rows(results, p.value_size), turn_rows, results, p.value_size,
                   rotation_block(p.value_size), p.o_factor, static_cast<float*>(p.out)));
   }
   return done({std::move(out)});
+}
+
+template <int kSize, int kSlabs, int kSlices>
+Outcome launch_groups(Gpu& gpu, const Int8AttentionCall& p, int64_t batch, int64_t k_rows,
+                      Tensor out) {
+  return p.softcap == 0
+             ? launch_groups_of<kSize, kSlabs, kSlices, false>(gpu, p, batch, k_rows, out)
+             : launch_groups_of<kSize, kSlabs, kSlices, true>(gpu, p, batch, k_rows, out);
 }
 
 template <int kSlices>
