@@ -152,6 +152,17 @@ MUTATIONS = [
      [("kernels/cuda/tensor_core_attention.cu", "for (int part = 0; part < p.parts; ++part) {", "for (int part = p.parts - 1; part >= 0; --part) {")]),
     ("GPU: tiles given back before their products are done",
      [("kernels/cuda/group_product.cuh", "wait_for_products<1>();", "wait_for_products<2>();")]),
+    ("GPU: int8 attention: scores read before they are there",
+     [("kernels/cuda/group_int8_attention.cuh", "      wait_for_products<0>();\n      settle(s);", "      settle(s);")]),
+    ("GPU: int8 attention: a weight below 2^-126 is not zero",
+     [("kernels/cuda/int8_attention.cuh", "return t < -126.0f ? 0.0f : p;", "return p;")]),
+    ("GPU: int8 attention: a block of which a row sees nothing adds +0",
+     [("kernels/cuda/int8_attention.cuh", "{1.0f, 1.0f, -0.0f}", "{1.0f, 1.0f, 0.0f}")]),
+    ("GPU: int8 attention: the sums of a block's weights fused otherwise",
+     [("kernels/cuda/int8_attention.cuh", "l = fma32(block_l, joining.beta, l * joining.alpha);",
+       "l = block_l * joining.beta + l * joining.alpha;")]),
+    ("GPU: int8 attention: blocks of keys merge past parts of 2048",
+     [("kernels/cuda/int8_attention.cu", "if (piece * of_part % kKeyRestart == 0) {", "if (piece == 0) {")]),
     ("GPU: a lane of a sum starts at +0", [("kernels/cuda/ordered_sum.cuh", "float lane = -0.0f;", "float lane = 0.0f;")]),
 ]
 

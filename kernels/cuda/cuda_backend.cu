@@ -48,6 +48,10 @@ struct Units {
 Own find_own(const Node& node, const Units& units) {
   if (node.domain != kVerbatimDomain) return {};
   if (node.op == "Attention") return {cuda::run_attention};
+  if (node.op == "AttentionInt8") return {cuda::run_int8_attention};
+  if (node.op == "AttentionInt8Cached") return {cuda::run_int8_attention, cuda::admits_cache};
+  if (node.op == "QuantizeKeys") return {cuda::run_quantize_keys};
+  if (node.op == "QuantizeValues") return {cuda::run_quantize_values};
   if (node.op == "QuantizeRows") return {cuda::run_quantize_rows};
   if (node.op == "QuantizedLinear") return {cuda::run_quantized_linear};
   if (node.op == "Slices") return {cuda::run_slices};

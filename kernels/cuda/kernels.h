@@ -5,6 +5,7 @@
 
 #include <verbatim/kernels/cuda/gpu.h>
 #include <verbatim/kernels/kernel_backend.h>
+#include <verbatim/repops/ops/row_codes.h>
 
 namespace verbatim::cuda {
 
@@ -27,7 +28,21 @@ Status multiply(Gpu& gpu, const Product& p, const MatrixView& b, int64_t m,
 Outcome run_attention(Gpu& gpu, const KernelBackend& backend, const Node& node,
                       std::span<const Tensor> inputs);
 
+// int8_attention.cu
+Outcome run_quantize_keys(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                          std::span<const Tensor> inputs);
+Outcome run_quantize_values(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                            std::span<const Tensor> inputs);
+Outcome run_int8_attention(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                           std::span<const Tensor> inputs);
+// Whether an operand of AttentionInt8Cached, on the host or the device, holds only what may be
+// there.
+Result<bool> admits_cache(Gpu& gpu, const Tensor& t);
+
 // quantized.cu: of int8 codes, none of them -128
+// RowCodes (repops/ops/row_codes.h) of device memory, of rows that quantizes() says yes to.
+bool quantizes(int64_t n);
+Status quantize_rows(Gpu& gpu, const RowCodes& p, int64_t rows);
 Outcome run_quantize_rows(Gpu& gpu, const KernelBackend& backend, const Node& node,
                           std::span<const Tensor> inputs);
 Outcome run_quantized_linear(Gpu& gpu, const KernelBackend& backend, const Node& node,

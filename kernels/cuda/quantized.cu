@@ -1,8 +1,10 @@
 // Rows of int8 codes (docs/numerics.md, Family B): quantising them, and their exact products.
 #include <verbatim/kernels/cuda/kernels.h>
 #include <verbatim/repops/ops/quantized.h>
+#include <verbatim/repops/ops/sliced.h>
 #include <verbatim/kernels/cuda/group_product.cuh>
 #include <verbatim/kernels/cuda/ordered_sum.cuh>
+#include <verbatim/kernels/cuda/rotation.cuh>
 #include <verbatim/kernels/cuda/stream_product.cuh>
 
 namespace verbatim::cuda {
@@ -12,29 +14,7 @@ namespace {
 
 constexpr int kRowThreads = kRowWarps * kWarp;
 
-// quantized.h's rotate_row, by a block of threads, of a row in shared memory.
-__device__ inline void rotate_row(float* x, int64_t n, int64_t block) {
-  const auto pairs = static_cast<int>(n / 2), strides = static_cast<int>(block);
-  for (int stride = 1; stride < strides; stride *= 2) {  // a power of two
-    for (int i = static_cast<int>(threadIdx.x); i < pairs; i += static_cast<int>(blockDim.x)) {
-      const int at = (i & ~(stride - 1)) << 1 | (i & (stride - 1));
-      const float u = x[at], v = x[at + stride];
-      x[at] = u + v;
-      x[at + stride] = u - v;
-    }
-    __syncthreads();
-  }
-  const int64_t blocks = n / block;
-  if (blocks <= 1 || block == 1) return;
-  const float factor = 2.0f / static_cast<float>(blocks);
-  for (int64_t i = threadIdx.x; i < block; i += blockDim.x) {
-    float sum = x[i];
-    for (int64_t j = 1; j < blocks; ++j) sum = sum + x[i + j * block];
-    const float shift = sum * factor;
-    for (int64_t j = 0; j < blocks; ++j) x[i + j * block] = x[i + j * block] - shift;
-  }
-  __syncthreads();
-}
+__device__ inline uint32_t greater_of(uint32_t a, uint32_t b) { return a > b ? a : b; }
 
 __device__ inline int8_t code_of_quotient(float x) {
   if (is_nan(x)) return 0;
@@ -42,20 +22,93 @@ __device__ inline int8_t code_of_quotient(float x) {
   return static_cast<int8_t>(round_even(x < -kMost ? -kMost : x > kMost ? kMost : x));
 }
 
+// How the numbers of a row become codes: quantized.h's quantize_row's, or quantize_value's where
+// rows have exponents.
+struct RowStep {
+  bool flagged;          // all codes are zero
+  int32_t exponent;      // where rows have exponents
+  float scale, inverse;  // of those that have scales; 2^-exponent of the others
+
+  __device__ RowStep(const RowCodes& p, uint32_t greatest) {
+    flagged = greatest >= 0x7F800000;
+    const int32_t least_e = row_exponent(flagged ? 0.0f : float_of(greatest)) - kSliceBits;
+    exponent = least_e > kLeastValueExponent ? least_e : kLeastValueExponent;
+    inverse = float_of(static_cast<uint32_t>(127 - exponent) << 23);
+    scale = flagged ? float_of(kNanBits) : float_of(greatest) / static_cast<float>(kInt8Codes);
+    if (p.scales != nullptr) flagged = !(scale > 0);
+    if (p.exponents != nullptr && flagged) exponent = kFlaggedRow;
+  }
+  __device__ int8_t code(const RowCodes& p, float x) const {
+    if (flagged) return 0;
+    return code_of_quotient(p.scales != nullptr ? x / scale : x * inverse);
+  }
+  __device__ void store(const RowCodes& p, int64_t r) const {
+    if (p.scales != nullptr)
+      p.scales[r] = scale;
+    else
+      p.exponents[r] = exponent;
+  }
+};
+
 __global__ void __launch_bounds__(kRowThreads) quantize(RowCodes p, int64_t rows) {
   float* row = shared_memory<float>();
   for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
     for (int64_t i = threadIdx.x; i < p.n; i += blockDim.x) row[i] = p.x[r * p.n + i];
     __syncthreads();
     rotate_row(row, p.n, p.rotation);
-    const uint32_t greatest = greatest_magnitude(row, p.n);
-    const float most = float_of(greatest < 0x7F800000 ? greatest : kNanBits),
-                scale = most / static_cast<float>(kInt8Codes);
+    const RowStep step(p, greatest_magnitude(row, p.n));
     for (int64_t i = threadIdx.x; i < p.n; i += blockDim.x)
-      p.codes[r * p.n + i] = scale > 0 ? code_of_quotient(row[i] / scale) : int8_t{0};
-    if (threadIdx.x == 0) p.scales[r] = canonical(scale);
+      p.codes[r * p.n + i] = step.code(p, row[i]);
+    if (threadIdx.x == 0) step.store(p, r);
     __syncthreads();
   }
+}
+
+// The same of heads as most models have them, which are rotated as a whole, in the registers of a
+// warp: element 32 i + t is the i-th of thread t.
+template <int kEach>
+__global__ void __launch_bounds__(kRowThreads) quantize_heads(RowCodes p, int64_t rows) {
+  constexpr int kSize = kEach * static_cast<int>(kWarp);
+  const int64_t lane = threadIdx.x % kWarp, step_rows = int64_t{gridDim.x} * kRowWarps;
+  for (int64_t r = int64_t{blockIdx.x} * kRowWarps + threadIdx.x / kWarp; r < rows;
+       r += step_rows) {
+    float x[kEach];
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) x[i] = p.x[r * kSize + i * kWarp + lane];
+#pragma unroll
+    for (int stride = 1; stride < static_cast<int>(kWarp); stride *= 2) {
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) x[i] = rotated_across(x[i], stride);
+    }
+#pragma unroll
+    for (int stride = 1; stride < kEach; stride *= 2) {
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) {
+        if ((i & stride) != 0) continue;
+        const float u = x[i], v = x[i + stride];
+        x[i] = u + v;
+        x[i + stride] = u - v;
+      }
+    }
+    uint32_t greatest = 0;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) greatest = greater_of(greatest, bits_of(x[i]) & 0x7FFFFFFF);
+#pragma unroll
+    for (int other = 1; other < static_cast<int>(kWarp); other *= 2)
+      greatest = greater_of(greatest, __shfl_xor_sync(~0u, greatest, other));
+    const RowStep step(p, greatest);
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) p.codes[r * kSize + i * kWarp + lane] = step.code(p, x[i]);
+    if (lane == 0) step.store(p, r);
+  }
+}
+
+template <int kEach>
+Status launch_heads(Gpu& gpu, const RowCodes& p, int64_t rows) {
+  const Grid grid{
+      .blocks = {static_cast<unsigned>(least(ceiling(rows, kRowWarps), kMostBlocks)), 1, 1},
+      .threads = {kRowThreads, 1, 1}};
+  return launch(gpu, grid, quantize_heads<kEach>, p, rows);
 }
 
 // --- products
@@ -108,6 +161,18 @@ Status multiply_codes_of(Gpu& gpu, const TileOperands& codes, const CodesEpilogu
 
 }  // namespace
 
+bool quantizes(int64_t n) { return n * int64_t{sizeof(float)} <= int64_t{kMostShared}; }
+
+Status quantize_rows(Gpu& gpu, const RowCodes& p, int64_t rows) {
+  if (rows == 0) return {};
+  if (p.rotation == p.n) {
+    if (p.n == 64) return launch_heads<2>(gpu, p, rows);
+    if (p.n == 128) return launch_heads<4>(gpu, p, rows);
+    if (p.n == 256) return launch_heads<8>(gpu, p, rows);
+  }
+  return launch(gpu, grid_of_shared_rows(rows, p.n), quantize, p, rows);
+}
+
 Outcome run_quantize_rows(Gpu& gpu, const KernelBackend& backend, const Node& node,
                           std::span<const Tensor> inputs) {
   const Tensor& x = inputs[0];
@@ -117,8 +182,7 @@ Outcome run_quantize_rows(Gpu& gpu, const KernelBackend& backend, const Node& no
     return not_handled();
   const int64_t n = x.dim(x.rank() - 1);
   const bool power = rotation > 0 && (rotation & (rotation - 1)) == 0;
-  if (n == 0 || !power || n % rotation != 0 || n * int64_t{sizeof(float)} > int64_t{kMostShared})
-    return not_handled();
+  if (n == 0 || !power || n % rotation != 0 || !quantizes(n)) return not_handled();
   VB_ASSIGN(const Shape rows_shape,
             Shape::of(x.shape().dims().first(static_cast<size_t>(x.rank() - 1))));
   VB_ASSIGN(Tensor codes, backend.allocate(DType::i8, x.shape()));
@@ -128,11 +192,7 @@ Outcome run_quantize_rows(Gpu& gpu, const KernelBackend& backend, const Node& no
                    .rotation = rotation,
                    .codes = reinterpret_cast<int8_t*>(codes.mutable_address()),
                    .scales = reinterpret_cast<float*>(scales.mutable_address())};
-  const int64_t rows = scales.elements();
-  const Grid grid{.blocks = {static_cast<unsigned>(least(rows, kMostBlocks)), 1, 1},
-                  .threads = {kRowThreads, 1, 1},
-                  .shared_bytes = static_cast<size_t>(n) * sizeof(float)};
-  if (rows > 0) VB_TRY(launch(gpu, grid, quantize, p, rows));
+  VB_TRY(quantize_rows(gpu, p, scales.elements()));
   return done({codes, scales});
 }
 

@@ -113,29 +113,38 @@ inline void column_of_rows(uint64_t descriptor, int column, uint8_t (&bytes)[kUn
                 emulated::at_shared_offset(first + k / 8 * field(32) + k % 8 * kSlabBytes), 2);
 }
 
-template <class Unit, int kColumns>
-void multiply_group_rows(GroupSums<Unit, kColumns>& d, const TileA& a, uint64_t b) {
+// The 16 rows of A that the threads of a warp hold, kept for when the product is done.
+inline void keep_rows(emulated::Later& later, const TileA& a) {
   static thread_local WarpTiles warps[kWarp];
   WarpTiles& tiles = warps[threadIdx.x / kWarp];
   const int t = static_cast<int>(threadIdx.x % kWarp);
-  const auto product = [](const emulated::Later& l) {
-    auto* sums = static_cast<typename Unit::Sum*>(l.to);
-    for (int i = 0; i < kColumns / 2; ++i) {
-      uint8_t x[kUnitBytes], y[kUnitBytes];
-      std::memcpy(x, l.rows + i % 4 / 2 * kUnitBytes, kUnitBytes);
-      column_of_rows(l.b, i / 4 * kTileColumns + static_cast<int>(threadIdx.x) % 4 * 2 + i % 2, y);
-      sums[i] = Unit::dot(sums[i], x, y);
-    }
-  };
   tiles.a[t] = a;
   __syncwarp();
-  emulated::Later later{product, d, nullptr, 0, b};
   for (int h = 0; h < 2; ++h) {
     uint8_t x[kUnitBytes];
     tiles.row_of_a(t / 4 + 8 * h, x);
     std::memcpy(later.rows + h * kUnitBytes, x, kUnitBytes);
   }
   __syncwarp();
+}
+
+template <class Unit, int kColumns, bool kFresh = false>
+void multiply_group_rows(GroupSums<Unit, kColumns>& d, const TileA& a, uint64_t b) {
+  const auto product = [](const emulated::Later& l) {
+    auto* sums = static_cast<typename Unit::Sum*>(l.to);
+    for (int i = 0; i < kColumns / 2; ++i) {
+      const int column = i / 4 * kTileColumns + static_cast<int>(threadIdx.x) % 4 * 2 + i % 2;
+      uint8_t x[kUnitBytes], y[kUnitBytes];
+      std::memcpy(x, l.rows + i % 4 / 2 * kUnitBytes, kUnitBytes);
+      if constexpr (std::is_same_v<Unit, Int8Unit>)
+        row_of_tile(l.b, column, y);
+      else
+        column_of_rows(l.b, column, y);
+      sums[i] = Unit::dot(kFresh ? 0 : sums[i], x, y);
+    }
+  };
+  emulated::Later later{product, d, nullptr, 0, b};
+  keep_rows(later, a);
   emulated::do_later(emulated::Queue::products, later);
 }
 
@@ -322,13 +331,13 @@ __device__ inline void settle(T (&x)[kCount]) {
     asm volatile(VB_WGMMA("128", k_and_types, VB_64_NAMES, "%64", "%65", "%66", scales) \
                  : VB_32(c, 0), VB_32(c, 32) : "l"(a), "l"(b), "n"(kFresh ? 0 : 1))
 #define VB_WORDS "r"(a.word[0]), "r"(a.word[1]), "r"(a.word[2]), "r"(a.word[3])
-#define VB_MULTIPLY_ROWS(k_and_types) \
+#define VB_MULTIPLY_ROWS(c, k_and_types, scales) \
   if constexpr (kColumns == 128) \
-    asm volatile(VB_WGMMA("128", k_and_types, VB_64_NAMES, "{%64, %65, %66, %67}", "%68", "1", ", 1, 1, 1") \
-                 : VB_32("+f", 0), VB_32("+f", 32) : VB_WORDS, "l"(b)); \
+    asm volatile(VB_WGMMA("128", k_and_types, VB_64_NAMES, "{%64, %65, %66, %67}", "%68", "%69", scales) \
+                 : VB_32(c, 0), VB_32(c, 32) : VB_WORDS, "l"(b), "n"(kFresh ? 0 : 1)); \
   else \
-    asm volatile(VB_WGMMA("64", k_and_types, VB_32_NAMES, "{%32, %33, %34, %35}", "%36", "1", ", 1, 1, 1") \
-                 : VB_32("+f", 0) : VB_WORDS, "l"(b))
+    asm volatile(VB_WGMMA("64", k_and_types, VB_32_NAMES, "{%32, %33, %34, %35}", "%36", "%37", scales) \
+                 : VB_32(c, 0) : VB_WORDS, "l"(b), "n"(kFresh ? 0 : 1))
 // clang-format on
 
 // D += A B, of kUnitBytes of k that begin where the descriptors say; kFresh: D = A B.
@@ -355,17 +364,20 @@ __device__ inline void multiply_group(GroupSums<Unit, kColumns>& d, uint64_t a, 
   }
 }
 
-// D += A B, of 16 codes of k: A is where the threads of each warp hold a tile's, B what a
-// descriptor of describe_rows() names.
-template <class Unit, int kColumns>
+// D += A B, of kUnitBytes of k; kFresh: D = A B. A is where the threads of each warp hold a tile's;
+// B is what a descriptor names: of codes of 16 bits one of describe_rows(), of int8 codes one of
+// describe_tile().
+template <class Unit, int kColumns, bool kFresh = false>
 __device__ inline void multiply_group_rows(GroupSums<Unit, kColumns>& d, const TileA& a,
                                            uint64_t b) {
   static_assert(kColumns == 64 || kColumns == 128);
-  if constexpr (std::is_same_v<Unit, FloatUnit<tensor_core::BFloat16Format> >) {
-    VB_MULTIPLY_ROWS("k16.f32.bf16.bf16");
+  if constexpr (std::is_same_v<Unit, Int8Unit>) {
+    VB_MULTIPLY_ROWS("+r", "k32.s32.s8.s8", "");
+  } else if constexpr (std::is_same_v<Unit, FloatUnit<tensor_core::BFloat16Format> >) {
+    VB_MULTIPLY_ROWS("+f", "k16.f32.bf16.bf16", ", 1, 1, 1");
   } else {
     static_assert(std::is_same_v<Unit, FloatUnit<tensor_core::HalfFormat> >);
-    VB_MULTIPLY_ROWS("k16.f32.f16.f16");
+    VB_MULTIPLY_ROWS("+f", "k16.f32.f16.f16", ", 1, 1, 1");
   }
 }
 #undef VB_MULTIPLY_ROWS
@@ -397,6 +409,11 @@ __device__ inline uint64_t describe_rows(const void* shared, uint64_t next_colum
   return describe(shared, next_columns);
 }
 inline constexpr int kNextRows = 16 * kSlabBytes / 16;
+// Where tiles may begin in the memory that a block was given, kTileAlignment larger than they are.
+__device__ inline std::byte* aligned_tiles() {
+  auto* shared = shared_memory<std::byte>();
+  return shared + (kTileAlignment - shared_address(shared) % kTileAlignment) % kTileAlignment;
+}
 // The descriptor, for a compiler that is to know that it is the same in all threads of a warp: what
 // is computed from it then takes no vector registers.
 __device__ inline uint64_t uniform(uint64_t descriptor) {
@@ -407,5 +424,54 @@ __device__ inline uint64_t further(uint64_t descriptor, int pieces) {
   return descriptor >> 32 << 32 |
          static_cast<uint32_t>(static_cast<uint32_t>(descriptor) + static_cast<uint32_t>(pieces));
 }
+
+// Tiles in shared memory that one thread has the copy engine fill, in turn, and warps read.
+template <int kTileBytes>
+struct TileRing {
+  static constexpr int kMostStages = 6;
+  static constexpr size_t kBarrierBytes = 2 * kMostStages * sizeof(uint64_t);
+
+  std::byte* tiles;
+  uint64_t *full, *empty;  // barriers of each stage
+  int stages, stage = 0;
+  unsigned parity = 0;  // of the ring's turn
+
+  // As many stages as fit beside `other_bytes`.
+  static constexpr int stages_beside(size_t other_bytes) {
+    const int fit = static_cast<int>((kMostShared - kBarrierBytes - other_bytes) / kTileBytes);
+    return fit < kMostStages ? fit : kMostStages;
+  }
+  __device__ TileRing(std::byte* at, int stages)
+      : tiles(at),
+        full(reinterpret_cast<uint64_t*>(at + stages * kTileBytes)),
+        empty(full + kMostStages),
+        stages(stages) {}
+  // By one thread, before the block's barrier; so many warps are to release each tile.
+  __device__ void init(unsigned readers) const {
+    for (int s = 0; s < stages; ++s) {
+      init_barrier(&full[s], 1);
+      init_barrier(&empty[s], readers);
+    }
+    publish_barriers();
+  }
+  __device__ std::byte* end() const { return reinterpret_cast<std::byte*>(empty + kMostStages); }
+
+  __device__ std::byte* tile() const { return tiles + stage * kTileBytes; }
+  __device__ void next() {
+    if (++stage < stages) return;
+    stage = 0;
+    parity ^= 1;
+  }
+  // Until the tile may be filled; copies to it of so many bytes may then begin.
+  __device__ void begin_filling(int bytes) const {
+    wait_for_phase(&empty[stage], parity ^ 1);
+    arrive_expecting(&full[stage], bytes);
+  }
+  __device__ void wait_until_full() const { wait_for_phase(&full[stage], parity); }
+  __device__ void release(int of_stage) const {
+    __syncwarp();
+    if (threadIdx.x % kWarp == 0) arrive(&empty[of_stage]);
+  }
+};
 
 }  // namespace verbatim::cuda

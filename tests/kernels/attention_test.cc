@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include <verbatim/repops/semantics.h>
 
@@ -67,16 +68,13 @@ TEST_P(AttentionTest, AcrossRestarts) {
                    [](Random& r) { return some_attention(r, r.between(1, 4), 4200); });
 }
 
-// The same operands for int8 attention, with one and two slices of the weights; or its cached form,
-// of codes at both ends of their range too.
-Case some_int8_attention(Random& r, int64_t queries, int64_t keys) {
-  Case c = some_attention(r, queries, keys);
-  Attributes& attributes = c.node.attributes;
-  if (r.chance(50)) attributes.set("weight_slices", r.between(1, 2));
+// The same for int8 attention, or now and then its cached form, of codes at both ends of their
+// range too.
+Case as_int8_attention(Random& r, Case c) {
   c.node.op = "AttentionInt8";
   if (r.chance(50) || c.inputs[1].elements() == 0 || c.inputs[2].elements() == 0) return c;
-  const int64_t heads = *attributes.get<int64_t>("heads", 1);
-  const Attributes kv{{"heads", *attributes.get<int64_t>("kv_heads", heads)}};
+  const int64_t heads = *c.node.attributes.get<int64_t>("heads", 1);
+  const Attributes kv{{"heads", *c.node.attributes.get<int64_t>("kv_heads", heads)}};
   Tensors k = *evaluate_reference(node_of("verbatim", "QuantizeKeys", kv, 2), Tensors{c.inputs[1]}),
           v = *evaluate_reference(node_of("verbatim", "QuantizeValues", kv, 2),
                                   Tensors{c.inputs[2]});
@@ -88,6 +86,13 @@ Case some_int8_attention(Random& r, int64_t queries, int64_t keys) {
   const Tensor lengths = c.inputs.size() > 3 ? c.inputs[3] : Tensor();
   c.inputs = {c.inputs[0], k[0], v[0], k[1], v[1], lengths};
   return c;
+}
+
+// With one and two slices of the weights.
+Case some_int8_attention(Random& r, int64_t queries, int64_t keys) {
+  Case c = some_attention(r, queries, keys);
+  if (r.chance(50)) c.node.attributes.set("weight_slices", r.between(1, 2));
+  return as_int8_attention(r, std::move(c));
 }
 
 TEST_P(AttentionTest, Int8) {
@@ -104,7 +109,7 @@ TEST_P(AttentionTest, Int8AcrossBlocks) {
 }
 
 TEST_P(AttentionTest, Int8AcrossRestarts) {
-  expect_reference(*backend_, 8,
+  expect_reference(*backend_, 32,
                    [](Random& r) { return some_int8_attention(r, r.between(1, 4), 4200); });
 }
 
@@ -134,9 +139,7 @@ Case some_tensor_core_attention(Random& r, int64_t queries, int64_t keys) {
 
 // Stretches of keys whose scores are up to hundreds of binades apart and whose values are so, too,
 // or nothing but zeros: what a block adds may be far above what came before, or nothing.
-Case far_apart(Random& r, int64_t queries, int64_t keys) {
-  const DType type = r.pick({DType::bf16, DType::f16});
-  const int64_t size = r.pick<int64_t>({1, 8, 24}), width = r.pick<int64_t>({1, 5, 17, 40});
+Case far_apart(Random& r, DType type, int64_t queries, int64_t keys, int64_t size, int64_t width) {
   Tensor q = floats(r, {1, queries, size}, Fill::ordinary),
          k = floats(r, {1, keys, size}, Fill::ordinary),
          v = floats(r, {1, keys, width}, Fill::ordinary);
@@ -145,7 +148,7 @@ Case far_apart(Random& r, int64_t queries, int64_t keys) {
       t.mutable_data<float>()[i] = f(t.data<float>()[i]);
   };
   for (int64_t t = 0; t < queries; ++t) set(q, t, [](float) { return 1.0f; });
-  const int binades = type == DType::bf16 ? 120 : 12;
+  const int binades = type == DType::f16 ? 12 : 120;
   for (int64_t key = 0, end = 0; key < keys; key = end) {
     end = std::min(keys, key + r.pick<int64_t>({1, 7, 16, 60, 128, 128}));
     const auto score = static_cast<float>(r.between(-130, 130)) / static_cast<float>(size);
@@ -165,10 +168,17 @@ Case far_apart(Random& r, int64_t queries, int64_t keys) {
           {}};
 }
 
+Case some_far_apart(Random& r, int64_t queries, int64_t keys) {
+  const DType type = r.pick({DType::bf16, DType::f16});
+  const int64_t size = r.pick<int64_t>({1, 8, 24}), width = r.pick<int64_t>({1, 5, 17, 40});
+  return far_apart(r, type, queries, keys, size, width);
+}
+
 TEST_P(AttentionTest, TensorCoreFarApart) {
   expect_reference(*backend_, 400,
-                   [](Random& r) { return far_apart(r, r.between(1, 3), r.between(1, 500)); });
-  expect_reference(*backend_, 20, [](Random& r) { return far_apart(r, 1, r.between(2000, 4300)); });
+                   [](Random& r) { return some_far_apart(r, r.between(1, 3), r.between(1, 500)); });
+  expect_reference(*backend_, 20,
+                   [](Random& r) { return some_far_apart(r, 1, r.between(2000, 4300)); });
 }
 
 TEST_P(AttentionTest, TensorCore) {
@@ -211,24 +221,28 @@ TEST_P(AttentionTest, TensorCoreWide) { expect_reference(*backend_, 48, some_wid
 // What a GPU has kernels for of their own: rows enough for warp groups, and two blocks of them;
 // keys for a ring that goes round, beyond a part; one code here and there that is not finite, which
 // some rows see and others do not.
-Case some_attention_of_groups(Random& r) {
+Case some_attention_of_groups(Random& r, DType type) {
   const bool shared = r.chance(50);
   const int64_t batch = r.between(1, 2), kv_heads = 3 - batch, heads = kv_heads * (shared ? 4 : 1),
                 queries = r.pick<int64_t>({70, 140}) / (shared ? 4 : 1),
                 keys = r.pick<int64_t>({130, 256, 700}), size = r.pick<int64_t>({64, 64, 128});
-  const DType type = r.pick({DType::bf16, DType::f16});
   Attributes attributes{{"heads", heads}, {"kv_heads", kv_heads}, {"scale", 0.1f}};
   if (r.chance(60)) attributes.set("causal", int64_t{1});
   if (r.chance(20)) attributes.set("window", r.between(1, 400));
-  if (r.chance(50)) attributes.set("output", static_cast<int64_t>(DType::f32));
+  if (type != DType::f32 && r.chance(50))
+    attributes.set("output", static_cast<int64_t>(DType::f32));
   Case c{node_of("verbatim", "AttentionTensorCore", attributes),
          {numbers(r, type, {batch, queries, heads * size}, Fill::ordinary),
           numbers(r, type, {batch, keys, kv_heads * size}, Fill::ordinary),
           numbers(r, type, {batch, keys, kv_heads * size}, Fill::ordinary)},
          {}};
   if (r.chance(30)) {
-    auto* codes = reinterpret_cast<uint16_t*>(c.inputs[2].mutable_bytes().data());
-    codes[r.below(c.inputs[2].elements())] = type == DType::bf16 ? 0x7F80 : 0x7C00;
+    const int64_t at = r.below(c.inputs[2].elements());
+    if (type == DType::f32)
+      c.inputs[2].mutable_data<float>()[at] = std::numeric_limits<float>::infinity();
+    else
+      reinterpret_cast<uint16_t*>(c.inputs[2].mutable_bytes().data())[at] =
+          type == DType::bf16 ? 0x7F80 : 0x7C00;
   }
   if (r.chance(30)) {
     std::vector<int64_t> lengths;
@@ -238,8 +252,94 @@ Case some_attention_of_groups(Random& r) {
   return c;
 }
 
+Case some_tensor_core_groups(Random& r) {
+  const DType type = r.pick({DType::bf16, DType::f16});
+  return some_attention_of_groups(r, type);
+}
+
 TEST_P(AttentionTest, TensorCoreGroups) {
-  expect_reference(*backend_, 32, some_attention_of_groups);
+  expect_reference(*backend_, 32, some_tensor_core_groups);
+}
+
+// The same in int8, of other sizes of heads too, with operands here and there that are not finite;
+// and values whose exponents are far apart, among which the greatest weight is not that of the
+// greatest score.
+Case some_int8_attention_of_groups(Random& r) {
+  Case c = some_attention_of_groups(r, DType::f32);
+  if (r.chance(40)) {
+    const int64_t heads = *c.node.attributes.get<int64_t>("heads", 1),
+                  kv_heads = *c.node.attributes.get<int64_t>("kv_heads", 1),
+                  size = r.pick<int64_t>({16, 48, 80, 192, 256}),
+                  width = r.pick<int64_t>({16, 32, 96, 160, 256});
+    const auto resize = [&](size_t input, int64_t to) {
+      const Shape& shape = c.inputs[input].shape();
+      c.inputs[input] = numbers(r, DType::f32, {shape[0], shape[1], to}, Fill::ordinary);
+    };
+    resize(0, heads * size);
+    resize(1, kv_heads * size);
+    resize(2, kv_heads * width);
+  }
+  if (r.chance(20)) c.node.attributes.set("softcap", 5.0f);
+  if (r.chance(50)) c.node.attributes.set("weight_slices", r.between(1, 2));
+  if (r.chance(30)) {
+    Tensor& t = c.inputs[r.below(2)];
+    t.mutable_data<float>()[r.below(t.elements())] = std::numeric_limits<float>::infinity();
+  }
+  if (r.chance(40)) {
+    const int64_t width = c.inputs[2].dim(2);
+    for (int64_t i = 0; i < c.inputs[2].elements(); i += width) {
+      const int shift = static_cast<int>(r.between(-60, 60));
+      for (float& v : c.inputs[2].mutable_data<float>().subspan(i, width)) v = std::ldexp(v, shift);
+    }
+  }
+  return as_int8_attention(r, std::move(c));
+}
+
+TEST_P(AttentionTest, Int8Groups) {
+  expect_reference(*backend_, 96, some_int8_attention_of_groups);
+}
+
+// Scores that are all below zero, so far apart that most weights are zero, infinite or NaN.
+TEST_P(AttentionTest, Int8GroupsFarApart) {
+  expect_reference(*backend_, 100, [](Random& r) {
+    Case c = far_apart(r, DType::f32, r.between(65, 70), r.between(100, 400), 64, 64);
+    c.node.attributes = {{"heads", int64_t{1}}, {"scale", 0.6931472f}};
+    c.node.attributes.set("weight_slices", r.between(1, 2));
+    if (r.chance(20)) c.node.attributes.set("scale", r.pick({1e38f, -0.6931472f, -1e38f}));
+    return as_int8_attention(r, std::move(c));
+  });
+}
+
+// The first block's values are zeros; the second one's so small, and its scores so far below, that
+// -0 is what it adds. Then that is what a row keeps that does not see the third block.
+TEST_P(AttentionTest, Int8KeepsNegativeZeros) {
+  for (const auto& [queries, keys] : {std::pair<int64_t, int64_t>{8, 260}, {140, 300}}) {
+    constexpr int64_t kSize = 64, kBlock = kKeyBlock;
+    Tensor q = *Tensor::zeros(DType::f32, Shape{1, queries, kSize}),
+           k = *Tensor::zeros(DType::f32, Shape{1, keys, kSize}),
+           v = *Tensor::zeros(DType::f32, Shape{1, keys, kSize});
+    for (int64_t i = 0; i < queries; ++i) q.mutable_data<float>()[i * kSize] = 1;
+    for (int64_t i = 0; i < kBlock; ++i) k.mutable_data<float>()[i * kSize] = 120;
+    for (int64_t i = kBlock; i < 2 * kBlock; ++i) v.mutable_data<float>()[i * kSize] = -0x1p-93f;
+    const Node node =
+        node_of("verbatim", "AttentionInt8",
+                {{"heads", int64_t{1}}, {"scale", 0.6931472f}, {"causal", int64_t{1}}});
+    const Tensors want = *evaluate_reference(node, Tensors{q, k, v});
+    ASSERT_EQ(bits_of(want[0].data<float>()[0]), 0x80000000);
+    expect_reference(*backend_, Case{node, {q, k, v}, {}});
+  }
+}
+
+TEST_P(AttentionTest, Int8GroupsAcrossRestarts) {
+  expect_reference(*backend_, 4, [](Random& r) {
+    Attributes attributes{{"heads", int64_t{1}}, {"scale", 0.1f}, {"window", int64_t{4200}}};
+    attributes.set("weight_slices", r.between(1, 2));
+    return as_int8_attention(r, Case{node_of("verbatim", "Attention", attributes),
+                                     {numbers(r, DType::f32, {1, 66, 64}, Fill::ordinary),
+                                      numbers(r, DType::f32, {1, 4300, 64}, Fill::ordinary),
+                                      numbers(r, DType::f32, {1, 4300, 64}, Fill::ordinary)},
+                                     {}});
+  });
 }
 
 // Weights that are subnormal, or just not yet zero, times values that make them all of the result.
@@ -281,13 +381,14 @@ TEST_P(AttentionTest, TensorCoreAcrossRestarts) {
 }
 
 // The same with its keys and values in pages of a pool, in any order. What no sequence has there is
-// what must not be read: NaN, codes and exponents that are none, pages that are none.
-Case in_pages(Random& r, Case c) {
+// what must not be read: NaN, pages that are none, and codes and exponents that are none, or zeros,
+// without which a GPU takes no pool.
+Case in_pages(Random& r, Case c, int64_t page_size) {
   const bool cached = c.node.op == "AttentionInt8Cached";
   const size_t lengths_at = cached ? 5 : 3;
+  if (page_size == 0)
+    page_size = r.chance(70) ? r.pick<int64_t>({1, 8, 16, 32, 64, 128, 256}) : r.between(1, 200);
   const int64_t batch = c.inputs[1].dim(0), keys = c.inputs[1].dim(1),
-                page_size = r.chance(70) ? r.pick<int64_t>({1, 8, 16, 32, 64, 128, 256})
-                                         : r.between(1, 200),
                 pages = (keys + page_size - 1) / page_size + r.between(0, 1),
                 count = batch * pages + r.between(0, 2);
   c.inputs.resize(lengths_at + 2);
@@ -308,10 +409,11 @@ Case in_pages(Random& r, Case c) {
                         ? page[i]
                         : r.pick({int64_t{-1}, count, INT64_MIN, INT64_MAX}));
   c.inputs[lengths_at + 1] = *Tensor::from<int64_t>(Shape{batch, pages}, table);
+  const auto unread = static_cast<uint8_t>(cached ? r.pick({0x80, 0}) : 0);
   for (size_t input = 1; input < lengths_at; ++input) {
     const Tensor rows = c.inputs[input];
     const bool codes = rows.dtype() == DType::i8 || rows.dtype() == DType::i32;
-    Tensor pool = filled(rows.dtype(), Shape{count, page_size, rows.dim(2)}, codes ? 0x80 : 0xFF);
+    Tensor pool = filled(rows.dtype(), Shape{count, page_size, rows.dim(2)}, codes ? unread : 0xFF);
     const size_t width = static_cast<size_t>(rows.dim(2)) * size_of(rows.dtype());
     for (int64_t b = 0; b < batch; ++b)
       for (int64_t i = 0; i < lengths.data<int64_t>()[b]; ++i)
@@ -322,14 +424,14 @@ Case in_pages(Random& r, Case c) {
   return c;
 }
 
-// Pages change no bit.
+// Pages change no bit: of that many keys, or 0, any.
 template <class F>
-void expect_paged(Backend& backend, int count, F&& make) {
+void expect_paged(Backend& backend, int count, F&& make, int64_t page_size = 0) {
   if (is_emulated(backend)) count = (count + 3) / 4;
   for (int seed = 0; seed < count && !::testing::Test::HasFailure(); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     Random random(static_cast<uint64_t>(seed));
-    const Case rows = make(random), pages = in_pages(random, rows);
+    const Case rows = make(random), pages = in_pages(random, rows, page_size);
     expect_reference(backend, pages);
     const Result<Tensors> want = evaluate_reference(rows.node, rows.inputs),
                           have = evaluate_reference(pages.node, pages.inputs);
@@ -366,8 +468,18 @@ TEST_P(AttentionTest, PagedInt8) {
                [](Random& r) { return some_cached_attention(r, r.between(1, 4), 4200); });
 }
 
+TEST_P(AttentionTest, PagedInt8Groups) {
+  const auto cached = [](Random& r) {
+    Case c = some_int8_attention_of_groups(r);
+    while (c.node.op != "AttentionInt8Cached") c = some_int8_attention_of_groups(r);
+    return c;
+  };
+  expect_paged(*backend_, 12, cached);
+  expect_paged(*backend_, 16, cached, kKeyBlock);
+}
+
 TEST_P(AttentionTest, PagedTensorCoreGroups) {
-  expect_paged(*backend_, 12, some_attention_of_groups);
+  expect_paged(*backend_, 12, some_tensor_core_groups);
 }
 
 TEST_P(AttentionTest, PagedTensorCore) {

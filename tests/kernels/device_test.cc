@@ -112,6 +112,24 @@ TEST_P(DeviceTest, CopiesAreNoResults) {
   }
 }
 
+// Exponents that a node left there need not be those of QuantizeValues.
+TEST_P(DeviceTest, ACacheOfOtherExponentsIsRefused) {
+  const Attributes heads{{"heads", int64_t{1}}};
+  const Tensor x = *Tensor::zeros(DType::f32, Shape{1, 3, 4});
+  const Tensors k = *backend_->run(node_of("verbatim", "QuantizeKeys", heads, 2), Tensors{x}),
+                v = *backend_->run(node_of("verbatim", "QuantizeValues", heads, 2), Tensors{x}),
+                slices = *backend_->run(node_of("verbatim", "Slices", {{"count", int64_t{1}}}, 2),
+                                        Tensors{*x.reshaped(Shape{1, 3, 1, 4})});
+  ASSERT_NE(v[1].device(), nullptr);
+  ASSERT_NE(slices[1].device(), nullptr);
+  const Node node =
+      node_of("verbatim", "AttentionInt8Cached", {{"heads", int64_t{1}}, {"scale", 0.5f}});
+  const Result<Tensors> good = backend_->run(node, Tensors{x, k[0], v[0], k[1], v[1]});
+  ASSERT_TRUE(good.ok()) << good.status().message();
+  EXPECT_NE((*good)[0].device(), nullptr);
+  EXPECT_FALSE(backend_->run(node, Tensors{x, k[0], v[0], k[1], slices[1]}).ok());
+}
+
 #if defined(VERBATIM_EMULATED_GPU)
 
 // While it lives, the device refuses storage of more bytes.
@@ -126,10 +144,31 @@ std::vector<Case> cases() {
   Random r(1);
   const auto x = [&](const Shape& shape) { return floats(r, shape, Fill::ordinary); };
   const std::vector<int64_t> swapped = {1, 0}, rows(64, 3);
+  const auto int8_attention = [&](int64_t queries, int64_t size) {
+    return Case{node_of("verbatim", "AttentionInt8", {{"heads", int64_t{2}}, {"scale", 0.1f}}),
+                {x({1, queries, 2 * size}), x({1, 140, 2 * size}), x({1, 140, 2 * size})},
+                {}};
+  };
+  const auto cached = [](Case c) {
+    const Attributes heads{{"heads", int64_t{2}}};
+    const Tensors k = *evaluate_reference(node_of("verbatim", "QuantizeKeys", heads, 2),
+                                          Tensors{c.inputs[1]}),
+                  v = *evaluate_reference(node_of("verbatim", "QuantizeValues", heads, 2),
+                                          Tensors{c.inputs[2]});
+    c.node.op = "AttentionInt8Cached";
+    c.inputs = {c.inputs[0], k[0], v[0], k[1], v[1]};
+    return c;
+  };
   return {{node_of("", "MatMul"), {x({4, 64}), x({64, 32})}, {}},
           {node_of("", "Add"), {x({64, 1}), x({64})}, {}},
           {node_of("", "Softmax"), {x({8, 40})}, {}},
           {node_of("verbatim", "QuantizeRows", {}, 2), {x({8, 40})}, {}},
+          {node_of("verbatim", "QuantizeKeys", {{"heads", int64_t{2}}}, 2), {x({1, 3, 40})}, {}},
+          {node_of("verbatim", "QuantizeValues", {{"heads", int64_t{2}}}, 2), {x({1, 3, 40})}, {}},
+          int8_attention(3, 20),
+          int8_attention(70, 64),
+          cached(int8_attention(3, 20)),
+          cached(int8_attention(70, 64)),
           {node_of("", "Transpose", {{"perm", swapped}}), {x({8, 40})}, {}},
           {node_of("", "Gather"), {x({64, 1}), *Tensor::from<int64_t>({64}, rows)}, {}}};
 }

@@ -148,6 +148,13 @@ inline uint32_t __byte_perm(uint32_t x, uint32_t y, uint32_t select) {
              << (8 * i);
   return bytes;
 }
+// sum plus the products of the four signed bytes of each.
+inline int __dp4a(int x, int y, int sum) {
+  for (int i = 0; i < 4; ++i)
+    sum += static_cast<int8_t>(static_cast<uint32_t>(x) >> (8 * i)) *
+           static_cast<int8_t>(static_cast<uint32_t>(y) >> (8 * i));
+  return sum;
+}
 
 // --- The runtime: one device, whose streams have done everything when a call returns.
 
