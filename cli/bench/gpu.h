@@ -53,10 +53,10 @@ class AttentionPeers {
  public:
   explicit AttentionPeers(std::string python) : python_(std::move(python)) {}
   // Those that take `operands`: q, k and v on the host, each [heads, tokens, size] and of one type.
-  // check(theirs, who) sees the result of each, of `result`'s shape and type. None, and a word on
-  // stderr, where there is no PyTorch.
+  // check(theirs, who) sees the result of each, of q's shape and type. None, and a word on stderr,
+  // where there is no PyTorch.
   Result<std::vector<Contender>> of(
-      const AttentionSize& s, const Tensors& operands, const Tensor& result,
+      const AttentionSize& s, const Tensors& operands,
       const std::function<Status(const Tensor& theirs, const std::string& who)>& check);
 
  private:

@@ -18,7 +18,6 @@ namespace verbatim::cuda {
 
 struct GroupAttentionCall : AttentionCall {
   TileMap keys, values;
-  int stages;
   bool float_out, restarts;
   uint8_t* special;  // of each block of threads, whether its results are wrong; null: none can be
 };
@@ -33,48 +32,37 @@ struct GroupAttention {
                        kSlabOfRows = kRows * kSlabRowBytes, kTileBytes = kSlabs * kSlabOfKeys,
                        kQueryBytes = kSlabs * kSlabOfRows,
                        kTotalBytes = kRows * kSize * static_cast<int>(sizeof(float));
-  static constexpr int kMostStages = 6;
-  static constexpr size_t kBarrierBytes = 2 * kMostStages * sizeof(uint64_t);
+  using Ring = TileRing<kTileBytes>;
 
   static constexpr size_t fixed_bytes(bool restarts) {
-    return kTileAlignment + kQueryBytes + (restarts ? kTotalBytes : 0) + kBarrierBytes;
+    return kTileAlignment + kQueryBytes + (restarts ? size_t{kTotalBytes} : 0);
   }
-  static constexpr int stages(bool restarts) {
-    const int fit = static_cast<int>((kMostShared - fixed_bytes(restarts)) / kTileBytes);
-    return fit < kMostStages ? fit : kMostStages;
+  static constexpr int stages(bool restarts) { return Ring::stages_beside(fixed_bytes(restarts)); }
+  static constexpr size_t shared_bytes(bool restarts) {
+    return fixed_bytes(restarts) + size_t{kTileBytes} * stages(restarts) + Ring::kBarrierBytes;
   }
   static_assert(stages(true) >= 3);
 
   const GroupAttentionCall& p;
   const AttentionView<T> view;
-  std::byte *queries, *ring;
-  uint64_t *full, *empty;
+  std::byte* queries;
+  Ring ring;
   float* totals;
   int begin, end;  // of the keys that some row sees
-  int stage = 0;
-  unsigned parity = 0;  // of the ring's turn
 
   __device__ GroupAttention(const GroupAttentionCall& call, int64_t first_row)
-      : p(call), view(call, blockIdx.z, blockIdx.y, 0, first_row) {
-    auto* shared = shared_memory<std::byte>();
-    queries = shared + (kTileAlignment - shared_address(shared) % kTileAlignment) % kTileAlignment;
-    ring = queries + kQueryBytes;
-    full = reinterpret_cast<uint64_t*>(ring + p.stages * kTileBytes);
-    empty = full + kMostStages;
-    totals = reinterpret_cast<float*>(empty + kMostStages);
+      : p(call),
+        view(call, blockIdx.z, blockIdx.y, 0, first_row),
+        queries(aligned_tiles()),
+        ring(queries + kQueryBytes, stages(call.restarts)),
+        totals(reinterpret_cast<float*>(ring.end())) {
     begin = range_of(p, view, first_row).begin;
     end = range_of(p, view, first_row + kRows - 1).end;
   }
 
   // Barriers, and the rows' queries, before anything else.
   __device__ void start() const {
-    if (threadIdx.x == 0) {
-      for (int s = 0; s < p.stages; ++s) {
-        init_barrier(&full[s], 1);
-        init_barrier(&empty[s], kReaders);
-      }
-      publish_barriers();
-    }
+    if (threadIdx.x == 0) ring.init(kReaders);
     constexpr int kPieces = kSize / 8;
     for (int i = static_cast<int>(threadIdx.x); i < kRows * kPieces; i += kThreads) {
       const int r = i / kPieces, piece = i % kPieces;
@@ -89,16 +77,6 @@ struct GroupAttention {
     __syncthreads();
   }
 
-  __device__ std::byte* tile() const { return ring + stage * kTileBytes; }
-  __device__ void next_stage() {
-    if (++stage < p.stages) return;
-    stage = 0;
-    parity ^= 1;
-  }
-  __device__ void release(int of_stage) const {
-    __syncwarp();
-    if (threadIdx.x % kWarp == 0) arrive(&empty[of_stage]);
-  }
   __device__ int first_block() const { return begin / kBlockKeys * kBlockKeys; }
 
   // step(map, block) for each tile in the order of the ring: a block's values after the keys of the
@@ -108,11 +86,11 @@ struct GroupAttention {
     for (int block = first_block(); block < end + kBlockKeys; block += kBlockKeys) {
       if (block < end) {
         step(p.keys, block);
-        next_stage();
+        ring.next();
       }
       if (block > first_block()) {
         step(p.values, block - kBlockKeys);
-        next_stage();
+        ring.next();
       }
     }
   }
@@ -122,12 +100,12 @@ struct GroupAttention {
     const int byte = static_cast<int>(blockIdx.y) * kSlabs * kSlabRowBytes;
     if (begin >= end) return;
     each_tile([&](const TileMap& map, int block) {
-      wait_for_phase(&empty[stage], parity ^ 1);
-      arrive_expecting(&full[stage], kTileBytes);
+      ring.begin_filling(kTileBytes);
       const auto row = static_cast<int>(view.key_row(p, block));
 #pragma unroll
       for (int slab = 0; slab < kSlabs; ++slab)
-        copy_tile(tile() + slab * kSlabOfKeys, map, byte + slab * kSlabRowBytes, row, &full[stage]);
+        copy_tile(ring.tile() + slab * kSlabOfKeys, map, byte + slab * kSlabRowBytes, row,
+                  &ring.full[ring.stage]);
     });
   }
 
@@ -138,12 +116,12 @@ struct GroupAttention {
     bool special = false;
     if (begin < end)
       each_tile([&](const TileMap& map, int block) {
-        wait_for_phase(&full[stage], parity);
+        ring.wait_until_full();
         const bool whole = last.begin_in(block) == 0 && first.end_in(block) == kBlockKeys;
         if (&map == &p.values && !whole)
           for (int slab = 0; slab < kSlabs; ++slab)
-            special = has_special<T>(tile() + slab * kSlabOfKeys) || special;
-        release(stage);
+            special = has_special<T>(ring.tile() + slab * kSlabOfKeys) || special;
+        ring.release(ring.stage);
       });
     if (p.special != nullptr && threadIdx.x % kWarp == 0)
       p.special[(blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x +
@@ -152,9 +130,9 @@ struct GroupAttention {
 
   // Products of the tiles that come next, under way when these return.
   __device__ void multiply_keys(BlockScores& s, int group) const {
-    wait_for_phase(&full[stage], parity);
+    ring.wait_until_full();
     const uint64_t q = uniform(describe_tile(queries + group * kGroupRows * kSlabRowBytes)),
-                   k = uniform(describe_tile(tile()));
+                   k = uniform(describe_tile(ring.tile()));
     begin_products();
     multiply_group<Unit, kBlockKeys, true>(s, q, k);
 #pragma unroll
@@ -166,8 +144,8 @@ struct GroupAttention {
     commit_products();
   }
   __device__ void multiply_values(float (&o)[kSize / 2], const BlockWeights& weights) const {
-    wait_for_phase(&full[stage], parity);
-    const uint64_t v = uniform(describe_rows(tile(), kSlabOfKeys));
+    ring.wait_until_full();
+    const uint64_t v = uniform(describe_rows(ring.tile(), kSlabOfKeys));
     begin_products();
 #pragma unroll
     for (int i = 0; i < kBlockKeys / 16; ++i)
@@ -194,20 +172,20 @@ struct GroupAttention {
     multiply_keys(s, group);
     wait_for_products<0>();
     settle(s);
-    release(stage);
-    next_stage();
+    ring.release(ring.stage);
+    ring.next();
     take_block(p.log_scale, rows.sight_of(first_block()), s, rows.state.m, alpha);
     round_weights<T>(s, alpha, weights, rows.state.l);
     for (int block = first_block() + kBlockKeys; block < end; block += kBlockKeys) {
       multiply_keys(s, group);
-      const int of_keys = stage;
-      next_stage();
+      const int of_keys = ring.stage;
+      ring.next();
       multiply_values(rows.state.o, weights);
-      const int of_values = stage;
-      next_stage();
+      const int of_values = ring.stage;
+      ring.next();
       wait_for_products<1>();
       settle(s);
-      release(of_keys);
+      ring.release(of_keys);
       if (block % kKeyRestart == 0) {
         wait_for_products<0>();
         settle(rows.state.o);
@@ -217,7 +195,7 @@ struct GroupAttention {
       wait_for_products<0>();
       settle(rows.state.o);
       settle(weights);
-      release(of_values);
+      ring.release(of_values);
       multiply_rows(rows.state.o, alpha);
       round_weights<T>(s, alpha, weights, rows.state.l);
     }

@@ -472,24 +472,27 @@ struct GroupInt8Attention {
 template <int kSize, int kSlabs, int kSlices, bool kCaps>
 __global__ void __launch_bounds__((GroupInt8Attention<kSize, kSlabs, kSlices, kCaps>::kThreads), 1)
     attend_int8_groups(const __grid_constant__ GroupInt8Call p) {
-  using Attention = GroupInt8Attention<kSize, kSlabs, kSlices, kCaps>;
-  // Of causal rows the last ones have most to do: they go first.
-  const int64_t tile = p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
-  Attention attention(p, tile * Attention::kRows);
-  attention.start();
-  const int group = static_cast<int>(threadIdx.x / kWarpGroup) - 1;
-  if (group < 0) {
-    give_registers<40>();
-    if (threadIdx.x == 0) attention.copy_tiles();
-    return;
+  if constexpr (kHopperCode) {
+    using Attention = GroupInt8Attention<kSize, kSlabs, kSlices, kCaps>;
+    await_kernels_before();
+    // Of causal rows the last ones have most to do: they go first.
+    const int64_t tile = p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
+    Attention attention(p, tile * Attention::kRows);
+    attention.start();
+    const int group = static_cast<int>(threadIdx.x / kWarpGroup) - 1;
+    if (group < 0) {
+      give_registers<40>();
+      if (threadIdx.x == 0) attention.copy_tiles();
+      return;
+    }
+    take_registers<232>();
+    const int64_t row =
+        tile * Attention::kRows + group * kGroupRows + threadIdx.x % kWarpGroup / kWarp * kTileRows;
+    typename Attention::Rows rows(p, attention.view, row, attention.totals);
+    attention.attend(rows, group);
+    attention.finish(rows);
+    attention.store(rows);
   }
-  take_registers<232>();
-  const int64_t row =
-      tile * Attention::kRows + group * kGroupRows + threadIdx.x % kWarpGroup / kWarp * kTileRows;
-  typename Attention::Rows rows(p, attention.view, row, attention.totals);
-  attention.attend(rows, group);
-  attention.finish(rows);
-  attention.store(rows);
 }
 
 }  // namespace verbatim::cuda

@@ -50,32 +50,18 @@ struct GroupProduct {
   static constexpr int kCopiedColumns = kColumns / kCluster;  // by a block, to all of the cluster
   // Finished results on their way out: two boxes of each group, in turn.
   static constexpr int kBoxBytes = kGroupRows * kSlabBytes, kBoxes = 2;
-  static constexpr size_t kSharedBytes = kTileAlignment + size_t{kStageBytes} * kStages +
-                                         size_t{kGroups} * kBoxes * kBoxBytes +
-                                         2 * kStages * sizeof(uint64_t);
+  static constexpr int kAllBoxes = kGroups * kBoxes * kBoxBytes;
+  using Ring = TileRing<kStageBytes>;
+  static constexpr size_t kSharedBytes =
+      kTileAlignment + kAllBoxes + size_t{kStageBytes} * kStages + Ring::kBarrierBytes;
   static_assert(kSharedBytes <= kMostShared);
 
-  std::byte *tiles, *boxes;
-  uint64_t *full, *empty;
-  int stage = 0, box = 0;
-  unsigned parity = 0;  // of the ring's turn
-
-  __device__ GroupProduct() {
-    auto* shared = shared_memory<std::byte>();
-    tiles = shared + (kTileAlignment - shared_address(shared) % kTileAlignment) % kTileAlignment;
-    boxes = tiles + kStageBytes * kStages;
-    full = reinterpret_cast<uint64_t*>(boxes + kGroups * kBoxes * kBoxBytes);
-    empty = full + kStages;
-  }
+  std::byte* boxes = aligned_tiles();
+  Ring ring{boxes + kAllBoxes, kStages};
+  int box = 0;
 
   __device__ void make_barriers() const {
-    if (threadIdx.x == 0) {
-      for (int s = 0; s < kStages; ++s) {
-        init_barrier(&full[s], 1);
-        init_barrier(&empty[s], kWarps * kCluster);
-      }
-      publish_barriers();
-    }
+    if (threadIdx.x == 0) ring.init(kWarps * kCluster);
     sync_cluster();
   }
   __device__ static void sync_cluster() {
@@ -85,13 +71,8 @@ struct GroupProduct {
       __syncthreads();
   }
 
-  __device__ std::byte* tile_of_a() const { return tiles + stage * kStageBytes; }
-  __device__ std::byte* tile_of_b() const { return tile_of_a() + kRows * kSlabBytes; }
-  __device__ void next_stage() {
-    if (++stage < kStages) return;
-    stage = 0;
-    parity ^= 1;
-  }
+  // A tile of the ring is one of A, then one of B.
+  __device__ std::byte* tile_of_b() const { return ring.tile() + kRows * kSlabBytes; }
 
   // What a cluster computes at a time, in an order in which those at work share rows and columns.
   static constexpr int kClusterRows = kCluster * kRows, kBand = 8 / kCluster;
@@ -135,36 +116,36 @@ struct GroupProduct {
   template <class Call>
   __device__ void copy_chain(const Call& p, int row, int column) {
     const int first = rank() * kCopiedColumns;
-    for (int slab = 0; slab < p.slabs; ++slab, next_stage()) {
+    for (int slab = 0; slab < p.slabs; ++slab, ring.next()) {
       const int byte = slab * kSlabBytes;
-      wait_for_phase(&empty[stage], parity ^ 1);
-      arrive_expecting(&full[stage], kStageBytes);
-      copy_tile(tile_of_a(), p.a, byte, row, &full[stage]);
+      ring.begin_filling(kStageBytes);
+      uint64_t* full = &ring.full[ring.stage];
+      copy_tile(ring.tile(), p.a, byte, row, full);
       if constexpr (kCluster == 1)
-        copy_tile(tile_of_b(), p.b, byte, column, &full[stage]);
+        copy_tile(tile_of_b(), p.b, byte, column, full);
       else
         copy_tile_to((1u << kCluster) - 1, tile_of_b() + first * kSlabBytes, p.b, byte,
-                     column + first, &full[stage]);
+                     column + first, full);
     }
   }
 
   // To all who copy to it.
   __device__ void release(int of_stage) const {
-    __syncwarp();
-    const unsigned lane = threadIdx.x % kWarp;
     if constexpr (kCluster == 1) {
-      if (lane == 0) arrive(&empty[of_stage]);
+      ring.release(of_stage);
     } else {
-      if (lane < kCluster) arrive_at_block(&empty[of_stage], lane);
+      __syncwarp();
+      const unsigned lane = threadIdx.x % kWarp;
+      if (lane < kCluster) arrive_at_block(&ring.empty[of_stage], lane);
     }
   }
 
   // One chain of so many slabs, into sums that are zero. A slab's tiles are given back while the
   // next slab's products are under way.
   __device__ void multiply(GroupSums<Unit, kColumns>& sums, int group, int slabs) {
-    for (int slab = 0; slab < slabs; ++slab, next_stage()) {
-      wait_for_phase(&full[stage], parity);
-      const uint64_t a = describe_tile(tile_of_a() + group * kGroupRows * kSlabBytes),
+    for (int slab = 0; slab < slabs; ++slab, ring.next()) {
+      ring.wait_until_full();
+      const uint64_t a = describe_tile(ring.tile() + group * kGroupRows * kSlabBytes),
                      b = describe_tile(tile_of_b());
       begin_products();
 #pragma unroll
@@ -174,12 +155,12 @@ struct GroupProduct {
       commit_products();
       if (slab > 0) {
         wait_for_products<1>();
-        release((stage == 0 ? kStages : stage) - 1);
+        release((ring.stage == 0 ? kStages : ring.stage) - 1);
       }
     }
     wait_for_products<0>();
     settle(sums);
-    release((stage == 0 ? kStages : stage) - 1);
+    release((ring.stage == 0 ? kStages : ring.stage) - 1);
   }
 
   __device__ static void clear(GroupSums<Unit, kColumns>& sums) {

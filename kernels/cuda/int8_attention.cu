@@ -524,7 +524,7 @@ bool suits_groups(const Gpu& gpu, const Int8AttentionCall& p, int64_t batch, int
   constexpr int64_t kMost = 1 << 30;  // places are 32-bit integers
   const auto aligned = [](const void* at) { return reinterpret_cast<uintptr_t>(at) % 16 == 0; };
   const int64_t chunks = ceiling(p.value_size, kSlabBytes);
-  return gpu.device().major == 9 && p.head_size % 16 == 0 && p.head_size <= 2 * kSlabBytes &&
+  return gpu.device().hopper && p.head_size % 16 == 0 && p.head_size <= 2 * kSlabBytes &&
          p.value_size % 16 == 0 && p.kv_heads * chunks <= kMostInYAndZ &&
          p.queries * (p.heads / p.kv_heads) > 64 && p.page_size % kKeyBlock == 0 && k_rows > 0 &&
          k_rows < kMost && p.keys > 0 && batch * p.kv_heads * chunks * kSlabBytes < kMost &&
@@ -560,7 +560,8 @@ Outcome launch_groups_of(Gpu& gpu, const Int8AttentionCall& call, int64_t batch,
       .blocks = {static_cast<unsigned>(ceiling(rows, Attention::kRows)),
                  static_cast<unsigned>(call.kv_heads * chunks), static_cast<unsigned>(batch)},
       .threads = {Attention::kThreads, 1, 1},
-      .shared_bytes = Attention::shared_bytes(p.restarts)};
+      .shared_bytes = Attention::shared_bytes(p.restarts),
+      .early = true};
   VB_TRY(launch(gpu, grid, attend_int8_groups<kSize, kSlabs, kSlices, kCaps>, p));
   if (p.value_size != kSize) {
     const int64_t results = batch * p.queries * p.heads;

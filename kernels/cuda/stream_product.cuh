@@ -52,9 +52,8 @@ struct StreamProduct {
   int stage = 0;
   unsigned parity = 0;  // of the ring's turn
 
-  __device__ StreamProduct(int warps, int stages) : warps(warps), stages(stages) {
-    auto* shared = shared_memory<std::byte>();
-    tiles = shared + (kTileAlignment - shared_address(shared) % kTileAlignment) % kTileAlignment;
+  __device__ StreamProduct(int warps, int stages)
+      : warps(warps), stages(stages), tiles(aligned_tiles()) {
     full = reinterpret_cast<uint64_t*>(tiles + stages * stage_bytes(warps));
     empty = full + stages;
   }

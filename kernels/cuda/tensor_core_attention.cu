@@ -334,8 +334,7 @@ Status launch_groups(Gpu& gpu, const Call& p, int64_t batch, int64_t k_rows) {
   const Grid grid{.blocks = {static_cast<unsigned>(ceiling(rows, Attention::kRows)),
                              static_cast<unsigned>(p.kv_heads), static_cast<unsigned>(batch)},
                   .threads = {Attention::kThreads, 1, 1},
-                  .shared_bytes = Attention::fixed_bytes(p.restarts) +
-                                  size_t{Attention::kTileBytes} * Attention::stages(p.restarts),
+                  .shared_bytes = Attention::shared_bytes(p.restarts),
                   .early = true};
   const bool masks = p.causal || p.window > 0 || p.lengths != nullptr || p.keys % kKeyBlock != 0;
   Tensor special;
@@ -346,8 +345,7 @@ Status launch_groups(Gpu& gpu, const Call& p, int64_t batch, int64_t k_rows) {
   }
   auto* flags = masks ? reinterpret_cast<uint8_t*>(special.mutable_address()) : nullptr;
   VB_TRY(launch(gpu, grid, attend_groups<T, kSize>,
-                GroupAttentionCall{p, keys, values, Attention::stages(p.restarts), p.float_out,
-                                   p.restarts, flags}));
+                GroupAttentionCall{p, keys, values, p.float_out, p.restarts, flags}));
   if (!masks) return {};
   Call again = p;
   again.special = flags;

@@ -1,8 +1,8 @@
 // The GPU's cases: gemm_bf16, gemm_f16, gemm_s8 and gemm_f32; the same of one row and of 16, whose
 // rate is that of reading the weights (gemv_bf16, gemv_f16, gemv_s8, gemv_f32; nt: weights in
-// memory [n, k]); gemm_sliced2 to 4; attention_f32, _bf16 and _f16; hash. Before anything is timed,
-// our result is compared with the processor's, bit for bit: all of its rows, or where there are
-// many a few, since a row's bits do not depend on the others.
+// memory [n, k]); gemm_sliced2 to 4; attention_f32, _bf16, _f16 and _s8; hash. Before anything is
+// timed, our result is compared with the processor's, bit for bit: all of its rows, or where there
+// are many a few, since a row's bits do not depend on the others.
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -317,37 +317,52 @@ Result<Match> sliced(Backend& backend, const Size& s, int count) {
 
 // --- attention
 
+// What is attended by, and how far from PyTorch's results ours may be: each row's error over the
+// row's size. Int8 attention quantises numbers of binary32; PyTorch gets them in bf16.
+struct Attending {
+  std::string_view name, op;
+  DType type, peer_type;
+  double tolerance;
+};
+constexpr Attending kAttending[] = {
+    {"attention_f32", "Attention", DType::f32, DType::f32, 1e-4},
+    {"attention_bf16", "AttentionTensorCore", DType::bf16, DType::bf16, 0.05},
+    {"attention_f16", "AttentionTensorCore", DType::f16, DType::f16, 0.05},
+    {"attention_s8", "AttentionInt8", DType::f32, DType::bf16, 0.2}};
+
 // Each head is a row of a batch: some of them, alone, by the processor.
-Result<Match> attention(Backend& backend, const AttentionSize& s, DType type,
+Result<Match> attention(Backend& backend, const AttentionSize& s, const Attending& by,
                         AttentionPeers& peers) {
   const AllThreads all;
   VB_ASSIGN(const AttentionOperands o, attention_operands(s));
-  const std::string_view op = type == DType::f32 ? "Attention" : "AttentionTensorCore";
   AttentionSize head = s;
   head.heads = head.kv_heads = 1;
-  Work whole{op, kVerbatimDomain, {}, {}, s.attributes()},
-      by_heads{op, kVerbatimDomain, {}, {}, head.attributes()};
+  Work whole{by.op, kVerbatimDomain, {}, {}, s.attributes()},
+      by_heads{by.op, kVerbatimDomain, {}, {}, head.attributes()};
+  Tensors of_peers;
   for (const Tensor& t : {o.q, o.k, o.v}) {
     VB_ASSIGN(const Tensor heads, by_head(t, t.dim(1), s.heads));
     for (auto& [work, x] : {std::pair<Work&, const Tensor&>{whole, t}, {by_heads, heads}}) {
-      VB_ASSIGN(Tensor rounded, rounded_to(type, x));
+      VB_ASSIGN(Tensor rounded, rounded_to(by.type, x));
       work.inputs.push_back(std::move(rounded));
     }
+    VB_ASSIGN(Tensor of_peer, rounded_to(by.peer_type, heads));
+    of_peers.push_back(std::move(of_peer));
   }
   VB_ASSIGN(const Ours ours, ours_of(backend, whole));
   VB_ASSIGN(const Tensor result, by_head(ours.result, s.queries, s.heads));
   VB_TRY(equals_processor(result, by_heads, std::vector<int64_t>{0, s.heads - 1}));
   Match match{ours.contender(), {}, s.operations(), "GFLOP/s"};
-  if (type == DType::f32) match.limit = Limit::gpu_float_operations;
+  if (by.peer_type == DType::f32) match.limit = Limit::gpu_float_operations;
   match = timed_there(std::move(match));
   const auto like_ours = [&](const Tensor& theirs, const std::string& who) -> Status {
     const std::vector<float> a = numbers_of(result), b = numbers_of(theirs);
     const auto size = static_cast<size_t>(s.head_size);
     for (size_t i = 0; i < a.size(); i += size)  // of causal rows, early ones are greater
-      VB_TRY(close({&a[i], size}, {&b[i], size}, type == DType::f32 ? 1e-4 : 0.05, who));
+      VB_TRY(close({&a[i], size}, {&b[i], size}, by.tolerance, who));
     return {};
   };
-  VB_ASSIGN(match.peers, peers.of(s, by_heads.inputs, result, like_ours));
+  VB_ASSIGN(match.peers, peers.of(s, of_peers, like_ours));
   return match;
 }
 
@@ -406,12 +421,9 @@ void add_cases(std::vector<Case>& cases, const ModelFiles& files) {
     add(cases, "gemv_s8", s, quantized);
   }
   for (const AttentionSize& s : kAttention)
-    for (const auto& [name, type] : {std::pair{"attention_f32", DType::f32},
-                                     {"attention_bf16", DType::bf16},
-                                     {"attention_f16", DType::f16}})
-      cases.push_back({name, s.text(), [=, s = s, type = type](Backend& b) {
-                         return attention(b, s, type, *attention_peers);
-                       }});
+    for (const Attending& by : kAttending)
+      cases.push_back({std::string(by.name), s.text(),
+                       [=, s = s](Backend& b) { return attention(b, s, by, *attention_peers); }});
   for (const int64_t rows : {16, 1024, 16384, 262144})
     cases.push_back({"hash", shape_text({rows, 1024}), [=](Backend&) {
                        return hash(Shape{rows, 1024});

@@ -81,13 +81,13 @@ class PyTorch {
     require(answer.status());
     return std::strtod(answer->c_str(), nullptr);
   }
-  // Of the last run, in a tensor like `result`.
-  Result<Tensor> output(const std::string& kernel, const Tensor& result) {
+  // Of the last run, in a tensor like q.
+  Result<Tensor> output(const std::string& kernel, const Tensor& q) {
     VB_ASSIGN(const Folder folder, Folder::create());
     VB_ASSIGN(const std::string answer,
               child_.ask("output " + kernel + " " + folder.file("result")));
     VB_TRY(expect_ready(answer));
-    VB_ASSIGN(Tensor t, Tensor::allocate(result.dtype(), result.shape()));
+    VB_ASSIGN(Tensor t, Tensor::allocate(q.dtype(), q.shape()));
     std::ifstream in(folder.file("result"), std::ios::binary);
     in.read(reinterpret_cast<char*>(t.mutable_bytes().data()),
             static_cast<std::streamsize>(t.byte_size()));
@@ -103,7 +103,7 @@ class PyTorch {
 };
 
 Result<std::vector<Contender>> AttentionPeers::of(
-    const AttentionSize& s, const Tensors& operands, const Tensor& result,
+    const AttentionSize& s, const Tensors& operands,
     const std::function<Status(const Tensor& theirs, const std::string& who)>& check) {
   if (!started_) {
     started_ = true;
@@ -126,7 +126,7 @@ Result<std::vector<Contender>> AttentionPeers::of(
       continue;
     }
     VB_TRY(status);
-    VB_ASSIGN(const Tensor theirs, pytorch_->output(kernel, result));
+    VB_ASSIGN(const Tensor theirs, pytorch_->output(kernel, operands[0]));
     VB_TRY(check(theirs, "PyTorch's " + kernel));
     peers.push_back(
         {.name = "PyTorch SDPA",
