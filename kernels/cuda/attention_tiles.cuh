@@ -102,18 +102,23 @@ __device__ inline float lower_of(uint32_t pair) {
 }
 #endif
 
-// exp2p(t) for kLeastExponent <= t <= 0, where every result is normal, so that an addition to the
-// exponent takes the place of a product.
-inline constexpr float kLeastExponent = -125;
-__device__ inline float exp2p_in_range(float t) {
-  const float shifted = t + 12582912.0f;  // 1.5 * 2^23: the last bits are those of rne(t)
-  const float r = t - (shifted - 12582912.0f);
+// exp2p's polynomial: 2^r of what rounding t has left.
+__device__ inline float exp2p_of_rest(float r) {
   float p = float_of(0x3AADDD09);
   p = fma32(p, r, float_of(0x3C1E7545));
   p = fma32(p, r, float_of(0x3D635BA8));
   p = fma32(p, r, float_of(0x3E75FCDF));
   p = fma32(p, r, float_of(0x3F317215));
   p = fma32(p, r, 1.0f);
+  return p;
+}
+// exp2p(t) for kLeastExponent <= t <= 0, where every result is normal, so that an addition to the
+// exponent takes the place of a product.
+inline constexpr float kLeastExponent = -125;
+__device__ inline float exp2p_in_range(float t) {
+  const float shifted = t + 12582912.0f;  // 1.5 * 2^23: the last bits are those of rne(t)
+  const float r = t - (shifted - 12582912.0f);
+  const float p = exp2p_of_rest(r);
   return float_of(bits_of(p) + (bits_of(shifted) << 23));
 }
 
