@@ -1,11 +1,11 @@
 // Int8 attention on Hopper: 128 rows a block of threads. One warp copies tiles into a ring; two
 // warp groups multiply, each with 64 rows, both products by wgmma. What takes the time is not the
-// products but the instructions in between, some twenty for each score, so what matters is that
+// products but the instructions in between, some 25 for each score, so what matters is that
 // there be few of them, and that one group has some while the other waits for its products.
 //
 // The scores of four keys, of which a thread holds two and two, are one word of the weights' codes,
 // the left operand of the next product. So the values' codes lie along the keys, in the order in
-// which threads hold them (place_of_key).
+// which threads hold them (key_at_place).
 #pragma once
 
 #include <verbatim/kernels/cuda/int8_attention.cuh>
@@ -137,7 +137,8 @@ struct GroupInt8Attention {
   __device__ void copy_tiles() {
     const int kv_heads = static_cast<int>(p.kv_heads),
               head = static_cast<int>(blockIdx.z) * kv_heads + kv(),
-              columns = (head * static_cast<int>(gridDim.y) / kv_heads + chunk()) * kSize;
+              chunks = static_cast<int>(gridDim.y) / kv_heads,
+              columns = (head * chunks + chunk()) * kSize;
     for (int block = first_block(); block < end; block += kBlockKeys) {
       ring.begin_filling(kKeyBytes + kScaleBytes);
       uint64_t* full = &ring.full[ring.stage];

@@ -27,14 +27,8 @@ __device__ inline float value_step(int32_t f) {
 // exp2p(t) for any t <= 0, or NaN, without a branch.
 __device__ inline float exp2p_of_any(float t) {
   const float least_t = maximum_of(t, -126.0f);
-  const float shifted = least_t + 12582912.0f, n = shifted - 12582912.0f, r = least_t - n;
-  float p = float_of(0x3AADDD09);
-  p = fma32(p, r, float_of(0x3C1E7545));
-  p = fma32(p, r, float_of(0x3D635BA8));
-  p = fma32(p, r, float_of(0x3E75FCDF));
-  p = fma32(p, r, float_of(0x3F317215));
-  p = fma32(p, r, 1.0f);
-  p = p * float_of((bits_of(shifted) << 23) + 0x3F800000);
+  const float shifted = least_t + 12582912.0f, n = shifted - 12582912.0f;
+  const float p = exp2p_fraction(least_t - n) * float_of((bits_of(shifted) << 23) + bits_of(1.0f));
   return t < -126.0f ? 0.0f : p;
 }
 
