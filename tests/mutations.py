@@ -163,6 +163,8 @@ MUTATIONS = [
        "l = block_l * joining.beta + l * joining.alpha;")]),
     ("GPU: int8 attention: blocks of keys merge past parts of 2048",
      [("kernels/cuda/int8_attention.cu", "if (piece * of_part % kKeyRestart == 0) {", "if (piece == 0) {")]),
+    ("GPU: a box of results filled again before it was read",
+     [("kernels/cuda/group_product.cuh", "wait_for_stores<kBoxes - 1>();", "wait_for_stores<kBoxes>();")]),
     ("GPU: a lane of a sum starts at +0", [("kernels/cuda/ordered_sum.cuh", "float lane = -0.0f;", "float lane = 0.0f;")]),
 ]
 
