@@ -47,7 +47,8 @@ struct SeenKeys {
 
 #if defined(VERBATIM_EMULATED_GPU)
 inline float maximum_of(float a, float b) { return maximum(a, b); }
-inline uint32_t greatest_of(uint32_t a, uint32_t b, uint32_t c) {
+template <class T>
+T greatest_of(T a, T b, T c) {
   return std::max(a, std::max(b, c));
 }
 template <class T>
@@ -71,6 +72,9 @@ __device__ inline float maximum_of(float a, float b) {
 }
 __device__ inline uint32_t greatest_of(uint32_t a, uint32_t b, uint32_t c) {
   return __vimax3_u32(a, b, c);
+}
+__device__ inline int32_t greatest_of(int32_t a, int32_t b, int32_t c) {
+  return __vimax3_s32(a, b, c);
 }
 // Two numbers rounded to T, and what each is then.
 template <class T>
@@ -106,6 +110,13 @@ __device__ inline float exp2p_in_range(float t) {
   const float p = exp2p_fraction(t - (shifted - 12582912.0f));
   return float_of(bits_of(p) + (bits_of(shifted) << 23));
 }
+// exp2p(t) for any t <= 0, or NaN, without a branch.
+__device__ inline float exp2p_of_any(float t) {
+  const float least_t = maximum_of(t, -126.0f);
+  const float shifted = least_t + 12582912.0f, n = shifted - 12582912.0f;
+  const float p = exp2p_fraction(least_t - n) * float_of((bits_of(shifted) << 23) + bits_of(1.0f));
+  return t < -126.0f ? 0.0f : p;
+}
 
 // The four threads of a row, and no others, exchange these.
 __device__ inline float maximum_of_row(float x) {
@@ -123,59 +134,98 @@ __device__ inline int key_of(int i) {
   return i / 4 * 8 + static_cast<int>(threadIdx.x % 4) * 2 + i % 2;
 }
 
-// Scores, times `scale`, into scaled ones; the greatest of each row's, of keys that it sees, joins
-// m.
-template <bool kWhole>
-__device__ __forceinline__ void scale_scores(float scale, const SeenKeys& seen, BlockScores& s,
-                                             float (&m)[2]) {
-  float best[2] = {float_of(0xFF800000), float_of(0xFF800000)};
-#pragma unroll
-  for (int i = 0; i < kBlockKeys / 2; ++i) {
-    s[i] = s[i] * scale;
-    const int h = i / 2 % 2;
-    if (kWhole || seen.has(h, key_of(i))) best[h] = maximum_of(best[h], s[i]);
-  }
-#pragma unroll
-  for (int h = 0; h < 2; ++h) m[h] = maximum_of(m[h], maximum_of_row(best[h]));
-}
+// Which of its scores a thread's rows see: bit 2 j + e of row g + 8 h.
+struct SeenBits {
+  uint32_t row[2];
 
-// Scaled scores into weights, not rounded, of keys that are seen, +0 of others.
-template <bool kWhole>
-__device__ __forceinline__ void weigh_scores(const SeenKeys& seen, const float (&m)[2],
-                                             BlockScores& s) {
+  __device__ explicit SeenBits(const SeenKeys& seen) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h)
+      row[h] = bits_below(seen.begin[h] + seen.count[h]) & ~bits_below(seen.begin[h]);
+  }
+  __device__ bool has(int i) const { return (row[i / 2 % 2] >> (i / 4 * 2 + i % 2) & 1) != 0; }
+
+ private:
+  // Of the keys before `key`.
+  __device__ static uint32_t bits_below(int key) {
+    uint32_t bits = 0;
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const int pairs = (key - static_cast<int>(threadIdx.x % 4) * 2 - e + 7) >> 3;
+      const uint32_t ones = pairs <= 0    ? 0
+                            : pairs >= 16 ? ~0u
+                                          : (1u << (2 * static_cast<unsigned>(pairs))) - 1;
+      bits |= ones & (0x55555555u << e);
+    }
+    return bits;
+  }
+};
+
+// `value` in place of what rows do not see.
+__device__ __forceinline__ void replace_unseen(const SeenBits& seen, float value, BlockScores& x) {
+#pragma unroll
+  for (int i = 0; i < kBlockKeys / 2; ++i) x[i] = seen.has(i) ? x[i] : value;
+}
+// The greatest of each row, NaN where one is.
+__device__ __forceinline__ void find_greatest(const BlockScores& x, float (&m)[2]) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    // As integers, numbers are in order from zero on, and NaN is above all.
+    int32_t greatest = INT32_MIN;
+#pragma unroll
+    for (int i = 2 * h; i < kBlockKeys / 2; i += 4)
+      greatest = greatest_of(greatest, static_cast<int32_t>(bits_of(x[i])),
+                             static_cast<int32_t>(bits_of(x[i + 1])));
+    float best = float_of(static_cast<uint32_t>(greatest));
+    if (greatest < 0) [[unlikely]] {
+      best = x[2 * h];
+#pragma unroll
+      for (int i = 2 * h; i < kBlockKeys / 2; i += 4)
+        best = maximum_of(best, maximum_of(x[i], x[i + 1]));
+    }
+    m[h] = maximum_of_row(best);
+  }
+}
+// Scores, none of which is above its row's m, into weights.
+__device__ __forceinline__ void weigh_scores(const float (&m)[2], BlockScores& x) {
   uint32_t farthest = 0;
 #pragma unroll
-  for (int i = 0; i < kBlockKeys / 2; i += 4) {
-#pragma unroll
-    for (int e = 0; e < 4; ++e) s[i + e] = s[i + e] - m[e / 2];
-    if constexpr (kWhole) {
-      farthest = greatest_of(farthest, bits_of(s[i]), bits_of(s[i + 1]));
-      farthest = greatest_of(farthest, bits_of(s[i + 2]), bits_of(s[i + 3]));
-    }
+  for (int i = 0; i < kBlockKeys / 2; i += 2) {
+    x[i] = x[i] - m[i / 2 % 2];
+    x[i + 1] = x[i + 1] - m[i / 2 % 2];
+    farthest = greatest_of(farthest, bits_of(x[i]), bits_of(x[i + 1]));
   }
-  // Differences are not above zero, so the greatest code is that of the least; or m, then it is not
-  // finite, makes them NaN.
-  const auto finite = [](float x) { return (bits_of(x) & 0x7F800000) != 0x7F800000; };
-  if (kWhole && farthest <= bits_of(kLeastExponent) && finite(m[0]) && finite(m[1])) {
+  // Differences are not above zero, so the greatest code is that of the least. They are NaN where
+  // m is not finite.
+  const auto finite = [](float v) { return (bits_of(v) & 0x7F800000) != 0x7F800000; };
+  if (farthest <= bits_of(kLeastExponent) && finite(m[0]) && finite(m[1])) {
 #pragma unroll
-    for (int i = 0; i < kBlockKeys / 2; ++i) s[i] = exp2p_in_range(s[i]);
-    return;
+    for (float& weight : x) weight = exp2p_in_range(weight);
+  } else {
+#pragma unroll
+    for (float& weight : x) weight = exp2p_of_any(weight);
   }
-#pragma unroll
-  for (int i = 0; i < kBlockKeys / 2; ++i)
-    s[i] = kWhole || seen.has(i / 2 % 2, key_of(i)) ? exp2p(s[i]) : 0.0f;
 }
 
-// The block's scores become weights, not yet rounded, relative to m, which takes them in; o and l
-// are to be multiplied by alpha. A row that sees no key of the block keeps its state.
-template <bool kWhole>
-__device__ __forceinline__ void take_scores(float scale, const SeenKeys& seen, BlockScores& s,
+// The block's scores, times `scale`, become weights, not yet rounded, relative to m, which takes
+// them in; o and l are to be multiplied by alpha. Of a key that a row does not see the score is
+// -infinity, and the weight 0, whatever m is; a row that sees none keeps its state. seen(): asked
+// where not all rows see the whole block.
+template <class Seen>
+__device__ __forceinline__ void take_scores(float scale, bool whole, Seen&& seen, BlockScores& s,
                                             float (&m)[2], float (&alpha)[2]) {
   const float before[2] = {m[0], m[1]};
-  scale_scores<kWhole>(scale, seen, s, m);
-  weigh_scores<kWhole>(seen, m, s);
+  float best[2];
 #pragma unroll
-  for (int h = 0; h < 2; ++h) alpha[h] = before[h] == m[h] ? 1.0f : exp2p(before[h] - m[h]);
+  for (float& score : s) score = score * scale;
+  if (!whole) replace_unseen(SeenBits(seen()), float_of(0xFF800000), s);
+  find_greatest(s, best);
+#pragma unroll
+  for (int h = 0; h < 2; ++h) m[h] = maximum_of(m[h], best[h]);
+  weigh_scores(m, s);
+  if (!whole) replace_unseen(SeenBits(seen()), 0, s);
+#pragma unroll
+  for (int h = 0; h < 2; ++h) alpha[h] = before[h] == m[h] ? 1.0f : exp2p_of_any(before[h] - m[h]);
 }
 
 // Weights, rounded; l goes on with their sums.
@@ -254,11 +304,14 @@ struct WarpRows {
   }
   __device__ int64_t thread_row(int h) const { return row + threadIdx.x % kWarp / 4 + 8 * h; }
 
+  __device__ bool sees_all_of(int block) const {
+    return last.begin <= block && first.end >= block + kBlockKeys;
+  }
   __device__ Sight sight_of(int block) const {
     Sight s;
     const int from = first.begin_in(block), to = last.end_in(block);
     s.any = from < to;
-    s.whole = last.begin_in(block) == 0 && first.end_in(block) == kBlockKeys;
+    s.whole = sees_all_of(block);
     s.groups = {from / 16, (to + 15) / 16};
 #pragma unroll
     for (int h = 0; h < 2; ++h) {

@@ -31,8 +31,11 @@ Status Gpu::fault() const {
 Status Gpu::allow_shared(const void* kernel) const {
   const std::lock_guard lock(mutex_);
   if (allowed_.contains(kernel)) return {};
+  cudaFuncAttributes attributes;
+  VB_TRY(check(cudaFuncGetAttributes(&attributes, kernel)));
+  const size_t left = device_.most_shared - attributes.sharedSizeBytes;
   VB_TRY(check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    static_cast<int>(device_.most_shared))));
+                                    static_cast<int>(left))));
   // All of it, so that as many blocks as fit are there together.
   VB_TRY(check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
                                     cudaSharedmemCarveoutMaxShared)));

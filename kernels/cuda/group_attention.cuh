@@ -156,12 +156,11 @@ struct GroupAttention {
   }
 
   using Rows = WarpRows<kSize, kMultiplying>;
-  __device__ __forceinline__ static void take_block(float scale, const Sight& sight, BlockScores& s,
-                                                    float (&m)[2], float (&alpha)[2]) {
-    if (sight.whole)
-      take_scores<true>(scale, sight.seen, s, m, alpha);
-    else
-      take_scores<false>(scale, sight.seen, s, m, alpha);
+  __device__ __forceinline__ void take_block(int block, Rows& rows, BlockScores& s,
+                                             float (&alpha)[2]) const {
+    take_scores(
+        p.log_scale, rows.sees_all_of(block), [&] { return rows.sight_of(block).seen; }, s,
+        rows.state.m, alpha);
   }
 
   __device__ void attend(Rows& rows, int group) {
@@ -174,7 +173,7 @@ struct GroupAttention {
     settle(s);
     ring.release(ring.stage);
     ring.next();
-    take_block(p.log_scale, rows.sight_of(first_block()), s, rows.state.m, alpha);
+    take_block(first_block(), rows, s, alpha);
     round_weights<T>(s, alpha, weights, rows.state.l);
     for (int block = first_block() + kBlockKeys; block < end; block += kBlockKeys) {
       multiply_keys(s, group);
@@ -186,12 +185,12 @@ struct GroupAttention {
       wait_for_products<1>();
       settle(s);
       ring.release(of_keys);
-      if (block % kKeyRestart == 0) {
+      if (block % kKeyRestart == 0) [[unlikely]] {
         wait_for_products<0>();
         settle(rows.state.o);
         rows.end_part();
       }
-      take_block(p.log_scale, rows.sight_of(block), s, rows.state.m, alpha);
+      take_block(block, rows, s, alpha);
       wait_for_products<0>();
       settle(rows.state.o);
       settle(weights);

@@ -25,33 +25,6 @@ inline constexpr int kScaleRows = 8, kScaleRowNumbers = 32,
                      kScaleBytes = kScaleRows * kScaleRowNumbers * static_cast<int>(sizeof(float));
 __host__ __device__ inline int key_of_number(int q, int i) { return i / 2 * 8 + q * 2 + i % 2; }
 
-// Which of its scores a thread's rows see: bit 2 j + e of row g + 8 h.
-struct SeenBits {
-  uint32_t row[2];
-
-  __device__ explicit SeenBits(const SeenKeys& seen) {
-#pragma unroll
-    for (int h = 0; h < 2; ++h)
-      row[h] = bits_below(seen.begin[h] + seen.count[h]) & ~bits_below(seen.begin[h]);
-  }
-  __device__ bool has(int i) const { return (row[i / 2 % 2] >> (i / 4 * 2 + i % 2) & 1) != 0; }
-
- private:
-  // Of the keys before `key`.
-  __device__ static uint32_t bits_below(int key) {
-    uint32_t bits = 0;
-#pragma unroll
-    for (int e = 0; e < 2; ++e) {
-      const int pairs = (key - static_cast<int>(threadIdx.x % 4) * 2 - e + 7) >> 3;
-      const uint32_t ones = pairs <= 0    ? 0
-                            : pairs >= 16 ? ~0u
-                                          : (1u << (2 * static_cast<unsigned>(pairs))) - 1;
-      bits |= ones & (0x55555555u << e);
-    }
-    return bits;
-  }
-};
-
 struct GroupInt8Call : Int8AttentionCall {
   TileMap keys;    // codes of all keys as they lie
   TileMap values;  // [batch, kv_heads, columns] rows of codes along the keys, columns in multiples
@@ -222,11 +195,6 @@ struct GroupInt8Attention {
     }
   }
 
-  // `value` in place of what rows do not see.
-  __device__ static void replace_unseen(const SeenBits& seen, float value, BlockScores& x) {
-#pragma unroll
-    for (int i = 0; i < kBlockKeys / 2; ++i) x[i] = seen.has(i) ? x[i] : value;
-  }
   __device__ static void scale(const float (&row_scale)[2], const NumberPlaces& places,
                                const std::byte* tile, const Scores& s, BlockScores& x) {
     each_score([&](int piece) { return places.scales(tile, piece); },
@@ -246,46 +214,6 @@ struct GroupInt8Attention {
         capped[i * kMultiplying] = p.scaled_score(capped[i * kMultiplying]);
 #pragma unroll
       for (int i = 0; i < kCapped; ++i) x[first + i] = capped[i * kMultiplying];
-    }
-  }
-  // The greatest of each row, NaN where one is.
-  __device__ static void find_greatest(const BlockScores& x, float (&m)[2]) {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      // As integers, numbers are in order from zero on, and NaN is above all.
-      int32_t greatest = INT32_MIN;
-#pragma unroll
-      for (int i = 2 * h; i < kBlockKeys / 2; i += 4)
-        greatest = greatest_of(greatest, static_cast<int32_t>(bits_of(x[i])),
-                               static_cast<int32_t>(bits_of(x[i + 1])));
-      float best = float_of(static_cast<uint32_t>(greatest));
-      if (greatest < 0) {
-        best = x[2 * h];
-#pragma unroll
-        for (int i = 2 * h; i < kBlockKeys / 2; i += 4)
-          best = maximum_of(best, maximum_of(x[i], x[i + 1]));
-      }
-      m[h] = maximum_of_row(best);
-    }
-  }
-  // Scores into weights.
-  __device__ static void weigh(const float (&m)[2], BlockScores& x) {
-    uint32_t farthest = 0;
-#pragma unroll
-    for (int i = 0; i < kBlockKeys / 2; i += 2) {
-      x[i] = x[i] - m[i / 2 % 2];
-      x[i + 1] = x[i + 1] - m[i / 2 % 2];
-      farthest = greatest_of(farthest, bits_of(x[i]), bits_of(x[i + 1]));
-    }
-    // Differences are not above zero, so the greatest code is that of the least. They are NaN where
-    // m is not finite.
-    const auto finite = [](float v) { return (bits_of(v) & 0x7F800000) != 0x7F800000; };
-    if (farthest <= bits_of(kLeastExponent) && finite(m[0]) && finite(m[1])) {
-#pragma unroll
-      for (float& weight : x) weight = exp2p_in_range(weight);
-    } else {
-#pragma unroll
-      for (float& weight : x) weight = exp2p_of_any(weight);
     }
   }
   // The sums of a block's weights of each row, each lane's in order.
@@ -342,7 +270,7 @@ struct GroupInt8Attention {
     if constexpr (kCaps) cap_scores(x);
     if (!whole) replace_unseen(seen(), float_of(0xFF800000), x);
     find_greatest(x, m);
-    weigh(m, x);
+    weigh_scores(m, x);
     add_weights(x, l);
     step_weights(places, tile, x);
     if (!whole) replace_unseen(seen(), 0, x);
@@ -391,7 +319,7 @@ struct GroupInt8Attention {
       wait_for_products<0>();
       settle(s);
       if (block % kKeyRestart == 0 && block > begin) rows.end_part();
-      const bool whole = rows.last.begin <= block && rows.first.end >= block + kBlockKeys;
+      const bool whole = rows.sees_all_of(block);
       take_scores_of(row_scale, places, whole, block, ring.tile(), s, rows, codes, joining);
       ring.release(ring.stage);
       ring.next();

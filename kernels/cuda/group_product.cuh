@@ -20,7 +20,7 @@ namespace verbatim::cuda {
 // column), out [m, n].
 template <class Epilogue>
 struct GroupCall {
-  TileMap a, b, out;  // out: in boxes of kGroupRows
+  TileMap a, b, out;  // out: in boxes of kTileRows
   bool by_copies;     // whether the copy engine stores the results there
   int64_t m, n;
   int turns;     // of clusters
@@ -48,9 +48,9 @@ struct GroupProduct {
   static constexpr int kStages = kColumns == 256 ? 4 : 6;
   static constexpr int kStageBytes = (kRows + kColumns) * kSlabBytes;
   static constexpr int kCopiedColumns = kColumns / kCluster;  // by a block, to all of the cluster
-  // Finished results on their way out: two boxes of each group, in turn.
-  static constexpr int kBoxBytes = kGroupRows * kSlabBytes, kBoxes = 2;
-  static constexpr int kAllBoxes = kGroups * kBoxes * kBoxBytes;
+  // Finished results on their way out: two boxes of each warp, in turn.
+  static constexpr int kBoxBytes = kTileRows * kSlabBytes, kBoxes = 2;
+  static constexpr int kAllBoxes = static_cast<int>(kWarps) * kBoxes * kBoxBytes;
   using Ring = TileRing<kStageBytes>;
   static constexpr size_t kSharedBytes =
       kTileAlignment + kAllBoxes + size_t{kStageBytes} * kStages + Ring::kBarrierBytes;
@@ -177,11 +177,11 @@ struct GroupProduct {
       if constexpr (kFold == Fold::slices) {
         int64_t totals[kColumns / 2];
         add_levels(p, group, sums, totals);
-        store_results(p, totals, group, row, at.column);
+        store_results(p, totals, row, at.column);
       } else {
         multiply(sums, group, kFold == Fold::sums ? p.per_fold : p.slabs);
         if constexpr (kFold == Fold::sums) add_chains(p, group, sums);
-        store_results(p, sums, group, row, at.column);
+        store_results(p, sums, row, at.column);
       }
     });
     wait_for_stores<0>();
@@ -212,23 +212,25 @@ struct GroupProduct {
     }
   }
 
+  // `row`: the group's first.
   template <class Call, class Sum>
-  __device__ void store_results(const Call& p, const Sum (&sums)[kColumns / 2], int group, int row,
+  __device__ void store_results(const Call& p, const Sum (&sums)[kColumns / 2], int row,
                                 int column) {
     using Epilogue = decltype(p.epilogue);
-    const int t = static_cast<int>(threadIdx.x % kWarpGroup), r = t / 32 * kTileRows + t % 32 / 4;
+    const int t = static_cast<int>(threadIdx.x % kWarpGroup), first_row = row + t / 32 * kTileRows,
+              own_row = first_row + t % 32 / 4;
     typename Epilogue::Row rows[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half)
-      rows[half] = p.epilogue.row(least(row + r + 8 * half, p.m - 1));
+      rows[half] = p.epilogue.row(least(own_row + 8 * half, p.m - 1));
     constexpr int kPart = kSlabBytes / static_cast<int>(sizeof(typename Epilogue::Out));
 #pragma unroll
     for (int first = 0; first < kColumns; first += kPart) {
       if (column + first >= p.n) continue;
       if (p.by_copies)
-        store_box<kPart>(p, sums, rows, first, group, row, column + first);
+        store_box<kPart>(p, sums, rows, first, first_row, column + first);
       else
-        store_part<kPart>(p, sums, rows, first, row + r, column + first);
+        store_part<kPart>(p, sums, rows, first, own_row, column + first);
     }
   }
 
@@ -262,24 +264,24 @@ struct GroupProduct {
       }
   }
 
-  // By way of a box in shared memory, 64 rows of 128 bytes, which one thread hands on.
+  // By way of a box of the warp in shared memory, 16 rows of 128 bytes, which one thread hands on.
   template <int kPart, class Call, class Sum, class Row>
   __device__ void store_box(const Call& p, const Sum (&sums)[kColumns / 2], const Row (&rows)[2],
-                            int first, int group, int row, int column) {
+                            int first, int row, int column) {
     constexpr int kSize = kSlabBytes / kPart;
-    const int t = static_cast<int>(threadIdx.x % kWarpGroup);
-    std::byte* to = boxes + (group * kBoxes + box) * kBoxBytes;
+    const int lane = static_cast<int>(threadIdx.x % kWarp),
+              warp = static_cast<int>(threadIdx.x / kWarp) - static_cast<int>(kWarpGroup / kWarp);
+    std::byte* to = boxes + (warp * kBoxes + box) * kBoxBytes;
     box = (box + 1) % kBoxes;
-    if (t == 0) wait_for_stores<kBoxes - 1>();
-    barrier_of_group();
+    if (lane == 0) wait_for_stores<kBoxes - 1>();
+    __syncwarp();
     finish_part<kPart>(p, sums, rows, first, column, [&](int tile, int half, const auto& two) {
-      const int r = t / 32 * kTileRows + t % 32 / 4 + 8 * half,
-                byte = (tile * kTileColumns + t % 4 * 2) * kSize;
+      const int r = lane / 4 + 8 * half, byte = (tile * kTileColumns + lane % 4 * 2) * kSize;
       std::memcpy(to + slab_offset(r, byte / 16) + byte % 16, &two, sizeof two);
     });
     publish_tiles();
-    barrier_of_group();
-    if (t != 0) return;
+    __syncwarp();
+    if (lane != 0) return;
     store_tile(p.out, column * kSize, row, to);
     commit_stores();
   }
@@ -330,7 +332,7 @@ Status launch_groups(Gpu& gpu, const TileOperands& codes, int64_t per_fold,
   const bool by_copies = out_bytes % 16 == 0 && reinterpret_cast<uintptr_t>(epilogue.out) % 16 == 0;
   TileMap out{};
   if (by_copies) {
-    VB_ASSIGN(out, map_tiles(epilogue.out, codes.m, out_bytes, kGroupRows));
+    VB_ASSIGN(out, map_tiles(epilogue.out, codes.m, out_bytes, kTileRows));
   }
   const auto turns = static_cast<int>(Product::turns(codes.m, codes.n));
   const GroupCall<Epilogue> p{.a = a,

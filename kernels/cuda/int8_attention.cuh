@@ -24,14 +24,6 @@ __device__ inline float value_step(int32_t f) {
   return f == kFlaggedRow ? float_of(kNanBits) : float_of(static_cast<uint32_t>(f + 127) << 23);
 }
 
-// exp2p(t) for any t <= 0, or NaN, without a branch.
-__device__ inline float exp2p_of_any(float t) {
-  const float least_t = maximum_of(t, -126.0f);
-  const float shifted = least_t + 12582912.0f, n = shifted - 12582912.0f;
-  const float p = exp2p_fraction(least_t - n) * float_of((bits_of(shifted) << 23) + bits_of(1.0f));
-  return t < -126.0f ? 0.0f : p;
-}
-
 // How a block of keys joins a row's state: each o of it is float(sum of codes) * down, and becomes
 // part of the state's as fma(o, beta, the state's * alpha).
 struct Joining {
@@ -72,7 +64,6 @@ inline uint32_t packed_codes(float a, float b, float c, float d) {
   }
   return word;
 }
-inline int32_t greatest_of(int32_t a, int32_t b, int32_t c) { return std::max(a, std::max(b, c)); }
 #else
 // 127 / W, rounded, for W = 2^-100 to 2^123, by what a division does that need not look at its
 // operands; and NaN of NaN, anything of 0.
@@ -93,9 +84,6 @@ __device__ inline uint32_t packed_codes(float a, float b, float c, float d) {
       : "r"(__float2int_rn(a)), "r"(__float2int_rn(b)), "r"(__float2int_rn(c)),
         "r"(__float2int_rn(d)));
   return word;
-}
-__device__ inline int32_t greatest_of(int32_t a, int32_t b, int32_t c) {
-  return __vimax3_s32(a, b, c);
 }
 #endif
 

@@ -91,8 +91,7 @@ __device__ void bring(float* to, const T* from) {
 template <class T, int kI, int kJ>
 struct SimtProduct {
   static constexpr int kThreads = 128, kBlocks = kI * kJ == 8 ? 2 : kI * kJ == 4 ? 3 : 4;
-  static constexpr int kSlab = 8, kHalf = kSlab / 2;
-  static constexpr int kDepth = 2 * kSlab, kSlabs = 4;               // k at once; slabs in the ring
+  static constexpr int kSlab = 8, kDepth = 2 * kSlab, kSlabs = 4;    // k; k at once; in the ring
   static constexpr int kWarpRows = 32 * kI, kWarpColumns = 16 * kJ;  // 8 x 4 threads
   static constexpr int kRows = 2 * kWarpRows, kColumns = 2 * kWarpColumns;
   static constexpr int kSlabsOfBlock = static_cast<int>(kProductBlock) / kSlab;
@@ -296,20 +295,23 @@ struct SimtProduct {
     await_slabs();
     Pieces of[2];
     of[0] = pieces(slab(0), 0);
-    // By halves of slabs: what is unrolled is to stay in the cache of instructions.
+    // By blocks of K: what happens once in one is not in the way of the others.
+    for (int begin = 0; begin < whole; begin += kSlabsOfBlock) {
+      fold_before(begin);
+      const int end = whole - begin < kSlabsOfBlock ? whole : begin + kSlabsOfBlock;
 #pragma unroll 1
-    for (int half = 0; half < 2 * whole; ++half) {
-      const int s = half / 2, first = half % 2 * kHalf, of_four = half % 4;
-      if (first == 0) fold_before(s);
-      const float *now = slab(s), *next = slab((half + 1) / 2);
+      for (int s = begin; s < end; ++s) {
+        const bool first_of_two = s % 2 == 0;
+        const float *now = slab(s), *next = slab(s + 1);
 #pragma unroll
-      for (int at = 0; at < kHalf; ++at) {
-        const bool last = at == kHalf - 1;
-        if (last && of_four == 3) await_slabs();
-        of[(at + 1) % 2] = last ? pieces(next, kHalf - first) : pieces(now, first + at + 1);
-        if (at == 0 && of_four == 0) fetch_a(s + 2);
-        if (at == 0 && of_four == 1) fetch_b(s + 2);
-        multiply(of[at % 2]);
+        for (int at = 0; at < kSlab; ++at) {
+          const bool last = at == kSlab - 1;
+          if (last && !first_of_two) await_slabs();
+          of[(at + 1) % 2] = last ? pieces(next, 0) : pieces(now, at + 1);
+          if (at == 0 && first_of_two) fetch_a(s + 2);
+          if (at == kSlab / 2 && first_of_two) fetch_b(s + 2);
+          multiply(of[at % 2]);
+        }
       }
     }
     // No zeros instead: +0 * +0 added to a chain that is -0 makes +0 of it.

@@ -185,10 +185,8 @@ struct TileAttention {
       float alpha[2];
       if constexpr (kCapped) cap_scores(s);
       const float scale = kCapped ? 1.0f : p.log_scale;
-      if (sight.whole)
-        take_scores<true>(scale, sight.seen, s, rows.state.m, alpha);
-      else
-        take_scores<false>(scale, sight.seen, s, rows.state.m, alpha);
+      take_scores(
+          scale, sight.whole, [&] { return sight.seen; }, s, rows.state.m, alpha);
       round_weights<T>(s, alpha, weights, rows.state.l);
       multiply_rows(rows.state.o, alpha);
     }

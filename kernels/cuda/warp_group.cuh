@@ -59,7 +59,6 @@ template <int kPending>
 void wait_for_stores() {
   emulated::wait_for(emulated::Queue::stores, kPending);
 }
-inline void barrier_of_group() { emulated::barrier_of_group(); }
 inline bool is_elected() { return threadIdx.x % kWarp == 0; }
 inline void barrier_of_cluster() { emulated::barrier_of_cluster(); }
 inline unsigned rank_in_cluster() { return emulated::rank_in_cluster(); }
@@ -242,10 +241,6 @@ __device__ inline void commit_stores() { asm volatile("cp.async.bulk.commit_grou
 template <int kPending>
 __device__ inline void wait_for_stores() {
   asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
-}
-// By all threads of a warp group.
-__device__ inline void barrier_of_group() {
-  asm volatile("bar.sync %0, 128;" ::"r"(threadIdx.x / kWarpGroup + 1) : "memory");
 }
 // True for one thread of a warp, all of whose threads ask. Where the compiler knows of one thread
 // by this, a copy takes one instruction; by any other way, a loop over threads.

@@ -49,7 +49,6 @@ void launch(const Launch& launch, void (*kernel)(const void*), const void* conte
 void* shared_memory();
 void barrier_of_block();
 void barrier_of_warp();
-void barrier_of_group();  // of 128 threads
 void barrier_of_cluster();
 unsigned rank_in_cluster();
 // What lane `from` of the warp gives, all of whose threads take part.

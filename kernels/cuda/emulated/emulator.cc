@@ -23,7 +23,7 @@ thread_local Thread t_thread;
 namespace {
 
 constexpr size_t kGuardBytes = 64 << 10;  // whole pages, of whatever size
-constexpr unsigned kWarp = 32, kGroup = 128;
+constexpr unsigned kWarp = 32;
 
 // Of kStackBytes, above memory that nobody may touch: a kernel that takes more ends the program,
 // and does not write on the stack of another thread.
@@ -101,7 +101,6 @@ class Cluster {
   Block& block(unsigned rank) { return blocks_.at(rank); }
   unsigned rank() const { return running_ / threads_; }
   Barrier& warp() { return warps_[running_ / kWarp]; }
-  Barrier& group() { return groups_[rank() * groups_of_block_ + running_ % threads_ / kGroup]; }
   // Two sets in turn: whoever writes one again has seen everybody leave it.
   uint64_t& slot(unsigned lane) {
     return slots_[(running_ / kWarp * 2 + running().exchanges % 2) * kWarp + lane];
@@ -134,8 +133,7 @@ class Cluster {
   unsigned threads_ = 1;  // of a block
   Barrier all_;
   std::vector<Block> blocks_;
-  std::vector<Barrier> warps_, groups_;
-  unsigned groups_of_block_ = 1;
+  std::vector<Barrier> warps_;
   std::vector<uint64_t> slots_;
   std::vector<PhaseBarrier> phase_barriers_;  // one's index lies where the kernel has it
   std::vector<TileCopy> tile_copies_;         // not yet arrived
@@ -172,7 +170,6 @@ void Cluster::start() {
     c.leave();
     c.kernel_(c.context_);
     c.arrive(c.warp(), false);
-    c.arrive(c.group(), false);
     c.arrive(c.block().whole, false);
     c.arrive(c.all_, false);
   }
@@ -293,10 +290,6 @@ void Cluster::start_threads(const Launch& launch) {
   slots_.resize(warps_.size() * 2 * kWarp);
   for (unsigned w = 0; w < warps_.size(); ++w)
     warps_[w].expected = std::min(kWarp, count - w * kWarp);
-  groups_of_block_ = (threads_ + kGroup - 1) / kGroup;
-  groups_.resize(blocks_.size() * groups_of_block_);
-  for (unsigned g = 0; g < groups_.size(); ++g)
-    groups_[g].expected = std::min(kGroup, threads_ - g % groups_of_block_ * kGroup);
   for (unsigned i = 0; i < count; ++i) {
     fibers_[i]->exchanges = 0;
     for (Pending& p : fibers_[i]->pending) {
@@ -365,7 +358,6 @@ void launch(const Launch& launch, void (*kernel)(const void*), const void* conte
 void* shared_memory() { return t_cluster->block().shared.get(); }
 void barrier_of_block() { t_cluster->wait(t_cluster->block().whole); }
 void barrier_of_warp() { t_cluster->wait(t_cluster->warp()); }
-void barrier_of_group() { t_cluster->wait(t_cluster->group()); }
 void barrier_of_cluster() { t_cluster->wait(t_cluster->whole()); }
 unsigned rank_in_cluster() { return t_cluster->rank(); }
 
