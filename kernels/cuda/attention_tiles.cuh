@@ -200,10 +200,10 @@ __device__ __forceinline__ void weigh_scores(const float (&m)[2], BlockScores& x
   const auto finite = [](float v) { return (bits_of(v) & 0x7F800000) != 0x7F800000; };
   if (farthest <= bits_of(kLeastExponent) && finite(m[0]) && finite(m[1])) {
 #pragma unroll
-    for (float& weight : x) weight = exp2p_in_range(weight);
+    for (int i = 0; i < kBlockKeys / 2; ++i) x[i] = exp2p_in_range(x[i]);
   } else {
 #pragma unroll
-    for (float& weight : x) weight = exp2p_of_any(weight);
+    for (int i = 0; i < kBlockKeys / 2; ++i) x[i] = exp2p_of_any(x[i]);
   }
 }
 
@@ -217,7 +217,7 @@ __device__ __forceinline__ void take_scores(float scale, bool whole, Seen&& seen
   const float before[2] = {m[0], m[1]};
   float best[2];
 #pragma unroll
-  for (float& score : s) score = score * scale;
+  for (int i = 0; i < kBlockKeys / 2; ++i) s[i] = s[i] * scale;
   if (!whole) replace_unseen(SeenBits(seen()), float_of(0xFF800000), s);
   find_greatest(s, best);
 #pragma unroll
