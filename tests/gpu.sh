@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# gpu.sh [--bin FOLDER] [--commit HASH] [--cases PREFIX] REPORT|--results: on a machine with a GPU, from a built tree: runs kernels_test
-# and verbatim-bench --backend cuda, and writes one Markdown file: REPORT, or docs/results/gpu-DEVICE.md. FOLDER: where the programs
-# are (build/cuda/bin). HASH: what they were built from, where git cannot say. cuBLAS is looked for where the loader does, in the
-# toolkit, and beside python3's packages. GTEST_FILTER and LD_LIBRARY_PATH hold as always. The device's clocks are read, never set.
+# gpu.sh [--bin FOLDER] [--commit HASH] [--cases PREFIX]... REPORT|--results: on a machine with a GPU, from a built tree: runs
+# kernels_test, shared by as many processes as there are cores, and verbatim-bench --backend cuda, all cases or those PREFIXes', and
+# writes one Markdown file: REPORT, or docs/results/gpu-DEVICE.md. FOLDER: where the programs are (build/cuda/bin). HASH: what they were
+# built from, where git cannot say. cuBLAS is looked for where the loader does, in the toolkit, and beside python3's packages.
+# GTEST_FILTER and LD_LIBRARY_PATH hold as always. The device's clocks are read, never set.
 set -uo pipefail
 tree=$(cd "$(dirname "$0")/.." && pwd)
-usage() { sed -n '2,5s/^# //p' "$0" >&2; exit 64; }
-bin=$tree/build/cuda/bin commit='' cases='' report=''
+usage() { sed -n '2,6s/^# //p' "$0" >&2; exit 64; }
+bin=$tree/build/cuda/bin commit='' cases=() report=''
 while [ $# -gt 0 ]; do
   case $1 in
     --bin) bin=${2:?} && shift ;;
     --commit) commit=${2:?} && shift ;;
-    --cases) cases=${2:?} && shift ;;
+    --cases) cases+=("${2:?}") && shift ;;
     --results) report=results ;;
     -*) usage ;;
     *) report=$1 ;;
@@ -40,22 +41,36 @@ trap 'rm -rf "$work"' EXIT
 clocks() { gpu clocks.sm,clocks.max.sm,clocks.mem,power.limit,temperature.gpu; }
 before=$(clocks)
 cd "$tree/tests" || exit
-"$bin/kernels_test" --gtest_brief=1 >"$work/tests" 2>&1
-tested=$?
-"$bin/verbatim-bench" ${cases:+"$cases"} --backend cuda --json 2>&1 >"$work/rows.json" | tee "$work/log" >&2
-measured=${PIPESTATUS[0]}
+processes=$(nproc)
+tests=()
+for ((i = 0; i < processes; i++)); do
+  GTEST_TOTAL_SHARDS=$processes GTEST_SHARD_INDEX=$i "$bin/kernels_test" --gtest_brief=1 >"$work/tests.$i" 2>&1 &
+  tests+=($!)
+done
+tested=0
+for process in "${tests[@]}"; do wait "$process" || tested=$?; done
+measured=0 row=0
+[ ${#cases[@]} -gt 0 ] || cases=('')
+for prefix in "${cases[@]}"; do
+  "$bin/verbatim-bench" ${prefix:+"$prefix"} --backend cuda --json 2>&1 >"$work/rows.$((row++)).json" | tee -a "$work/log" >&2
+  status=${PIPESTATUS[0]}
+  [ "$status" -eq 0 ] || measured=$status
+done
 after=$(clocks)
 
-# table < ROWS: the rows of verbatim-bench --json in Markdown.
+# table FILE...: the rows of verbatim-bench --json in Markdown.
 table() {
   python3 -c '
 import json, sys
 columns = ["name", "shape", "ours", "peer", "unit", "ratio", "of_limit", "limit", "peer_name", "peer_version", "peer_kernel"]
 print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
-for row in json.load(sys.stdin):
-    print("| " + " | ".join(str("" if row.get(c) is None else row[c]) for c in columns) + " |")'
+for file in sys.argv[1:]:
+    for row in json.load(open(file)):
+        print("| " + " | ".join(str("" if row.get(c) is None else row[c]) for c in columns) + " |")' "$@"
 }
 indented() { sed 's/^/    /'; }
+# count PASSED|FAILED: of all processes' tests.
+count() { cat "$work"/tests.* | sed -nE "s/^\\[  $1  \\] ([0-9]+) tests?.*/\\1/p" | awk '{ sum += $1 } END { print sum + 0 }'; }
 {
   printf '# On a GPU: %s\n\n' "$device"
   printf 'Commit %s, %s. Written by tests/gpu.sh.\n\n' "$commit" "$(date -u +%F)"
@@ -65,10 +80,11 @@ indented() { sed 's/^/    /'; }
     printf -- '- sha256 of %s: %s\n' "$program" "$(sha256sum <"$bin/$program" | cut -d' ' -f1)"
   done
   printf '\n## kernels_test (exit code %d)\n\n' "$tested"
-  grep -E '^\[ +(PASSED|FAILED|SKIPPED) +\]' "$work/tests" | indented
+  printf '%d passed, %d failed, in %d processes.\n' "$(count PASSED)" "$(count FAILED)" "$processes"
+  grep -hE '^\[  FAILED  \] .*[^:]$' "$work"/tests.* | sort -u | indented
   printf '\n## verbatim-bench --backend cuda (exit code %d)\n\n' "$measured"
   printf 'Medians of alternating samples of device time; ratio: ours over the peer.\n\n'
-  table <"$work/rows.json"
+  table "$work"/rows.*.json
   echo
   grep -E '^(verbatim-bench:|not compared)' "$work/log" | indented
 } >"$report"

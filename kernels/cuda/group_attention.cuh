@@ -165,6 +165,7 @@ struct GroupAttention {
 
   __device__ void attend(Rows& rows, int group) {
     if (begin >= end) return;
+    if (group == 1) pass_turn(0);
     BlockScores s;
     BlockWeights weights;
     float alpha[2];
@@ -176,10 +177,12 @@ struct GroupAttention {
     take_block(first_block(), rows, s, alpha);
     round_weights<T>(s, alpha, weights, rows.state.l);
     for (int block = first_block() + kBlockKeys; block < end; block += kBlockKeys) {
+      await_turn(group);
       multiply_keys(s, group);
       const int of_keys = ring.stage;
       ring.next();
       multiply_values(rows.state.o, weights);
+      pass_turn(1 - group);
       const int of_values = ring.stage;
       ring.next();
       wait_for_products<1>();

@@ -311,6 +311,7 @@ struct GroupInt8Attention {
     }
     const NumberPlaces places;
     Scores s;
+    if (group == 1) pass_turn(0);
     multiply_keys(s, group, true);
     for (int block = first_block(); block < end; block += kBlockKeys) {
       const bool more = block + kBlockKeys < end;
@@ -325,6 +326,7 @@ struct GroupInt8Attention {
       ring.next();
       Sums sums;
       ring.wait_until_full();
+      await_turn(group);
       multiply_values<true>(sums, codes[0]);
       if constexpr (kSlices == 2) {
         wait_for_products<0>();
@@ -338,6 +340,7 @@ struct GroupInt8Attention {
       ring.next();
       // With two slices there are no registers for the next scores yet.
       if constexpr (kSlices == 1) multiply_keys(s, group, more);
+      pass_turn(1 - group);
       wait_for_products<kSlices == 1 ? 1 : 0>();
       settle(sums);
       settle(codes[kSlices - 1]);

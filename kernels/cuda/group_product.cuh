@@ -50,6 +50,9 @@ struct GroupProduct {
   static constexpr int kCopiedColumns = kColumns / kCluster;  // by a block, to all of the cluster
   // Finished results on their way out: two boxes of each warp, in turn.
   static constexpr int kBoxBytes = kTileRows * kSlabBytes, kBoxes = 2;
+  // Of 16 bits: of 32, which fill whole sectors of 32 bytes, threads store faster themselves.
+  template <class Epilogue>
+  static constexpr bool kByCopies = sizeof(typename Epilogue::Out) == 2;
   static constexpr int kAllBoxes = static_cast<int>(kWarps) * kBoxes * kBoxBytes;
   using Ring = TileRing<kStageBytes>;
   static constexpr size_t kSharedBytes =
@@ -227,16 +230,19 @@ struct GroupProduct {
 #pragma unroll
     for (int first = 0; first < kColumns; first += kPart) {
       if (column + first >= p.n) continue;
-      if (p.by_copies)
+      if (kByCopies<Epilogue> && p.by_copies)
         store_box<kPart>(p, sums, rows, first, first_row, column + first);
+      else if (row + kGroupRows <= p.m && column + first + kPart <= p.n && p.n % 2 == 0)
+        store_part<kPart, true>(p, sums, rows, first, own_row, column + first);
       else
-        store_part<kPart>(p, sums, rows, first, own_row, column + first);
+        store_part<kPart, false>(p, sums, rows, first, own_row, column + first);
     }
   }
 
   // Of kPart columns of the sums, which begin at `first` there: put(tile, half, two) for the two
   // results that the thread has of a row of a tile, from column `column` of the matrix on.
-  template <int kPart, class Call, class Sum, class Row, class Put>
+  // kWhole: all of them are there.
+  template <int kPart, bool kWhole, class Call, class Sum, class Row, class Put>
   __device__ static void finish_part(const Call& p, const Sum (&sums)[kColumns / 2],
                                      const Row (&rows)[2], int first, int64_t column, Put&& put) {
     using Epilogue = decltype(p.epilogue);
@@ -248,10 +254,10 @@ struct GroupProduct {
     // Before any result is stored: no load passes a store.
     typename Epilogue::Column columns[2 * kTiles];
 #pragma unroll
-    for (int i = 0; i < 2 * kTiles; ++i)
-      columns[i] = p.epilogue.column(
-          least(column + i / 2 * kTileColumns + threadIdx.x % 4 * 2 + static_cast<unsigned>(i % 2),
-                p.n - 1));
+    for (int i = 0; i < 2 * kTiles; ++i) {
+      const int64_t n = column + i / 2 * kTileColumns + threadIdx.x % 4 * 2 + i % 2;
+      columns[i] = p.epilogue.column(kWhole ? n : least(n, p.n - 1));
+    }
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll
@@ -275,10 +281,11 @@ struct GroupProduct {
     box = (box + 1) % kBoxes;
     if (lane == 0) wait_for_stores<kBoxes - 1>();
     __syncwarp();
-    finish_part<kPart>(p, sums, rows, first, column, [&](int tile, int half, const auto& two) {
-      const int r = lane / 4 + 8 * half, byte = (tile * kTileColumns + lane % 4 * 2) * kSize;
-      std::memcpy(to + slab_offset(r, byte / 16) + byte % 16, &two, sizeof two);
-    });
+    finish_part<kPart, false>(
+        p, sums, rows, first, column, [&](int tile, int half, const auto& two) {
+          const int r = lane / 4 + 8 * half, byte = (tile * kTileColumns + lane % 4 * 2) * kSize;
+          std::memcpy(to + slab_offset(r, byte / 16) + byte % 16, &two, sizeof two);
+        });
     publish_tiles();
     __syncwarp();
     if (lane != 0) return;
@@ -286,17 +293,22 @@ struct GroupProduct {
     commit_stores();
   }
 
-  // Where the copy engine cannot.
-  template <int kPart, class Call, class Sum, class Row>
+  // By the threads. kWhole: all are there, and two of a row may be stored at once.
+  template <int kPart, bool kWhole, class Call, class Sum, class Row>
   __device__ static void store_part(const Call& p, const Sum (&sums)[kColumns / 2],
                                     const Row (&rows)[2], int first, int64_t row, int64_t column) {
-    finish_part<kPart>(p, sums, rows, first, column, [&](int tile, int half, const auto& two) {
-      const int64_t m = row + 8 * half, n = column + tile * kTileColumns + threadIdx.x % 4 * 2;
-      if (m >= p.m || n >= p.n) return;
-      auto* out = p.epilogue.out + m * p.n + n;
-      out[0] = two.first;
-      if (n + 1 < p.n) out[1] = two.second;
-    });
+    finish_part<kPart, kWhole>(
+        p, sums, rows, first, column, [&](int tile, int half, const auto& two) {
+          const int64_t m = row + 8 * half, n = column + tile * kTileColumns + threadIdx.x % 4 * 2;
+          auto* out = p.epilogue.out + m * p.n + n;
+          if constexpr (kWhole) {
+            *reinterpret_cast<std::remove_cvref_t<decltype(two)>*>(out) = two;
+          } else {
+            if (m >= p.m || n >= p.n) return;
+            out[0] = two.first;
+            if (n + 1 < p.n) out[1] = two.second;
+          }
+        });
   }
 };
 
@@ -329,7 +341,8 @@ Status launch_groups(Gpu& gpu, const TileOperands& codes, int64_t per_fold,
   VB_ASSIGN(const TileMap b,
             map_tiles(codes.b, codes.n * b_slices, codes.row_bytes, Product::kCopiedColumns));
   const int64_t out_bytes = codes.n * static_cast<int64_t>(sizeof(typename Epilogue::Out));
-  const bool by_copies = out_bytes % 16 == 0 && reinterpret_cast<uintptr_t>(epilogue.out) % 16 == 0;
+  const bool by_copies = Product::template kByCopies<Epilogue> && out_bytes % 16 == 0 &&
+                         reinterpret_cast<uintptr_t>(epilogue.out) % 16 == 0;
   TileMap out{};
   if (by_copies) {
     VB_ASSIGN(out, map_tiles(epilogue.out, codes.m, out_bytes, kTileRows));

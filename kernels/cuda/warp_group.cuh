@@ -59,6 +59,8 @@ template <int kPending>
 void wait_for_stores() {
   emulated::wait_for(emulated::Queue::stores, kPending);
 }
+inline void await_turn(int) {}
+inline void pass_turn(int) {}
 inline bool is_elected() { return threadIdx.x % kWarp == 0; }
 inline void barrier_of_cluster() { emulated::barrier_of_cluster(); }
 inline unsigned rank_in_cluster() { return emulated::rank_in_cluster(); }
@@ -241,6 +243,14 @@ __device__ inline void commit_stores() { asm volatile("cp.async.bulk.commit_grou
 template <int kPending>
 __device__ inline void wait_for_stores() {
   asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
+}
+// Two warp groups that multiply take turns: one's products wait behind the other's, and what it does
+// with its sums falls in the time of those. A group goes on once the other has passed it the turn.
+__device__ inline void await_turn(int group) {
+  asm volatile("bar.sync %0, 256;" ::"r"(group + 1) : "memory");
+}
+__device__ inline void pass_turn(int to_group) {
+  asm volatile("bar.arrive %0, 256;" ::"r"(to_group + 1) : "memory");
 }
 // True for one thread of a warp, all of whose threads ask. Where the compiler knows of one thread
 // by this, a copy takes one instruction; by any other way, a loop over threads.
