@@ -52,7 +52,8 @@ for process in "${tests[@]}"; do wait "$process" || tested=$?; done
 measured=0 row=0
 [ ${#cases[@]} -gt 0 ] || cases=('')
 for prefix in "${cases[@]}"; do
-  "$bin/verbatim-bench" ${prefix:+"$prefix"} --backend cuda --json 2>&1 >"$work/rows.$((row++)).json" | tee -a "$work/log" >&2
+  row=$((row + 1))
+  "$bin/verbatim-bench" ${prefix:+"$prefix"} --backend cuda --json 2>&1 >"$work/rows.$row.json" | tee -a "$work/log" >&2
   status=${PIPESTATUS[0]}
   [ "$status" -eq 0 ] || measured=$status
 done
