@@ -58,6 +58,8 @@ for prefix in "${cases[@]}"; do
   [ "$status" -eq 0 ] || measured=$status
 done
 after=$(clocks)
+skipped_there=$(cat "$work"/tests.* | grep -cE '^\[  SKIPPED \] .*/cuda')
+[ "$skipped_there" -eq 0 ] || tested=1
 
 # table FILE...: the rows of verbatim-bench --json in Markdown.
 table() {
@@ -70,8 +72,8 @@ for file in sys.argv[1:]:
         print("| " + " | ".join(str("" if row.get(c) is None else row[c]) for c in columns) + " |")' "$@"
 }
 indented() { sed 's/^/    /'; }
-# count PASSED|FAILED: of all processes' tests.
-count() { cat "$work"/tests.* | sed -nE "s/^\\[  $1  \\] ([0-9]+) tests?.*/\\1/p" | awk '{ sum += $1 } END { print sum + 0 }'; }
+# count PASSED|FAILED|SKIPPED: of all processes' tests.
+count() { cat "$work"/tests.* | sed -nE "s/^\\[  $1 *\\] ([0-9]+) tests?.*/\\1/p" | awk '{ sum += $1 } END { print sum + 0 }'; }
 {
   printf '# On a GPU: %s\n\n' "$device"
   printf 'Commit %s, %s. Written by tests/gpu.sh.\n\n' "$commit" "$(date -u +%F)"
@@ -81,7 +83,8 @@ count() { cat "$work"/tests.* | sed -nE "s/^\\[  $1  \\] ([0-9]+) tests?.*/\\1/p
     printf -- '- sha256 of %s: %s\n' "$program" "$(sha256sum <"$bin/$program" | cut -d' ' -f1)"
   done
   printf '\n## kernels_test (exit code %d)\n\n' "$tested"
-  printf '%d passed, %d failed, in %d processes.\n' "$(count PASSED)" "$(count FAILED)" "$processes"
+  printf '%d passed, %d failed, %d skipped (%d of the GPU), in %d processes.\n' "$(count PASSED)" "$(count FAILED)" "$(count SKIPPED)" \
+    "$skipped_there" "$processes"
   grep -hE '^\[  FAILED  \] .*[^:]$' "$work"/tests.* | sort -u | indented
   printf '\n## verbatim-bench --backend cuda (exit code %d)\n\n' "$measured"
   printf 'Medians of alternating samples of device time; ratio: ours over the peer.\n\n'

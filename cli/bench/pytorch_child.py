@@ -57,18 +57,18 @@ def main():
     prepared = {}
     print("ready", flush=True)
     for line in sys.stdin:
-        command, *arguments = line.split()
+        command, *arguments = line.rstrip("\n").split(" ", 9)
         if command == "prepare":
             try:
                 prepared.pop(arguments[0], None)
                 prepared[arguments[0]] = Attention(*arguments)
                 print("ready", flush=True)
-            except RuntimeError as error:
+            except Exception as error:  # whatever a version of PyTorch cannot do
                 print("absent", str(error).split("\n")[0], flush=True)
         elif command == "run":
             print(prepared[arguments[0]].seconds(int(arguments[1])), flush=True)
         elif command == "output":
-            prepared[arguments[0]].result.contiguous().view(torch.uint8).cpu().numpy().tofile(arguments[1])
+            prepared[arguments[0]].result.contiguous().view(torch.uint8).cpu().numpy().tofile(" ".join(arguments[1:]))
             print("ready", flush=True)
         elif command == "version":
             print(torch.__version__, flush=True)

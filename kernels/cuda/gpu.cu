@@ -28,19 +28,23 @@ Status Gpu::fault() const {
 }
 
 #if !defined(VERBATIM_EMULATED_GPU)
-Status Gpu::allow_shared(const void* kernel) const {
+Status Gpu::allow_shared(const void* kernel, size_t bytes) const {
   const std::lock_guard lock(mutex_);
-  if (allowed_.contains(kernel)) return {};
-  cudaFuncAttributes attributes;
-  VB_TRY(check(cudaFuncGetAttributes(&attributes, kernel)));
-  const size_t left = device_.most_shared - attributes.sharedSizeBytes;
-  VB_TRY(check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    static_cast<int>(left))));
-  // All of it, so that as many blocks as fit are there together.
-  VB_TRY(check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                    cudaSharedmemCarveoutMaxShared)));
-  allowed_.insert(kernel);
-  return {};
+  auto it = allowed_.find(kernel);
+  if (it == allowed_.end()) {
+    cudaFuncAttributes attributes;
+    VB_TRY(check(cudaFuncGetAttributes(&attributes, kernel)));
+    const size_t left = device_.most_shared - attributes.sharedSizeBytes;
+    VB_TRY(check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                      static_cast<int>(left))));
+    // All of it, so that as many blocks as fit are there together.
+    VB_TRY(check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                      cudaSharedmemCarveoutMaxShared)));
+    it = allowed_.emplace(kernel, left).first;
+  }
+  if (bytes <= it->second) return {};
+  return over_limit("CUDA: a kernel of " + std::to_string(bytes) +
+                    " bytes of shared memory, where " + std::to_string(it->second) + " are left");
 }
 #endif
 

@@ -8,8 +8,8 @@
 
 #include <cuda_runtime.h>
 
+#include <map>
 #include <mutex>
-#include <set>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -44,8 +44,9 @@ class Gpu final : public DeviceMemory {
   // What an earlier kernel or copy broke, after which nothing runs any more.
   Status fault() const;
 #if !defined(VERBATIM_EMULATED_GPU)
-  // Lets a kernel take as many bytes as there are; once for each.
-  Status allow_shared(const void* kernel) const;
+  // Lets a kernel take so many bytes. Over the limit where the device has not as many beside what
+  // the kernel itself declares: then the host computes.
+  Status allow_shared(const void* kernel, size_t bytes) const;
 #endif
 
   cudaStream_t stream() const { return stream_; }
@@ -56,7 +57,7 @@ class Gpu final : public DeviceMemory {
 
   Device device_;
   mutable std::mutex mutex_;
-  mutable std::set<const void*> allowed_;  // kernels
+  mutable std::map<const void*, size_t> allowed_;  // to each kernel, bytes
   cudaStream_t stream_ = nullptr;
 };
 
@@ -130,7 +131,7 @@ Status launch(const Gpu& gpu, const Grid& grid, void (*kernel)(P...),
               std::type_identity_t<P>... args) {
   // 48 KiB go without asking, what a kernel itself declares included.
   if (grid.shared_bytes > kMostShared / 8)
-    VB_TRY(gpu.allow_shared(reinterpret_cast<const void*>(kernel)));
+    VB_TRY(gpu.allow_shared(reinterpret_cast<const void*>(kernel), grid.shared_bytes));
   cudaLaunchAttribute attributes[2] = {};
   unsigned count = 0;
   if (grid.cluster > 1) {

@@ -29,6 +29,8 @@ using GroupSums = typename Unit::Sum[kColumns / 2];
 using TileMap = emulated::TileMap;
 
 inline Result<TileMap> map_tiles(const void* base, int64_t rows, int64_t row_bytes, int box_rows) {
+  if (row_bytes % 16 != 0 || reinterpret_cast<uintptr_t>(base) % 16 != 0)
+    return internal_error("the copy engine reads multiples of 16 bytes");
   return TileMap{static_cast<std::byte*>(const_cast<void*>(base)), rows, row_bytes, box_rows};
 }
 
@@ -244,8 +246,9 @@ template <int kPending>
 __device__ inline void wait_for_stores() {
   asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
 }
-// Two warp groups that multiply take turns: one's products wait behind the other's, and what it does
-// with its sums falls in the time of those. A group goes on once the other has passed it the turn.
+// Two warp groups that multiply take turns: one's products wait behind the other's, and what it
+// does with its sums falls in the time of those. A group goes on once the other has passed it the
+// turn.
 __device__ inline void await_turn(int group) {
   asm volatile("bar.sync %0, 256;" ::"r"(group + 1) : "memory");
 }

@@ -85,14 +85,14 @@ struct Size {
 };
 constexpr DType bf16 = DType::bf16, f16 = DType::f16, e4m3 = DType::f8e4m3, e5m2 = DType::f8e5m2;
 
-// With a bias and, for odd seeds, results of bf16; on a GPU's device, and not on the host.
+// With a bias and, every other one, results of 16 bits; on a GPU's device, and not on the host.
 void expect_products(Backend& backend, std::initializer_list<Size> sizes) {
   int seed = 0;
   for (const Size& s : sizes) {
     Random r(static_cast<uint64_t>(seed++));
     Attributes attributes = {{"split", s.split}};
     if (s.precise) attributes.set("precise", int64_t{1});
-    if (seed % 2 == 0) attributes.set("output", static_cast<int64_t>(bf16));
+    if (seed % 2 == 0) attributes.set("output", static_cast<int64_t>(seed % 4 == 0 ? f16 : bf16));
     const Codes kind = r.pick({Codes::spread, Codes::any, Codes::few_tiny});
     const Case c{node_of("verbatim", "TensorCoreLinear", attributes),
                  {codes(r, s.a, {s.m, s.k}, kind), codes(r, s.b, {s.n, s.k}, kind),
@@ -109,11 +109,11 @@ void expect_products(Backend& backend, std::initializer_list<Size> sizes) {
 // steps than a ring of tiles has, with edges that are not whole; K whole and cut.
 TEST_P(TensorCoreTest, BlocksOfManyResults) {
   expect_products(*backend_, {{300, 520, 328, 1, bf16, bf16},
-                              {130, 250, 1000, 1, f16, f16},
+                              {130, 264, 1000, 1, f16, f16},
                               {70, 131, 712, 2, bf16, bf16},
                               {65, 9, 8, 1, f16, f16},
                               {140, 260, 656, 1, e4m3, e5m2},
-                              {5, 130, 400, 1, e5m2, e5m2},
+                              {5, 136, 400, 1, e5m2, e5m2},
                               {131, 70, 528, 1, e4m3, e4m3, true},
                               {1, 30, 400, 2, e5m2, e4m3}});
 }

@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <iomanip>
+#include <sstream>
 
 #include <verbatim/cli/bench/cases.h>
 #include <verbatim/cli/bench/child.h>
@@ -67,13 +69,11 @@ class PyTorch {
     VB_ASSIGN(const Folder folder, Folder::create());
     for (size_t i = 0; i < 3; ++i)
       VB_TRY(write(folder.file(std::string(1, "qkv"[i])), operands[i].bytes()));
-    char line[512];
-    std::snprintf(line, sizeof line, "prepare %s %s %lld %lld %lld %lld %d %.9g %s", kernel.c_str(),
-                  std::string(name_of(operands[0].dtype())).c_str(),
-                  static_cast<long long>(s.heads), static_cast<long long>(s.queries),
-                  static_cast<long long>(s.keys), static_cast<long long>(s.head_size),
-                  s.causal ? 1 : 0, static_cast<double>(s.scale()), folder.path().c_str());
-    VB_ASSIGN(const std::string answer, child_.ask(line));
+    std::ostringstream line;
+    line << std::setprecision(9) << "prepare " << kernel << ' ' << name_of(operands[0].dtype())
+         << ' ' << s.heads << ' ' << s.queries << ' ' << s.keys << ' ' << s.head_size << ' '
+         << s.causal << ' ' << s.scale() << ' ' << folder.path().string();
+    VB_ASSIGN(const std::string answer, child_.ask(line.str()));
     return expect_ready(answer);
   }
   double seconds(const std::string& kernel, int64_t runs) {
