@@ -93,7 +93,8 @@ void expect_products(Backend& backend, std::initializer_list<Size> sizes) {
     Attributes attributes = {{"split", s.split}};
     if (s.precise) attributes.set("precise", int64_t{1});
     if (seed % 2 == 0) attributes.set("output", static_cast<int64_t>(seed % 4 == 0 ? f16 : bf16));
-    const Codes kind = r.pick({Codes::spread, Codes::any, Codes::few_tiny});
+    // Of many codes of any kind all sums are NaN.
+    const Codes kind = s.k < 64 ? Codes::any : r.pick({Codes::spread, Codes::few_tiny});
     const Case c{node_of("verbatim", "TensorCoreLinear", attributes),
                  {codes(r, s.a, {s.m, s.k}, kind), codes(r, s.b, {s.n, s.k}, kind),
                   floats(r, {s.n}, Fill::ordinary)},
