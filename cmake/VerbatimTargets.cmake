@@ -19,7 +19,8 @@ if(PROJECT_IS_TOP_LEVEL)
       # One cache serves every clone: paths below the source count as relative.
       set(CMAKE_CXX_COMPILER_LAUNCHER env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${VERBATIM_CCACHE})
       set(CMAKE_C_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})
-      set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})
+      # nvcc -E shows one target's text, so a change that only another sees (__CUDA_ARCH__) would find the old object: by files alone.
+      set(CMAKE_CUDA_COMPILER_LAUNCHER env CCACHE_DEPEND=1 ${CMAKE_CXX_COMPILER_LAUNCHER})
     endif()
   endif()
 else()

@@ -47,6 +47,9 @@ Result<bool> codes_are_within(Gpu& gpu, const Tensor& slices) {
   return found.data<int64_t>()[0] == 0;
 }
 
+}  // namespace
+
+// Not unnamed: nvcc would warn where Hopper's kernels have no code (kHopperCode) and do not use it.
 struct SlicesEpilogue {
   using Out = float;
   using Row = int32_t;
@@ -69,8 +72,6 @@ struct SlicesEpilogue {
     return canonical(bias == nullptr ? v : v + c.bias);
   }
 };
-
-}  // namespace
 
 Outcome run_slices(Gpu& gpu, const KernelBackend& backend, const Node& node,
                    std::span<const Tensor> inputs) {
