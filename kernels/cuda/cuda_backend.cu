@@ -34,6 +34,9 @@ struct Own {
   // Whether an operand, on the host or the device, holds only what the kernel takes; it then may
   // be of int32 too. Null: all do.
   Result<bool> (*admits)(Gpu& gpu, const Tensor& t) = nullptr;
+  // What of weights in codes and their groups' scales the kernel takes in their place, if they are
+  // constants of a graph.
+  Result<Tensor> (*pack)(Gpu& gpu, const Tensor& codes, const Tensor& group_scales) = nullptr;
 
   explicit operator bool() const { return run != nullptr; }
   bool wants_there(DType type) const {
@@ -45,6 +48,12 @@ struct Units {
   bool products = false, attention = false;
 };
 
+// Of QuantizedLinear.
+constexpr size_t kCodesInput = 2, kGroupScalesInput = 4;
+bool has_group_scales(const Node& node) {
+  return node.inputs.size() > kGroupScalesInput && node.inputs[kGroupScalesInput] != kAbsent;
+}
+
 Own find_own(const Node& node, const Units& units) {
   if (node.domain != kVerbatimDomain) return {};
   if (node.op == "Attention") return {cuda::run_attention};
@@ -53,7 +62,10 @@ Own find_own(const Node& node, const Units& units) {
   if (node.op == "QuantizeKeys") return {cuda::run_quantize_keys};
   if (node.op == "QuantizeValues") return {cuda::run_quantize_values};
   if (node.op == "QuantizeRows") return {cuda::run_quantize_rows};
-  if (node.op == "QuantizedLinear") return {cuda::run_quantized_linear};
+  if (node.op == "QuantizedLinear") {
+    if (has_group_scales(node)) return {cuda::run_low_bit_linear, nullptr, cuda::pack_low_bit};
+    return {cuda::run_quantized_linear};
+  }
   if (node.op == "Slices") return {cuda::run_slices};
   if (node.op == "SlicedLinear") return {cuda::run_sliced_linear, cuda::admits_slices};
   if (node.op == "TensorCoreLinear" && units.products) return {cuda::run_tensor_core_linear};
@@ -106,12 +118,17 @@ class CudaBackend final : public KernelBackend {
     Tensor device;
     OwnFn admitted = nullptr;  // by whose rules
   };
+  // Keeps what the node's kernel makes of these constants; nothing where one is none.
+  Status pack(const Own& own, const Tensor& codes, const Tensor& group_scales);
   // The tensor on the device: itself, a weight's copy, or a copy made now. Undefined where a code
   // is -128, which kernels do not take (codes that are on the device never are), or where `own`
   // does not admit it.
   Result<Tensor> on_device(const Tensor& t, const Own& own);
-  // Where kernels want them: floats and int8 codes on the device, other integers on the host.
-  // Nothing where one of them cannot be there.
+  // The constants at kCodesInput and kGroupScalesInput, packed; undefined if they were not
+  // prepared.
+  Tensor packed(std::span<const Tensor> inputs);
+  // Where kernels want them: floats and int8 codes on the device, other integers on the host, and
+  // what is packed at kPackedLowBit. Nothing where one of them cannot be there.
   Result<std::optional<Tensors>> place(std::span<const Tensor> inputs, const Own& own);
   // On the device, by a kernel; with neither it is a movement.
   Outcome run_here(const Node& node, std::span<const Tensor> inputs, KernelFn kernel,
@@ -122,6 +139,11 @@ class CudaBackend final : public KernelBackend {
   const Units units_;
   std::mutex mutex_;
   std::map<const std::byte*, Weight> weights_;  // by the storage of a graph's constants
+  struct Packed {
+    Tensor codes, group_scales;  // kept, as a weight is
+    Tensor device;
+  };
+  std::map<std::pair<const std::byte*, const std::byte*>, Packed> packed_;  // by theirs
 };
 
 Status CudaBackend::prepare(const Graph& graph) {
@@ -138,7 +160,14 @@ Status CudaBackend::prepare(const Graph& graph) {
   for (const Node& node : graph.nodes) {
     const Own own = find_own(node, units_);
     if (find_kernel(node) == nullptr && !own) continue;
-    for (const ValueId v : node.inputs) {
+    if (own.pack != nullptr) {
+      const Status status =
+          pack(own, constants[node.inputs[kCodesInput]], constants[node.inputs[kGroupScalesInput]]);
+      if (!status.ok() && status.code() != StatusCode::limit) return status;
+    }
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      const ValueId v = node.inputs[i];
+      if (own.pack != nullptr && i == kCodesInput) continue;
       if (v == kAbsent || !own.wants_there(constants[v].dtype())) continue;
       const Status status = on_device(constants[v], own).status();
       if (!status.ok() && status.code() != StatusCode::limit) return status;
@@ -175,12 +204,41 @@ Result<Tensor> CudaBackend::on_device(const Tensor& t, const Own& own) {
   return w.device.defined() ? w.device.reshaped(t.shape()) : Tensor();
 }
 
+Status CudaBackend::pack(const Own& own, const Tensor& codes, const Tensor& group_scales) {
+  if (!codes.defined() || !group_scales.defined()) return {};
+  const std::lock_guard lock(mutex_);
+  Packed& p = packed_[{codes.address(), group_scales.address()}];
+  if (p.device.defined()) return {};
+  VB_ASSIGN(p.device, own.pack(gpu_, codes, group_scales));
+  p.codes = codes;
+  p.group_scales = group_scales;
+  return {};
+}
+
+Tensor CudaBackend::packed(std::span<const Tensor> inputs) {
+  const Tensor &codes = inputs[kCodesInput], &group_scales = inputs[kGroupScalesInput];
+  const std::lock_guard lock(mutex_);
+  const auto it = packed_.find({codes.address(), group_scales.address()});
+  const bool same = it != packed_.end() && it->second.codes.shape() == codes.shape() &&
+                    it->second.group_scales.shape() == group_scales.shape();
+  return same ? it->second.device : Tensor();
+}
+
 Result<std::optional<Tensors>> CudaBackend::place(std::span<const Tensor> inputs, const Own& own) {
   Tensors placed;
-  for (const Tensor& t : inputs) {
-    VB_ASSIGN(Tensor at, own.wants_there(t.dtype()) ? on_device(t, own) : t.on_host());
+  const bool packs = own.pack != nullptr && inputs.size() > kGroupScalesInput;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const Tensor& t = inputs[i];
+    const bool there = own.wants_there(t.dtype()) && !(packs && i == kCodesInput);
+    VB_ASSIGN(Tensor at, there ? on_device(t, own) : t.on_host());
     if (t.defined() && !at.defined()) return std::optional<Tensors>();
     placed.push_back(std::move(at));
+  }
+  if (packs) {
+    Tensor p = packed(inputs);
+    if (!p.defined()) return std::optional<Tensors>();
+    placed.resize(cuda::kPackedLowBit);
+    placed.push_back(std::move(p));
   }
   return std::optional<Tensors>(std::move(placed));
 }

@@ -48,6 +48,14 @@ Outcome run_quantize_rows(Gpu& gpu, const KernelBackend& backend, const Node& no
 Outcome run_quantized_linear(Gpu& gpu, const KernelBackend& backend, const Node& node,
                              std::span<const Tensor> inputs);
 
+// low_bit.cu: QuantizedLinear with group scales. Its weights' codes and group scales stay on the
+// host, and what pack_low_bit() makes of them, on the device, is one input more, at kPackedLowBit;
+// that is undefined where they are not packed: codes of 8 bits.
+inline constexpr size_t kPackedLowBit = 6;
+Result<Tensor> pack_low_bit(Gpu& gpu, const Tensor& codes, const Tensor& group_scales);
+Outcome run_low_bit_linear(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                           std::span<const Tensor> inputs);
+
 // sliced.cu: int8 slices
 Outcome run_slices(Gpu& gpu, const KernelBackend& backend, const Node& node,
                    std::span<const Tensor> inputs);

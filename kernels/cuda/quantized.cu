@@ -2,6 +2,7 @@
 #include <verbatim/kernels/cuda/kernels.h>
 #include <verbatim/repops/ops/quantized.h>
 #include <verbatim/repops/ops/sliced.h>
+#include <verbatim/kernels/cuda/codes_epilogue.cuh>
 #include <verbatim/kernels/cuda/group_product.cuh>
 #include <verbatim/kernels/cuda/ordered_sum.cuh>
 #include <verbatim/kernels/cuda/rotation.cuh>
@@ -112,25 +113,6 @@ Status launch_heads(Gpu& gpu, const RowCodes& p, int64_t rows) {
 }
 
 // --- products
-
-struct CodesEpilogue {
-  using Out = float;
-  const float *x_scales, *w_scales, *bias;  // [m], [n], [n] or null
-  float* out;                               // [m, n]
-
-  using Row = float;
-  struct Column {
-    float scale, bias;
-  };
-  __device__ Row row(int64_t m) const { return x_scales[m]; }
-  __device__ Column column(int64_t n) const {
-    return {w_scales[n], bias == nullptr ? 0.0f : bias[n]};
-  }
-  __device__ float finished(int32_t sum, Row x_scale, const Column& c) const {
-    const float v = static_cast<float>(sum) * (x_scale * c.scale);
-    return canonical(bias == nullptr ? v : v + c.bias);
-  }
-};
 
 template <int kRows, int kColumns>
 __global__ void __launch_bounds__(kProductThreads)

@@ -16,23 +16,26 @@ namespace verbatim::cuda {
 // leaves them all registers that a thread can have.
 inline constexpr int kStreamWarps = 7;
 
-// Epilogue: as GroupCall's.
-template <class Epilogue>
+// Epilogue: as GroupCall's. Weights: where a stream's weights come from, and what is done with
+// them.
+template <class Weights, class Epilogue>
 struct StreamCall {
-  TileMap w, x;
+  Weights w;
+  TileMap x;
   int m, n;
   int warps, stages;
-  int turns;     // of blocks, each of 16 rows of weights for each warp
-  int slabs;     // of K
-  int per_fold;  // of them, in a chain
+  int turns;  // of blocks, each of 16 rows of weights for each warp
+  int slabs;  // of K
   Epilogue epilogue;
 };
 
-template <class Unit, int kTiles>  // of 8 rows of x
-struct StreamProduct {
-  static constexpr int kTileBytes = kTileRows * kSlabBytes;  // of a warp's weights
+// A stage of a slab: so many bytes of weights for each warp, then x. One warp fills it, the others
+// read.
+template <int kTileBytes, int kTiles>  // of 8 rows of x
+struct StreamRing {
   static constexpr int kXBytes = kTiles * kTileColumns * kSlabBytes;
-  using Sums = typename Unit::Sum[kTiles][4];
+  // Of x's tiles, which are swizzled by their place.
+  static_assert(kXBytes % kTileAlignment == 0);
 
   static constexpr int stage_bytes(int warps) { return warps * kTileBytes + kXBytes; }
   static constexpr size_t shared_bytes(int warps, int64_t stages) {
@@ -47,14 +50,17 @@ struct StreamProduct {
   }
 
   int warps, stages;
-  std::byte* tiles;
+  std::byte *x_tiles, *w_tiles;  // of all stages
   uint64_t *full, *empty;
   int stage = 0;
   unsigned parity = 0;  // of the ring's turn
 
-  __device__ StreamProduct(int warps, int stages)
-      : warps(warps), stages(stages), tiles(aligned_tiles()) {
-    full = reinterpret_cast<uint64_t*>(tiles + stages * stage_bytes(warps));
+  __device__ StreamRing(int warps, int stages)
+      : warps(warps),
+        stages(stages),
+        x_tiles(aligned_tiles()),
+        w_tiles(x_tiles + stages * kXBytes) {
+    full = reinterpret_cast<uint64_t*>(w_tiles + stages * warps * kTileBytes);
     empty = full + stages;
   }
 
@@ -70,16 +76,121 @@ struct StreamProduct {
     __syncthreads();
   }
 
-  // A stage: 16 rows of weights for each warp, then x.
   __device__ std::byte* tile_of_w(int warp) const {
-    return tiles + stage * stage_bytes(warps) + warp * kTileBytes;
+    return w_tiles + (stage * warps + warp) * kTileBytes;
   }
-  __device__ std::byte* tile_of_x() const { return tile_of_w(warps); }
-  __device__ void next_stage() {
+  __device__ std::byte* tile_of_x() const { return x_tiles + stage * kXBytes; }
+  __device__ void next() {
     if (++stage < stages) return;
     stage = 0;
     parity ^= 1;
   }
+
+  // f(), which begins copies of all bytes of the stage, by one thread.
+  template <class F>
+  __device__ void fill(F&& f) {
+    wait_for_phase(&empty[stage], parity ^ 1);
+    if (is_elected()) {
+      arrive_expecting(&full[stage], stage_bytes(warps));
+      f();
+    }
+    next();
+  }
+  __device__ void wait_until_full() const { wait_for_phase(&full[stage], parity); }
+  __device__ void release() {
+    __syncwarp();
+    if (threadIdx.x % kWarp == 0) arrive(&empty[stage]);
+    next();
+  }
+
+  // A unit's columns, of x's tile t, for both units of half a slab: what four matrices of x are. A
+  // lane names a row by its number mod 8.
+  __device__ void load_x(int t, int half, TileB& first, TileB& second) const {
+    const int lane = static_cast<int>(threadIdx.x % kWarp);
+    uint32_t word[4];
+    load_matrices(word, tile_of_x() + t * kTileColumns * kSlabBytes +
+                            slab_offset(lane % 8, 4 * half + lane / 8));
+    first = {{word[0], word[1]}};
+    second = {{word[2], word[3]}};
+  }
+};
+
+// Rows of a unit's operands, in chains of per_fold slabs.
+template <class UnitT>
+struct UnitWeights {
+  using Unit = UnitT;
+  using Sum = typename Unit::Sum;
+  static constexpr int kTileBytes = kTileRows * kSlabBytes;
+
+  TileMap rows;  // in boxes of all warps'
+  int per_fold;
+
+  __device__ void copy(std::byte* tiles, int, int row, int slab, int, uint64_t* barrier) const {
+    copy_tile(tiles, rows, slab * kSlabBytes, row, barrier);
+  }
+
+  // Of two units, half a slab.
+  template <int kTiles>
+  struct Fragments {
+    TileA w[2];
+    TileB x[2][kTiles];
+  };
+  template <class Ring, int kTiles>
+  __device__ static void load(const Ring& ring, Fragments<kTiles>& f, int warp, int half) {
+    const int lane = static_cast<int>(threadIdx.x % kWarp), row = lane % 8, matrix = lane / 8;
+#pragma unroll
+    for (int u = 0; u < 2; ++u)  // upper and lower rows of one piece, then of the next
+      load_matrices(f.w[u].word, ring.tile_of_w(warp) + matrix % 2 * 8 * kSlabBytes +
+                                     slab_offset(row, 4 * half + 2 * u + matrix / 2));
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) ring.load_x(t, half, f.x[0][t], f.x[1][t]);
+  }
+  template <int kTiles>
+  __device__ static void multiply(Sum (&sums)[kTiles][4], const Fragments<kTiles>& f, int unit) {
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) Unit::multiply(sums[t], f.w[unit], f.x[unit][t]);
+  }
+
+  // One chain of so many slabs. Its products wait for nothing but each other: while half a slab is
+  // multiplied the next half is loaded, and what a stage costs falls between two products.
+  template <class Ring, int kTiles>
+  __device__ static void multiply(Ring& ring, Sum (&sums)[kTiles][4], int warp, int slabs) {
+    Fragments<kTiles> first, second;
+    ring.wait_until_full();
+    load(ring, first, warp, 0);
+    for (int left = slabs - 1;; --left) {
+      load(ring, second, warp, 1);
+      multiply(sums, first, 0);
+      ring.release();
+      multiply(sums, first, 1);
+      if (left == 0) break;
+      ring.wait_until_full();
+      load(ring, first, warp, 0);
+      multiply(sums, second, 0);
+      multiply(sums, second, 1);
+    }
+    multiply(sums, second, 0);
+    multiply(sums, second, 1);
+  }
+
+  // Of the warp's 16 rows by all of x.
+  template <class Ring, int kTiles>
+  __device__ void sum(Ring& ring, Sum (&sums)[kTiles][4], int warp, int slabs) const {
+    for (int slab = 0; slab < slabs; slab += per_fold) {
+      Sum chain[kTiles][4] = {};
+      multiply(ring, chain, warp, slabs - slab < per_fold ? slabs - slab : per_fold);
+#pragma unroll
+      for (int t = 0; t < kTiles; ++t)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) sums[t][e] = slab == 0 ? chain[t][e] : sums[t][e] + chain[t][e];
+    }
+  }
+};
+
+template <class Weights, int kTiles>
+struct StreamProduct {
+  using Ring = StreamRing<Weights::kTileBytes, kTiles>;
+  Ring ring;
 
   // step(row) for the first row of weights of each of the block's turns.
   template <class Call, class Step>
@@ -92,67 +203,13 @@ struct StreamProduct {
   template <class Call>
   __device__ void copy_tiles(const Call& p) {
     each_turn(p, [&](int row) {
-      for (int slab = 0; slab < p.slabs; ++slab, next_stage()) {
-        wait_for_phase(&empty[stage], parity ^ 1);
-        if (!is_elected()) continue;
-        arrive_expecting(&full[stage], stage_bytes(warps));
-        copy_tile(tile_of_w(0), p.w, slab * kSlabBytes, row, &full[stage]);
-        copy_tile(tile_of_x(), p.x, slab * kSlabBytes, 0, &full[stage]);
-      }
+      for (int slab = 0; slab < p.slabs; ++slab)
+        ring.fill([&] {
+          uint64_t* full = &ring.full[ring.stage];
+          p.w.copy(ring.tile_of_w(0), p.warps, row, slab, p.slabs, full);
+          copy_tile(ring.tile_of_x(), p.x, slab * kSlabBytes, 0, full);
+        });
     });
-  }
-
-  // Of two units, half a slab: what four matrices of x are.
-  struct Fragments {
-    TileA w[2];
-    TileB x[2][kTiles];
-  };
-  // A lane names a row by its number mod 8, with which the row's pieces of 16 bytes are exchanged.
-  __device__ void load(Fragments& f, int warp, int half) const {
-    const int lane = static_cast<int>(threadIdx.x % kWarp), row = lane % 8, matrix = lane / 8;
-    const auto piece = [&](int i) { return row * kSlabBytes + (i ^ row) * 16; };
-#pragma unroll
-    for (int u = 0; u < 2; ++u)  // upper and lower rows of one piece, then of the next
-      load_matrices(f.w[u].word, tile_of_w(warp) + matrix % 2 * 8 * kSlabBytes +
-                                     piece(4 * half + 2 * u + matrix / 2));
-#pragma unroll
-    for (int t = 0; t < kTiles; ++t) {
-      uint32_t word[4];
-      load_matrices(word, tile_of_x() + t * kTileColumns * kSlabBytes + piece(4 * half + matrix));
-      f.x[0][t] = {{word[0], word[1]}};
-      f.x[1][t] = {{word[2], word[3]}};
-    }
-  }
-  __device__ static void multiply(Sums& sums, const Fragments& f, int unit) {
-#pragma unroll
-    for (int t = 0; t < kTiles; ++t) Unit::multiply(sums[t], f.w[unit], f.x[unit][t]);
-  }
-
-  __device__ void release() const {
-    __syncwarp();
-    if (threadIdx.x % kWarp == 0) arrive(&empty[stage]);
-  }
-
-  // One chain of so many slabs. Its products wait for nothing but each other: while half a slab is
-  // multiplied the next half is loaded, and what a stage costs falls between two products.
-  __device__ void multiply(Sums& sums, int warp, int slabs) {
-    Fragments first, second;
-    wait_for_phase(&full[stage], parity);
-    load(first, warp, 0);
-    for (int left = slabs - 1;; --left) {
-      load(second, warp, 1);
-      multiply(sums, first, 0);
-      release();
-      next_stage();
-      multiply(sums, first, 1);
-      if (left == 0) break;
-      wait_for_phase(&full[stage], parity);
-      load(first, warp, 0);
-      multiply(sums, second, 0);
-      multiply(sums, second, 1);
-    }
-    multiply(sums, second, 0);
-    multiply(sums, second, 1);
   }
 
   template <class F>
@@ -161,16 +218,6 @@ struct StreamProduct {
     for (int t = 0; t < kTiles; ++t)
 #pragma unroll
       for (int e = 0; e < 4; ++e) f(t, e);
-  }
-
-  template <class Call>
-  __device__ void sum_slices(const Call& p, Sums& sums, int warp) {
-    for (int slab = 0; slab < p.slabs; slab += p.per_fold) {
-      Sums chain;
-      each([&](int t, int e) { chain[t][e] = 0; });
-      multiply(chain, warp, p.slabs - slab < p.per_fold ? p.slabs - slab : p.per_fold);
-      each([&](int t, int e) { sums[t][e] = slab == 0 ? chain[t][e] : sums[t][e] + chain[t][e]; });
-    }
   }
 
   // Element e of tile t is of weights' row lane / 4 + 8 (e / 2) and x's row 8 t + 2 (lane mod 4) +
@@ -190,8 +237,8 @@ struct StreamProduct {
       const int n = row + warp * kTileRows + lane / 4;
       const typename Epilogue::Column columns[2] = {p.epilogue.column(within(n, p.n)),
                                                     p.epilogue.column(within(n + 8, p.n))};
-      Sums sums;
-      sum_slices(p, sums, warp);
+      typename Weights::Sum sums[kTiles][4];
+      p.w.sum(ring, sums, warp, p.slabs);
       typename Epilogue::Out results[kTiles][4];
       each([&](int t, int e) {
         results[t][e] = p.epilogue.finished(sums[t][e], rows[t][e % 2], columns[e / 2]);
@@ -204,14 +251,14 @@ struct StreamProduct {
   }
 };
 
-template <class Unit, int kTiles, class Epilogue>
+template <class Weights, int kTiles, class Epilogue>
 __global__ void __launch_bounds__((kStreamWarps + 1) * kWarp, 1)
-    stream_weights(const __grid_constant__ StreamCall<Epilogue> p) {
+    stream_weights(const __grid_constant__ StreamCall<Weights, Epilogue> p) {
   if constexpr (kHopperCode) {
-    StreamProduct<Unit, kTiles> product(p.warps, p.stages);
+    StreamProduct<Weights, kTiles> product{{p.warps, p.stages}};
     // By a shuffle, so that the compiler knows that a warp's threads have the same.
     const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x / kWarp), 0);
-    product.make_barriers(warp);
+    product.ring.make_barriers(warp);
     await_kernels_before();
     if (warp < p.warps)
       product.multiply_and_store(p, warp);
@@ -220,47 +267,65 @@ __global__ void __launch_bounds__((kStreamWarps + 1) * kWarp, 1)
   }
 }
 
+// x [m, k], rows of so many bytes, by weights [n, k].
+struct StreamOperands {
+  const void* x;
+  int64_t m, n, row_bytes;
+};
+
 // A block for each multiprocessor, with as many warps as give all of them rows of weights at a
-// time.
-template <class Unit, int kTiles, class Epilogue>
-Status launch_stream(Gpu& gpu, const TileOperands& codes, int64_t per_fold,
-                     const Epilogue& epilogue) {
-  using Product = StreamProduct<Unit, kTiles>;
-  const int64_t tiles = ceiling(codes.n, kTileRows), blocks = gpu.device().multiprocessors,
+// time. make(warps): Result<Weights>.
+template <int kTiles, class Weights, class Epilogue, class Make>
+Status launch_stream(Gpu& gpu, const StreamOperands& p, const Epilogue& epilogue, Make&& make) {
+  using Ring = typename StreamProduct<Weights, kTiles>::Ring;
+  const int64_t tiles = ceiling(p.n, kTileRows), blocks = gpu.device().multiprocessors,
                 turns_each = ceiling(tiles, blocks * kStreamWarps),
-                slabs = ceiling(codes.row_bytes, kSlabBytes);
+                slabs = ceiling(p.row_bytes, kSlabBytes);
   const auto warps = static_cast<int>(ceiling(tiles, blocks * turns_each));
   const int64_t turns = ceiling(tiles, warps),
-                stages = least(Product::most_stages(warps), slabs * turns_each);
-  VB_ASSIGN(const TileMap w, map_tiles(codes.b, codes.n, codes.row_bytes, warps * kTileRows));
-  VB_ASSIGN(const TileMap x, map_tiles(codes.a, codes.m, codes.row_bytes, kTiles * kTileColumns));
-  const StreamCall<Epilogue> p{.w = w,
-                               .x = x,
-                               .m = static_cast<int>(codes.m),
-                               .n = static_cast<int>(codes.n),
-                               .warps = warps,
-                               .stages = static_cast<int>(stages),
-                               .turns = static_cast<int>(turns),
-                               .slabs = static_cast<int>(slabs),
-                               .per_fold = static_cast<int>(per_fold),
-                               .epilogue = epilogue};
+                stages = least(Ring::most_stages(warps), slabs * turns_each);
+  VB_ASSIGN(const Weights w, make(warps));
+  VB_ASSIGN(const TileMap x, map_tiles(p.x, p.m, p.row_bytes, kTiles * kTileColumns));
+  const StreamCall<Weights, Epilogue> call{.w = w,
+                                           .x = x,
+                                           .m = static_cast<int>(p.m),
+                                           .n = static_cast<int>(p.n),
+                                           .warps = warps,
+                                           .stages = static_cast<int>(stages),
+                                           .turns = static_cast<int>(turns),
+                                           .slabs = static_cast<int>(slabs),
+                                           .epilogue = epilogue};
   const Grid grid{.blocks = {static_cast<unsigned>(least(turns, blocks)), 1, 1},
                   .threads = {static_cast<unsigned>(warps + 1) * kWarp, 1, 1},
-                  .shared_bytes = Product::shared_bytes(warps, stages),
+                  .shared_bytes = Ring::shared_bytes(warps, stages),
                   .early = true};
-  return launch(gpu, grid, stream_weights<Unit, kTiles, Epilogue>, p);
+  return launch(gpu, grid, stream_weights<Weights, kTiles, Epilogue>, call);
 }
 
 inline constexpr int64_t kStreamRows = 64;  // of x, at most
+
+// launch(std::integral_constant<int, kTiles>) with as many tiles as m rows of x take.
+template <class Launch>
+Status with_tiles_of(int64_t m, Launch&& launch) {
+  if (m <= 8) return launch(std::integral_constant<int, 1>());
+  if (m <= 16) return launch(std::integral_constant<int, 2>());
+  if (m <= 32) return launch(std::integral_constant<int, 4>());
+  return launch(std::integral_constant<int, 8>());
+}
 
 // per_fold: slabs of a chain.
 template <class Unit, class Epilogue>
 Status multiply_in_stream(Gpu& gpu, const TileOperands& codes, int64_t per_fold,
                           const Epilogue& epilogue) {
-  if (codes.m <= 8) return launch_stream<Unit, 1>(gpu, codes, per_fold, epilogue);
-  if (codes.m <= 16) return launch_stream<Unit, 2>(gpu, codes, per_fold, epilogue);
-  if (codes.m <= 32) return launch_stream<Unit, 4>(gpu, codes, per_fold, epilogue);
-  return launch_stream<Unit, 8>(gpu, codes, per_fold, epilogue);
+  using Weights = UnitWeights<Unit>;
+  const auto make = [&](int warps) -> Result<Weights> {
+    VB_ASSIGN(const TileMap rows, map_tiles(codes.b, codes.n, codes.row_bytes, warps * kTileRows));
+    return Weights{rows, static_cast<int>(per_fold)};
+  };
+  return with_tiles_of(codes.m, [&](auto tiles) {
+    return launch_stream<tiles(), Weights>(gpu, {codes.a, codes.m, codes.n, codes.row_bytes},
+                                           epilogue, make);
+  });
 }
 
 }  // namespace verbatim::cuda

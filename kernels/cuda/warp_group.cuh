@@ -53,6 +53,9 @@ inline void copy_tile_to(unsigned blocks, void* shared, const TileMap& map, int 
                          uint64_t* barrier) {
   emulated::copy_tile_later(shared, map, byte, row, barrier, blocks);
 }
+inline void copy_bytes(void* shared, const void* from, int bytes, uint64_t* barrier) {
+  emulated::copy_bytes_later(shared, from, bytes, barrier);
+}
 inline void store_tile(const TileMap& map, int byte, int row, const void* shared) {
   emulated::store_tile_later(shared, map, byte, row);
 }
@@ -221,6 +224,15 @@ __device__ inline void copy_tile(void* shared, const TileMap& map, int byte, int
       : "memory");
 }
 
+// Bytes that lie one after the other, as they are: a multiple of 16, between addresses that are
+// such.
+__device__ inline void copy_bytes(void* shared, const void* from, int bytes, uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, "
+      "[%3];" ::"r"(shared_address(shared)),
+      "l"(from), "r"(bytes), "r"(shared_address(barrier))
+      : "memory");
+}
 // To those blocks of the cluster, a bit for each; its bytes arrive at the barrier of each.
 __device__ inline void copy_tile_to(unsigned blocks, void* shared, const TileMap& map, int byte,
                                     int row, uint64_t* barrier) {

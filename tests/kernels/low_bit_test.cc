@@ -49,7 +49,22 @@ TEST_P(LowBitTest, Product) {
   });
 }
 
-// Sums are widened after each 32 groups.
+// K of whole words of 16 bytes, of few rows and of many, which a GPU has other kernels for.
+TEST_P(LowBitTest, RowsOfWords) {
+  expect_reference(*backend_, 160, [](Random& r) {
+    return some_product(r, static_cast<int>(r.between(1, 7)), r.between(1, 64), r.between(1, 150),
+                        16 * r.between(1, 30));
+  });
+}
+
+TEST_P(LowBitTest, ManyRows) {
+  expect_reference(*backend_, 40, [](Random& r) {
+    return some_product(r, static_cast<int>(r.between(1, 7)), r.between(65, 300), r.between(1, 150),
+                        16 * r.between(1, 20));
+  });
+}
+
+// Sums are widened after each 32 groups on a processor, after 16 on a GPU.
 TEST_P(LowBitTest, ManyGroups) {
   expect_reference(*backend_, 20, [](Random& r) {
     return some_product(r, static_cast<int>(r.between(1, 7)), r.between(1, 9), r.between(1, 20),
@@ -61,8 +76,10 @@ TEST_P(LowBitTest, ManyGroups) {
 TEST_P(LowBitTest, GreatestSums) {
   for (int bits = 1; bits <= 7; ++bits) {
     for (const int sign : {-1, 1}) {
+      // A GPU takes whole words of 16 bytes.
+      const int64_t k = sign < 0 ? kMaxQuantizedK / 16 * 16 : kMaxQuantizedK,
+                    groups = (k + kQuantizedGroup - 1) / kQuantizedGroup;
       const auto code = static_cast<int8_t>(sign * (bits == 1 ? 1 : (1 << (bits - 1)) - 1));
-      const int64_t k = kMaxQuantizedK, groups = (k + kQuantizedGroup - 1) / kQuantizedGroup;
       const auto filled = [](DType type, const Shape& shape, int value) {
         Tensor t = *Tensor::allocate(type, shape);
         for (std::byte& b : t.mutable_bytes()) b = static_cast<std::byte>(value);
@@ -73,6 +90,32 @@ TEST_P(LowBitTest, GreatestSums) {
       const QuantizedWeights w = {filled(DType::i8, {3, k}, code), floats(r, {3}, Fill::ordinary),
                                   filled(DType::u8, {3, groups}, 255)};
       expect_reference(*backend_, product_of(x, w));
+    }
+  }
+}
+
+// A GPU multiplies with constants of up to 7 bits itself, by few rows and by many.
+TEST_P(LowBitTest, WhatAGpuMultiplies) {
+  const bool gpu = GetParam() == "cuda";
+  Random r(1);
+  for (const int bits : {1, 2, 3, 4, 5, 6, 7, 8}) {
+    for (const int64_t m : {64, 65}) {
+      Case c = some_product(r, std::min(bits, 7), m, 20, 64);
+      if (bits == 8) fill_codes(r, bits, c.inputs[2]);
+      GraphBuilder b;
+      std::vector<ValueId> inputs;
+      for (size_t i = 0; i < c.inputs.size(); ++i) {
+        const std::string name = std::to_string(i);
+        const Tensor& t = c.inputs[i];
+        inputs.push_back(
+            i < 2 ? b.input(name, t.dtype(), {t.shape().dims().begin(), t.shape().dims().end()})
+                  : b.constant(name, t));
+      }
+      b.output("y", b.add("QuantizedLinear", "verbatim", inputs));
+      const Graph graph = *b.finish();
+      ASSERT_TRUE(backend_->prepare(graph).ok());
+      EXPECT_EQ((*backend_->run(graph.nodes[0], c.inputs))[0].device() != nullptr, gpu && bits < 8)
+          << bits << " bits, " << m << " rows";
     }
   }
 }

@@ -1,8 +1,9 @@
 // The GPU's cases: gemm_bf16, gemm_f16, gemm_s8 and gemm_f32; the same of one row and of 16, whose
 // rate is that of reading the weights (gemv_bf16, gemv_f16, gemv_s8, gemv_f32; nt: weights in
-// memory [n, k]); gemm_sliced2 to 4; attention_f32, _bf16, _f16 and _s8; hash. Before anything is
-// timed, our result is compared with the processor's, bit for bit: all of its rows, or where there
-// are many a few, since a row's bits do not depend on the others.
+// memory [n, k]; gemv_w4 and gemv_w2: of so many bits); gemm_w4; gemm_sliced2 to 4; attention_f32,
+// _bf16, _f16 and _s8; hash. Before anything is timed, our result is compared with the processor's,
+// bit for bit: all of its rows, or where there are many a few, since a row's bits do not depend on
+// the others.
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -277,6 +278,30 @@ Result<Match> quantized(Backend& backend, const Size& s) {
                  [&](const Tensor& ours) { return integers_of(ours, a.scales, b.scales); });
 }
 
+// Weights of few bits, beside bf16's of the same shape.
+Result<Match> low_bit(Backend& backend, const Size& s, int bits) {
+  const AllThreads all;
+  VB_ASSIGN(const Operands o, operands(s, DType::f32, true));
+  VB_ASSIGN(const QuantizedTensor a, quantize_rows(o.a, 1));
+  VB_ASSIGN(const QuantizedWeights w, quantize_weights(o.b, bits, 1));
+  const Work work{
+      "QuantizedLinear", kVerbatimDomain, {a.codes, a.scales}, {w.codes, w.scales, w.group_scales}};
+  VB_ASSIGN(const Ours ours, ours_of(backend, work));
+  VB_TRY(equals_processor(ours.result, work, sample(s.m)));
+  Match match{ours.contender(), {}, s.operations(), "GOP/s"};
+  if (s.m == 1) {
+    match.work = 1e-9 * static_cast<double>(s.n * s.k) * (bits / 8.0 + 1.0 / kQuantizedGroup);
+    match.unit = "GB/s";
+    match.limit = Limit::gpu_copy_bandwidth;
+  }
+  Operands of_peers;
+  VB_ASSIGN(of_peers.a, rounded_to(DType::bf16, o.a));
+  VB_ASSIGN(of_peers.b, rounded_to(DType::bf16, o.b));
+  VB_ASSIGN(const Product there, product_there(s, of_peers, DType::bf16, true));
+  VB_TRY(add_peers(match, there, floats_like(ours.result, bits < 4 ? 1 : 0.3)));
+  return timed_there(std::move(match));
+}
+
 // Exact products of `count` slices of either operand, beside products in binary32. A row's slices
 // do not depend on the others.
 Result<Match> sliced(Backend& backend, const Size& s, int count) {
@@ -419,7 +444,12 @@ void add_cases(std::vector<Case>& cases, const ModelFiles& files) {
     add(cases, "gemv_bf16", s, units(DType::bf16));
     add(cases, "gemv_f16", s, units(DType::f16));
     add(cases, "gemv_s8", s, quantized);
+    for (const int bits : {4, 2})
+      add(cases, "gemv_w" + std::to_string(bits), s,
+          [=](Backend& b, const Size& size) { return low_bit(b, size, bits); });
   }
+  add(cases, "gemm_w4", {4096, 4096, 4096},
+      [](Backend& b, const Size& s) { return low_bit(b, s, 4); });
   for (const AttentionSize& s : kAttention)
     for (const Attending& by : kAttending)
       cases.push_back({std::string(by.name), s.text(),

@@ -90,6 +90,9 @@ struct TileMap {
 // arrives some time, and then at the blocks' barriers.
 void copy_tile_later(void* shared, const TileMap& map, int64_t byte, int64_t row, uint64_t* barrier,
                      unsigned blocks);
+// Bytes one after the other, to the running block, the same way; both addresses and the count are
+// multiples of 16, or the process ends.
+void copy_bytes_later(void* shared, const void* from, int64_t bytes, uint64_t* barrier);
 // The other way, in the queue of stores; what lies beyond the matrix's edges goes nowhere.
 void store_tile_later(const void* shared, const TileMap& map, int64_t byte, int64_t row);
 

@@ -261,6 +261,12 @@ void Cluster::copy_some_tile() {
   tile_copies_.pop_back();
   for (unsigned rank = 0; rank < blocks_.size(); ++rank) {
     if ((c.blocks >> rank & 1) == 0) continue;
+    if (c.map.box_rows == 0) {  // bytes as they lie
+      std::memcpy(blocks_[rank].shared.get() + c.to, c.map.base,
+                  static_cast<size_t>(c.map.row_bytes));
+      arrive(&blocks_[rank].barrier_at(c.barrier), 0, -c.map.row_bytes);
+      continue;
+    }
     for (int r = 0; r < c.map.box_rows; ++r)
       for (int byte = 0; byte < 128; ++byte) {
         const int64_t row = c.row + r, from = c.byte + byte;
@@ -396,6 +402,16 @@ void wait_for_phase(const uint64_t* barrier, unsigned parity) { t_cluster->wait(
 void copy_tile_later(void* shared, const TileMap& map, int64_t byte, int64_t row, uint64_t* barrier,
                      unsigned blocks) {
   t_cluster->copy_later({shared_offset(shared), map, byte, row, shared_offset(barrier), blocks});
+}
+
+void copy_bytes_later(void* shared, const void* from, int64_t bytes, uint64_t* barrier) {
+  auto* base = static_cast<std::byte*>(const_cast<void*>(from));
+  if (reinterpret_cast<uintptr_t>(from) % 16 != 0 || shared_offset(shared) % 16 != 0 ||
+      bytes % 16 != 0)
+    std::abort();
+  const unsigned here = 1u << rank_in_cluster();
+  t_cluster->copy_later(
+      {shared_offset(shared), {base, 1, bytes, 0}, 0, 0, shared_offset(barrier), here});
 }
 
 // At once, or as late as may be.
