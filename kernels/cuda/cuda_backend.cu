@@ -55,6 +55,7 @@ bool has_group_scales(const Node& node) {
 }
 
 Own find_own(const Node& node, const Units& units) {
+  if (cuda::is_function(node)) return {cuda::run_function};
   if (node.domain != kVerbatimDomain) return {};
   if (node.op == "Attention") return {cuda::run_attention};
   if (node.op == "AttentionInt8") return {cuda::run_int8_attention};

@@ -64,6 +64,9 @@ class Gpu final : public DeviceMemory {
 // Integers of the host, on the device.
 Result<Tensor> upload(Gpu& gpu, std::span<const int64_t> values);
 
+// Rows of device memory as rows of whole words of 16 bytes, zeros behind them: uint8 [rows, ...].
+Result<Tensor> in_whole_words(Gpu& gpu, const void* from, int64_t rows, int64_t row_bytes);
+
 struct Grid {
   dim3 blocks, threads;
   size_t shared_bytes = 0;  // of memory that shared_memory() gives

@@ -371,11 +371,31 @@ Status launch_groups(Gpu& gpu, const TileOperands& codes, int64_t per_fold,
 }
 
 // Whether the product is one for warp groups: of Hopper, and lying where the copy engine reads.
-inline bool suits_groups(const Gpu& gpu, const TileOperands& codes) {
+// Whether warp groups take such operands, once their rows are whole words of 16 bytes.
+inline bool fits_groups(const Gpu& gpu, const TileOperands& codes) {
   constexpr int64_t kMost = 1 << 28;  // places are 32-bit integers, and slices four
-  return gpu.device().hopper && codes.row_bytes > 0 && codes.in_words() && codes.m < kMost &&
-         codes.n < kMost && codes.row_bytes < kMost &&
-         ceiling(codes.m, 128) * ceiling(codes.n, 128) < kMost;
+  return gpu.device().hopper && codes.row_bytes > 0 && codes.m < kMost && codes.n < kMost &&
+         codes.row_bytes < kMost && ceiling(codes.m, 128) * ceiling(codes.n, 128) < kMost;
+}
+inline bool suits_groups(const Gpu& gpu, const TileOperands& codes) {
+  return fits_groups(gpu, codes) && codes.in_words();
+}
+
+// Operands that the copy engine takes: as they are, or copies that are kept here. Rows of a's and
+// b's slices are rows like others.
+struct WordOperands {
+  TileOperands codes;
+  Tensor a, b;
+};
+inline Result<WordOperands> in_words(Gpu& gpu, TileOperands codes, int64_t a_rows, int64_t b_rows) {
+  WordOperands words;
+  if (!codes.in_words()) {
+    VB_ASSIGN(words.a, in_whole_words(gpu, codes.a, a_rows, codes.row_bytes));
+    VB_ASSIGN(words.b, in_whole_words(gpu, codes.b, b_rows, codes.row_bytes));
+    codes = {words.a.address(), words.b.address(), codes.m, codes.n, words.a.dim(1)};
+  }
+  words.codes = codes;
+  return words;
 }
 
 // per_fold: slabs of a chain. Wide blocks of results read less, where there are enough of them to

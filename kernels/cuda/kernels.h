@@ -14,6 +14,10 @@ Status map_unary(Gpu& gpu, UnaryKernel f, float parameter, DType x_type, const v
                  DType y_type, void* y, int64_t n);
 Status map_binary(Gpu& gpu, const Binary& p);
 Status rotate(Gpu& gpu, const Rotation& p);
+// functions.cu: elementary functions of one operand
+bool is_function(const Node& node);
+Outcome run_function(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                     std::span<const Tensor> inputs);
 // rows.cu
 Status softmax(Gpu& gpu, DType type, const void* x, void* y, int64_t rows, int64_t n);
 Status layer_norm(Gpu& gpu, const RowNorm& p, int64_t rows);

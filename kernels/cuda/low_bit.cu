@@ -220,6 +220,7 @@ Status multiply_in_stream(Gpu& gpu, const LowBitProduct& p) {
 
 template <int kBits>
 Status multiply_in_slices(Gpu& gpu, const LowBitProduct& p) {
+  // k as far as x's rows go: the weights are zeros beyond their own.
   const int64_t n = p.x.n, k = p.x.row_bytes, slabs = p.packed.dim(1),
                 count = p.packed.dim(0) * slabs;
   VB_ASSIGN(Tensor slices, Tensor::allocate_on(gpu, DType::i8, {2, n, k}, Purpose::scratch));
@@ -323,12 +324,20 @@ Outcome run_low_bit_linear(Gpu& gpu, const KernelBackend& backend, const Node&,
   const Result<Shape> shape = check_quantized_linear(inputs.first(kPackedLowBit));
   if (!shape.ok()) return not_handled();
   const int64_t m = inputs[1].elements(), n = inputs[2].dim(0), k = inputs[2].dim(1);
-  if (!suits_groups(gpu, {inputs[0].address(), nullptr, m, n, k})) return not_handled();
+  const TileOperands x{inputs[0].address(), nullptr, m, n, k};
+  if (!fits_groups(gpu, x)) return not_handled();
   VB_ASSIGN(Tensor out, backend.allocate(DType::f32, *shape));
   if (out.elements() == 0) return done({out});
+  StreamOperands operands{x.a, m, n, k};
+  Tensor in_words;
+  if (!x.in_words()) {
+    VB_ASSIGN(in_words, in_whole_words(gpu, x.a, m, k));
+    operands.x = in_words.address();
+    operands.row_bytes = in_words.dim(1);
+  }
   const auto floats = [&](size_t i) { return reinterpret_cast<const float*>(inputs[i].address()); };
   const LowBitProduct p{.packed = inputs[kPackedLowBit],
-                        .x = {inputs[0].address(), m, n, k},
+                        .x = operands,
                         .epilogue = {.x_scales = floats(1),
                                      .w_scales = floats(3),
                                      .bias = inputs[5].defined() ? floats(5) : nullptr,

@@ -27,6 +27,16 @@ __global__ void __launch_bounds__(256) move_elements(T* to, const T* from, int64
   }
 }
 
+// Rows of row_bytes, each with zeros behind it to `stride` bytes.
+__global__ void __launch_bounds__(256)
+    pad(std::byte* to, const std::byte* from, int64_t n, int64_t row_bytes, int64_t stride) {
+  const int64_t grid = int64_t{gridDim.x} * blockDim.x;
+  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += grid) {
+    const int64_t row = i / stride, byte = i - row * stride;
+    to[i] = byte < row_bytes ? from[row * row_bytes + byte] : std::byte{0};
+  }
+}
+
 // Block b of `words` words from offsets[b].
 template <class Word>
 __global__ void __launch_bounds__(256)
@@ -63,6 +73,16 @@ Status move_as(Gpu& gpu, void* to, const void* from, int64_t n, const Dims& dims
 }
 
 }  // namespace
+
+Result<Tensor> in_whole_words(Gpu& gpu, const void* from, int64_t rows, int64_t row_bytes) {
+  const int64_t stride = ceiling(row_bytes, 16) * 16, n = rows * stride;
+  VB_ASSIGN(Tensor to,
+            Tensor::allocate_on(gpu, DType::u8, {Shape{rows, stride}}, Purpose::scratch));
+  if (n > 0)
+    VB_TRY(launch(gpu, grid_for(n), pad, to.mutable_address(), static_cast<const std::byte*>(from),
+                  n, row_bytes, stride));
+  return to;
+}
 
 Status Gpu::copy_strided(size_t width, std::span<const int64_t> dims, void* to,
                          std::span<const int64_t> to_strides, const void* from,

@@ -65,6 +65,23 @@ __global__ void __launch_bounds__(kRowThreads) quantize(RowCodes p, int64_t rows
   }
 }
 
+// Rows of fp8: max|x| / 448 is the scale, and codes are e4m3 of x / scale (quantized.h's
+// quantize_rows_float8).
+__global__ void __launch_bounds__(kRowThreads)
+    quantize_float8(const float* x, int64_t n, uint8_t* codes, float* scales, int64_t rows) {
+  float* row = shared_memory<float>();
+  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) row[i] = x[r * n + i];
+    __syncthreads();
+    const uint32_t greatest = greatest_magnitude(row, n);
+    const float scale = greatest >= 0x7F800000 ? float_of(kNanBits) : float_of(greatest) / 448.0f;
+    for (int64_t i = threadIdx.x; i < n; i += blockDim.x)
+      codes[r * n + i] = scale > 0 ? e4m3_from_float(row[i] / scale, true) : uint8_t{0};
+    if (threadIdx.x == 0) scales[r] = scale;
+    __syncthreads();
+  }
+}
+
 // The same of heads as most models have them, which are rotated as a whole, in the registers of a
 // warp: element 32 i + t is the i-th of thread t.
 template <int kEach>
@@ -160,15 +177,26 @@ Outcome run_quantize_rows(Gpu& gpu, const KernelBackend& backend, const Node& no
   const Tensor& x = inputs[0];
   VB_ASSIGN(const int64_t rotation, node.attributes.get<int64_t>("rotation", 1));
   VB_ASSIGN(const int64_t to, node.attributes.get<int64_t>("to", static_cast<int64_t>(DType::i8)));
-  if (x.dtype() != DType::f32 || x.rank() < 1 || dtype_from_onnx(to) != DType::i8)
+  const DType type = dtype_from_onnx(to);
+  const bool float8 = type == DType::f8e4m3;
+  if (x.dtype() != DType::f32 || x.rank() < 1 || !(type == DType::i8 || (float8 && rotation == 1)))
     return not_handled();
   const int64_t n = x.dim(x.rank() - 1);
   const bool power = rotation > 0 && (rotation & (rotation - 1)) == 0;
   if (n == 0 || !power || n % rotation != 0 || !quantizes(n)) return not_handled();
   VB_ASSIGN(const Shape rows_shape,
             Shape::of(x.shape().dims().first(static_cast<size_t>(x.rank() - 1))));
-  VB_ASSIGN(Tensor codes, backend.allocate(DType::i8, x.shape()));
+  VB_ASSIGN(Tensor codes, backend.allocate(type, x.shape()));
   VB_ASSIGN(Tensor scales, backend.allocate(DType::f32, rows_shape));
+  if (float8) {
+    const int64_t rows = scales.elements();
+    if (rows > 0)
+      VB_TRY(launch(gpu, grid_of_shared_rows(rows, n), quantize_float8,
+                    reinterpret_cast<const float*>(x.address()), n,
+                    reinterpret_cast<uint8_t*>(codes.mutable_address()),
+                    reinterpret_cast<float*>(scales.mutable_address()), rows));
+    return done({codes, scales});
+  }
   const RowCodes p{.x = reinterpret_cast<const float*>(x.address()),
                    .n = n,
                    .rotation = rotation,

@@ -114,10 +114,13 @@ Outcome run_sliced_linear(Gpu& gpu, const KernelBackend& backend, const Node&,
   if (!shape.ok()) return not_handled();
   const Tensor &x = inputs[0], &w = inputs[2];
   const int64_t k = w.dim(2);
-  const TileOperands codes{x.address(), w.address(), inputs[1].elements(), w.dim(1), k};
-  if (k > kMostK || !suits_groups(gpu, codes)) return not_handled();
+  const int64_t m = inputs[1].elements(), n = w.dim(1);
+  const TileOperands operands{x.address(), w.address(), m, n, k};
+  if (k > kMostK || !fits_groups(gpu, operands)) return not_handled();
   VB_ASSIGN(Tensor out, backend.allocate(DType::f32, *shape));
   if (out.elements() == 0) return done({out});
+  VB_ASSIGN(const WordOperands words, in_words(gpu, operands, x.dim(0) * m, w.dim(0) * n));
+  const TileOperands& codes = words.codes;
   const auto a_slices = static_cast<int>(x.dim(0)), b_slices = static_cast<int>(w.dim(0));
   const auto exponents = [&](size_t i) {
     return reinterpret_cast<const int32_t*>(inputs[i].address());

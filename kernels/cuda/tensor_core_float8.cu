@@ -15,10 +15,11 @@ template <class X, class W>
 Status multiply_formats(Gpu& gpu, const tensor_core::LinearOperands& o, void* out) {
   const int64_t chain =
       o.chains.precise ? tensor_core::kPreciseBlock : (o.chains.split > 1 ? o.chains.slice : o.k);
+  VB_ASSIGN(const WordOperands words, in_words(gpu, codes_of(o), o.m, o.n));
   return visit_storage(o.output, [&](auto type) {
     using Out = decltype(type);
     return multiply_in_groups<FloatUnit<X, W>>(
-        gpu, codes_of(o), ceiling(chain, kSlabBytes),
+        gpu, words.codes, ceiling(chain, kSlabBytes),
         LinearEpilogue<Out>{o.epilogue, static_cast<Out*>(out)});
   });
 }
@@ -27,7 +28,7 @@ Status multiply_formats(Gpu& gpu, const tensor_core::LinearOperands& o, void* ou
 
 // A master sum for each slice would be a third level of sums.
 bool suits_float8(const Gpu& gpu, const tensor_core::LinearOperands& o) {
-  return !(o.chains.precise && o.chains.split > 1) && suits_groups(gpu, codes_of(o));
+  return !(o.chains.precise && o.chains.split > 1) && fits_groups(gpu, codes_of(o));
 }
 
 Status multiply_float8(Gpu& gpu, const tensor_core::LinearOperands& o, DType x, DType w,

@@ -1,0 +1,90 @@
+// Whole models on a GPU: the reference's bits after every step, and no node that computes with
+// floats leaves the device.
+#include <algorithm>
+#include <cstdlib>
+#include <set>
+
+#include <verbatim/core/tensor_root.h>
+#include <verbatim/repops/executor.h>
+#include <verbatim/repops/models/model.h>
+
+#include "kernels/compare.h"
+
+namespace verbatim::test {
+namespace {
+
+bool is_there(const Tensor& t) {
+  return !t.defined() || !is_float(t.dtype()) || t.device() != nullptr;
+}
+
+// Operators that gave floats on the host.
+class HostNodes final : public TraceSink {
+ public:
+  explicit HostNodes(const Graph& graph) : graph_(graph) {}
+  Status on_node(uint64_t, int32_t node, std::span<const Tensor> inputs,
+                 std::span<const Tensor> outputs) override {
+    const std::string& op = graph_.nodes[static_cast<size_t>(node)].op;
+    // Numbers that were integers of the host, such as positions.
+    if (op == "Cast" && !is_float(inputs[0].dtype())) return {};
+    if (!std::ranges::all_of(outputs, is_there)) {
+      std::string title = op + " of";
+      for (const Tensor& t : inputs) title += " " + t.describe();
+      titles_.insert(title);
+    }
+    return {};
+  }
+  Status on_step_end(uint64_t, std::span<const Tensor>, std::span<const Tensor>) override {
+    return {};
+  }
+  const std::set<std::string>& titles() const { return titles_; }
+
+ private:
+  const Graph& graph_;
+  std::set<std::string> titles_;
+};
+
+class ModelsTest : public OnBackend {
+ protected:
+  void expect_reference(const Program& program, const Tensors& inputs) {
+    HostNodes host(program.graph);
+    RunOptions options;
+    options.sink = &host;
+    const RunResult have = *run_program(program, *backend_, inputs, options),
+                    want = *run_program(program, *make_reference_backend(), inputs);
+    ASSERT_EQ(have.steps, want.steps);
+    for (size_t i = 0; i < want.outputs.size(); ++i)
+      EXPECT_EQ(tensor_root(*have.outputs[i].on_host()), tensor_root(want.outputs[i]));
+    EXPECT_EQ(host.titles(), std::set<std::string>());
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Backends, ModelsTest, ::testing::Values("cuda"),
+                         [](const auto& info) { return info.param; });
+
+TEST_P(ModelsTest, Llama) {
+  const char* folder = std::getenv("VERBATIM_STORIES");
+  if (folder == nullptr) GTEST_SKIP() << "VERBATIM_STORIES names no folder";
+  const auto model = *Model::load(folder);
+  for (const std::string name : {"fp32", "s2x2", "w8a8", "w4a8", "bf16", "fp16", "fp8"}) {
+    SCOPED_TRACE(name);
+    GenerateSettings settings;
+    settings.max_tokens = 3;
+    settings.precision = *parse_precision(name);
+    const Program program = *model->generation_program(settings);
+    const Tensors inputs = *model->generation_inputs(*model->prompt_tokens("Once upon"), settings);
+    expect_reference(program, inputs);
+  }
+}
+
+TEST_P(ModelsTest, Bert) {
+  const char* folder = std::getenv("VERBATIM_MINILM");
+  if (folder == nullptr) GTEST_SKIP() << "VERBATIM_MINILM names no folder";
+  const auto model = *Model::load(folder);
+  for (const std::string name : {"fp32", "w8a8", "bf16"}) {
+    SCOPED_TRACE(name);
+    const Program program = *model->embedding_program(*parse_precision(name));
+    expect_reference(program, *model->embedding_inputs({"Hello", "Same bits everywhere"}));
+  }
+}
+
+}  // namespace
+}  // namespace verbatim::test
