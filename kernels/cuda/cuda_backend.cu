@@ -56,6 +56,9 @@ bool has_group_scales(const Node& node) {
 
 Own find_own(const Node& node, const Units& units) {
   if (cuda::is_function(node)) return {cuda::run_function};
+  if (cuda::is_convolution(node)) return {cuda::run_convolution};
+  if (cuda::is_pool(node)) return {cuda::run_pool};
+  if (cuda::is_extreme(node)) return {cuda::run_extreme};
   if (node.domain != kVerbatimDomain) return {};
   if (node.op == "Attention") return {cuda::run_attention};
   if (node.op == "AttentionInt8") return {cuda::run_int8_attention};

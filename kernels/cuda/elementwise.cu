@@ -68,6 +68,23 @@ __global__ void __launch_bounds__(256)
   }
 }
 
+// Of one element of each operand, which are broadcast by their strides.
+template <bool kGreatest>
+__global__ void __launch_bounds__(256)
+    take_extremes(const float* a, const float* b, float* y, int64_t n, Outer dims) {
+  const int64_t grid = int64_t{gridDim.x} * blockDim.x;
+  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += grid) {
+    int64_t rest = i, at_a = 0, at_b = 0;
+    for (int d = 0; d < dims.rank; ++d) {
+      const int64_t next = rest / dims.size[d], index = rest - next * dims.size[d];
+      at_a += index * dims.a[d];
+      at_b += index * dims.b[d];
+      rest = next;
+    }
+    y[i] = canonical(kGreatest ? maximum(a[at_a], b[at_b]) : minimum(a[at_a], b[at_b]));
+  }
+}
+
 template <class T>
 __global__ void __launch_bounds__(256)
     turn(const T* x, T* y, const float* cosine, const float* sine, int64_t n, int64_t heads,
@@ -158,6 +175,37 @@ Status map_binary(Gpu& gpu, const Binary& p) {
                   static_cast<const T*>(p.b), static_cast<T*>(p.out), p.elements, p.length,
                   p.a_step, p.b_step, outer);
   });
+}
+
+bool is_extreme(const Node& node) {
+  return node.domain.empty() && (node.op == "Max" || node.op == "Min");
+}
+
+Outcome run_extreme(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                    std::span<const Tensor> inputs) {
+  if (inputs.size() < 2 || !all_float32(inputs)) return not_handled();
+  Tensor y = inputs[0];
+  for (size_t i = 1; i < inputs.size(); ++i) {
+    const Tensor a = y, &t = inputs[i];
+    const Result<Shape> shape = broadcast(a.shape(), t.shape());
+    if (!shape.ok()) return not_handled();
+    VB_ASSIGN(y, backend.allocate(DType::f32, *shape,
+                                  i + 1 < inputs.size() ? Purpose::scratch : Purpose::result));
+    const Strides a_strides = broadcast_strides(a.shape(), *shape),
+                  b_strides = broadcast_strides(t.shape(), *shape);
+    Outer dims;
+    for (int d = shape->rank() - 1; d >= 0; --d) {
+      dims.size[dims.rank] = (*shape)[d];
+      dims.a[dims.rank] = a_strides[static_cast<size_t>(d)];
+      dims.b[dims.rank++] = b_strides[static_cast<size_t>(d)];
+    }
+    const auto floats = [](const Tensor& x) { return reinterpret_cast<const float*>(x.address()); };
+    if (y.elements() > 0)
+      VB_TRY(launch(gpu, grid_for(y.elements()),
+                    node.op == "Max" ? take_extremes<true> : take_extremes<false>, floats(a),
+                    floats(t), reinterpret_cast<float*>(y.mutable_address()), y.elements(), dims));
+  }
+  return done({y});
 }
 
 Status rotate(Gpu& gpu, const Rotation& p) {

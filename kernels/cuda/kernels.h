@@ -14,6 +14,9 @@ Status map_unary(Gpu& gpu, UnaryKernel f, float parameter, DType x_type, const v
                  DType y_type, void* y, int64_t n);
 Status map_binary(Gpu& gpu, const Binary& p);
 Status rotate(Gpu& gpu, const Rotation& p);
+bool is_extreme(const Node& node);  // Max and Min, of float32
+Outcome run_extreme(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                    std::span<const Tensor> inputs);
 // functions.cu: elementary functions of one operand
 bool is_function(const Node& node);
 Outcome run_function(Gpu& gpu, const KernelBackend& backend, const Node& node,
@@ -27,6 +30,16 @@ Status reduce(Gpu& gpu, const Reduction& p, int64_t results);
 // products.cu: KernelBackend::multiply
 Status multiply(Gpu& gpu, const Product& p, const MatrixView& b, int64_t m,
                 std::span<const MatrixPair> pairs);
+
+// convolution.cu: Conv and ConvTranspose of floats
+bool is_convolution(const Node& node);
+Outcome run_convolution(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                        std::span<const Tensor> inputs);
+
+// pooling.cu: MaxPool without indices, AveragePool, and both of whole images
+bool is_pool(const Node& node);
+Outcome run_pool(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                 std::span<const Tensor> inputs);
 
 // attention.cu: Attention of one type of floats
 Outcome run_attention(Gpu& gpu, const KernelBackend& backend, const Node& node,
