@@ -65,6 +65,7 @@ Own find_own(const Node& node, const Units& units) {
   if (node.op == "AttentionInt8Cached") return {cuda::run_int8_attention, cuda::admits_cache};
   if (node.op == "QuantizeKeys") return {cuda::run_quantize_keys};
   if (node.op == "QuantizeValues") return {cuda::run_quantize_values};
+  if (node.op == "Sample") return {cuda::run_sample};
   if (node.op == "QuantizeRows") return {cuda::run_quantize_rows};
   if (node.op == "QuantizedLinear") {
     if (has_group_scales(node)) return {cuda::run_low_bit_linear, nullptr, cuda::pack_low_bit};

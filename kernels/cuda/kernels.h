@@ -73,6 +73,10 @@ Result<Tensor> pack_low_bit(Gpu& gpu, const Tensor& codes, const Tensor& group_s
 Outcome run_low_bit_linear(Gpu& gpu, const KernelBackend& backend, const Node& node,
                            std::span<const Tensor> inputs);
 
+// sampling.cu: Sample, whose token is the host's
+Outcome run_sample(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                   std::span<const Tensor> inputs);
+
 // sliced.cu: int8 slices
 Outcome run_slices(Gpu& gpu, const KernelBackend& backend, const Node& node,
                    std::span<const Tensor> inputs);

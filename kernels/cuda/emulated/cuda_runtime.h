@@ -127,6 +127,10 @@ template <class T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
   return verbatim::emulated::exchange_as(value, verbatim::emulated::lane() ^ mask);
 }
+template <class T>
+T atomicAdd(T* sum, T value) {
+  return std::atomic_ref<T>(*sum).fetch_add(value);
+}
 inline int __any_sync(unsigned, int predicate) {
   for (int mask = 1; mask < 32; mask *= 2) predicate |= __shfl_xor_sync(~0u, predicate, mask);
   return predicate;
