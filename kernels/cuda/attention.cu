@@ -195,6 +195,10 @@ __global__ void __launch_bounds__(kThreads) attend(AttentionCall p) {
     const int64_t row = view.first_row + y + kSide * i;
     if (row >= view.rows) continue;
     T* out = static_cast<T*>(p.out) + view.head_row(p, row) * p.value_size + column;
+    if (p.m != nullptr && x == 0 && column == 0) {
+      p.m[view.head_row(p, row)] = total[i].m;
+      p.l[view.head_row(p, row)] = total[i].l;
+    }
 #pragma unroll
     for (int c = 0; c < kC; ++c)
       if (x + kSide * c < columns)
@@ -249,28 +253,241 @@ Result<std::optional<PlacedAttention>> place_attention(Gpu& gpu, const Attention
   return std::optional(PlacedAttention{call, std::move(lengths), std::move(table)});
 }
 
+namespace {
+
+constexpr int64_t kMostInYAndZ = 65535;
+
+// Whether attend() takes it.
+bool attends(const AttentionSettings& s) {
+  return s.head_size <= kProductBlock && s.output[0] <= kMostInYAndZ &&
+         s.kv_heads * ceiling(s.value_size, 64) <= kMostInYAndZ;
+}
+
+Status attend_all(Gpu& gpu, const AttentionCall& p, DType type, int64_t batch) {
+  return visit_storage(type, [&](auto element) {
+    using T = decltype(element);
+    return p.value_size > 64 ? launch_attend<T, 128>(gpu, p, batch)
+                             : launch_attend<T, 64>(gpu, p, batch);
+  });
+}
+
+}  // namespace
+
 Outcome run_attention(Gpu& gpu, const KernelBackend& backend, const Node& node,
                       std::span<const Tensor> inputs) {
   if (!all_of_one_type(inputs.first(3))) return not_handled();
   const Result<AttentionSettings> settings = attention_settings(node, inputs);
   if (!settings.ok()) return not_handled();
   const AttentionSettings& s = *settings;
-  constexpr int64_t kMostInYAndZ = 65535;
-  if (s.head_size > kProductBlock || s.output[0] > kMostInYAndZ ||
-      s.kv_heads * ceiling(s.value_size, 64) > kMostInYAndZ)
-    return not_handled();
+  if (!attends(s)) return not_handled();
   VB_ASSIGN(Tensor out, backend.allocate(inputs[0].dtype(), s.output));
   if (out.elements() == 0) return done({out});
   VB_ASSIGN(const std::optional<PlacedAttention> placed,
             place_attention(gpu, s, inputs, out.mutable_address()));
   if (!placed) return not_handled();
-  const AttentionCall& p = placed->call;
-  VB_TRY(visit_storage(inputs[0].dtype(), [&](auto type) {
-    using T = decltype(type);
-    return s.value_size > 64 ? launch_attend<T, 128>(gpu, p, s.output[0])
-                             : launch_attend<T, 64>(gpu, p, s.output[0]);
-  }));
+  VB_TRY(attend_all(gpu, placed->call, inputs[0].dtype(), s.output[0]));
   return done({out});
+}
+
+// --- the gradient (docs/numerics.md, Training), of binary32: head by head, the scores of all keys
+// and the products of g with all values as ordered products, then each key's weights, then the
+// sums.
+namespace {
+
+constexpr int64_t kQueryBlock = 128;  // of a key's sums
+
+// One head of one batch entry.
+struct HeadGradient {
+  AttentionCall p;
+  int64_t batch, head;
+  const float *g, *output;   // output: of attention
+  float *scores, *products;  // [queries, keys]; in the end the weights, and the scores' gradients
+  float *d, *dq, *dk, *dv;   // d: g . output of each row
+
+  __device__ int64_t kv() const { return head / (p.heads / p.kv_heads); }
+  __device__ int64_t row(int64_t query) const {
+    return (batch * p.queries + query) * p.heads + head;
+  }
+  __device__ int64_t key(int64_t i) const { return (batch * p.keys + i) * p.kv_heads + kv(); }
+  __device__ Range visible(int64_t query) const {
+    const auto [begin, end] = visible_range(p.causal, p.window, query, p.queries,
+                                            p.lengths == nullptr ? p.keys : p.lengths[batch]);
+    return {begin, end};
+  }
+  __device__ const float* q(int64_t query) const {
+    return static_cast<const float*>(p.q) + row(query) * p.head_size;
+  }
+};
+
+__global__ void __launch_bounds__(128) multiply_outputs(HeadGradient h) {
+  each_element(h.p.queries, [&](int64_t query) {
+    const int64_t at = h.row(query) * h.p.value_size;
+    float total = 0;
+    for (int64_t begin = 0; begin < h.p.value_size; begin += kProductBlock) {
+      float acc = 0;
+      for (int64_t j = begin; j < least(begin + kProductBlock, h.p.value_size); ++j)
+        acc = fma32(h.g[at + j], h.output[at + j], acc);
+      total = begin == 0 ? acc : total + acc;
+    }
+    h.d[query] = total;
+  });
+}
+
+__global__ void __launch_bounds__(256) weigh_keys(HeadGradient h) {
+  each_element(h.p.queries * h.p.keys, [&](int64_t i) {
+    const int64_t query = i / h.p.keys, row = h.row(query);
+    if (!h.visible(query).has(i % h.p.keys)) return;
+    const float score = h.scores[i],
+                weight = unary::f32::exp2(h.p.scaled_score(score) - h.p.m[row]) / h.p.l[row];
+    const float e = weight * (h.products[i] - h.d[query]);
+    float slope = e * h.p.scale;
+    if (h.p.softcap != 0) {
+      const float t = unary::f32::tanh(score * h.p.scale / h.p.softcap);
+      slope = slope * (1.0f - t * t);
+    }
+    h.scores[i] = weight;
+    h.products[i] = slope;
+  });
+}
+
+// A block of threads for each query: blocks of 128 keys, in each a chain.
+__global__ void __launch_bounds__(128) sum_over_keys(HeadGradient h) {
+  const auto* keys = static_cast<const float*>(h.p.k);
+  for (int64_t query = blockIdx.x; query < h.p.queries; query += gridDim.x) {
+    const Range seen = h.visible(query);
+    const float* slopes = h.products + query * h.p.keys;
+    for (int64_t c = threadIdx.x; c < h.p.head_size; c += blockDim.x) {
+      float total = 0;
+      bool first = true;
+      for (int64_t i = seen.begin; i < seen.end; first = false) {
+        const int64_t end = least(seen.end, (i / kKeyBlock + 1) * kKeyBlock);
+        float acc = 0;
+        for (; i < end; ++i) acc = fma32(slopes[i], keys[h.key(i) * h.p.head_size + c], acc);
+        total = first ? acc : total + acc;
+      }
+      h.dq[h.row(query) * h.p.head_size + c] = canonical(total);
+    }
+  }
+}
+
+// A block of threads for each key: blocks of 128 queries, in each a chain over those that see it.
+// The first head of a group starts the sums, the others go on with them.
+__global__ void __launch_bounds__(128) sum_over_queries(HeadGradient h) {
+  const bool starts = h.head % (h.p.heads / h.p.kv_heads) == 0;
+  const auto add = [&](int64_t key, const float* weights, auto&& factor, float* sum) {
+    float total = starts ? 0 : *sum;
+    bool first = starts;
+    for (int64_t begin = 0; begin < h.p.queries; begin += kQueryBlock) {
+      float acc = 0;
+      bool seen = false;
+      for (int64_t query = begin; query < least(begin + kQueryBlock, h.p.queries); ++query) {
+        if (!h.visible(query).has(key)) continue;
+        seen = true;
+        acc = fma32(weights[query * h.p.keys + key], factor(query), acc);
+      }
+      if (!seen) continue;
+      total = first ? acc : total + acc;
+      first = false;
+    }
+    *sum = total;
+  };
+  for (int64_t key = blockIdx.x; key < h.p.keys; key += gridDim.x) {
+    for (int64_t c = threadIdx.x; c < h.p.head_size; c += blockDim.x)
+      add(
+          key, h.products, [&](int64_t query) { return h.q(query)[c]; },
+          h.dk + h.key(key) * h.p.head_size + c);
+    for (int64_t c = threadIdx.x; c < h.p.value_size; c += blockDim.x)
+      add(
+          key, h.scores, [&](int64_t query) { return h.g[h.row(query) * h.p.value_size + c]; },
+          h.dv + h.key(key) * h.p.value_size + c);
+  }
+}
+
+__global__ void __launch_bounds__(256) make_canonical(float* x, int64_t n) {
+  each_element(n, [&](int64_t i) { x[i] = canonical(x[i]); });
+}
+
+// out [queries, keys] = rows of a, `size` elements each, by rows of b.
+Status multiply_rows(Gpu& gpu, const HeadGradient& h, const float* a, const float* b, int64_t size,
+                     float* out) {
+  const AttentionCall& p = h.p;
+  const int64_t kv = h.head / (p.heads / p.kv_heads);
+  const MatrixView keys{
+      DType::f32,
+      reinterpret_cast<const std::byte*>(b + (h.batch * p.keys * p.kv_heads + kv) * size),
+      size,
+      p.keys,
+      1,
+      p.kv_heads * size};
+  constexpr MatrixPair kPair[] = {{0, 0}};
+  return multiply(gpu,
+                  {.a = a + (h.batch * p.queries * p.heads + h.head) * size,
+                   .a_row = p.heads * size,
+                   .out = out},
+                  keys, p.queries, kPair);
+}
+
+Status differentiate_head(Gpu& gpu, const HeadGradient& h) {
+  const AttentionCall& p = h.p;
+  const auto blocks = [](int64_t n) {
+    return Grid{.blocks = {static_cast<unsigned>(least(n, kMostBlocks)), 1, 1},
+                .threads = {128, 1, 1}};
+  };
+  VB_TRY(multiply_rows(gpu, h, static_cast<const float*>(p.q), static_cast<const float*>(p.k),
+                       p.head_size, h.scores));
+  VB_TRY(multiply_rows(gpu, h, h.g, static_cast<const float*>(p.v), p.value_size, h.products));
+  VB_TRY(launch(gpu, grid_for(p.queries, 128), multiply_outputs, h));
+  VB_TRY(launch(gpu, grid_for(p.queries * p.keys), weigh_keys, h));
+  VB_TRY(launch(gpu, blocks(p.queries), sum_over_keys, h));
+  return launch(gpu, blocks(p.keys), sum_over_queries, h);
+}
+
+}  // namespace
+
+Outcome run_attention_gradient(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                               std::span<const Tensor> inputs) {
+  const std::span<const Tensor> operands = inputs.subspan(1);
+  const Tensor &g = inputs[0], &q = inputs[1], &k = inputs[2], &v = inputs[3];
+  if (!all_float32(inputs.first(4))) return not_handled();
+  const Result<AttentionSettings> settings = attention_settings(node, operands);
+  if (!settings.ok() || !(g.shape() == settings->output)) return not_handled();
+  const AttentionSettings& s = *settings;
+  if (!attends(s) || g.elements() == 0 || k.elements() == 0 || q.elements() == 0 || s.pages > 0)
+    return not_handled();
+  VB_ASSIGN(Tensor dq, backend.allocate(DType::f32, q.shape()));
+  VB_ASSIGN(Tensor dk, backend.allocate(DType::f32, k.shape()));
+  VB_ASSIGN(Tensor dv, backend.allocate(DType::f32, v.shape()));
+  const auto scratch = [&](std::initializer_list<int64_t> dims) -> Result<Tensor> {
+    VB_ASSIGN(const Shape shape, Shape::of({dims.begin(), dims.size()}));
+    return backend.allocate(DType::f32, shape, Purpose::scratch);
+  };
+  const int64_t batch = s.output[0], queries = s.output[1], rows = batch * queries * s.heads;
+  VB_ASSIGN(Tensor output, scratch({rows, s.value_size}));
+  VB_ASSIGN(Tensor sums, scratch({2, rows}));
+  VB_ASSIGN(Tensor of_head, scratch({2 * s.keys + 1, queries}));
+  VB_ASSIGN(std::optional<PlacedAttention> placed,
+            place_attention(gpu, s, operands, output.mutable_address()));
+  if (!placed) return not_handled();
+  const auto floats = [](Tensor& t) { return reinterpret_cast<float*>(t.mutable_address()); };
+  placed->call.m = floats(sums);
+  placed->call.l = floats(sums) + rows;
+  VB_TRY(attend_all(gpu, placed->call, DType::f32, batch));
+  HeadGradient h{.p = placed->call,
+                 .batch = 0,
+                 .head = 0,
+                 .g = reinterpret_cast<const float*>(g.address()),
+                 .output = floats(output),
+                 .scores = floats(of_head),
+                 .products = floats(of_head) + queries * s.keys,
+                 .d = floats(of_head) + 2 * queries * s.keys,
+                 .dq = floats(dq),
+                 .dk = floats(dk),
+                 .dv = floats(dv)};
+  for (h.batch = 0; h.batch < batch; ++h.batch)
+    for (h.head = 0; h.head < s.heads; ++h.head) VB_TRY(differentiate_head(gpu, h));
+  VB_TRY(launch(gpu, grid_for(dk.elements()), make_canonical, floats(dk), dk.elements()));
+  VB_TRY(launch(gpu, grid_for(dv.elements()), make_canonical, floats(dv), dv.elements()));
+  return done({dq, dk, dv});
 }
 
 }  // namespace verbatim::cuda

@@ -17,6 +17,7 @@ struct AttentionCall {
   int64_t pages, page_size, window;
   float scale, softcap, log_scale;  // log_scale: scale * log2(e)
   bool causal;
+  float *m = nullptr, *l = nullptr;  // of each row, where a gradient asks for them
 
   __device__ float scaled_score(float score) const {
     if (softcap == 0) return score * log_scale;

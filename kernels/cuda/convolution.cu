@@ -15,7 +15,8 @@ namespace {
 
 constexpr int64_t kMostPlane = int64_t{1} << 30;    // bytes of a plane's columns
 constexpr int64_t kMostColumns = int64_t{1} << 28;  // of several planes'
-constexpr int64_t kLeastChannels = 8;               // that share columns
+constexpr int64_t kMostPlanes = 65535;
+constexpr int64_t kLeastChannels = 8;  // that share columns
 
 template <class T>
 struct Call {
@@ -45,29 +46,23 @@ struct Call {
     const int64_t next = window.transposed ? out_channels * window.taps : window.taps;
     const T* image = x + r.plane * in_channels * window.inputs;
     float total = 0, acc = 0;
-    int64_t at = 0, end = kProductBlock;
-    const auto end_block = [&] {
-      total = end == kProductBlock ? acc : total + acc;
-      acc = 0;
-      end += kProductBlock;
+    int64_t block = 0;  // of K; one of padding alone is +0
+    const auto end_blocks = [&](int64_t end) {
+      for (; block < end; ++block, acc = 0) total = block == 0 ? acc : total + acc;
     };
-    for (int64_t c = 0; c < in_channels; ++c, image += window.inputs, weights += next) {
-      int64_t tap = 0;
-      window.each_tap(p, [&](int64_t from) {
-        if (at++ == end) end_block();
-        if (from >= 0) acc = fma32(load(image[from]), load(weights[tap]), acc);
-        ++tap;
+    for (int64_t c = 0; c < in_channels; ++c, image += window.inputs, weights += next)
+      window.each_tap(p, [&](int tap, int64_t from) {
+        end_blocks((c * window.taps + tap) / kProductBlock);
+        acc = fma32(load(image[from]), load(weights[tap]), acc);
       });
-    }
-    end_block();
+    end_blocks(ceiling(k, kProductBlock));
     if (bias != nullptr) total = total + load(bias[group * out_channels + r.channel]);
     return store<T>(total);
   }
   __device__ bool reaches_padding(const Result& r) const {
-    bool reaches = false;
-    window.each_tap(window.position(r.position),
-                    [&](int64_t from) { reaches = reaches || from < 0; });
-    return reaches;
+    int64_t inside = 0;
+    window.each_tap(window.position(r.position), [&](int, int64_t) { ++inside; });
+    return inside < window.taps;
   }
 };
 
@@ -136,7 +131,7 @@ Status convolve(Gpu& gpu, Call<T>& p, int64_t planes) {
   if (p.window.transposed || p.out_channels < kLeastChannels || p.k == 0 ||
       plane_bytes > kMostPlane)
     return launch(gpu, grid_for(results), compute<T>, p, results);
-  const int64_t at_once = least(planes, ceiling(kMostColumns, plane_bytes));
+  const int64_t at_once = least(planes, least(kMostPlanes, ceiling(kMostColumns, plane_bytes)));
   const Shape shape{at_once, p.k, p.window.outputs};
   VB_ASSIGN(Tensor columns, Tensor::allocate_on(gpu, dtype_of<T>(), shape, Purpose::scratch));
   p.columns = reinterpret_cast<T*>(columns.mutable_address());

@@ -27,10 +27,8 @@ bool is_movement(const Node& node) {
 bool lives_there(DType type) { return type == DType::i8 || is_float(type); }
 
 // Operators that have kernels of their own here.
-using OwnFn = Outcome (*)(Gpu& gpu, const KernelBackend& backend, const Node& node,
-                          std::span<const Tensor> inputs);
 struct Own {
-  OwnFn run = nullptr;
+  cuda::OwnKernel run = nullptr;
   // Whether an operand, on the host or the device, holds only what the kernel takes; it then may
   // be of int32 too. Null: all do.
   Result<bool> (*admits)(Gpu& gpu, const Tensor& t) = nullptr;
@@ -58,7 +56,9 @@ Own find_own(const Node& node, const Units& units) {
   if (cuda::is_function(node)) return {cuda::run_function};
   if (cuda::is_convolution(node)) return {cuda::run_convolution};
   if (cuda::is_pool(node)) return {cuda::run_pool};
-  if (cuda::is_extreme(node)) return {cuda::run_extreme};
+  if (cuda::is_variadic(node)) return {cuda::run_variadic};
+  if (node.domain.empty() && node.op == "LogSoftmax") return {cuda::run_log_softmax};
+  if (const cuda::OwnKernel run = cuda::find_gradient(node); run != nullptr) return {run};
   if (node.domain != kVerbatimDomain) return {};
   if (node.op == "Attention") return {cuda::run_attention};
   if (node.op == "AttentionInt8") return {cuda::run_int8_attention};
@@ -121,17 +121,15 @@ class CudaBackend final : public KernelBackend {
   struct Weight {
     Tensor host;  // kept, so that no other tensor can come to lie where it does
     Tensor device;
-    OwnFn admitted = nullptr;  // by whose rules
+    cuda::OwnKernel admitted = nullptr;  // by whose rules
   };
-  // Keeps what the node's kernel makes of these constants; nothing where one is none.
-  Status pack(const Own& own, const Tensor& codes, const Tensor& group_scales);
   // The tensor on the device: itself, a weight's copy, or a copy made now. Undefined where a code
   // is -128, which kernels do not take (codes that are on the device never are), or where `own`
   // does not admit it.
   Result<Tensor> on_device(const Tensor& t, const Own& own);
-  // The constants at kCodesInput and kGroupScalesInput, packed; undefined if they were not
-  // prepared.
-  Tensor packed(std::span<const Tensor> inputs);
+  // What the node's kernel takes in the place of these weights, made at most once; undefined where
+  // they are no constants of a graph, or the kernel does not take them.
+  Result<Tensor> packed(const Own& own, const Tensor& codes, const Tensor& group_scales);
   // Where kernels want them: floats and int8 codes on the device, other integers on the host, and
   // what is packed at kPackedLowBit. Nothing where one of them cannot be there.
   Result<std::optional<Tensors>> place(std::span<const Tensor> inputs, const Own& own);
@@ -166,8 +164,9 @@ Status CudaBackend::prepare(const Graph& graph) {
     const Own own = find_own(node, units_);
     if (find_kernel(node) == nullptr && !own) continue;
     if (own.pack != nullptr) {
-      const Status status =
-          pack(own, constants[node.inputs[kCodesInput]], constants[node.inputs[kGroupScalesInput]]);
+      const Status status = packed(own, constants[node.inputs[kCodesInput]],
+                                   constants[node.inputs[kGroupScalesInput]])
+                                .status();
       if (!status.ok() && status.code() != StatusCode::limit) return status;
     }
     for (size_t i = 0; i < node.inputs.size(); ++i) {
@@ -209,29 +208,32 @@ Result<Tensor> CudaBackend::on_device(const Tensor& t, const Own& own) {
   return w.device.defined() ? w.device.reshaped(t.shape()) : Tensor();
 }
 
-Status CudaBackend::pack(const Own& own, const Tensor& codes, const Tensor& group_scales) {
-  if (!codes.defined() || !group_scales.defined()) return {};
+Result<Tensor> CudaBackend::packed(const Own& own, const Tensor& codes,
+                                   const Tensor& group_scales) {
+  if (!codes.defined() || !group_scales.defined()) return Tensor();
+  const auto key = std::pair(codes.address(), group_scales.address());
+  {
+    const std::lock_guard lock(mutex_);
+    const auto it = packed_.find(key);
+    if (it != packed_.end() && it->second.codes.shape() == codes.shape() &&
+        it->second.group_scales.shape() == group_scales.shape())
+      return it->second.device;
+    if (!weights_.contains(key.first) || !weights_.contains(key.second)) return Tensor();
+  }
+  VB_ASSIGN(const Tensor device, own.pack(gpu_, codes, group_scales));
   const std::lock_guard lock(mutex_);
-  Packed& p = packed_[{codes.address(), group_scales.address()}];
-  if (p.device.defined()) return {};
-  VB_ASSIGN(p.device, own.pack(gpu_, codes, group_scales));
-  p.codes = codes;
-  p.group_scales = group_scales;
-  return {};
-}
-
-Tensor CudaBackend::packed(std::span<const Tensor> inputs) {
-  const Tensor &codes = inputs[kCodesInput], &group_scales = inputs[kGroupScalesInput];
-  const std::lock_guard lock(mutex_);
-  const auto it = packed_.find({codes.address(), group_scales.address()});
-  const bool same = it != packed_.end() && it->second.codes.shape() == codes.shape() &&
-                    it->second.group_scales.shape() == group_scales.shape();
-  return same ? it->second.device : Tensor();
+  packed_[key] = {codes, group_scales, device};
+  return device;
 }
 
 Result<std::optional<Tensors>> CudaBackend::place(std::span<const Tensor> inputs, const Own& own) {
   Tensors placed;
   const bool packs = own.pack != nullptr && inputs.size() > kGroupScalesInput;
+  Tensor weights;
+  if (packs) {
+    VB_ASSIGN(weights, packed(own, inputs[kCodesInput], inputs[kGroupScalesInput]));
+    if (!weights.defined()) return std::optional<Tensors>();
+  }
   for (size_t i = 0; i < inputs.size(); ++i) {
     const Tensor& t = inputs[i];
     const bool there = own.wants_there(t.dtype()) && !(packs && i == kCodesInput);
@@ -240,10 +242,8 @@ Result<std::optional<Tensors>> CudaBackend::place(std::span<const Tensor> inputs
     placed.push_back(std::move(at));
   }
   if (packs) {
-    Tensor p = packed(inputs);
-    if (!p.defined()) return std::optional<Tensors>();
     placed.resize(cuda::kPackedLowBit);
-    placed.push_back(std::move(p));
+    placed.push_back(std::move(weights));
   }
   return std::optional<Tensors>(std::move(placed));
 }

@@ -68,12 +68,15 @@ __global__ void __launch_bounds__(256)
   }
 }
 
+__device__ float greater_of(float a, float b) { return maximum(a, b); }
+__device__ float lesser_of(float a, float b) { return minimum(a, b); }
+__device__ float sum_of(float a, float b) { return a + b; }
+
 // Of one element of each operand, which are broadcast by their strides.
-template <bool kGreatest>
+template <auto kCombine>
 __global__ void __launch_bounds__(256)
-    take_extremes(const float* a, const float* b, float* y, int64_t n, Outer dims) {
-  const int64_t grid = int64_t{gridDim.x} * blockDim.x;
-  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += grid) {
+    combine_two(const float* a, const float* b, float* y, int64_t n, Outer dims) {
+  each_element(n, [&](int64_t i) {
     int64_t rest = i, at_a = 0, at_b = 0;
     for (int d = 0; d < dims.rank; ++d) {
       const int64_t next = rest / dims.size[d], index = rest - next * dims.size[d];
@@ -81,8 +84,8 @@ __global__ void __launch_bounds__(256)
       at_b += index * dims.b[d];
       rest = next;
     }
-    y[i] = canonical(kGreatest ? maximum(a[at_a], b[at_b]) : minimum(a[at_a], b[at_b]));
-  }
+    y[i] = canonical(kCombine(a[at_a], b[at_b]));
+  });
 }
 
 template <class T>
@@ -177,13 +180,16 @@ Status map_binary(Gpu& gpu, const Binary& p) {
   });
 }
 
-bool is_extreme(const Node& node) {
-  return node.domain.empty() && (node.op == "Max" || node.op == "Min");
+bool is_variadic(const Node& node) {
+  return node.domain.empty() && (node.op == "Max" || node.op == "Min" || node.op == "Sum");
 }
 
-Outcome run_extreme(Gpu& gpu, const KernelBackend& backend, const Node& node,
-                    std::span<const Tensor> inputs) {
+Outcome run_variadic(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                     std::span<const Tensor> inputs) {
   if (inputs.size() < 2 || !all_float32(inputs)) return not_handled();
+  auto* kernel = node.op == "Max"   ? combine_two<greater_of>
+                 : node.op == "Min" ? combine_two<lesser_of>
+                                    : combine_two<sum_of>;
   Tensor y = inputs[0];
   for (size_t i = 1; i < inputs.size(); ++i) {
     const Tensor a = y, &t = inputs[i];
@@ -201,9 +207,8 @@ Outcome run_extreme(Gpu& gpu, const KernelBackend& backend, const Node& node,
     }
     const auto floats = [](const Tensor& x) { return reinterpret_cast<const float*>(x.address()); };
     if (y.elements() > 0)
-      VB_TRY(launch(gpu, grid_for(y.elements()),
-                    node.op == "Max" ? take_extremes<true> : take_extremes<false>, floats(a),
-                    floats(t), reinterpret_cast<float*>(y.mutable_address()), y.elements(), dims));
+      VB_TRY(launch(gpu, grid_for(y.elements()), kernel, floats(a), floats(t),
+                    reinterpret_cast<float*>(y.mutable_address()), y.elements(), dims));
   }
   return done({y});
 }

@@ -14,9 +14,7 @@ using Kernel = void (*)(const float* x, float* y, int64_t n, float alpha, float 
 template <auto kFunction>
 __global__ void __launch_bounds__(256)
     map(const float* x, float* y, int64_t n, float alpha, float beta) {
-  const int64_t step = int64_t{gridDim.x} * blockDim.x;
-  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step)
-    y[i] = canonical(kFunction(x[i], alpha, beta));
+  each_element(n, [&](int64_t i) { y[i] = canonical(kFunction(x[i], alpha, beta)); });
 }
 
 template <Unary f>
@@ -50,8 +48,10 @@ __device__ float softsign(float x, float, float) { return x / (1.0f + absolute_o
 struct Function {
   std::string_view op;
   Kernel kernel;
-  float alpha = 0;  // where a node has none
-  std::string_view second = "beta";
+  // Its attributes, and what they are where a node has none.
+  std::string_view first = {};
+  float alpha = 0;
+  std::string_view second = {};
   float beta = 0;
 };
 constexpr Function kFunctions[] = {
@@ -72,10 +72,10 @@ constexpr Function kFunctions[] = {
     {"Neg", map<negate>},
     {"Sign", map<sign>},
     {"Reciprocal", map<reciprocal>},
-    {"Elu", map<elu>, 1.0f},
-    {"Selu", map<selu>, 1.67326319217681884765625f, "gamma", 1.05070102214813232421875f},
-    {"Celu", map<celu>, 1.0f},
-    {"HardSigmoid", map<hard_sigmoid>, 0.2f, "beta", 0.5f},
+    {"Elu", map<elu>, "alpha", 1.0f},
+    {"Selu", map<selu>, "alpha", 1.67326319217681884765625f, "gamma", 1.05070102214813232421875f},
+    {"Celu", map<celu>, "alpha", 1.0f},
+    {"HardSigmoid", map<hard_sigmoid>, "alpha", 0.2f, "beta", 0.5f},
     {"HardSwish", map<hard_swish>},
     {"Mish", map<mish>},
     {"Softsign", map<softsign>},
@@ -96,8 +96,12 @@ Outcome run_function(Gpu& gpu, const KernelBackend& backend, const Node& node,
   const Tensor& x = inputs[0];
   if (x.dtype() != DType::f32) return not_handled();
   const Function& f = *find_function(node);
-  VB_ASSIGN(const float alpha, node.attributes.get<float>("alpha", f.alpha));
-  VB_ASSIGN(const float beta, node.attributes.get<float>(f.second, f.beta));
+  const auto attribute = [&](std::string_view name, float otherwise) -> Result<float> {
+    if (name.empty()) return otherwise;
+    return node.attributes.get<float>(name, otherwise);
+  };
+  VB_ASSIGN(const float alpha, attribute(f.first, f.alpha));
+  VB_ASSIGN(const float beta, attribute(f.second, f.beta));
   VB_ASSIGN(Tensor y, backend.allocate(DType::f32, x.shape()));
   const int64_t n = x.elements();
   if (n > 0)

@@ -157,4 +157,11 @@ Status launch(const Gpu& gpu, const Grid& grid, void (*kernel)(P...),
 
 #endif
 
+// f(i) for each i below n, by all threads of a launch.
+template <class F>
+__device__ void each_element(int64_t n, F&& f) {
+  const int64_t step = int64_t{gridDim.x} * blockDim.x;
+  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) f(i);
+}
+
 }  // namespace verbatim::cuda

@@ -370,13 +370,13 @@ Status launch_groups(Gpu& gpu, const TileOperands& codes, int64_t per_fold,
   return launch(gpu, grid, multiply_groups<Unit, kColumns, kFold, kCluster, Epilogue>, p);
 }
 
-// Whether the product is one for warp groups: of Hopper, and lying where the copy engine reads.
-// Whether warp groups take such operands, once their rows are whole words of 16 bytes.
+// Whether the product is one for warp groups, once its operands' rows are whole words of 16 bytes.
 inline bool fits_groups(const Gpu& gpu, const TileOperands& codes) {
   constexpr int64_t kMost = 1 << 28;  // places are 32-bit integers, and slices four
   return gpu.device().hopper && codes.row_bytes > 0 && codes.m < kMost && codes.n < kMost &&
          codes.row_bytes < kMost && ceiling(codes.m, 128) * ceiling(codes.n, 128) < kMost;
 }
+// The same, and whether they lie so that the copy engine can read them.
 inline bool suits_groups(const Gpu& gpu, const TileOperands& codes) {
   return fits_groups(gpu, codes) && codes.in_words();
 }
@@ -396,6 +396,16 @@ inline Result<WordOperands> in_words(Gpu& gpu, TileOperands codes, int64_t a_row
   }
   words.codes = codes;
   return words;
+}
+
+// Of slices of both operands: the sum of all their products by weight, one integer.
+template <class Epilogue>
+Status multiply_slices_in_groups(Gpu& gpu, const TileOperands& codes, const Epilogue& epilogue,
+                                 int a_slices, int b_slices) {
+  if (codes.m <= 128)
+    return launch_groups<Int8Unit, 128, Fold::slices, 1>(gpu, codes, 0, epilogue, a_slices,
+                                                         b_slices);
+  return launch_groups<Int8Unit, 128, Fold::slices, 2>(gpu, codes, 0, epilogue, a_slices, b_slices);
 }
 
 // per_fold: slabs of a chain. Wide blocks of results read less, where there are enough of them to

@@ -14,15 +14,18 @@ Status map_unary(Gpu& gpu, UnaryKernel f, float parameter, DType x_type, const v
                  DType y_type, void* y, int64_t n);
 Status map_binary(Gpu& gpu, const Binary& p);
 Status rotate(Gpu& gpu, const Rotation& p);
-bool is_extreme(const Node& node);  // Max and Min, of float32
-Outcome run_extreme(Gpu& gpu, const KernelBackend& backend, const Node& node,
-                    std::span<const Tensor> inputs);
+bool is_variadic(const Node& node);  // Max, Min and Sum, of float32
+Outcome run_variadic(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                     std::span<const Tensor> inputs);
 // functions.cu: elementary functions of one operand
 bool is_function(const Node& node);
 Outcome run_function(Gpu& gpu, const KernelBackend& backend, const Node& node,
                      std::span<const Tensor> inputs);
 // rows.cu
 Status softmax(Gpu& gpu, DType type, const void* x, void* y, int64_t rows, int64_t n);
+// Of the last axis, float32.
+Outcome run_log_softmax(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                        std::span<const Tensor> inputs);
 Status layer_norm(Gpu& gpu, const RowNorm& p, int64_t rows);
 Status rms_norm(Gpu& gpu, const RowNorm& p, int64_t rows);
 Status l2_normalize(Gpu& gpu, const RowNorm& p, int64_t rows);
@@ -44,6 +47,10 @@ Outcome run_pool(Gpu& gpu, const KernelBackend& backend, const Node& node,
 // attention.cu: Attention of one type of floats
 Outcome run_attention(Gpu& gpu, const KernelBackend& backend, const Node& node,
                       std::span<const Tensor> inputs);
+
+// AttentionGrad, of float32
+Outcome run_attention_gradient(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                               std::span<const Tensor> inputs);
 
 // int8_attention.cu
 Outcome run_quantize_keys(Gpu& gpu, const KernelBackend& backend, const Node& node,
@@ -72,6 +79,11 @@ inline constexpr size_t kPackedLowBit = 6;
 Result<Tensor> pack_low_bit(Gpu& gpu, const Tensor& codes, const Tensor& group_scales);
 Outcome run_low_bit_linear(Gpu& gpu, const KernelBackend& backend, const Node& node,
                            std::span<const Tensor> inputs);
+
+// gradients.cu: the kernel of a node of training, or null
+using OwnKernel = Outcome (*)(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                              std::span<const Tensor> inputs);
+OwnKernel find_gradient(const Node& node);
 
 // sampling.cu: Sample, whose token is the host's
 Outcome run_sample(Gpu& gpu, const KernelBackend& backend, const Node& node,

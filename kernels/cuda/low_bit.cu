@@ -220,17 +220,14 @@ Status multiply_in_stream(Gpu& gpu, const LowBitProduct& p) {
 
 template <int kBits>
 Status multiply_in_slices(Gpu& gpu, const LowBitProduct& p) {
-  // k as far as x's rows go: the weights are zeros beyond their own.
+  // k as far as x's rows go, which are zeros beyond their own.
   const int64_t n = p.x.n, k = p.x.row_bytes, slabs = p.packed.dim(1),
                 count = p.packed.dim(0) * slabs;
   VB_ASSIGN(Tensor slices, Tensor::allocate_on(gpu, DType::i8, {2, n, k}, Purpose::scratch));
   VB_TRY(launch(gpu, grid_for(count * kWarp), slice_weights<kBits>, p.tiles(), count,
                 static_cast<int>(slabs), n, k,
                 reinterpret_cast<int8_t*>(slices.mutable_address())));
-  const TileOperands operands{p.x.x, slices.address(), p.x.m, n, k};
-  if (p.x.m <= 128)
-    return launch_groups<Int8Unit, 128, Fold::slices, 1>(gpu, operands, 0, p.epilogue, 1, 2);
-  return launch_groups<Int8Unit, 128, Fold::slices, 2>(gpu, operands, 0, p.epilogue, 1, 2);
+  return multiply_slices_in_groups(gpu, {p.x.x, slices.address(), p.x.m, n, k}, p.epilogue, 1, 2);
 }
 
 // --- packing, on the host
@@ -329,11 +326,11 @@ Outcome run_low_bit_linear(Gpu& gpu, const KernelBackend& backend, const Node&,
   VB_ASSIGN(Tensor out, backend.allocate(DType::f32, *shape));
   if (out.elements() == 0) return done({out});
   StreamOperands operands{x.a, m, n, k};
-  Tensor in_words;
+  Tensor words;
   if (!x.in_words()) {
-    VB_ASSIGN(in_words, in_whole_words(gpu, x.a, m, k));
-    operands.x = in_words.address();
-    operands.row_bytes = in_words.dim(1);
+    VB_ASSIGN(words, in_whole_words(gpu, x.a, m, k));
+    operands.x = words.address();
+    operands.row_bytes = words.dim(1);
   }
   const auto floats = [&](size_t i) { return reinterpret_cast<const float*>(inputs[i].address()); };
   const LowBitProduct p{.packed = inputs[kPackedLowBit],

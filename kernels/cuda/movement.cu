@@ -30,11 +30,10 @@ __global__ void __launch_bounds__(256) move_elements(T* to, const T* from, int64
 // Rows of row_bytes, each with zeros behind it to `stride` bytes.
 __global__ void __launch_bounds__(256)
     pad(std::byte* to, const std::byte* from, int64_t n, int64_t row_bytes, int64_t stride) {
-  const int64_t grid = int64_t{gridDim.x} * blockDim.x;
-  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += grid) {
+  each_element(n, [&](int64_t i) {
     const int64_t row = i / stride, byte = i - row * stride;
     to[i] = byte < row_bytes ? from[row * row_bytes + byte] : std::byte{0};
-  }
+  });
 }
 
 // Block b of `words` words from offsets[b].

@@ -13,8 +13,8 @@ __global__ void __launch_bounds__(256) take_greatest(const T* x, T* y, int64_t n
   each_element(n, [&](int64_t i) {
     const T* plane = x + i / w.outputs * w.inputs;
     float best = float_of(0xFF800000);
-    w.each_tap(w.position(i % w.outputs), [&](int64_t from) {
-      if (from < 0 || is_nan(best)) return;
+    w.each_tap(w.position(i % w.outputs), [&](int, int64_t from) {
+      if (is_nan(best)) return;
       const float v = load(plane[from]);
       if (v > best || is_nan(v)) best = v;
     });
@@ -56,9 +56,7 @@ __global__ void __launch_bounds__(256)
     const auto position = w.position(i % w.outputs);
     OrderedSum sum;
     sum.clear();
-    w.each_tap(position, [&](int64_t from) {
-      if (from >= 0) sum.add(load(plane[from]));
-    });
+    w.each_tap(position, [&](int, int64_t from) { sum.add(load(plane[from])); });
     const int64_t count = with_padding ? w.stated_taps(position) : sum.count;
     y[i] = store<T>(sum.sum() / static_cast<float>(count));
   });
@@ -77,6 +75,12 @@ Outcome run_pool(Gpu& gpu, const KernelBackend& backend, const Node& node,
   // Indices, too, are the host's.
   if (!all_of_one_type(inputs) || x.rank() < 3 || node.outputs.size() != 1) return not_handled();
   const bool global = node.op.starts_with("Global"), average = node.op.ends_with("AveragePool");
+  int64_t with_padding = 0;
+  if (average) {
+    VB_ASSIGN(with_padding, node.attributes.get<int64_t>("count_include_pad", 0));
+  } else {  // an order of indices
+    VB_TRY(node.attributes.get<int64_t>("storage_order", 0).status());
+  }
   Window window;
   if (global) {
     window.rank = x.rank() - 2;
@@ -88,7 +92,6 @@ Outcome run_pool(Gpu& gpu, const KernelBackend& backend, const Node& node,
     VB_ASSIGN(const auto kernel, node.attributes.require<std::vector<int64_t>>("kernel_shape"));
     VB_ASSIGN(window, read_window(node, x, kernel));
   }
-  VB_ASSIGN(const int64_t with_padding, node.attributes.get<int64_t>("count_include_pad", 0));
   const std::optional<Windows> w = Windows::of(window);
   if (!w) return not_handled();
   std::vector<int64_t> dims = {x.dim(0), x.dim(1)};

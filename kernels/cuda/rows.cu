@@ -36,6 +36,22 @@ __global__ void __launch_bounds__(kRowWarps* kWarp)
   }
 }
 
+// (x - m) - log(sum of exp(x - m)), m the contract's maximum, whose sign of zero may be seen.
+__global__ void __launch_bounds__(kRowWarps* kWarp)
+    log_softmax_rows(const float* x, float* y, int64_t rows, int64_t n) {
+  for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+    const float* in = x + r * n;
+    const auto greater = [](float a, float b) { return maximum(a, b); };
+    float m = in[0];
+    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) m = greater(m, in[i]);
+    m = block_fold(m, greater);
+    const float log_sum =
+        unary::f32::log(ordered_sum(n, [&](int64_t i) { return unary::f32::exp(in[i] - m); }));
+    for (int64_t i = threadIdx.x; i < n; i += blockDim.x)
+      y[r * n + i] = canonical((in[i] - m) - log_sum);
+  }
+}
+
 VB_HOST_DEVICE float rsqrt_of(float x) { return 1.0f / sqrt_of(x); }
 
 template <class T>
@@ -184,6 +200,21 @@ Status softmax(Gpu& gpu, DType type, const void* x, void* y, int64_t rows, int64
     return launch(gpu, grid_of_rows(rows, n), softmax_rows<T>, static_cast<const T*>(x),
                   static_cast<T*>(y), rows, n);
   });
+}
+
+Outcome run_log_softmax(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                        std::span<const Tensor> inputs) {
+  const Tensor& x = inputs[0];
+  const Result<int64_t> axis = node.attributes.get<int64_t>("axis", -1);
+  if (!all_float32(inputs) || x.rank() == 0 || !axis.ok() || (*axis != -1 && *axis != x.rank() - 1))
+    return not_handled();
+  VB_ASSIGN(Tensor y, backend.allocate(DType::f32, x.shape()));
+  if (y.elements() == 0) return done({y});
+  const int64_t n = x.dim(x.rank() - 1), rows = x.elements() / n;
+  VB_TRY(launch(gpu, grid_of_rows(rows, n), log_softmax_rows,
+                reinterpret_cast<const float*>(x.address()),
+                reinterpret_cast<float*>(y.mutable_address()), rows, n));
+  return done({y});
 }
 
 Status layer_norm(Gpu& gpu, const RowNorm& p, int64_t rows) {

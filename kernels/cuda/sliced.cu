@@ -131,12 +131,7 @@ Outcome run_sliced_linear(Gpu& gpu, const KernelBackend& backend, const Node&,
       .bias = biased ? reinterpret_cast<const float*>(inputs[4].address()) : nullptr,
       .order = (a_slices > b_slices ? a_slices : b_slices) - 1,
       .out = reinterpret_cast<float*>(out.mutable_address())};
-  if (codes.m <= 128)
-    VB_TRY((launch_groups<Int8Unit, 128, Fold::slices, 1>(gpu, codes, 0, epilogue, a_slices,
-                                                          b_slices)));
-  else
-    VB_TRY((launch_groups<Int8Unit, 128, Fold::slices, 2>(gpu, codes, 0, epilogue, a_slices,
-                                                          b_slices)));
+  VB_TRY(multiply_slices_in_groups(gpu, codes, epilogue, a_slices, b_slices));
   return done({out});
 }
 

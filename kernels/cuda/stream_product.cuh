@@ -125,7 +125,9 @@ struct UnitWeights {
   TileMap rows;  // in boxes of all warps'
   int per_fold;
 
-  __device__ void copy(std::byte* tiles, int, int row, int slab, int, uint64_t* barrier) const {
+  // To the stage's tiles, those of `row` and what follows it.
+  __device__ void copy(std::byte* tiles, int /*warps*/, int row, int slab, int /*slabs*/,
+                       uint64_t* barrier) const {
     copy_tile(tiles, rows, slab * kSlabBytes, row, barrier);
   }
 

@@ -21,11 +21,19 @@ struct Axis {
     }
     return at < input ? at : -1;
   }
-  // Taps of output o that lie on the operand or its stated padding.
-  __device__ int stated_taps(int o) const {
-    const int room = input + padding + padding_end - o * stride,
-              taps_there = (room + dilation - 1) / dilation;
-    return room <= 0 ? 0 : taps_there < taps ? taps_there : taps;
+  // Taps of output o before the place `limit`, counted from where its stated padding begins.
+  __device__ int taps_before(int o, int limit) const {
+    const int room = limit - o * stride;
+    if (room <= 0) return 0;
+    const int there = (room - 1) / dilation + 1;
+    return there < taps ? there : taps;
+  }
+  // The taps [first, end) that may read an element.
+  __device__ int first_tap(int o, bool transposed) const {
+    return transposed ? 0 : taps_before(o, padding);
+  }
+  __device__ int end_tap(int o, bool transposed) const {
+    return transposed ? taps : taps_before(o, padding + input);
   }
 };
 
@@ -93,27 +101,29 @@ struct Windows {
     }
     return inside ? from : -1;
   }
-  // f(source) for each tap of an output, ascending.
+  // f(tap, source) for each tap of an output that reads an element, ascending.
   template <class F>
   __device__ void each_tap(const Place& output, F&& f) const {
-    Place t;
-    for (t.at[0] = 0; t.at[0] < axis[0].taps; ++t.at[0])
-      for (t.at[1] = 0; t.at[1] < axis[1].taps; ++t.at[1])
-        for (t.at[2] = 0; t.at[2] < axis[2].taps; ++t.at[2]) f(source(output, t));
+    Place first, end, t;
+#pragma unroll
+    for (int d = 0; d < kAxes; ++d) {
+      first.at[d] = axis[d].first_tap(output.at[d], transposed);
+      end.at[d] = axis[d].end_tap(output.at[d], transposed);
+    }
+    for (t.at[0] = first.at[0]; t.at[0] < end.at[0]; ++t.at[0])
+      for (t.at[1] = first.at[1]; t.at[1] < end.at[1]; ++t.at[1])
+        for (t.at[2] = first.at[2]; t.at[2] < end.at[2]; ++t.at[2])
+          if (const int64_t from = source(output, t); from >= 0)
+            f((t.at[0] * axis[1].taps + t.at[1]) * axis[2].taps + t.at[2], from);
   }
+  // How many taps of an output lie on the operand or its stated padding.
   __device__ int64_t stated_taps(const Place& output) const {
     int64_t n = 1;
 #pragma unroll
-    for (int d = 0; d < kAxes; ++d) n *= axis[d].stated_taps(output.at[d]);
+    for (int d = 0; d < kAxes; ++d)
+      n *= axis[d].taps_before(output.at[d], axis[d].input + axis[d].padding + axis[d].padding_end);
     return n;
   }
 };
-
-// f(i) for each i below n, by all threads of a launch.
-template <class F>
-__device__ void each_element(int64_t n, F&& f) {
-  const int64_t step = int64_t{gridDim.x} * blockDim.x;
-  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) f(i);
-}
 
 }  // namespace verbatim::cuda

@@ -41,6 +41,15 @@ TEST_P(QuantizeRowsTest, Rows) {
   });
 }
 
+TEST_P(QuantizeRowsTest, Float8) {
+  expect_reference(*backend_, 300, [](Random& r) {
+    return Case{
+        node_of("verbatim", "QuantizeRows", {{"to", static_cast<int64_t>(DType::f8e4m3)}}, 2),
+        {rows_of(r, {r.between(0, 3), r.pick({r.between(1, 40), r.between(1, 1500)})})},
+        {}};
+  });
+}
+
 // What a product with the inverse scale does not decide.
 TEST_P(QuantizeRowsTest, QuotientsNextToHalves) {
   expect_reference(*backend_, 300, [](Random& r) {
