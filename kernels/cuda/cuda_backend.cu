@@ -51,8 +51,12 @@ constexpr size_t kCodesInput = 2, kGroupScalesInput = 4;
 bool has_group_scales(const Node& node) {
   return node.inputs.size() > kGroupScalesInput && node.inputs[kGroupScalesInput] != kAbsent;
 }
+bool has_group_scales(std::span<const Tensor> inputs) {
+  return inputs.size() > kGroupScalesInput && inputs[kGroupScalesInput].defined();
+}
 
-Own find_own(const Node& node, const Units& units) {
+// grouped: has_group_scales()
+Own find_own(const Node& node, const Units& units, bool grouped) {
   if (cuda::is_function(node)) return {cuda::run_function};
   if (cuda::is_convolution(node)) return {cuda::run_convolution};
   if (cuda::is_pool(node)) return {cuda::run_pool};
@@ -68,7 +72,7 @@ Own find_own(const Node& node, const Units& units) {
   if (node.op == "Sample") return {cuda::run_sample};
   if (node.op == "QuantizeRows") return {cuda::run_quantize_rows};
   if (node.op == "QuantizedLinear") {
-    if (has_group_scales(node)) return {cuda::run_low_bit_linear, nullptr, cuda::pack_low_bit};
+    if (grouped) return {cuda::run_low_bit_linear, nullptr, cuda::pack_low_bit};
     return {cuda::run_quantized_linear};
   }
   if (node.op == "Slices") return {cuda::run_slices};
@@ -161,7 +165,7 @@ Status CudaBackend::prepare(const Graph& graph) {
   std::vector<Tensor> constants(static_cast<size_t>(graph.value_count));
   for (const Initializer& init : graph.initializers) constants[init.value] = init.tensor;
   for (const Node& node : graph.nodes) {
-    const Own own = find_own(node, units_);
+    const Own own = find_own(node, units_, has_group_scales(node));
     if (find_kernel(node) == nullptr && !own) continue;
     if (own.pack != nullptr) {
       const Status status = packed(own, constants[node.inputs[kCodesInput]],
@@ -228,7 +232,7 @@ Result<Tensor> CudaBackend::packed(const Own& own, const Tensor& codes,
 
 Result<std::optional<Tensors>> CudaBackend::place(std::span<const Tensor> inputs, const Own& own) {
   Tensors placed;
-  const bool packs = own.pack != nullptr && inputs.size() > kGroupScalesInput;
+  const bool packs = own.pack != nullptr;
   Tensor weights;
   if (packs) {
     VB_ASSIGN(weights, packed(own, inputs[kCodesInput], inputs[kGroupScalesInput]));
@@ -264,7 +268,7 @@ Outcome CudaBackend::run_here(const Node& node, std::span<const Tensor> inputs, 
 
 Result<Tensors> CudaBackend::run(const Node& node, std::span<const Tensor> inputs) {
   const KernelFn kernel = find_kernel(node);
-  const Own own = find_own(node, units_);
+  const Own own = find_own(node, units_, has_group_scales(inputs));
   const bool moves = is_movement(node);
   if ((kernel != nullptr || own || moves) && has_required(node, inputs)) {
     Outcome outcome = run_here(node, inputs, kernel, own);
