@@ -1,6 +1,23 @@
 #include <verbatim/kernels/cuda/gpu.h>
 
+#include <algorithm>
+#include <cstring>
+
 namespace verbatim::cuda {
+namespace {
+
+// What a launch carries along: so few bytes go to the device without a copy that the host would
+// have to wait for.
+struct Carried {
+  static constexpr size_t kBytes = 2048, kMostTimes = 8;
+  unsigned char bytes[kBytes];
+};
+__global__ void __launch_bounds__(256) put(Carried carried, unsigned char* to, int count) {
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x))
+    to[i] = carried.bytes[i];
+}
+
+}  // namespace
 
 Result<Gpu*> Gpu::get() {
   static const Result<Gpu*> made = []() -> Result<Gpu*> {
@@ -56,7 +73,24 @@ void* Gpu::take(size_t bytes) {
   return nullptr;
 }
 
-void Gpu::give_back(void* memory, size_t) { cudaFreeAsync(memory, stream_); }
+void Gpu::give_back(void* memory, size_t) {
+  {
+    const std::lock_guard lock(mutex_);
+    known_.erase(memory);
+  }
+  cudaFreeAsync(memory, stream_);
+}
+
+void Gpu::know(const Tensor& t, Known what, int64_t first) {
+  const std::lock_guard lock(mutex_);
+  known_[t.address()] = {what, first};
+}
+
+bool Gpu::knows(const Tensor& t, Known what, int64_t first) const {
+  const std::lock_guard lock(mutex_);
+  const auto it = known_.find(t.address());
+  return it != known_.end() && it->second == std::pair(what, first);
+}
 
 Status Gpu::copy_to_host(void* host, const void* device, size_t bytes) {
   VB_TRY(check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_)));
@@ -64,6 +98,16 @@ Status Gpu::copy_to_host(void* host, const void* device, size_t bytes) {
 }
 
 Status Gpu::copy_from_host(void* device, const void* host, size_t bytes) {
+  if (bytes <= Carried::kMostTimes * Carried::kBytes) {
+    for (size_t at = 0; at < bytes; at += Carried::kBytes) {
+      Carried carried;
+      const size_t count = std::min(Carried::kBytes, bytes - at);
+      std::memcpy(carried.bytes, static_cast<const std::byte*>(host) + at, count);
+      VB_TRY(launch(*this, {.blocks = {1, 1, 1}, .threads = {256, 1, 1}}, put, carried,
+                    static_cast<unsigned char*>(device) + at, static_cast<int>(count)));
+    }
+    return {};
+  }
   VB_TRY(check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_)));
   return check(cudaStreamSynchronize(stream_));
 }

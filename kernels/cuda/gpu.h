@@ -41,6 +41,12 @@ class Gpu final : public DeviceMemory {
   // From one place on the device to another.
   Status copy(void* to, const void* from, size_t bytes);
 
+  // What is known of codes here, so that nobody waits for a look at them: that these are slices,
+  // the first of so many elements, or exponents of values. Until their memory is given back.
+  enum class Known { slices, value_exponents };
+  void know(const Tensor& t, Known what, int64_t first = 0);
+  bool knows(const Tensor& t, Known what, int64_t first = 0) const;
+
   // What an earlier kernel or copy broke, after which nothing runs any more.
   Status fault() const;
 #if !defined(VERBATIM_EMULATED_GPU)
@@ -58,6 +64,7 @@ class Gpu final : public DeviceMemory {
   Device device_;
   mutable std::mutex mutex_;
   mutable std::map<const void*, size_t> allowed_;  // to each kernel, bytes
+  std::map<const void*, std::pair<Known, int64_t>> known_;
   cudaStream_t stream_ = nullptr;
 };
 

@@ -648,6 +648,7 @@ Outcome run_quantize_cache(Gpu& gpu, const Node& node, const Tensor& x, DType ro
       x.dim(2) % *heads != 0 || !quantizes(x.dim(2) / *heads))
     return not_handled();
   VB_ASSIGN(Codes c, codes_of(gpu, x, *heads, rows_type, Purpose::result));
+  if (rows_type == DType::i32) gpu.know(c.of_rows, Gpu::Known::value_exponents);
   return done({std::move(c.codes), std::move(c.of_rows)});
 }
 
@@ -675,14 +676,16 @@ Outcome run_quantize_values(Gpu& gpu, const KernelBackend&, const Node& node,
 Result<bool> admits_cache(Gpu& gpu, const Tensor& t) {
   if (t.dtype() != DType::i32) return true;
   if (t.device() == nullptr) return std::ranges::all_of(t.data<int32_t>(), is_value_exponent);
-  if (t.elements() == 0) return true;
+  if (t.elements() == 0 || gpu.knows(t, Gpu::Known::value_exponents)) return true;
   const int64_t none[] = {0};
   VB_ASSIGN(Tensor beyond, upload(gpu, none));
   VB_TRY(launch(gpu, grid_for(t.elements()), check_exponents,
                 reinterpret_cast<const int32_t*>(t.address()), t.elements(),
                 reinterpret_cast<int64_t*>(beyond.mutable_address())));
   VB_ASSIGN(const Tensor found, beyond.on_host());
-  return found.data<int64_t>()[0] == 0;
+  const bool all = found.data<int64_t>()[0] == 0;
+  if (all) gpu.know(t, Gpu::Known::value_exponents);
+  return all;
 }
 
 Outcome run_int8_attention(Gpu& gpu, const KernelBackend& backend, const Node& node,
