@@ -331,19 +331,26 @@ TEST_P(AttentionTest, Int8KeepsNegativeZeros) {
 }
 
 TEST_P(AttentionTest, Int8GroupsAcrossRestarts) {
-  int seed = 0;
-  expect_reference(*backend_, 4, [&](Random& r) {
-    Attributes attributes{{"heads", int64_t{1}}, {"scale", 0.1f}, {"window", int64_t{4200}}};
-    attributes.set("weight_slices", r.between(1, 2));
-    // With a softcap, scores and what parts have come to lie in one memory.
-    attributes.set("softcap", seed % 2 == 0 ? 0.0f : 5.0f);
-    const int64_t size = seed++ < 2 ? 64 : 128, keys = size == 64 ? 4300 : 2200;
-    return as_int8_attention(r, Case{node_of("verbatim", "Attention", attributes),
-                                     {numbers(r, DType::f32, {1, 66, size}, Fill::ordinary),
-                                      numbers(r, DType::f32, {1, keys, size}, Fill::ordinary),
-                                      numbers(r, DType::f32, {1, keys, size}, Fill::ordinary)},
-                                     {}});
-  });
+  // With a softcap, scores and what parts have come to lie in one memory.
+  for (const float softcap : {0.0f, 5.0f}) {
+    for (const int64_t size : {64, 128}) {
+      SCOPED_TRACE(std::to_string(size) + (softcap != 0 ? ", with a softcap" : ""));
+      Random r(static_cast<uint64_t>(size));
+      const int64_t keys = size == 64 ? 4300 : 2200;
+      const Attributes attributes{{"heads", int64_t{1}},
+                                  {"scale", 0.1f},
+                                  {"window", int64_t{4200}},
+                                  {"weight_slices", r.between(1, 2)},
+                                  {"softcap", softcap}};
+      expect_reference(
+          *backend_,
+          as_int8_attention(r, Case{node_of("verbatim", "Attention", attributes),
+                                    {numbers(r, DType::f32, {1, 66, size}, Fill::ordinary),
+                                     numbers(r, DType::f32, {1, keys, size}, Fill::ordinary),
+                                     numbers(r, DType::f32, {1, keys, size}, Fill::ordinary)},
+                                    {}}));
+    }
+  }
 }
 
 // Weights that are subnormal, or just not yet zero, times values that make them all of the result.
