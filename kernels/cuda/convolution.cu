@@ -144,10 +144,6 @@ Status convolve(Gpu& gpu, Call<T>& p, int64_t planes) {
 
 }  // namespace
 
-bool is_convolution(const Node& node) {
-  return node.domain.empty() && (node.op == "Conv" || node.op == "ConvTranspose");
-}
-
 Outcome run_convolution(Gpu& gpu, const KernelBackend& backend, const Node& node,
                         std::span<const Tensor> inputs) {
   const bool biased = inputs.size() > 2 && inputs[2].defined();

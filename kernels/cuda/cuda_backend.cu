@@ -28,7 +28,7 @@ bool lives_there(DType type) { return type == DType::i8 || is_float(type); }
 
 // Operators that have kernels of their own here.
 struct Own {
-  cuda::OwnKernel run = nullptr;
+  cuda::OwnKernel* run = nullptr;
   // Whether an operand, on the host or the device, holds only what the kernel takes; it then may
   // be of int32 too. Null: all do.
   Result<bool> (*admits)(Gpu& gpu, const Tensor& t) = nullptr;
@@ -55,31 +55,60 @@ bool has_group_scales(std::span<const Tensor> inputs) {
   return inputs.size() > kGroupScalesInput && inputs[kGroupScalesInput].defined();
 }
 
+struct Entry {
+  std::string_view domain, op;
+  Own own;
+};
+constexpr Entry kEntries[] = {
+    {"", "Conv", {cuda::run_convolution}},
+    {"", "ConvTranspose", {cuda::run_convolution}},
+    {"", "MaxPool", {cuda::run_pool}},
+    {"", "GlobalMaxPool", {cuda::run_pool}},
+    {"", "AveragePool", {cuda::run_pool}},
+    {"", "GlobalAveragePool", {cuda::run_pool}},
+    {"", "Max", {cuda::run_variadic}},
+    {"", "Min", {cuda::run_variadic}},
+    {"", "Sum", {cuda::run_variadic}},
+    {"", "LogSoftmax", {cuda::run_log_softmax}},
+    {"", "NegativeLogLikelihoodLoss", {cuda::run_loss}},
+    {kVerbatimDomain, "NegativeLogLikelihoodLossGrad", {cuda::run_loss_gradient}},
+    {kVerbatimDomain, "Attention", {cuda::run_attention}},
+    {kVerbatimDomain, "AttentionGrad", {cuda::run_attention_gradient}},
+    {kVerbatimDomain, "AttentionInt8", {cuda::run_int8_attention}},
+    {kVerbatimDomain, "AttentionInt8Cached", {cuda::run_int8_attention, cuda::admits_cache}},
+    {kVerbatimDomain, "AttentionTensorCore", {cuda::run_tensor_core_attention}},
+    {kVerbatimDomain, "QuantizeKeys", {cuda::run_quantize_keys}},
+    {kVerbatimDomain, "QuantizeValues", {cuda::run_quantize_values}},
+    {kVerbatimDomain, "QuantizeRows", {cuda::run_quantize_rows}},
+    {kVerbatimDomain, "QuantizedLinear", {cuda::run_quantized_linear}},
+    {kVerbatimDomain, "Slices", {cuda::run_slices}},
+    {kVerbatimDomain, "SlicedLinear", {cuda::run_sliced_linear, cuda::admits_slices}},
+    {kVerbatimDomain, "TensorCoreLinear", {cuda::run_tensor_core_linear}},
+    {kVerbatimDomain, "Sample", {cuda::run_sample}},
+    {kVerbatimDomain, "GeluGrad", {cuda::run_activation_gradient}},
+    {kVerbatimDomain, "SwishGrad", {cuda::run_activation_gradient}},
+    {kVerbatimDomain, "LayerNormalizationGrad", {cuda::run_norm_gradient}},
+    {kVerbatimDomain, "RMSNormalizationGrad", {cuda::run_norm_gradient}},
+    {kVerbatimDomain, "L2NormalizeGrad", {cuda::run_l2_gradient}},
+    {kVerbatimDomain, "SumTo", {cuda::run_sum_to}},
+    {kVerbatimDomain, "GatherGrad", {cuda::run_gather_gradient}},
+    {kVerbatimDomain, "SgdUpdate", {cuda::run_sgd}},
+    {kVerbatimDomain, "AdamWUpdate", {cuda::run_adamw}},
+};
+
 // grouped: has_group_scales()
 Own find_own(const Node& node, const Units& units, bool grouped) {
   if (cuda::is_function(node)) return {cuda::run_function};
-  if (cuda::is_convolution(node)) return {cuda::run_convolution};
-  if (cuda::is_pool(node)) return {cuda::run_pool};
-  if (cuda::is_variadic(node)) return {cuda::run_variadic};
-  if (node.domain.empty() && node.op == "LogSoftmax") return {cuda::run_log_softmax};
-  if (const cuda::OwnKernel run = cuda::find_gradient(node); run != nullptr) return {run};
-  if (node.domain != kVerbatimDomain) return {};
-  if (node.op == "Attention") return {cuda::run_attention};
-  if (node.op == "AttentionInt8") return {cuda::run_int8_attention};
-  if (node.op == "AttentionInt8Cached") return {cuda::run_int8_attention, cuda::admits_cache};
-  if (node.op == "QuantizeKeys") return {cuda::run_quantize_keys};
-  if (node.op == "QuantizeValues") return {cuda::run_quantize_values};
-  if (node.op == "Sample") return {cuda::run_sample};
-  if (node.op == "QuantizeRows") return {cuda::run_quantize_rows};
-  if (node.op == "QuantizedLinear") {
-    if (grouped) return {cuda::run_low_bit_linear, nullptr, cuda::pack_low_bit};
-    return {cuda::run_quantized_linear};
-  }
-  if (node.op == "Slices") return {cuda::run_slices};
-  if (node.op == "SlicedLinear") return {cuda::run_sliced_linear, cuda::admits_slices};
-  if (node.op == "TensorCoreLinear" && units.products) return {cuda::run_tensor_core_linear};
-  if (node.op == "AttentionTensorCore" && units.attention) return {cuda::run_tensor_core_attention};
-  return {};
+  const auto* e = std::ranges::find_if(kEntries, [&](const Entry& entry) {
+    return entry.domain == node.domain && entry.op == node.op;
+  });
+  if (e == std::end(kEntries)) return {};
+  cuda::OwnKernel* const run = e->own.run;
+  if (run == cuda::run_tensor_core_linear && !units.products) return {};
+  if (run == cuda::run_tensor_core_attention && !units.attention) return {};
+  if (run == cuda::run_quantized_linear && grouped)
+    return {cuda::run_low_bit_linear, nullptr, cuda::pack_low_bit};
+  return e->own;
 }
 
 class CudaBackend final : public KernelBackend {
@@ -125,7 +154,7 @@ class CudaBackend final : public KernelBackend {
   struct Weight {
     Tensor host;  // kept, so that no other tensor can come to lie where it does
     Tensor device;
-    cuda::OwnKernel admitted = nullptr;  // by whose rules
+    cuda::OwnKernel* admitted = nullptr;  // by whose rules
   };
   // The tensor on the device: itself, a weight's copy, or a copy made now. Undefined where a code
   // is -128, which kernels do not take (codes that are on the device never are), or where `own`

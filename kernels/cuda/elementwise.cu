@@ -180,10 +180,6 @@ Status map_binary(Gpu& gpu, const Binary& p) {
   });
 }
 
-bool is_variadic(const Node& node) {
-  return node.domain.empty() && (node.op == "Max" || node.op == "Min" || node.op == "Sum");
-}
-
 Outcome run_variadic(Gpu& gpu, const KernelBackend& backend, const Node& node,
                      std::span<const Tensor> inputs) {
   if (inputs.size() < 2 || !all_float32(inputs)) return not_handled();

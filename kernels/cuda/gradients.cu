@@ -51,8 +51,10 @@ __global__ void __launch_bounds__(256)
   each_element(n, [&](int64_t i) { y[i] = canonical(g[i] * kSlope(x[i], alpha)); });
 }
 
-Outcome run_activation(Gpu& gpu, const KernelBackend& backend, const Node& node,
-                       std::span<const Tensor> inputs) {
+}  // namespace
+
+Outcome run_activation_gradient(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                                std::span<const Tensor> inputs) {
   if (!of_one_shape(inputs.first(2))) return not_handled();
   auto* kernel = multiply_slopes<swish_slope>;
   float alpha = 0;
@@ -70,6 +72,8 @@ Outcome run_activation(Gpu& gpu, const KernelBackend& backend, const Node& node,
                   alpha));
   return done({y});
 }
+
+namespace {
 
 // --- normalisations
 
@@ -102,8 +106,10 @@ __global__ void __launch_bounds__(kRowWarps* kWarp)
   }
 }
 
-Outcome run_norm(Gpu& gpu, const KernelBackend& backend, const Node& node,
-                 std::span<const Tensor> inputs) {
+}  // namespace
+
+Outcome run_norm_gradient(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                          std::span<const Tensor> inputs) {
   const Tensor &g = inputs[0], &x = inputs[1], &gamma = inputs[2];
   if (!of_one_shape(inputs.first(2)) || x.elements() == 0) return not_handled();
   const Result<int> axis = vector_axis(node, x);
@@ -136,6 +142,8 @@ Outcome run_norm(Gpu& gpu, const KernelBackend& backend, const Node& node,
   return done({dx, dgamma});
 }
 
+namespace {
+
 __global__ void __launch_bounds__(kRowWarps* kWarp)
     differentiate_l2(const float* g, const float* x, float* y, int64_t rows, int64_t n,
                      float epsilon) {
@@ -149,8 +157,10 @@ __global__ void __launch_bounds__(kRowWarps* kWarp)
   }
 }
 
-Outcome run_l2(Gpu& gpu, const KernelBackend& backend, const Node& node,
-               std::span<const Tensor> inputs) {
+}  // namespace
+
+Outcome run_l2_gradient(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                        std::span<const Tensor> inputs) {
   const Tensor& x = inputs[1];
   if (!of_one_shape(inputs.first(2)) || x.rank() == 0 || x.elements() == 0) return not_handled();
   VB_ASSIGN(const float epsilon, node.attributes.get<float>("epsilon", 1e-12f));
@@ -160,6 +170,8 @@ Outcome run_l2(Gpu& gpu, const KernelBackend& backend, const Node& node,
                 floats(x), floats(y), rows.count, rows.size, epsilon));
   return done({y});
 }
+
+namespace {
 
 // --- broadcasting and gathering
 
@@ -182,6 +194,8 @@ std::optional<Reduction> sum_of(const Tensor& x, const Shape& target) {
   return p;
 }
 
+}  // namespace
+
 Outcome run_sum_to(Gpu& gpu, const KernelBackend& backend, const Node&,
                    std::span<const Tensor> inputs) {
   const Tensor& x = inputs[0];
@@ -202,6 +216,8 @@ Outcome run_sum_to(Gpu& gpu, const KernelBackend& backend, const Node&,
   VB_TRY(reduce(gpu, *p, target->elements()));
   return done({y});
 }
+
+namespace {
 
 // Rows of g, added to those that they were gathered from: each of these by one block, in ascending
 // order of the sources. sources[begins[i] .. begins[i + 1]) are those of row rows[i].
@@ -224,8 +240,10 @@ __global__ void __launch_bounds__(256) clear(float* y, int64_t n) {
   each_element(n, [&](int64_t i) { y[i] = 0; });
 }
 
-Outcome run_gather(Gpu& gpu, const KernelBackend& backend, const Node& node,
-                   std::span<const Tensor> inputs) {
+}  // namespace
+
+Outcome run_gather_gradient(Gpu& gpu, const KernelBackend& backend, const Node& node,
+                            std::span<const Tensor> inputs) {
   const Tensor &g = inputs[0], &where = inputs[1];
   const Result<std::vector<int64_t>> values = read_integers(inputs[2], "shape", kMaxRank);
   const Result<Integers> indices = Integers::of(where, "indices");
@@ -270,6 +288,8 @@ Outcome run_gather(Gpu& gpu, const KernelBackend& backend, const Node& node,
                 inner));
   return done({y});
 }
+
+namespace {
 
 // --- loss
 
@@ -350,6 +370,8 @@ __global__ void __launch_bounds__(kRowWarps* kWarp)
 
 const Grid kOneBlock{.blocks = {1, 1, 1}, .threads = {kRowWarps * kWarp, 1, 1}};
 
+}  // namespace
+
 Outcome run_loss(Gpu& gpu, const KernelBackend& backend, const Node& node,
                  std::span<const Tensor> inputs) {
   const Tensor &x = inputs[0], weight = inputs.size() > 2 ? inputs[2] : Tensor();
@@ -386,6 +408,8 @@ Outcome run_loss_gradient(Gpu& gpu, const KernelBackend& backend, const Node& no
   return done({y});
 }
 
+namespace {
+
 // --- optimizers
 
 struct Sgd {
@@ -401,6 +425,8 @@ __global__ void __launch_bounds__(256) step_sgd(Sgd p, int64_t n) {
     p.new_w[i] = canonical(p.w[i] - *p.rate * v);
   });
 }
+
+}  // namespace
 
 Outcome run_sgd(Gpu& gpu, const KernelBackend& backend, const Node& node,
                 std::span<const Tensor> inputs) {
@@ -421,6 +447,8 @@ Outcome run_sgd(Gpu& gpu, const KernelBackend& backend, const Node& node,
   return done({new_w, new_v});
 }
 
+namespace {
+
 struct AdamW {
   const float *w, *g, *m, *v, *rate;
   const double *betas, *powers;  // two each
@@ -439,6 +467,8 @@ __global__ void __launch_bounds__(256) step_adamw(AdamW p, int64_t n) {
     p.new_w[i] = canonical(p.w[i] - *p.rate * (step + p.decay * p.w[i]));
   });
 }
+
+}  // namespace
 
 Outcome run_adamw(Gpu& gpu, const KernelBackend& backend, const Node& node,
                   std::span<const Tensor> inputs) {
@@ -462,23 +492,6 @@ Outcome run_adamw(Gpu& gpu, const KernelBackend& backend, const Node& node,
   const int64_t n = out[0].elements();
   if (n > 0) VB_TRY(launch(gpu, grid_for(n), step_adamw, p, n));
   return done(std::move(out));
-}
-
-}  // namespace
-
-OwnKernel find_gradient(const Node& node) {
-  if (node.domain.empty()) return node.op == "NegativeLogLikelihoodLoss" ? run_loss : nullptr;
-  if (node.domain != kVerbatimDomain) return nullptr;
-  if (node.op == "AttentionGrad") return run_attention_gradient;
-  if (node.op == "GeluGrad" || node.op == "SwishGrad") return run_activation;
-  if (node.op == "LayerNormalizationGrad" || node.op == "RMSNormalizationGrad") return run_norm;
-  if (node.op == "L2NormalizeGrad") return run_l2;
-  if (node.op == "SumTo") return run_sum_to;
-  if (node.op == "GatherGrad") return run_gather;
-  if (node.op == "NegativeLogLikelihoodLossGrad") return run_loss_gradient;
-  if (node.op == "SgdUpdate") return run_sgd;
-  if (node.op == "AdamWUpdate") return run_adamw;
-  return nullptr;
 }
 
 }  // namespace verbatim::cuda

@@ -64,11 +64,6 @@ __global__ void __launch_bounds__(256)
 
 }  // namespace
 
-bool is_pool(const Node& node) {
-  return node.domain.empty() && (node.op == "MaxPool" || node.op == "GlobalMaxPool" ||
-                                 node.op == "AveragePool" || node.op == "GlobalAveragePool");
-}
-
 Outcome run_pool(Gpu& gpu, const KernelBackend& backend, const Node& node,
                  std::span<const Tensor> inputs) {
   const Tensor& x = inputs[0];
