@@ -294,7 +294,7 @@ Outcome run_attention(Gpu& gpu, const KernelBackend& backend, const Node& node,
 // sums.
 namespace {
 
-constexpr int64_t kQueryBlock = 128;  // of a key's sums
+constexpr int64_t kQueryBlock = 128;  // of a key's sums (attention_gradient.cc)
 
 // One head of one batch entry.
 struct HeadGradient {
@@ -452,11 +452,11 @@ Outcome run_attention_gradient(Gpu& gpu, const KernelBackend& backend, const Nod
   const Result<AttentionSettings> settings = attention_settings(node, operands);
   if (!settings.ok() || !(g.shape() == settings->output)) return not_handled();
   const AttentionSettings& s = *settings;
-  if (!attends(s) || g.elements() == 0 || k.elements() == 0 || q.elements() == 0 || s.pages > 0)
+  // Launches are by heads, and chains go through all queries or keys.
+  constexpr int64_t kMostHeads = 1 << 13, kMostLength = 1 << 17;
+  if (!attends(s) || g.elements() == 0 || k.elements() == 0 || q.elements() == 0 || s.pages > 0 ||
+      s.output[0] * s.heads > kMostHeads || s.output[1] > kMostLength || s.keys > kMostLength)
     return not_handled();
-  VB_ASSIGN(Tensor dq, backend.allocate(DType::f32, q.shape()));
-  VB_ASSIGN(Tensor dk, backend.allocate(DType::f32, k.shape()));
-  VB_ASSIGN(Tensor dv, backend.allocate(DType::f32, v.shape()));
   const auto scratch = [&](std::initializer_list<int64_t> dims) -> Result<Tensor> {
     VB_ASSIGN(const Shape shape, Shape::of({dims.begin(), dims.size()}));
     return backend.allocate(DType::f32, shape, Purpose::scratch);
@@ -465,6 +465,9 @@ Outcome run_attention_gradient(Gpu& gpu, const KernelBackend& backend, const Nod
   VB_ASSIGN(Tensor output, scratch({rows, s.value_size}));
   VB_ASSIGN(Tensor sums, scratch({2, rows}));
   VB_ASSIGN(Tensor of_head, scratch({2 * s.keys + 1, queries}));
+  VB_ASSIGN(Tensor dq, backend.allocate(DType::f32, q.shape()));
+  VB_ASSIGN(Tensor dk, backend.allocate(DType::f32, k.shape()));
+  VB_ASSIGN(Tensor dv, backend.allocate(DType::f32, v.shape()));
   VB_ASSIGN(std::optional<PlacedAttention> placed,
             place_attention(gpu, s, operands, output.mutable_address()));
   if (!placed) return not_handled();

@@ -15,6 +15,7 @@ namespace {
 
 constexpr int64_t kMostPlane = int64_t{1} << 30;    // bytes of a plane's columns
 constexpr int64_t kMostColumns = int64_t{1} << 28;  // of several planes'
+constexpr int64_t kLeastOfGroup = 1 << 16;          // products of a plane
 constexpr int64_t kMostPlanes = 65535;
 constexpr int64_t kLeastChannels = 8;  // that share columns
 
@@ -128,7 +129,9 @@ Status convolve(Gpu& gpu, Call<T>& p, int64_t planes) {
   const int64_t results = planes * p.out_channels * p.window.outputs;
   const int64_t plane_bytes = p.k * p.window.outputs * int64_t{sizeof(T)};
   p.planes = planes;
-  if (p.window.transposed || p.out_channels < kLeastChannels || p.k == 0 ||
+  // Planes of several groups take a launch each.
+  const bool small = p.groups > 1 && p.out_channels * p.k * p.window.outputs < kLeastOfGroup;
+  if (small || p.window.transposed || p.out_channels < kLeastChannels || p.k == 0 ||
       plane_bytes > kMostPlane)
     return launch(gpu, grid_for(results), compute<T>, p, results);
   const int64_t at_once = least(planes, least(kMostPlanes, ceiling(kMostColumns, plane_bytes)));

@@ -27,11 +27,12 @@ bool is_movement(const Node& node) {
 bool lives_there(DType type) { return type == DType::i8 || is_float(type); }
 
 // Operators that have kernels of their own here.
+using AdmitsFn = Result<bool>(Gpu& gpu, const Tensor& t);
 struct Own {
   cuda::OwnKernel* run = nullptr;
   // Whether an operand, on the host or the device, holds only what the kernel takes; it then may
   // be of int32 too. Null: all do.
-  Result<bool> (*admits)(Gpu& gpu, const Tensor& t) = nullptr;
+  AdmitsFn* admits = nullptr;
   // What of weights in codes and their groups' scales the kernel takes in their place, if they are
   // constants of a graph.
   Result<Tensor> (*pack)(Gpu& gpu, const Tensor& codes, const Tensor& group_scales) = nullptr;
@@ -154,7 +155,7 @@ class CudaBackend final : public KernelBackend {
   struct Weight {
     Tensor host;  // kept, so that no other tensor can come to lie where it does
     Tensor device;
-    cuda::OwnKernel* admitted = nullptr;  // by whose rules
+    AdmitsFn* admitted = nullptr;  // by whose rules
   };
   // The tensor on the device: itself, a weight's copy, or a copy made now. Undefined where a code
   // is -128, which kernels do not take (codes that are on the device never are), or where `own`
@@ -234,9 +235,9 @@ Result<Tensor> CudaBackend::on_device(const Tensor& t, const Own& own) {
     return placed();
   }
   Weight& w = it->second;
-  if (!w.device.defined() || w.admitted != own.run) {
+  if (!w.device.defined() || (own.admits != nullptr && w.admitted != own.admits)) {
     VB_ASSIGN(w.device, placed());
-    w.admitted = own.run;
+    w.admitted = own.admits;
   }
   return w.device.defined() ? w.device.reshaped(t.shape()) : Tensor();
 }

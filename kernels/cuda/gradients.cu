@@ -247,11 +247,12 @@ Outcome run_gather_gradient(Gpu& gpu, const KernelBackend& backend, const Node& 
   const Tensor &g = inputs[0], &where = inputs[1];
   const Result<std::vector<int64_t>> values = read_integers(inputs[2], "shape", kMaxRank);
   const Result<Integers> indices = Integers::of(where, "indices");
-  VB_ASSIGN(const int64_t a, node.attributes.get<int64_t>("axis", 0));
-  if (!all_float32(inputs.first(1)) || !values.ok() || !indices.ok()) return not_handled();
+  const Result<int64_t> a = node.attributes.get<int64_t>("axis", 0);
+  if (!all_float32(inputs.first(1)) || !values.ok() || !indices.ok() || !a.ok())
+    return not_handled();
   const Result<Shape> shape = Shape::of(*values);
   if (!shape.ok()) return not_handled();
-  const Result<int> axis = shape->axis(a);
+  const Result<int> axis = shape->axis(*a);
   if (!axis.ok() || g.elements() == 0) return not_handled();
   const int64_t size = (*shape)[*axis], outer = shape->elements(0, *axis),
                 inner = shape->elements(*axis + 1, shape->rank()), count = indices->size();
@@ -302,8 +303,11 @@ struct Targets {
 Result<std::optional<Targets>> targets_of(Gpu& gpu, const Node& node, const Shape& shape,
                                           const Tensor& target, const Tensor& weight) {
   Targets t;
-  VB_ASSIGN(t.reduction, node.attributes.get<std::string>("reduction", "mean"));
-  VB_ASSIGN(const int64_t ignored, node.attributes.get<int64_t>("ignore_index", 0));
+  const auto reduction = node.attributes.get<std::string>("reduction", "mean");
+  const auto ignored_label = node.attributes.get<int64_t>("ignore_index", 0);
+  if (!reduction.ok() || !ignored_label.ok()) return std::optional<Targets>();
+  t.reduction = *reduction;
+  const int64_t ignored = *ignored_label;
   const bool ignores = node.attributes.has("ignore_index");
   const Result<Integers> labels = Integers::of(target, "target");
   bool fits = labels.ok() && shape.rank() >= 2 && target.rank() == shape.rank() - 1 &&
@@ -402,6 +406,7 @@ Outcome run_loss_gradient(Gpu& gpu, const KernelBackend& backend, const Node& no
   const bool each = t->reduction == "none";
   if (!(g.shape() == (each ? inputs[2].shape() : Shape{}))) return not_handled();
   VB_ASSIGN(Tensor y, backend.allocate(DType::f32, *shape));
+  if (y.elements() == 0) return done({y});
   VB_TRY(launch(gpu, grid_for(y.elements()), clear, floats(y), y.elements()));
   VB_TRY(launch(gpu, kOneBlock, spread_loss, losses_of(*t, weight), floats(g), floats(y), t->count,
                 t->reduction == "mean", each));

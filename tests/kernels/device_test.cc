@@ -98,6 +98,29 @@ TEST_P(DeviceTest, WeightsGoThereBeforeANodeHasLimits) {
   EXPECT_TRUE(runs_there());
 }
 
+// Slices that are cut otherwise are others: a first slice has greater codes than a later one.
+TEST_P(DeviceTest, SlicesOfAnotherShapeAreLookedAt) {
+  Random r(1);
+  const Node cut = node_of("verbatim", "Slices", {{"count", int64_t{2}}}, 2);
+  Tensor x = floats(r, {2, 64}, Fill::ordinary);
+  const Tensor w = floats(r, {8, 64}, Fill::ordinary);
+  for (float& v : x.mutable_data<float>()) v = 127;
+  const Tensors of_x = *backend_->run(cut, std::span(&x, 1)),
+                of_w = *backend_->run(cut, std::span(&w, 1));
+  ASSERT_NE(of_x[0].device(), nullptr);
+  const Node product = node_of("verbatim", "SlicedLinear");
+  EXPECT_TRUE(backend_->run(product, Tensors{of_x[0], of_x[1], of_w[0], of_w[1]}).ok());
+  const Tensor one = *Tensor::zeros(DType::i32, Shape{1});
+  const Tensors otherwise = {*of_x[0].reshaped(Shape{4, 1, 64}), one, of_w[0], of_w[1]};
+  Tensors there = otherwise;
+  for (Tensor& t : there) t = *t.on_host();
+  const auto want = evaluate_reference(product, there);
+  ASSERT_FALSE(want.ok());
+  const auto have = backend_->run(product, otherwise);
+  ASSERT_FALSE(have.ok());
+  EXPECT_EQ(have.status().message(), want.status().message());
+}
+
 // What a node is charged for is what it gives.
 TEST_P(DeviceTest, CopiesAreNoResults) {
   Random r(1);
@@ -175,29 +198,6 @@ std::vector<Case> cases() {
 
 // Whether it is an operand that finds no room, a result or what a kernel needs besides; and the
 // next launch is not told of it.
-// Slices that are cut otherwise are others: a first slice has greater codes than a later one.
-TEST_P(DeviceTest, SlicesOfAnotherShapeAreLookedAt) {
-  Random r(1);
-  const Node cut = node_of("verbatim", "Slices", {{"count", int64_t{2}}}, 2);
-  Tensor x = floats(r, {2, 64}, Fill::ordinary);
-  const Tensor w = floats(r, {8, 64}, Fill::ordinary);
-  for (float& v : x.mutable_data<float>()) v = 127;
-  const Tensors of_x = *backend_->run(cut, std::span(&x, 1)),
-                of_w = *backend_->run(cut, std::span(&w, 1));
-  ASSERT_NE(of_x[0].device(), nullptr);
-  const Node product = node_of("verbatim", "SlicedLinear");
-  EXPECT_TRUE(backend_->run(product, Tensors{of_x[0], of_x[1], of_w[0], of_w[1]}).ok());
-  const Tensor one = *Tensor::zeros(DType::i32, Shape{1});
-  const Tensors otherwise = {*of_x[0].reshaped(Shape{4, 1, 64}), one, of_w[0], of_w[1]};
-  Tensors there = otherwise;
-  for (Tensor& t : there) t = *t.on_host();
-  const auto want = evaluate_reference(product, there);
-  ASSERT_FALSE(want.ok());
-  const auto have = backend_->run(product, otherwise);
-  ASSERT_FALSE(have.ok());
-  EXPECT_EQ(have.status().message(), want.status().message());
-}
-
 TEST_P(DeviceTest, WithoutRoomTheHostComputes) {
   for (const Case& c : cases()) {
     const Tensors want = *evaluate_reference(c.node, c.inputs);

@@ -1,5 +1,5 @@
 // Sample on a GPU against the reference, which alone has it elsewhere.
-#include <algorithm>
+#include <limits>
 
 #include "kernels/compare.h"
 
@@ -9,6 +9,8 @@ namespace {
 class SamplingTest : public OnBackend {};
 INSTANTIATE_TEST_SUITE_P(Backends, SamplingTest, ::testing::Values("cuda"),
                          [](const auto& info) { return info.param; });
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 // Few different logits give ties, wide ones a few that weigh anything; infinities and NaN.
 Tensor some_logits(Random& r, int64_t n) {
@@ -20,19 +22,21 @@ Tensor some_logits(Random& r, int64_t n) {
   for (int64_t i = r.pick({0, 0, 1, 5}); i > 0; --i) {
     float& v = logits.mutable_data<float>()[static_cast<size_t>(r.below(logits.elements()))];
     v = r.pick({std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
-                std::numeric_limits<float>::quiet_NaN()});
+                kNan, 0.0f, -0.0f});
   }
   return logits;
 }
 
 Case some_choice(Random& r, int64_t n) {
   const int64_t position[] = {r.between(0, 1 << 30)};
-  Attributes a = {{"temperature",
-                   r.pick({0.0f, 0.3f, 1.0f, 5.0f, 1e30f, std::numeric_limits<float>::infinity()})},
+  Attributes a = {{"temperature", r.pick({0.0f, 0.3f, 1.0f, 5.0f, 1e30f,
+                                          std::numeric_limits<float>::infinity(), kNan, -1.0f})},
                   {"seed", r.between(-5, 1 << 30)}};
-  if (r.chance(60)) a.set("top_k", r.pick({int64_t{1}, int64_t{2}, r.between(0, n), n, n + 7}));
-  if (r.chance(60)) a.set("top_p", r.pick({0.0f, 1e-20f, 0.1f, 0.5f, 0.9f, 0.999999f, 1.0f}));
-  if (r.chance(40)) a.set("min_p", r.pick({0.0f, 1e-6f, 0.05f, 0.5f, 1.0f, 3.0f}));
+  if (r.chance(60))
+    a.set("top_k", r.pick({int64_t{-1}, int64_t{1}, int64_t{2}, r.between(0, n), n, n + 7}));
+  if (r.chance(60))
+    a.set("top_p", r.pick({0.0f, -1.0f, kNan, 1e-20f, 0.1f, 0.5f, 0.9f, 0.999999f, 1.0f}));
+  if (r.chance(40)) a.set("min_p", r.pick({0.0f, kNan, 1e-6f, 0.05f, 0.5f, 1.0f, 3.0f}));
   return {node_of("verbatim", "Sample", a),
           {some_logits(r, n), *Tensor::from<int64_t>(Shape{1}, position)},
           {}};

@@ -168,6 +168,7 @@ enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
+  cudaErrorInvalidConfiguration = 9,
   cudaErrorNotReady = 600
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
@@ -200,6 +201,7 @@ inline cudaError_t cudaStreamQuery(cudaStream_t) { return cudaSuccess; }
 inline thread_local cudaError_t t_last_error = cudaSuccess;  // until it is asked for
 inline cudaError_t cudaGetLastError() { return std::exchange(t_last_error, cudaSuccess); }
 inline const char* cudaGetErrorString(cudaError_t error) {
+  if (error == cudaErrorInvalidConfiguration) return "invalid configuration argument";
   return error == cudaErrorMemoryAllocation ? "out of memory" : "invalid value";
 }
 inline cudaError_t cudaGetDevice(int* index) {

@@ -354,6 +354,14 @@ Pending& pending_of(Queue queue) { return t_cluster->running().pending[static_ca
 }  // namespace
 
 void launch(const Launch& launch, void (*kernel)(const void*), const void* context) {
+  const auto within = [](unsigned n, unsigned most) { return n >= 1 && n <= most; };
+  const dim3 &b = launch.blocks, &t = launch.threads;
+  if (!within(b.x, 0x7FFFFFFF) || !within(b.y, 65535) || !within(b.z, 65535) ||
+      !within(t.x * t.y * t.z, 1024) || launch.shared_bytes > size_t{227} << 10 ||
+      b.x % launch.cluster != 0) {
+    t_last_error = cudaErrorInvalidConfiguration;
+    return;
+  }
   if (!t_cluster) t_cluster = std::make_unique<Cluster>();
   for (unsigned z = 0; z < launch.blocks.z; ++z)
     for (unsigned y = 0; y < launch.blocks.y; ++y)
