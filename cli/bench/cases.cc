@@ -5,6 +5,7 @@
 
 #include <verbatim/core/parallel.h>
 #include <verbatim/core/philox.h>
+#include <verbatim/kernels/backend.h>
 #include <verbatim/repops/semantics.h>
 
 namespace verbatim::bench {
@@ -154,6 +155,12 @@ Result<Tensors> random_tokens(const Model& model, int64_t texts, int64_t length)
   VB_ASSIGN(Tensor lengths, Tensor::allocate(DType::i64, Shape{texts}));
   for (int64_t& n : lengths.mutable_data<int64_t>()) n = length;
   return Tensors{ids, lengths};
+}
+
+Result<std::unique_ptr<Backend>> make_processor_backend() {
+  for (const BackendInfo& b : list_backends())
+    if (b.name != "cuda" && b.missing.empty()) return make_backend(b.name);
+  return internal_error("no backend of the processor");
 }
 
 void require(const Status& status) {

@@ -66,6 +66,12 @@ Result<std::shared_ptr<const Model>> load_model(const std::string& folder);
 // What an embedding takes: texts of one length, of tokens that the vocabulary has.
 Result<Tensors> random_tokens(const Model& model, int64_t texts, int64_t length);
 
+// The best backend of the processor.
+Result<std::unique_ptr<Backend>> make_processor_backend();
+
+// cases_models.cc: decoders of random weights alone, on a GPU.
+void add_decoder_cases(std::vector<Case>& cases);
+
 // Ends the program where a run that is measured fails.
 void require(const Status& status);
 

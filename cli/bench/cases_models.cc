@@ -20,6 +20,7 @@ struct Runner {
   Tensors inputs, outputs;
   std::unique_ptr<Backend> backend;
   std::optional<Executor> executor;
+  bool in_place = false;  // outputs stay where the backend computed them
 
   Status prepare(const Backend& like) {
     VB_ASSIGN(backend, make_backend(like.name()));
@@ -27,7 +28,8 @@ struct Runner {
     return {};
   }
   Status run() {
-    VB_ASSIGN(outputs, executor->run_step(0, inputs));
+    VB_ASSIGN(outputs,
+              in_place ? executor->run_step_in_place(0, inputs) : executor->run_step(0, inputs));
     return {};
   }
 };
@@ -166,6 +168,28 @@ Result<Match> decoding(const Backend& backend, const ModelFiles& files, const st
   return match_of(backend, runner, peer, step.tokens, 1, kind.least_cosine);
 }
 
+// Beside nobody, but with the bits of the processor's best backend: all logits of the step.
+Result<Match> decoding_alone(const Backend& backend, const std::string& folder, const Kind& kind,
+                             const Step& step) {
+  VB_ASSIGN(const std::shared_ptr<const Model> model, load_model(folder));
+  VB_ASSIGN(const Tensors random, random_tokens(*model, 1, step.past + step.tokens));
+  const std::span<const int64_t> ids = random[0].data<int64_t>();
+  VB_ASSIGN(const auto runner, decoder(backend, *model, kind, step, ids));
+  runner->in_place = true;
+  VB_TRY(runner->run());
+  VB_ASSIGN(const Tensor ours, runner->outputs[1].on_host());
+  VB_ASSIGN(const std::unique_ptr<Backend> processor, make_processor_backend());
+  VB_ASSIGN(const auto there, decoder(*processor, *model, kind, step, ids));
+  VB_TRY(there->run());
+  if (!identical(ours, there->outputs[1]))
+    return internal_error(std::string(kind.precision) + ": the logits' bits are not those of " +
+                          std::string(processor->name()));
+  return Match{{"Verbatim", "", std::string(backend.name()), [runner] { require(runner->run()); }},
+               {},
+               static_cast<double>(step.tokens),
+               "tokens/s"};
+}
+
 std::string name_of(const Step& s) {
   return s.past == 0 ? "prefill " + std::to_string(s.tokens) : "decode " + std::to_string(s.past);
 }
@@ -190,6 +214,17 @@ void add_model_cases(std::vector<Case>& cases, const ModelFiles& files) {
       cases.push_back({kind.name, name_of(s), [=](Backend& backend) -> Result<Match> {
                          VB_ASSIGN(const std::string folder, random->folder());
                          return decoding(backend, files, folder, kind, s);
+                       }});
+}
+
+void add_decoder_cases(std::vector<Case>& cases) {
+  const auto random = std::make_shared<RandomDecoder>();
+  for (const Kind& kind : {Kind{"llama1b_f32", "fp32", 1}, Kind{"llama1b_bf16", "bf16", 1},
+                           Kind{"llama1b_w8a8", "w8a8", 1}, Kind{"llama1b_w4a8", "w4a8", 1}})
+    for (const Step s : {Step{0, 1024}, Step{1024, 1}})
+      cases.push_back({kind.name, name_of(s), [=](Backend& backend) -> Result<Match> {
+                         VB_ASSIGN(const std::string folder, random->folder());
+                         return decoding_alone(backend, folder, kind, s);
                        }});
 }
 

@@ -11,8 +11,7 @@
 #pragma once
 
 #include <verbatim/repops/ops/tensor_core.h>
-#include <verbatim/kernels/cuda/attention_tiles.cuh>
-#include <verbatim/kernels/cuda/warp_group.cuh>
+#include <verbatim/kernels/cuda/attention_groups.cuh>
 
 namespace verbatim::cuda {
 
@@ -63,17 +62,7 @@ struct GroupAttention {
   // Barriers, and the rows' queries, before anything else.
   __device__ void start() const {
     if (threadIdx.x == 0) ring.init(kReaders);
-    constexpr int kPieces = kSize / 8;
-    for (int i = static_cast<int>(threadIdx.x); i < kRows * kPieces; i += kThreads) {
-      const int r = i / kPieces, piece = i % kPieces;
-      const int64_t row = view.first_row + r;
-      const bool there = row < view.rows;
-      copy_later(queries + piece / 8 * kSlabOfRows + slab_offset(r, piece % 8),
-                 there ? view.q + view.head_row(p, row) * kSize + piece * 8 : view.q, there);
-    }
-    commit_copies();
-    wait_for_copies<0>();
-    publish_tiles();
+    load_queries<kRows, kSize / 8, kThreads>(p, view, queries);
     __syncthreads();
   }
 
@@ -213,28 +202,21 @@ __global__ void __launch_bounds__((GroupAttention<T, kSize>::kThreads), 1)
     attend_groups(const __grid_constant__ GroupAttentionCall p) {
   if constexpr (kHopperCode) {
     using Attention = GroupAttention<T, kSize>;
-    await_kernels_before();
-    // Of causal rows the last ones have most to do: they go first.
-    const int64_t tile = p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
-    Attention attention(p, tile * Attention::kRows);
-    attention.start();
-    const int group = static_cast<int>(threadIdx.x / kWarpGroup) - 1;
-    if (group < 0) {
-      give_registers<40>();
-      if (threadIdx.x == 0) attention.copy_tiles();
-      if (threadIdx.x / kWarp == 1) attention.look_at_values();
-      return;
-    }
-    take_registers<232>();
-    const int64_t row =
-        tile * Attention::kRows + group * kGroupRows + threadIdx.x % kWarpGroup / kWarp * kTileRows;
-    typename Attention::Rows rows(p, attention.view, row,
-                                  attention.totals + threadIdx.x - kWarpGroup);
-    attention.attend(rows, group);
-    if (p.float_out)
-      rows.template store_rows<float>(p, attention.view, 0, kSize);
-    else
-      rows.template store_rows<T>(p, attention.view, 0, kSize);
+    share_attention<Attention>(
+        p,
+        [](Attention& attention) {
+          if (threadIdx.x == 0) attention.copy_tiles();
+          if (threadIdx.x / kWarp == 1) attention.look_at_values();
+        },
+        [&](Attention& attention, int group, int64_t row) {
+          typename Attention::Rows rows(p, attention.view, row,
+                                        attention.totals + threadIdx.x - kWarpGroup);
+          attention.attend(rows, group);
+          if (p.float_out)
+            rows.template store_rows<float>(p, attention.view, 0, kSize);
+          else
+            rows.template store_rows<T>(p, attention.view, 0, kSize);
+        });
   }
 }
 

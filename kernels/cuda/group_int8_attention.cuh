@@ -8,9 +8,9 @@
 // which threads hold them (key_at_place).
 #pragma once
 
+#include <verbatim/kernels/cuda/attention_groups.cuh>
 #include <verbatim/kernels/cuda/int8_attention.cuh>
 #include <verbatim/kernels/cuda/rotation.cuh>
-#include <verbatim/kernels/cuda/warp_group.cuh>
 
 namespace verbatim::cuda {
 
@@ -91,17 +91,7 @@ struct GroupInt8Attention {
   // Barriers, and the rows' queries, before anything else.
   __device__ void start() const {
     if (threadIdx.x == 0) ring.init(kReaders);
-    constexpr int kPieces = kKeyCodes / 16;
-    for (int i = static_cast<int>(threadIdx.x); i < kRows * kPieces; i += kThreads) {
-      const int r = i / kPieces, piece = i % kPieces;
-      const int64_t row = view.first_row + r;
-      const bool there = row < view.rows && piece * 16 < p.head_size;
-      copy_later(queries + piece / 8 * kSlabOfRows + slab_offset(r, piece % 8),
-                 there ? view.q + view.head_row(p, row) * p.head_size + piece * 16 : view.q, there);
-    }
-    commit_copies();
-    wait_for_copies<0>();
-    publish_tiles();
+    load_queries<kRows, kKeyCodes / 16, kThreads>(p, view, queries);
     __syncthreads();
   }
   __device__ int first_block() const { return begin / kBlockKeys * kBlockKeys; }
@@ -406,24 +396,17 @@ __global__ void __launch_bounds__((GroupInt8Attention<kSize, kSlabs, kSlices, kC
     attend_int8_groups(const __grid_constant__ GroupInt8Call p) {
   if constexpr (kHopperCode) {
     using Attention = GroupInt8Attention<kSize, kSlabs, kSlices, kCaps>;
-    await_kernels_before();
-    // Of causal rows the last ones have most to do: they go first.
-    const int64_t tile = p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
-    Attention attention(p, tile * Attention::kRows);
-    attention.start();
-    const int group = static_cast<int>(threadIdx.x / kWarpGroup) - 1;
-    if (group < 0) {
-      give_registers<40>();
-      if (threadIdx.x == 0) attention.copy_tiles();
-      return;
-    }
-    take_registers<232>();
-    const int64_t row =
-        tile * Attention::kRows + group * kGroupRows + threadIdx.x % kWarpGroup / kWarp * kTileRows;
-    typename Attention::Rows rows(p, attention.view, row, attention.totals);
-    attention.attend(rows, group);
-    attention.finish(rows);
-    attention.store(rows);
+    share_attention<Attention>(
+        p,
+        [](Attention& attention) {
+          if (threadIdx.x == 0) attention.copy_tiles();
+        },
+        [&](Attention& attention, int group, int64_t row) {
+          typename Attention::Rows rows(p, attention.view, row, attention.totals);
+          attention.attend(rows, group);
+          attention.finish(rows);
+          attention.store(rows);
+        });
   }
 }
 

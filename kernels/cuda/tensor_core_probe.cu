@@ -9,6 +9,18 @@
 #include <verbatim/kernels/cuda/stream_product.cuh>
 
 namespace verbatim::cuda {
+
+// Not unnamed: nvcc would warn where Hopper's kernels have no code (kHopperCode) and do not use it.
+struct ProbeEpilogue {
+  using Out = float;
+  using Row = int;
+  using Column = int;
+  float* out;
+  __device__ Row row(int64_t) const { return 0; }
+  __device__ Column column(int64_t) const { return 0; }
+  __device__ Out finished(float sum, Row, Column) const { return canonical(sum); }
+};
+
 namespace {
 
 using tensor_core::BFloat16Format;
@@ -105,16 +117,6 @@ constexpr bool kEmulated = false;
 // whole.
 constexpr int kProductRows = kEmulated ? 64 : 300, kProductColumns = kEmulated ? 64 : 520,
               kProductBytes = kEmulated ? 2 * kSlabBytes : 9 * kSlabBytes + 16;
-
-struct ProbeEpilogue {
-  using Out = float;
-  using Row = int;
-  using Column = int;
-  float* out;
-  __device__ Row row(int64_t) const { return 0; }
-  __device__ Column column(int64_t) const { return 0; }
-  __device__ Out finished(float sum, Row, Column) const { return canonical(sum); }
-};
 
 // Rows of any codes, and of codes from 1 to 2 of either sign, so that sums cancel.
 template <class Format>

@@ -64,8 +64,8 @@ template <int kPending>
 void wait_for_stores() {
   emulated::wait_for(emulated::Queue::stores, kPending);
 }
-inline void await_turn(int) {}
-inline void pass_turn(int) {}
+inline void await_turn(int group) { emulated::sync_named(group + 1, 2 * kWarpGroup); }
+inline void pass_turn(int to_group) { emulated::arrive_named(to_group + 1, 2 * kWarpGroup); }
 inline bool is_elected() { return threadIdx.x % kWarp == 0; }
 inline void barrier_of_cluster() { emulated::barrier_of_cluster(); }
 inline unsigned rank_in_cluster() { return emulated::rank_in_cluster(); }

@@ -1,9 +1,9 @@
 // The GPU's cases: gemm_bf16, gemm_f16, gemm_s8 and gemm_f32; the same of one row and of 16, whose
 // rate is that of reading the weights (gemv_bf16, gemv_f16, gemv_s8, gemv_f32; nt: weights in
 // memory [n, k]; gemv_w4 and gemv_w2: of so many bits); gemm_w4; gemm_sliced2 to 4; attention_f32,
-// _bf16, _f16 and _s8; hash. Before anything is timed, our result is compared with the processor's,
-// bit for bit: all of its rows, or where there are many a few, since a row's bits do not depend on
-// the others.
+// _bf16, _f16 and _s8; llama1b_f32, _bf16, _w8a8, _w4a8 (cases_models.cc); hash. Before anything is
+// timed, our result is compared with the processor's, bit for bit: all of its rows, or where there
+// are many a few, since a row's bits do not depend on the others.
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -118,15 +118,9 @@ Result<Ours> ours_of(Backend& backend, const Work& work) {
   return ours;
 }
 
-Result<std::unique_ptr<Backend>> processor() {
-  for (const BackendInfo& b : list_backends())
-    if (b.name != "cuda" && b.missing.empty()) return make_backend(b.name);
-  return internal_error("no backend of the processor");
-}
-
 // `result` against the processor's of the same work, of which each row of the inputs makes one.
 Status equals_processor(const Tensor& result, const Work& work, std::span<const int64_t> rows) {
-  VB_ASSIGN(const std::unique_ptr<Backend> backend, processor());
+  VB_ASSIGN(const std::unique_ptr<Backend> backend, make_processor_backend());
   VB_ASSIGN(const Work some, taken(work, rows));
   VB_ASSIGN(const auto op, run_once(*backend, some, nullptr));
   VB_ASSIGN(const Tensor have, taken(result, rows));
@@ -320,7 +314,7 @@ Result<Match> sliced(Backend& backend, const Size& s, int count) {
   const std::vector<int64_t> rows = sample(s.m);
   VB_ASSIGN(const Tensor some, taken(o.a, rows));
   VB_ASSIGN(const Work work_of_some, work_of(some));
-  VB_ASSIGN(const std::unique_ptr<Backend> host, processor());
+  VB_ASSIGN(const std::unique_ptr<Backend> host, make_processor_backend());
   VB_ASSIGN(const auto want, run_once(*host, work_of_some, nullptr));
   VB_ASSIGN(const Tensor have, taken(ours.result, rows));
   if (!identical(have, want->output()))
@@ -454,6 +448,7 @@ void add_cases(std::vector<Case>& cases, const ModelFiles& files) {
     for (const Attending& by : kAttending)
       cases.push_back({std::string(by.name), s.text(),
                        [=, s = s](Backend& b) { return attention(b, s, by, *attention_peers); }});
+  add_decoder_cases(cases);
   for (const int64_t rows : {16, 1024, 16384, 262144})
     cases.push_back({"hash", shape_text({rows, 1024}), [=](Backend&) {
                        return hash(Shape{rows, 1024});

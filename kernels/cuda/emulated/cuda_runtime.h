@@ -80,6 +80,11 @@ void arrive_at(uint64_t* barrier, int64_t expected_bytes);
 void arrive_at_block(uint64_t* barrier, unsigned rank);  // at the one that lies there in that block
 void wait_for_phase(const uint64_t* barrier, unsigned parity);
 
+// A block's barrier of that number, which so many threads pass: bar.sync, and bar.arrive, whose
+// thread goes on at once.
+void sync_named(int barrier, unsigned threads);
+void arrive_named(int barrier, unsigned threads);
+
 // A matrix of rows, of which boxes of 128 bytes by box_rows are copied, zeros beyond its edges.
 struct TileMap {
   std::byte* base;

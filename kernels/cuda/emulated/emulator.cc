@@ -5,8 +5,10 @@
 #include <ucontext.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -80,9 +82,16 @@ struct TileCopy {
   unsigned blocks;   // a bit for each
 };
 
+// bar.sync and bar.arrive: some threads only say that they came by.
+struct NamedBarrier {
+  unsigned arrived = 0;
+  std::vector<unsigned> waiting;
+};
+
 struct Block {
   dim3 index;
   Barrier whole;
+  std::array<NamedBarrier, 16> named;
   std::unique_ptr<std::byte, void (*)(void*)> shared{nullptr, std::free};
 
   uint64_t& barrier_at(uint32_t offset) {
@@ -109,6 +118,7 @@ class Cluster {
   void init(uint64_t* barrier, unsigned arrivals);
   void arrive(uint64_t* barrier, unsigned arrivals, int64_t bytes);
   void wait(const uint64_t* barrier, unsigned parity);
+  void arrive(NamedBarrier& barrier, unsigned threads, bool waits);
   void copy_later(const TileCopy& copy) { tile_copies_.push_back(copy); }
   bool toss() { return draw(2) == 1; }
 
@@ -251,6 +261,17 @@ void Cluster::wait(const uint64_t* barrier, unsigned parity) {
   }
 }
 
+void Cluster::arrive(NamedBarrier& barrier, unsigned threads, bool waits) {
+  if (++barrier.arrived == threads) {
+    barrier.arrived = 0;
+    ready_.insert(ready_.end(), barrier.waiting.begin(), barrier.waiting.end());
+    barrier.waiting.clear();
+  } else if (waits) {
+    barrier.waiting.push_back(running_);
+    leave();
+  }
+}
+
 // Bits 4 to 6 of an address in shared memory change with bits 7 to 9: the swizzle of 128 bytes.
 uint64_t swizzled(uint64_t offset) { return offset ^ (offset >> 7 & 7) << 4; }
 
@@ -281,6 +302,7 @@ void Cluster::copy_some_tile() {
 void Cluster::start_block(Block& block, dim3 index, const Launch& launch) {
   block.index = index;
   block.whole.expected = threads_;
+  block.named = {};
   void* shared = nullptr;
   const size_t bytes = launch.shared_bytes;
   if (bytes > 0 && posix_memalign(&shared, 1024, bytes) != 0) std::abort();
@@ -406,6 +428,13 @@ void arrive_at_block(uint64_t* barrier, unsigned rank) {
   t_cluster->arrive(&t_cluster->block(rank).barrier_at(shared_offset(barrier)), 1, 0);
 }
 void wait_for_phase(const uint64_t* barrier, unsigned parity) { t_cluster->wait(barrier, parity); }
+
+void sync_named(int barrier, unsigned threads) {
+  t_cluster->arrive(t_cluster->block().named.at(static_cast<size_t>(barrier)), threads, true);
+}
+void arrive_named(int barrier, unsigned threads) {
+  t_cluster->arrive(t_cluster->block().named.at(static_cast<size_t>(barrier)), threads, false);
+}
 
 void copy_tile_later(void* shared, const TileMap& map, int64_t byte, int64_t row, uint64_t* barrier,
                      unsigned blocks) {

@@ -1,0 +1,50 @@
+// What both attentions of warp groups (group_attention.cuh, group_int8_attention.cuh) begin with: a
+// block of threads has a tile of rows, of which each of two warp groups attends by 64, while a
+// third copies keys and values.
+#pragma once
+
+#include <verbatim/kernels/cuda/attention_tiles.cuh>
+#include <verbatim/kernels/cuda/warp_group.cuh>
+
+namespace verbatim::cuda {
+
+// The queries of kRows rows from the view's first on, kPieces times 16 bytes each, in slabs of 128
+// bytes; zeros where there are none.
+template <int kRows, int kPieces, int kThreads, class Call, class View>
+__device__ void load_queries(const Call& p, const View& view, std::byte* queries) {
+  constexpr int kEach = 16 / static_cast<int>(sizeof(*view.q));  // elements
+  for (int i = static_cast<int>(threadIdx.x); i < kRows * kPieces; i += kThreads) {
+    const int r = i / kPieces, piece = i % kPieces;
+    const int64_t row = view.first_row + r;
+    const bool there = row < view.rows && piece * kEach < p.head_size;
+    copy_later(queries + piece / 8 * (kRows * kSlabBytes) + slab_offset(r, piece % 8),
+               there ? view.q + view.head_row(p, row) * p.head_size + piece * kEach : view.q,
+               there);
+  }
+  commit_copies();
+  wait_for_copies<0>();
+  publish_tiles();
+}
+
+// By all threads of a block: copies(attention) by those of the first group, attends(attention,
+// group, row) by those of the others, whose warps' rows begin at `row`.
+template <class Attention, class Call, class Copies, class Attends>
+__device__ void share_attention(const Call& p, Copies&& copies, Attends&& attends) {
+  await_kernels_before();
+  // Of causal rows the last ones have most to do: they go first.
+  const int64_t tile = p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
+  Attention attention(p, tile * Attention::kRows);
+  attention.start();
+  const int group = static_cast<int>(threadIdx.x / kWarpGroup) - 1;
+  if (group < 0) {
+    give_registers<40>();
+    copies(attention);
+    return;
+  }
+  take_registers<232>();
+  attends(
+      attention, group,
+      tile * Attention::kRows + group * kGroupRows + threadIdx.x % kWarpGroup / kWarp * kTileRows);
+}
+
+}  // namespace verbatim::cuda
