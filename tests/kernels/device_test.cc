@@ -121,24 +121,6 @@ TEST_P(DeviceTest, SlicesOfAnotherShapeAreLookedAt) {
   EXPECT_EQ(have.status().message(), want.status().message());
 }
 
-// Memory that held slices may be given to codes that are none (and is, at once, but under a
-// sanitizer).
-TEST_P(DeviceTest, SlicesAreForgottenWithTheirMemory) {
-  Random r(1);
-  const Node cut = node_of("verbatim", "Slices", {{"count", int64_t{2}}}, 2);
-  const Tensor w = floats(r, {8, 64}, Fill::ordinary);
-  const Tensors of_w = *backend_->run(cut, std::span(&w, 1));
-  Tensor x = floats(r, {4, 64}, Fill::ordinary);
-  for (float& v : x.mutable_data<float>()) v = 1;  // codes of 127
-  const Tensor two = floats(r, {2, 64}, Fill::ordinary);
-  ASSERT_TRUE(backend_->run(cut, std::span(&two, 1)).ok());  // and gone
-  const Tensor codes =
-      (*backend_->run(node_of("verbatim", "QuantizeRows", {}, 2), std::span(&x, 1)))[0];
-  const Tensors inputs = {*codes.reshaped(Shape{2, 2, 64}), *Tensor::zeros(DType::i32, Shape{2}),
-                          of_w[0], of_w[1]};
-  EXPECT_FALSE(backend_->run(node_of("verbatim", "SlicedLinear"), inputs).ok());
-}
-
 // What a node is charged for is what it gives.
 TEST_P(DeviceTest, CopiesAreNoResults) {
   Random r(1);

@@ -54,6 +54,16 @@ TEST_P(SamplingTest, ALargeVocabulary) {
   expect_reference(*backend_, 16, [](Random& r) { return some_choice(r, 200'000 + r.below(9)); });
 }
 
+TEST_P(SamplingTest, BothZerosAreTheGreatest) {
+  const int64_t position[] = {7};
+  for (const std::vector<float>& logits : {std::vector{-1.0f, -0.0f, 0.0f}, {0.0f, -0.0f}})
+    expect_reference(*backend_,
+                     {node_of("verbatim", "Sample"),
+                      {*Tensor::from<float>(Shape{static_cast<int64_t>(logits.size())}, logits),
+                       *Tensor::from<int64_t>(Shape{1}, position)},
+                      {}});
+}
+
 // Notes whether memory for weights was asked for, which the host does without.
 class Guard final : public AllocationGuard {
  public:
