@@ -2,7 +2,7 @@
 // each operation rounded as repops/ops/gradient.cc, normalization_gradient.cc, loss.cc and
 // optimizer.cc have it. Sums over rows are those of reductions, of terms that are written first.
 #include <algorithm>
-#include <numeric>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,7 +12,6 @@
 #include <verbatim/repops/ops/normalization.h>
 #include <verbatim/repops/unary_f32.h>
 #include <verbatim/kernels/cuda/ordered_sum.cuh>
-#include <verbatim/kernels/cuda/windows.cuh>
 
 namespace verbatim::cuda {
 namespace {
