@@ -30,6 +30,16 @@ struct Range {
   __device__ bool has(int64_t i) const { return i >= begin && i < end; }
 };
 
+// The same, which the compiler is not to know: what is computed from it is computed anew, in place
+// of what would have been kept in registers.
+template <class T>
+__device__ inline T unknown(T x) {
+#if !defined(VERBATIM_EMULATED_GPU)
+  asm volatile("" : "+r"(x));
+#endif
+  return x;
+}
+
 // What one block of threads works on: rows of one head of keys, and value columns from one on.
 template <class T>
 struct AttentionView {

@@ -26,14 +26,21 @@ __device__ void load_queries(const Call& p, const View& view, std::byte* queries
   publish_tiles();
 }
 
+// The first row of the block of threads. Of causal rows the last ones have most to do: they go
+// first.
+template <int kRows, class Call>
+__device__ int64_t first_row_of(const Call& p) {
+  const unsigned tile = unknown(blockIdx.x);
+  return int64_t{p.causal ? gridDim.x - 1 - tile : tile} * kRows;
+}
+
 // By all threads of a block: copies(attention) by those of the first group, attends(attention,
 // group, row) by those of the others, whose warps' rows begin at `row`.
 template <class Attention, class Call, class Copies, class Attends>
 __device__ void share_attention(const Call& p, Copies&& copies, Attends&& attends) {
   await_kernels_before();
-  // Of causal rows the last ones have most to do: they go first.
-  const int64_t tile = p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
-  Attention attention(p, tile * Attention::kRows);
+  const int64_t first_row = first_row_of<Attention::kRows>(p);
+  Attention attention(p, first_row);
   attention.start();
   const int group = static_cast<int>(threadIdx.x / kWarpGroup) - 1;
   if (group < 0) {
@@ -42,9 +49,8 @@ __device__ void share_attention(const Call& p, Copies&& copies, Attends&& attend
     return;
   }
   take_registers<232>();
-  attends(
-      attention, group,
-      tile * Attention::kRows + group * kGroupRows + threadIdx.x % kWarpGroup / kWarp * kTileRows);
+  attends(attention, group,
+          first_row + group * kGroupRows + threadIdx.x % kWarpGroup / kWarp * kTileRows);
 }
 
 }  // namespace verbatim::cuda

@@ -51,6 +51,7 @@ template <class T>
 T greatest_of(T a, T b, T c) {
   return std::max(a, std::max(b, c));
 }
+inline uint32_t least_of(uint32_t a, uint32_t b, uint32_t c) { return std::min(a, std::min(b, c)); }
 template <class T>
 uint32_t rounded_pair(float low, float high) {
   return store<T>(low).bits | static_cast<uint32_t>(store<T>(high).bits) << 16;
@@ -75,6 +76,9 @@ __device__ inline uint32_t greatest_of(uint32_t a, uint32_t b, uint32_t c) {
 }
 __device__ inline int32_t greatest_of(int32_t a, int32_t b, int32_t c) {
   return __vimax3_s32(a, b, c);
+}
+__device__ inline uint32_t least_of(uint32_t a, uint32_t b, uint32_t c) {
+  return __vimin3_u32(a, b, c);
 }
 // Two numbers rounded to T, and what each is then.
 template <class T>
@@ -138,6 +142,7 @@ __device__ inline int key_of(int i) {
 struct SeenBits {
   uint32_t row[2];
 
+  __device__ SeenBits(uint32_t first, uint32_t second) : row{first, second} {}
   __device__ explicit SeenBits(const SeenKeys& seen) {
 #pragma unroll
     for (int h = 0; h < 2; ++h)
@@ -166,66 +171,136 @@ __device__ __forceinline__ void replace_unseen(const SeenBits& seen, float value
 #pragma unroll
   for (int i = 0; i < kBlockKeys / 2; ++i) x[i] = seen.has(i) ? x[i] : value;
 }
-// The greatest of each row, NaN where one is.
-__device__ __forceinline__ void find_greatest(const BlockScores& x, float (&m)[2]) {
+// The greatest and the least of each row's scores that the thread has, as integers: greatest[] is
+// that of the greatest from zero on, and of NaN, which is above all; far[] that of the least below
+// zero. Negative or not, respectively, where there is none.
+struct Extremes {
+  int32_t greatest[2];
+  uint32_t far[2];
+
+  __device__ explicit Extremes(const BlockScores& x) {
+    constexpr int kChains = 2;  // of each row, so that none waits for itself
+    int32_t up[2][kChains];
+    uint32_t down[2][kChains];
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    // As integers, numbers are in order from zero on, and NaN is above all.
-    int32_t greatest = INT32_MIN;
-#pragma unroll
-    for (int i = 2 * h; i < kBlockKeys / 2; i += 4)
-      greatest = greatest_of(greatest, static_cast<int32_t>(bits_of(x[i])),
-                             static_cast<int32_t>(bits_of(x[i + 1])));
-    float best = float_of(static_cast<uint32_t>(greatest));
-    if (greatest < 0) [[unlikely]] {
-      best = x[2 * h];
-#pragma unroll
-      for (int i = 2 * h; i < kBlockKeys / 2; i += 4)
-        best = maximum_of(best, maximum_of(x[i], x[i + 1]));
+    for (int i = 0; i < kBlockKeys / 2; i += 2) {
+      const int h = i / 2 % 2, chain = i / 4 % kChains;
+      const uint32_t a = bits_of(x[i]), b = bits_of(x[i + 1]);
+      up[h][chain] = greatest_of(i < 4 * kChains ? static_cast<int32_t>(a) : up[h][chain],
+                                 static_cast<int32_t>(a), static_cast<int32_t>(b));
+      down[h][chain] = greatest_of(i < 4 * kChains ? a : down[h][chain], a, b);
     }
-    m[h] = maximum_of_row(best);
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      greatest[h] = greatest_of(up[h][0], up[h][1], up[h][1]);
+      far[h] = greatest_of(down[h][0], down[h][1], down[h][1]);
+    }
   }
+
+  // The greatest of each row.
+  __device__ __forceinline__ void find_greatest(const BlockScores& x, float (&best)[2]) const {
+    uint32_t bits[2] = {static_cast<uint32_t>(greatest[0]), static_cast<uint32_t>(greatest[1])};
+    if (__any_sync(~0u, greatest[0] < 0 || greatest[1] < 0)) {
+      // Below zero the greatest is that of the least bits.
+      uint32_t least[2] = {~0u, ~0u};
+#pragma unroll
+      for (int i = 0; i < kBlockKeys / 2; i += 2)
+        least[i / 2 % 2] = least_of(least[i / 2 % 2], bits_of(x[i]), bits_of(x[i + 1]));
+#pragma unroll
+      for (int h = 0; h < 2; ++h)
+        if (greatest[h] < 0) bits[h] = least[h];
+    }
+#pragma unroll
+    for (int h = 0; h < 2; ++h) best[h] = maximum_of_row(float_of(bits[h]));
+  }
+  // At most the row's least score.
+  __device__ float floor(int h) const { return far[h] >> 31 != 0 ? float_of(far[h]) : 0.0f; }
+};
+
+// weigh_scores() where not all keys are seen, or weights may be below 2^-126: in loops, from
+// memory. For its code is to be short: what a kernel does in every block has to stay where
+// instructions are fetched from.
+template <class Scale, class Seen>
+__device__ __forceinline__ void weigh_scores_in_memory(Scale&& scaled, bool whole, Seen&& seen,
+                                                       BlockScores& x, float (&m)[2]) {
+  constexpr int kAtOnce = 8;
+  float scores[kBlockKeys / 2];
+#pragma unroll
+  for (int i = 0; i < kBlockKeys / 2; ++i) scores[i] = scaled(x[i]);
+  const SeenBits bits = whole ? SeenBits(~0u, ~0u) : SeenBits(seen());
+  float best[2] = {float_of(0xFF800000), float_of(0xFF800000)};
+#pragma unroll 1
+  for (int begin = 0; begin < kBlockKeys / 2; begin += kAtOnce)
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      float& score = scores[begin + i];
+      score = bits.has(begin + i) ? score : float_of(0xFF800000);
+      best[i / 2 % 2] = maximum_of(best[i / 2 % 2], score);
+    }
+#pragma unroll
+  for (int h = 0; h < 2; ++h) m[h] = maximum_of(m[h], maximum_of_row(best[h]));
+#pragma unroll 1
+  for (int begin = 0; begin < kBlockKeys / 2; begin += kAtOnce)
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      float& score = scores[begin + i];
+      const float weight = exp2p_of_any(score - m[i / 2 % 2]);
+      score = bits.has(begin + i) ? weight : 0.0f;
+    }
+#pragma unroll
+  for (int i = 0; i < kBlockKeys / 2; ++i) x[i] = scores[i];
 }
-// Scores, none of which is above its row's m, into weights.
-__device__ __forceinline__ void weigh_scores(const float (&m)[2], BlockScores& x) {
-  uint32_t farthest = 0;
+
+// A block's scores, after scaled(), which is to be monotonic where `whole`, become weights, not yet
+// rounded, relative to m, which takes them in. Of a key that a row does not see the score is
+// -infinity, and the weight 0, whatever m is. seen(): asked where not `whole`. By a warp.
+template <class Scale, class Seen>
+__device__ __forceinline__ void weigh_scores(Scale&& scaled, bool whole, Seen&& seen,
+                                             BlockScores& x, float (&m)[2]) {
+  const float before[2] = {m[0], m[1]};
+  bool in_range = whole;
+  if (whole) {
+    const Extremes extremes(x);
+    float best[2];
+    extremes.find_greatest(x, best);
+    const auto finite = [](float v) { return (bits_of(v) & 0x7F800000) != 0x7F800000; };
+    bool ordinary = true;
 #pragma unroll
-  for (int i = 0; i < kBlockKeys / 2; i += 2) {
-    x[i] = x[i] - m[i / 2 % 2];
-    x[i + 1] = x[i + 1] - m[i / 2 % 2];
-    farthest = greatest_of(farthest, bits_of(x[i]), bits_of(x[i + 1]));
+    for (int h = 0; h < 2; ++h) {
+      m[h] = maximum_of(m[h], scaled(best[h]));
+      ordinary = ordinary && finite(m[h]) && scaled(extremes.floor(h)) - m[h] >= kLeastExponent;
+    }
+    in_range = !__any_sync(~0u, !ordinary);
   }
-  // Differences are not above zero, so the greatest code is that of the least. They are NaN where
-  // m is not finite.
-  const auto finite = [](float v) { return (bits_of(v) & 0x7F800000) != 0x7F800000; };
-  if (farthest <= bits_of(kLeastExponent) && finite(m[0]) && finite(m[1])) {
+  // A compiler that sees all of them in one piece runs out of registers, and then takes them one by
+  // one, each step waiting for the one before: the branches are for it.
+  constexpr int kSideBySide = 16;
 #pragma unroll
-    for (int i = 0; i < kBlockKeys / 2; ++i) x[i] = exp2p_in_range(x[i]);
-  } else {
+  for (int first = 0; first < kBlockKeys / 2; first += kSideBySide)
+    if (unknown(static_cast<unsigned>(in_range)) != 0) {
 #pragma unroll
-    for (int i = 0; i < kBlockKeys / 2; ++i) x[i] = exp2p_of_any(x[i]);
+      for (int i = first; i < first + kSideBySide; ++i)
+        x[i] = exp2p_in_range(scaled(x[i]) - m[i / 2 % 2]);
+    }
+  if (!in_range) {
+    m[0] = before[0];
+    m[1] = before[1];
+    weigh_scores_in_memory(scaled, whole, seen, x, m);
   }
 }
 
-// The block's scores, times `scale`, become weights, not yet rounded, relative to m, which takes
-// them in; o and l are to be multiplied by alpha. Of a key that a row does not see the score is
-// -infinity, and the weight 0, whatever m is; a row that sees none keeps its state. seen(): asked
-// where not all rows see the whole block.
+// The block's scores, times `scale`, become weights (weigh_scores()); o and l are to be multiplied
+// by alpha. A row that sees no key keeps its state.
 template <class Seen>
 __device__ __forceinline__ void take_scores(float scale, bool whole, Seen&& seen, BlockScores& s,
                                             float (&m)[2], float (&alpha)[2]) {
   const float before[2] = {m[0], m[1]};
-  float best[2];
+  weigh_scores([&](float x) { return x * scale; }, whole && scale > 0, seen, s, m);
 #pragma unroll
-  for (int i = 0; i < kBlockKeys / 2; ++i) s[i] = s[i] * scale;
-  if (!whole) replace_unseen(SeenBits(seen()), float_of(0xFF800000), s);
-  find_greatest(s, best);
-#pragma unroll
-  for (int h = 0; h < 2; ++h) m[h] = maximum_of(m[h], best[h]);
-  weigh_scores(m, s);
-  if (!whole) replace_unseen(SeenBits(seen()), 0, s);
-#pragma unroll
-  for (int h = 0; h < 2; ++h) alpha[h] = before[h] == m[h] ? 1.0f : exp2p_of_any(before[h] - m[h]);
+  for (int h = 0; h < 2; ++h) {
+    const float other = exp2p_of_any(before[h] - m[h]);
+    alpha[h] = before[h] == m[h] ? 1.0f : other;
+  }
 }
 
 // Weights, rounded; l goes on with their sums.
@@ -248,9 +323,50 @@ __device__ __forceinline__ void round_weights(const BlockScores& s, const float 
 
 template <int kCount>
 __device__ __forceinline__ void multiply_rows(float (&o)[kCount], const float (&alpha)[2]) {
-  if (alpha[0] == 1 && alpha[1] == 1) return;  // most blocks leave the maximum as it is
+  // Most blocks leave the maximum as it is.
+  if (!__any_sync(~0u, alpha[0] != 1 || alpha[1] != 1)) return;
 #pragma unroll
   for (int i = 0; i < kCount; ++i) o[i] = o[i] * alpha[i / 2 % 2];
+}
+
+// The rows of o over their l, each quotient rounded once; zeros where l is 0.
+template <int kCount>
+__device__ __forceinline__ void divide_rows(const float (&l)[2], float (&o)[kCount]) {
+  // The quotient x r, r being 1 / l rounded, lacks two steps of what a division rounds to where
+  // nothing leaves the range of normal numbers (Markstein, "Computation of elementary functions on
+  // the IBM RISC System/6000 processor", 1990). Divisions as such are much more code.
+  constexpr uint32_t kLeast = (127 - 60) << 23, kMost = (127 + 60) << 23;  // 2^-60, 2^60
+  uint32_t least = kMost, most = kLeast;
+#pragma unroll
+  for (int i = 0; i < kCount; i += 2) {
+    const uint32_t a = bits_of(o[i]) & 0x7FFFFFFF, b = bits_of(o[i + 1]) & 0x7FFFFFFF;
+    least = least_of(least, a, b);
+    most = greatest_of(most, a, b);
+  }
+  const auto ordinary = [](float x) { return x >= 1 && x < 1099511627776.0f; };  // 2^40
+  if (least < kLeast || most > kMost || !ordinary(l[0]) || !ordinary(l[1])) {
+    float x[kCount];
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) x[i] = o[i];
+#pragma unroll 1
+    for (int i = 0; i < kCount; ++i) {
+      const float divisor = i / 2 % 2 == 0 ? l[0] : l[1];
+      x[i] = divisor == 0 ? 0.0f : x[i] / divisor;
+    }
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) o[i] = x[i];
+    return;
+  }
+  const float r[2] = {1.0f / l[0], 1.0f / l[1]};
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    const int h = i / 2 % 2;
+    float quotient = o[i] * r[h];
+#pragma unroll
+    for (int step = 0; step < 2; ++step)
+      quotient = fma32(fma32(-quotient, l[h], o[i]), r[h], quotient);
+    o[i] = quotient;
+  }
 }
 
 // --- the 16 rows of one warp
@@ -269,6 +385,7 @@ struct KeyRange {
   int begin, end;
   __device__ int begin_in(int block) const { return in_block(begin, block); }
   __device__ int end_in(int block) const { return in_block(end, block); }
+  __device__ bool covers(int block) const { return begin <= block && end >= block + kBlockKeys; }
   __device__ static int in_block(int key, int block) {
     return key <= block ? 0 : key - block < kBlockKeys ? key - block : kBlockKeys;
   }
@@ -280,47 +397,50 @@ __device__ KeyRange range_of(const AttentionCall& p, const AttentionView<T>& vie
   return {static_cast<int>(r.begin), static_cast<int>(r.end)};
 }
 
+// Which keys the rows of a warp see.
+struct RowRanges {
+  KeyRange first, last, own[2];
+
+  template <class T>
+  __device__ RowRanges(const AttentionCall& p, const AttentionView<T>& view, int64_t first_row)
+      : first(range_of(p, view, first_row)),
+        last(range_of(p, view, first_row + kTileRows - 1)),
+        own{range_of(p, view, first_row + threadIdx.x % kWarp / 4),
+            range_of(p, view, first_row + threadIdx.x % kWarp / 4 + 8)} {}
+
+  // What all of them see.
+  __device__ KeyRange common() const { return {last.begin, first.end}; }
+  __device__ SeenKeys seen_of(int block) const {
+    SeenKeys seen;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      seen.begin[h] = own[h].begin_in(block);
+      const int count = own[h].end_in(block) - seen.begin[h];
+      seen.count[h] = count < 0 ? 0 : count;
+    }
+    return seen;
+  }
+  __device__ Sight sight_of(int block) const {
+    const int from = first.begin_in(block), to = last.end_in(block);
+    return {from < to, common().covers(block), {from / 16, (to + 15) / 16}, seen_of(block)};
+  }
+};
+
 // Rows and their states. What the parts of 2048 keys before have come to lies in shared memory: the
 // i-th o of a thread at totals[i * kThreads].
 template <int kColumns, int kThreads>
 struct WarpRows {
   int64_t row;  // the first one
-  KeyRange first, last, own[2];
   float* totals;
   RowStates<kColumns> state;
   float total_m[2], total_l[2] = {0, 0};
   bool has_total = false;
 
-  template <class T>
-  __device__ WarpRows(const AttentionCall& p, const AttentionView<T>& view, int64_t first_row,
-                      float* thread_totals)
-      : row(first_row),
-        first(range_of(p, view, row)),
-        last(range_of(p, view, row + kTileRows - 1)),
-        own{range_of(p, view, thread_row(0)), range_of(p, view, thread_row(1))},
-        totals(thread_totals),
-        total_m{float_of(0xFF800000), float_of(0xFF800000)} {
+  __device__ WarpRows(int64_t first_row, float* thread_totals)
+      : row(first_row), totals(thread_totals), total_m{float_of(0xFF800000), float_of(0xFF800000)} {
     state.clear();
   }
   __device__ int64_t thread_row(int h) const { return row + threadIdx.x % kWarp / 4 + 8 * h; }
-
-  __device__ bool sees_all_of(int block) const {
-    return last.begin <= block && first.end >= block + kBlockKeys;
-  }
-  __device__ Sight sight_of(int block) const {
-    Sight s;
-    const int from = first.begin_in(block), to = last.end_in(block);
-    s.any = from < to;
-    s.whole = sees_all_of(block);
-    s.groups = {from / 16, (to + 15) / 16};
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      s.seen.begin[h] = own[h].begin_in(block);
-      const int count = own[h].end_in(block) - s.seen.begin[h];
-      s.seen.count[h] = count < 0 ? 0 : count;
-    }
-    return s;
-  }
 
   // merge(total, state): m and l into the state, and each o to use(i, o).
   template <class Use>
@@ -363,15 +483,25 @@ struct WarpRows {
   // Columns [column, column + columns) of the results.
   template <class Out, class T>
   __device__ void store_rows(const AttentionCall& p, const AttentionView<T>& view, int64_t column,
-                             int columns) const {
+                             int columns) {
+    divide_rows(state.l, state.o);
+    const bool in_pairs = p.value_size % 2 == 0 && columns % 2 == 0;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       if (thread_row(h) >= view.rows) continue;
       Out* out = static_cast<Out*>(p.out) + view.head_row(p, thread_row(h)) * p.value_size + column;
 #pragma unroll
-      for (int j = 0; j < kColumns / 4; ++j) {
-        const int i = j / 2 * 4 + 2 * h + j % 2, c = key_of(i);
-        if (c < columns) out[c] = rounded<Out>(state.l[h] == 0 ? 0.0f : state.o[i] / state.l[h]);
+      for (int j = 0; j < kColumns / 8; ++j) {
+        const int i = 4 * j + 2 * h, c = key_of(i);
+        struct alignas(2 * sizeof(Out)) Pair {
+          Out low, high;
+        } pair{rounded<Out>(state.o[i]), rounded<Out>(state.o[i + 1])};
+        if (in_pairs) {
+          if (c < columns) *reinterpret_cast<Pair*>(out + c) = pair;
+        } else {
+          if (c < columns) out[c] = pair.low;
+          if (c + 1 < columns) out[c + 1] = pair.high;
+        }
       }
     }
   }

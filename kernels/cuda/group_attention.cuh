@@ -145,15 +145,20 @@ struct GroupAttention {
   }
 
   using Rows = WarpRows<kSize, kMultiplying>;
-  __device__ __forceinline__ void take_block(int block, Rows& rows, BlockScores& s,
-                                             float (&alpha)[2]) const {
-    take_scores(
-        p.log_scale, rows.sees_all_of(block), [&] { return rows.sight_of(block).seen; }, s,
-        rows.state.m, alpha);
+  // The view, for what is seldom done.
+  __device__ AttentionView<T> view_anew() const {
+    return {p, unknown(blockIdx.z), unknown(blockIdx.y), 0, first_row_of<kRows>(p)};
   }
 
   __device__ void attend(Rows& rows, int group) {
+    const KeyRange common = RowRanges(p, view, rows.row).common();
     if (begin >= end) return;
+    const auto take_block = [&](int block, BlockScores& s, float(&alpha)[2]) {
+      take_scores(
+          p.log_scale, common.covers(block),
+          [&] { return RowRanges(p, view_anew(), rows.row).seen_of(block); }, s, rows.state.m,
+          alpha);
+    };
     if (group == 1) pass_turn(0);
     BlockScores s;
     BlockWeights weights;
@@ -163,7 +168,7 @@ struct GroupAttention {
     settle(s);
     ring.release(ring.stage);
     ring.next();
-    take_block(first_block(), rows, s, alpha);
+    take_block(first_block(), s, alpha);
     round_weights<T>(s, alpha, weights, rows.state.l);
     for (int block = first_block() + kBlockKeys; block < end; block += kBlockKeys) {
       await_turn(group);
@@ -182,7 +187,7 @@ struct GroupAttention {
         settle(rows.state.o);
         rows.end_part();
       }
-      take_block(block, rows, s, alpha);
+      take_block(block, s, alpha);
       wait_for_products<0>();
       settle(rows.state.o);
       settle(weights);
@@ -209,13 +214,13 @@ __global__ void __launch_bounds__((GroupAttention<T, kSize>::kThreads), 1)
           if (threadIdx.x / kWarp == 1) attention.look_at_values();
         },
         [&](Attention& attention, int group, int64_t row) {
-          typename Attention::Rows rows(p, attention.view, row,
-                                        attention.totals + threadIdx.x - kWarpGroup);
+          typename Attention::Rows rows(row, attention.totals + threadIdx.x - kWarpGroup);
           attention.attend(rows, group);
+          const AttentionView<T> view = attention.view_anew();
           if (p.float_out)
-            rows.template store_rows<float>(p, attention.view, 0, kSize);
+            rows.template store_rows<float>(p, view, 0, kSize);
           else
-            rows.template store_rows<T>(p, attention.view, 0, kSize);
+            rows.template store_rows<T>(p, view, 0, kSize);
         });
   }
 }

@@ -88,6 +88,12 @@ struct GroupInt8Attention {
     return static_cast<int>(blockIdx.y) / static_cast<int>(p.kv_heads);
   }
 
+  // The view and what rows see, for what is seldom done.
+  __device__ AttentionView<int8_t> view_anew() const {
+    return {p, unknown(blockIdx.z), kv(), chunk() * kSize, first_row_of<kRows>(p)};
+  }
+  __device__ RowRanges seen_anew(int64_t row) const { return {p, view_anew(), row}; }
+
   // Barriers, and the rows' queries, before anything else.
   __device__ void start() const {
     if (threadIdx.x == 0) ring.init(kReaders);
@@ -253,22 +259,24 @@ struct GroupInt8Attention {
   __device__ void take_scores_of(const float (&row_scale)[2], const NumberPlaces& places,
                                  bool whole, int block, const std::byte* tile, const Scores& s,
                                  Rows& rows, Codes (&codes)[kSlices], Joining (&joining)[2]) const {
-    const auto seen = [&] { return SeenBits(rows.sight_of(block).seen); };
+    const auto seen = [&] { return seen_anew(rows.row).seen_of(block); };
     BlockScores x;
-    float m[2], l[2], up[2];
+    float m[2] = {float_of(0xFF800000), float_of(0xFF800000)}, l[2], up[2];
     scale(row_scale, places, tile, s, x);
     if constexpr (kCaps) cap_scores(x);
-    if (!whole) replace_unseen(seen(), float_of(0xFF800000), x);
-    find_greatest(x, m);
-    weigh_scores(m, x);
+    weigh_scores([](float score) { return score; }, whole, seen, x, m);
     add_weights(x, l);
     step_weights(places, tile, x);
-    if (!whole) replace_unseen(seen(), 0, x);
+    SeenKeys of_block{{0, 0}, {1, 1}};
+    if (!whole) {
+      of_block = seen();
+      replace_unseen(SeenBits(of_block), 0, x);
+    }
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const float greatest = greatest_weight(x, h);
       up[h] = inverse_factor(greatest);
-      if (!whole && rows.own[h].end_in(block) <= rows.own[h].begin_in(block))
+      if (of_block.count[h] == 0)
         joining[h] = kNothingJoins;
       else
         joining[h] =
@@ -291,6 +299,7 @@ struct GroupInt8Attention {
   }
 
   __device__ void attend(Rows& rows, int group) {
+    const KeyRange common = RowRanges(p, view, rows.row).common();
     if (begin >= end) return;
     const float c = kCaps ? 1.0f : p.log_scale;
     float row_scale[2];
@@ -310,7 +319,7 @@ struct GroupInt8Attention {
       wait_for_products<0>();
       settle(s);
       if (block % kKeyRestart == 0 && block > begin) rows.end_part();
-      const bool whole = rows.sees_all_of(block);
+      const bool whole = common.covers(block);
       take_scores_of(row_scale, places, whole, block, ring.tile(), s, rows, codes, joining);
       ring.release(ring.stage);
       ring.next();
@@ -347,11 +356,7 @@ struct GroupInt8Attention {
   __device__ void finish(Rows& rows) const {
     auto& o = rows.state.o;
     constexpr int kElements = kSize / 2;
-#pragma unroll
-    for (int i = 0; i < kElements; ++i) {
-      const float l = rows.state.l[i / 2 % 2];
-      o[i] = l == 0 ? 0.0f : o[i] / l;
-    }
+    divide_rows(rows.state.l, o);
     if (p.value_size != kSize) return;
     const auto rotate_within = [&](int stride) {
 #pragma unroll
@@ -374,6 +379,7 @@ struct GroupInt8Attention {
     for (float& x : o) x = canonical(x * p.o_factor);
   }
   __device__ void store(const Rows& rows) const {
+    const AttentionView<int8_t> view = view_anew();
     struct alignas(8) Pair {
       float low, high;
     };
@@ -402,7 +408,7 @@ __global__ void __launch_bounds__((GroupInt8Attention<kSize, kSlabs, kSlices, kC
           if (threadIdx.x == 0) attention.copy_tiles();
         },
         [&](Attention& attention, int group, int64_t row) {
-          typename Attention::Rows rows(p, attention.view, row, attention.totals);
+          typename Attention::Rows rows(row, attention.totals);
           attention.attend(rows, group);
           attention.finish(rows);
           attention.store(rows);

@@ -53,6 +53,7 @@ struct TileAttention {
   int begin, end;  // of the keys that some row sees
   // What is fetched next: a slab of a block, and its stage; and the stage of what is used next.
   int fetch_block, fetch_slab = 0, fetch_stage = 0, stage = kStages - 1;
+  RowRanges ranges;
   WarpRows<kColumns, kThreads> rows;
 
   __device__ TileAttention(const Call& call, int64_t first_row, int64_t column)
@@ -65,7 +66,8 @@ struct TileAttention {
         ring(queries + key_slabs * kQueryBytes),
         totals(reinterpret_cast<float*>(ring + kStages * kSlabBytes)),
         scores(totals + (call.restarts ? kTotalBytes / sizeof(float) : 0)),
-        rows(call, view, first_row + warp_row(), totals + threadIdx.x) {
+        ranges(call, view, first_row + warp_row()),
+        rows(first_row + warp_row(), totals + threadIdx.x) {
     begin = range_of(p, view, first_row).begin;
     end = range_of(p, view, first_row + kRows - 1).end;
     if (p.parts > 1) {
@@ -205,7 +207,7 @@ struct TileAttention {
     for (int s = 0; s < kStages - 1; ++s) fetch();
     for (int block = begin / kBlockKeys * kBlockKeys; block < end; block += kBlockKeys) {
       if (block % kKeyRestart == 0 && block > begin) rows.end_part();
-      attend_block(rows.row < view.rows ? rows.sight_of(block) : Sight{});
+      attend_block(rows.row < view.rows ? ranges.sight_of(block) : Sight{});
     }
     rows.end();
     wait_for_copies<0>();
@@ -226,7 +228,7 @@ struct TileAttention {
       p.part_ml[2 * row + 1] = rows.state.l[h];
     }
   }
-  __device__ void store(int64_t column) const {
+  __device__ void store(int64_t column) {
     if (p.parts > 1)
       store_part(column);
     else if (p.float_out)
