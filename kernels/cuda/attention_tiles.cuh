@@ -263,12 +263,12 @@ __device__ __forceinline__ void weigh_scores(Scale&& scaled, bool whole, Seen&& 
     const Extremes extremes(x);
     float best[2];
     extremes.find_greatest(x, best);
-    const auto finite = [](float v) { return (bits_of(v) & 0x7F800000) != 0x7F800000; };
     bool ordinary = true;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       m[h] = maximum_of(m[h], scaled(best[h]));
-      ordinary = ordinary && finite(m[h]) && scaled(extremes.floor(h)) - m[h] >= kLeastExponent;
+      // Not where m is not finite, either.
+      ordinary = ordinary && scaled(extremes.floor(h)) - m[h] >= kLeastExponent;
     }
     in_range = !__any_sync(~0u, !ordinary);
   }

@@ -204,7 +204,7 @@ Case some_wide_attention(Random& r) {
                 value_size = r.pick<int64_t>({64, 128, 136});
   const DType type = r.pick({DType::bf16, DType::f16});
   const Fill fill = any_fill(r);
-  Attributes attributes{{"heads", heads}, {"kv_heads", kv_heads}, {"scale", 0.1f}};
+  Attributes attributes{{"heads", heads}, {"kv_heads", kv_heads}, {"scale", r.pick({0.1f, 0.1f, -0.1f, 0.0f})}};
   if (r.chance(60)) attributes.set("causal", int64_t{1});
   if (r.chance(20)) attributes.set("window", r.between(1, 200));
   if (r.chance(20)) attributes.set("softcap", 5.0f);
@@ -226,7 +226,7 @@ Case some_attention_of_groups(Random& r, DType type) {
   const int64_t batch = r.between(1, 2), kv_heads = 3 - batch, heads = kv_heads * (shared ? 4 : 1),
                 queries = r.pick<int64_t>({70, 140}) / (shared ? 4 : 1),
                 keys = r.pick<int64_t>({130, 256, 700}), size = r.pick<int64_t>({64, 64, 128});
-  Attributes attributes{{"heads", heads}, {"kv_heads", kv_heads}, {"scale", 0.1f}};
+  Attributes attributes{{"heads", heads}, {"kv_heads", kv_heads}, {"scale", r.pick({0.1f, 0.1f, -0.1f})}};
   if (r.chance(60)) attributes.set("causal", int64_t{1});
   if (r.chance(20)) attributes.set("window", r.between(1, 400));
   if (type != DType::f32 && r.chance(50))
