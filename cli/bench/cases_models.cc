@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include <verbatim/cli/bench/cases.h>
+#include <verbatim/cli/bench/gpu.h>
 #include <verbatim/cli/bench/onnxruntime.h>
 #include <verbatim/core/file.h>
 #include <verbatim/kernels/backend.h>
@@ -184,7 +185,12 @@ Result<Match> decoding_alone(const Backend& backend, const std::string& folder, 
   if (!identical(ours, there->outputs[1]))
     return internal_error(std::string(kind.precision) + ": the logits' bits are not those of " +
                           std::string(processor->name()));
-  return Match{{"Verbatim", "", std::string(backend.name()), [runner] { require(runner->run()); }},
+  // Who generates waits for the next token, and so for the step.
+  const auto run = [runner] {
+    require(runner->run());
+    gpu::wait();
+  };
+  return Match{{"Verbatim", "", std::string(backend.name()), run},
                {},
                static_cast<double>(step.tokens),
                "tokens/s"};

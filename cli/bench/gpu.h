@@ -73,6 +73,7 @@ void add_cases(std::vector<Case>& cases, const ModelFiles& files);
 inline Result<Description> describe() { return unavailable("not built in (cmake --preset cuda)"); }
 inline double float_operations() { return 0; }
 inline double copy_bandwidth() { return 0; }
+inline void wait() {}
 inline std::vector<std::string> absent_peers() { return {}; }
 inline void add_cases(std::vector<Case>&, const ModelFiles&) {}
 

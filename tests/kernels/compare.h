@@ -74,6 +74,9 @@ class OnBackend : public ::testing::TestWithParam<std::string> {
 // Whether the backend runs on the emulated GPU, which takes a microsecond where a GPU takes some
 // nanoseconds: tests give it a quarter of their cases, each in one way.
 bool is_emulated(const Backend& backend);
+// Whether it runs on a Hopper, by code for that: other GPUs leave fp8, slices and weights of few
+// bits to the host (kernels/cuda/README.md).
+bool has_warp_groups(const Backend& backend);
 // `count` cases, made by f(random) from consecutive seeds.
 template <class F>
 void expect_reference(Backend& backend, int count, F&& make) {

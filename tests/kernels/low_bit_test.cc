@@ -94,9 +94,9 @@ TEST_P(LowBitTest, GreatestSums) {
   }
 }
 
-// A GPU multiplies with constants of up to 7 bits itself, by few rows and by many.
+// A Hopper multiplies with constants of up to 7 bits itself, by few rows and by many.
 TEST_P(LowBitTest, WhatAGpuMultiplies) {
-  const bool gpu = GetParam() == "cuda";
+  const bool gpu = has_warp_groups(*backend_);
   Random r(1);
   for (const int bits : {1, 2, 3, 4, 5, 6, 7, 8}) {
     for (const int64_t m : {64, 65}) {

@@ -62,7 +62,9 @@ class ModelsTest : public OnBackend {
                   tensor_root(want.step_outputs[step][i]));
     for (size_t i = 0; i < want.outputs.size(); ++i)
       EXPECT_EQ(tensor_root(*have.outputs[i].on_host()), tensor_root(want.outputs[i]));
-    EXPECT_EQ(host.titles(), std::set<std::string>());
+    if (has_warp_groups(*backend_)) {
+      EXPECT_EQ(host.titles(), std::set<std::string>());
+    }
   }
 };
 INSTANTIATE_TEST_SUITE_P(Backends, ModelsTest, ::testing::Values("cuda"),

@@ -11,6 +11,9 @@
 #if defined(VERBATIM_EMULATED_GPU)
 #include <verbatim/kernels/cuda/cuda_backend.h>
 #endif
+#if defined(VERBATIM_EMULATED_GPU) || defined(VERBATIM_KERNELS_CUDA)
+#include <verbatim/kernels/cuda/device.h>
+#endif
 #include <verbatim/repops/semantics.h>
 
 namespace verbatim::test {
@@ -225,6 +228,14 @@ Result<std::unique_ptr<Backend>> make_tested_backend(std::string_view name) {
 bool is_emulated([[maybe_unused]] const Backend& backend) {
 #if defined(VERBATIM_EMULATED_GPU)
   return backend.name() == "cuda";
+#else
+  return false;
+#endif
+}
+
+bool has_warp_groups([[maybe_unused]] const Backend& backend) {
+#if defined(VERBATIM_EMULATED_GPU) || defined(VERBATIM_KERNELS_CUDA)
+  return backend.name() == "cuda" && cuda::find_device()->hopper;
 #else
   return false;
 #endif

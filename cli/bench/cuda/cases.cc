@@ -272,7 +272,24 @@ Result<Match> quantized(Backend& backend, const Size& s) {
                  [&](const Tensor& ours) { return integers_of(ours, a.scales, b.scales); });
 }
 
-// Weights of few bits, beside bf16's of the same shape.
+// The numbers that codes [rows, k] stand for. group_scales: null where a row has one scale.
+Result<Tensor> numbers_coded_by(const Tensor& codes, const Tensor& scales,
+                                const Tensor* group_scales) {
+  VB_ASSIGN(Tensor x, Tensor::allocate(DType::f32, codes.shape()));
+  const int64_t k = codes.dim(1), groups = (k + kQuantizedGroup - 1) / kQuantizedGroup;
+  const auto from = codes.data<int8_t>();
+  const auto to = x.mutable_data<float>();
+  for (int64_t i = 0; i < codes.elements(); ++i) {
+    const int64_t row = i / k, group = row * groups + i % k / kQuantizedGroup;
+    const int step =
+        group_scales == nullptr ? 1 : group_scales->data<uint8_t>()[static_cast<size_t>(group)];
+    to[static_cast<size_t>(i)] = static_cast<float>(from[static_cast<size_t>(i)] * step) *
+                                 scales.data<float>()[static_cast<size_t>(row)];
+  }
+  return x;
+}
+
+// Weights of few bits, beside bf16's of the same shape: the numbers that they stand for.
 Result<Match> low_bit(Backend& backend, const Size& s, int bits) {
   const AllThreads all;
   VB_ASSIGN(const Operands o, operands(s, DType::f32, true));
@@ -289,10 +306,12 @@ Result<Match> low_bit(Backend& backend, const Size& s, int bits) {
     match.limit = Limit::gpu_copy_bandwidth;
   }
   Operands of_peers;
-  VB_ASSIGN(of_peers.a, rounded_to(DType::bf16, o.a));
-  VB_ASSIGN(of_peers.b, rounded_to(DType::bf16, o.b));
+  VB_ASSIGN(const Tensor x, numbers_coded_by(a.codes, a.scales, nullptr));
+  VB_ASSIGN(const Tensor y, numbers_coded_by(w.codes, w.scales, &w.group_scales));
+  VB_ASSIGN(of_peers.a, rounded_to(DType::bf16, x));
+  VB_ASSIGN(of_peers.b, rounded_to(DType::bf16, y));
   VB_ASSIGN(const Product there, product_there(s, of_peers, DType::bf16, true));
-  VB_TRY(add_peers(match, there, floats_like(ours.result, bits < 4 ? 1 : 0.3)));
+  VB_TRY(add_peers(match, there, floats_like(ours.result, 0.05)));
   return timed_there(std::move(match));
 }
 
