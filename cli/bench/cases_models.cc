@@ -138,11 +138,13 @@ struct Step {
   int64_t past, tokens;
 };
 
-// A step of `step.tokens` tokens after those before, of which we make keys and values ourselves.
+// A step of `step.tokens` tokens after those before, of which we make keys and values ourselves;
+// they and the results stay where they are computed.
 Result<std::shared_ptr<Runner>> decoder(const Backend& backend, const Model& model,
                                         const Kind& kind, const Step& step,
                                         std::span<const int64_t> ids) {
   const auto runner = std::make_shared<Runner>();
+  runner->in_place = true;
   GenerateSettings settings;
   settings.max_tokens = 1;
   VB_ASSIGN(settings.precision, parse_precision(kind.precision));
@@ -176,7 +178,6 @@ Result<Match> decoding_alone(const Backend& backend, const std::string& folder, 
   VB_ASSIGN(const Tensors random, random_tokens(*model, 1, step.past + step.tokens));
   const std::span<const int64_t> ids = random[0].data<int64_t>();
   VB_ASSIGN(const auto runner, decoder(backend, *model, kind, step, ids));
-  runner->in_place = true;
   VB_TRY(runner->run());
   VB_ASSIGN(const Tensor ours, runner->outputs[1].on_host());
   VB_ASSIGN(const std::unique_ptr<Backend> processor, make_processor_backend());

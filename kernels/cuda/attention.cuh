@@ -31,9 +31,10 @@ struct Range {
 };
 
 // The same, which the compiler is not to know: what is computed from it is computed anew, in place
-// of what would have been kept in registers.
+// of what would have been kept in registers, and branches on it stay apart.
 template <class T>
 __device__ inline T unknown(T x) {
+  static_assert(sizeof(T) == 4);
 #if !defined(VERBATIM_EMULATED_GPU)
   asm volatile("" : "+r"(x));
 #endif

@@ -26,20 +26,12 @@ __device__ void load_queries(const Call& p, const View& view, std::byte* queries
   publish_tiles();
 }
 
-// The first row of the block of threads. Of causal rows the last ones have most to do: they go
-// first.
-template <int kRows, class Call>
-__device__ int64_t first_row_of(const Call& p) {
-  const unsigned tile = unknown(blockIdx.x);
-  return int64_t{p.causal ? gridDim.x - 1 - tile : tile} * kRows;
-}
-
 // By all threads of a block: copies(attention) by those of the first group, attends(attention,
 // group, row) by those of the others, whose warps' rows begin at `row`.
 template <class Attention, class Call, class Copies, class Attends>
 __device__ void share_attention(const Call& p, Copies&& copies, Attends&& attends) {
   await_kernels_before();
-  const int64_t first_row = first_row_of<Attention::kRows>(p);
+  const int64_t first_row = tile_of(p) * Attention::kRows;
   Attention attention(p, first_row);
   attention.start();
   const int group = static_cast<int>(threadIdx.x / kWarpGroup) - 1;

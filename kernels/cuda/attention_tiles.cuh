@@ -7,6 +7,8 @@
 // where the next product wants its left operand.
 #pragma once
 
+#include <limits>
+
 #include <verbatim/kernels/cuda/attention.cuh>
 #include <verbatim/kernels/cuda/tensor_core.cuh>
 
@@ -16,6 +18,7 @@ namespace verbatim::cuda {
 inline constexpr int kSlabCodes = 64, kSlabRowBytes = kSlabBytes;
 
 inline constexpr int kBlockKeys = static_cast<int>(kKeyBlock);
+inline constexpr float kUnseen = -std::numeric_limits<float>::infinity();  // a score
 using BlockScores = float[kBlockKeys / 2];  // element 4 j + 2 h + e: row g + 8 h, key 8 j + 2 q + e
 using BlockWeights = uint32_t[kBlockKeys / 4];  // word 2 j + h: those of e = 0 and 1
 
@@ -29,7 +32,7 @@ struct RowStates {
   __device__ void clear() {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      m[h] = float_of(0xFF800000);
+      m[h] = kUnseen;
       l[h] = 0;
     }
 #pragma unroll
@@ -171,12 +174,12 @@ __device__ __forceinline__ void replace_unseen(const SeenBits& seen, float value
 #pragma unroll
   for (int i = 0; i < kBlockKeys / 2; ++i) x[i] = seen.has(i) ? x[i] : value;
 }
-// The greatest and the least of each row's scores that the thread has, as integers: greatest[] is
-// that of the greatest from zero on, and of NaN, which is above all; far[] that of the least below
-// zero. Negative or not, respectively, where there is none.
+// Of the thread's scores of each row, as bits: greatest[], the greatest as signed integers
+// (negative where all have the sign bit, -0 too); lowest[], the greatest as unsigned ones (where
+// some have it, that of the most negative). A NaN of either sign is in one of the two.
 struct Extremes {
   int32_t greatest[2];
-  uint32_t far[2];
+  uint32_t lowest[2];
 
   __device__ explicit Extremes(const BlockScores& x) {
     constexpr int kChains = 2;  // of each row, so that none waits for itself
@@ -193,19 +196,24 @@ struct Extremes {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       greatest[h] = greatest_of(up[h][0], up[h][1], up[h][1]);
-      far[h] = greatest_of(down[h][0], down[h][1], down[h][1]);
+      lowest[h] = greatest_of(down[h][0], down[h][1], down[h][1]);
     }
   }
 
-  // The greatest of each row.
+  // The least bits of each row: of its greatest score where none is above zero, of its least where
+  // none is below.
+  __device__ static void find_least_bits(const BlockScores& x, uint32_t (&least)[2]) {
+    least[0] = least[1] = ~0u;
+#pragma unroll
+    for (int i = 0; i < kBlockKeys / 2; i += 2)
+      least[i / 2 % 2] = least_of(least[i / 2 % 2], bits_of(x[i]), bits_of(x[i + 1]));
+  }
+  // The greatest of each row, all its threads' together; any of it where NaN has a sign bit.
   __device__ __forceinline__ void find_greatest(const BlockScores& x, float (&best)[2]) const {
     uint32_t bits[2] = {static_cast<uint32_t>(greatest[0]), static_cast<uint32_t>(greatest[1])};
     if (__any_sync(~0u, greatest[0] < 0 || greatest[1] < 0)) {
-      // Below zero the greatest is that of the least bits.
-      uint32_t least[2] = {~0u, ~0u};
-#pragma unroll
-      for (int i = 0; i < kBlockKeys / 2; i += 2)
-        least[i / 2 % 2] = least_of(least[i / 2 % 2], bits_of(x[i]), bits_of(x[i + 1]));
+      uint32_t least[2];
+      find_least_bits(x, least);
 #pragma unroll
       for (int h = 0; h < 2; ++h)
         if (greatest[h] < 0) bits[h] = least[h];
@@ -213,13 +221,29 @@ struct Extremes {
 #pragma unroll
     for (int h = 0; h < 2; ++h) best[h] = maximum_of_row(float_of(bits[h]));
   }
-  // At most the row's least score.
-  __device__ float floor(int h) const { return far[h] >> 31 != 0 ? float_of(far[h]) : 0.0f; }
+  // Whether the thread's scores, scaled, are above m - 125, by a warp. Not where one or m is not
+  // finite.
+  template <class Scale>
+  __device__ __forceinline__ bool are_near(Scale&& scaled, const BlockScores& x,
+                                           const float (&m)[2]) const {
+    const auto near = [&](int h, float score) { return scaled(score) - m[h] >= kLeastExponent; };
+    const bool below[2] = {lowest[0] >> 31 != 0, lowest[1] >> 31 != 0};
+    bool all = true;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) all = near(h, below[h] ? float_of(lowest[h]) : 0.0f) && all;
+    if (__any_sync(~0u, !all)) {  // zero is not a score, perhaps
+      uint32_t least[2];
+      find_least_bits(x, least);
+      all = true;
+#pragma unroll
+      for (int h = 0; h < 2; ++h) all = near(h, float_of(below[h] ? lowest[h] : least[h])) && all;
+    }
+    return !__any_sync(~0u, !all);
+  }
 };
 
-// weigh_scores() where not all keys are seen, or weights may be below 2^-126: in loops, from
-// memory. For its code is to be short: what a kernel does in every block has to stay where
-// instructions are fetched from.
+// weigh_scores() for any scores, keys and scales: in loops, from memory. For its code is to be
+// short: what a kernel does in every block has to stay where instructions are fetched from.
 template <class Scale, class Seen>
 __device__ __forceinline__ void weigh_scores_in_memory(Scale&& scaled, bool whole, Seen&& seen,
                                                        BlockScores& x, float (&m)[2]) {
@@ -228,13 +252,13 @@ __device__ __forceinline__ void weigh_scores_in_memory(Scale&& scaled, bool whol
 #pragma unroll
   for (int i = 0; i < kBlockKeys / 2; ++i) scores[i] = scaled(x[i]);
   const SeenBits bits = whole ? SeenBits(~0u, ~0u) : SeenBits(seen());
-  float best[2] = {float_of(0xFF800000), float_of(0xFF800000)};
+  float best[2] = {kUnseen, kUnseen};
 #pragma unroll 1
   for (int begin = 0; begin < kBlockKeys / 2; begin += kAtOnce)
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
       float& score = scores[begin + i];
-      score = bits.has(begin + i) ? score : float_of(0xFF800000);
+      score = bits.has(begin + i) ? score : kUnseen;
       best[i / 2 % 2] = maximum_of(best[i / 2 % 2], score);
     }
 #pragma unroll
@@ -257,20 +281,14 @@ __device__ __forceinline__ void weigh_scores_in_memory(Scale&& scaled, bool whol
 template <class Scale, class Seen>
 __device__ __forceinline__ void weigh_scores(Scale&& scaled, bool whole, Seen&& seen,
                                              BlockScores& x, float (&m)[2]) {
-  const float before[2] = {m[0], m[1]};
   bool in_range = whole;
   if (whole) {
     const Extremes extremes(x);
     float best[2];
     extremes.find_greatest(x, best);
-    bool ordinary = true;
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      m[h] = maximum_of(m[h], scaled(best[h]));
-      // Not where m is not finite, either.
-      ordinary = ordinary && scaled(extremes.floor(h)) - m[h] >= kLeastExponent;
-    }
-    in_range = !__any_sync(~0u, !ordinary);
+    for (int h = 0; h < 2; ++h) m[h] = maximum_of(m[h], scaled(best[h]));
+    in_range = extremes.are_near(scaled, x, m);
   }
   // A compiler that sees all of them in one piece runs out of registers, and then takes them one by
   // one, each step waiting for the one before: the branches are for it.
@@ -282,11 +300,7 @@ __device__ __forceinline__ void weigh_scores(Scale&& scaled, bool whole, Seen&& 
       for (int i = first; i < first + kSideBySide; ++i)
         x[i] = exp2p_in_range(scaled(x[i]) - m[i / 2 % 2]);
     }
-  if (!in_range) {
-    m[0] = before[0];
-    m[1] = before[1];
-    weigh_scores_in_memory(scaled, whole, seen, x, m);
-  }
+  if (!in_range) weigh_scores_in_memory(scaled, whole, seen, x, m);
 }
 
 // The block's scores, times `scale`, become weights (weigh_scores()); o and l are to be multiplied
@@ -332,9 +346,10 @@ __device__ __forceinline__ void multiply_rows(float (&o)[kCount], const float (&
 // The rows of o over their l, each quotient rounded once; zeros where l is 0.
 template <int kCount>
 __device__ __forceinline__ void divide_rows(const float (&l)[2], float (&o)[kCount]) {
-  // The quotient x r, r being 1 / l rounded, lacks two steps of what a division rounds to where
-  // nothing leaves the range of normal numbers (Markstein, "Computation of elementary functions on
-  // the IBM RISC System/6000 processor", 1990). Divisions as such are much more code.
+  // With r = 1 / l, rounded, x r is within 2 ulp of x / l; one step makes it a neighbour of x / l,
+  // and the second one then rounds as a division does (Markstein, "Computation of elementary
+  // functions on the IBM RISC System/6000 processor", 1990). |x| from 2^-60 to 2^60 and l from 1 to
+  // 2^40 keep quotients and remainders normal. Divisions as such are much more code.
   constexpr uint32_t kLeast = (127 - 60) << 23, kMost = (127 + 60) << 23;  // 2^-60, 2^60
   uint32_t least = kMost, most = kLeast;
 #pragma unroll
@@ -397,6 +412,13 @@ __device__ KeyRange range_of(const AttentionCall& p, const AttentionView<T>& vie
   return {static_cast<int>(r.begin), static_cast<int>(r.end)};
 }
 
+// Which of the tiles of rows the block of threads has. Of causal rows the last ones have most to
+// do: they go first.
+__device__ inline int64_t tile_of(const AttentionCall& p) {
+  const unsigned tile = unknown(blockIdx.x);
+  return p.causal ? gridDim.x - 1 - tile : tile;
+}
+
 // Which keys the rows of a warp see.
 struct RowRanges {
   KeyRange first, last, own[2];
@@ -437,7 +459,7 @@ struct WarpRows {
   bool has_total = false;
 
   __device__ WarpRows(int64_t first_row, float* thread_totals)
-      : row(first_row), totals(thread_totals), total_m{float_of(0xFF800000), float_of(0xFF800000)} {
+      : row(first_row), totals(thread_totals), total_m{kUnseen, kUnseen} {
     state.clear();
   }
   __device__ int64_t thread_row(int h) const { return row + threadIdx.x % kWarp / 4 + 8 * h; }
@@ -480,12 +502,12 @@ struct WarpRows {
     if (has_total) merge_total([&](int i, float o) { state.o[i] = o; });
   }
 
-  // Columns [column, column + columns) of the results.
-  template <class Out, class T>
+  // Columns [column, column + columns) of o, which divide_rows() has made results. kEven: the size
+  // of values is known to be.
+  template <class Out, bool kEven = false, class T>
   __device__ void store_rows(const AttentionCall& p, const AttentionView<T>& view, int64_t column,
-                             int columns) {
-    divide_rows(state.l, state.o);
-    const bool in_pairs = p.value_size % 2 == 0 && columns % 2 == 0;
+                             int columns) const {
+    const bool in_pairs = kEven || p.value_size % 2 == 0;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       if (thread_row(h) >= view.rows) continue;

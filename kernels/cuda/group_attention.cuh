@@ -106,7 +106,7 @@ struct GroupAttention {
     if (begin < end)
       each_tile([&](const TileMap& map, int block) {
         ring.wait_until_full();
-        const bool whole = last.begin_in(block) == 0 && first.end_in(block) == kBlockKeys;
+        const bool whole = KeyRange{last.begin, first.end}.covers(block);
         if (&map == &p.values && !whole)
           for (int slab = 0; slab < kSlabs; ++slab)
             special = has_special<T>(ring.tile() + slab * kSlabOfKeys) || special;
@@ -147,7 +147,7 @@ struct GroupAttention {
   using Rows = WarpRows<kSize, kMultiplying>;
   // The view, for what is seldom done.
   __device__ AttentionView<T> view_anew() const {
-    return {p, unknown(blockIdx.z), unknown(blockIdx.y), 0, first_row_of<kRows>(p)};
+    return {p, unknown(blockIdx.z), unknown(blockIdx.y), 0, tile_of(p) * kRows};
   }
 
   __device__ void attend(Rows& rows, int group) {
@@ -217,10 +217,11 @@ __global__ void __launch_bounds__((GroupAttention<T, kSize>::kThreads), 1)
           typename Attention::Rows rows(row, attention.totals + threadIdx.x - kWarpGroup);
           attention.attend(rows, group);
           const AttentionView<T> view = attention.view_anew();
+          divide_rows(rows.state.l, rows.state.o);
           if (p.float_out)
-            rows.template store_rows<float>(p, view, 0, kSize);
+            rows.template store_rows<float, true>(p, view, 0, kSize);
           else
-            rows.template store_rows<T>(p, view, 0, kSize);
+            rows.template store_rows<T, true>(p, view, 0, kSize);
         });
   }
 }

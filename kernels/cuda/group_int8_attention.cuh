@@ -90,7 +90,7 @@ struct GroupInt8Attention {
 
   // The view and what rows see, for what is seldom done.
   __device__ AttentionView<int8_t> view_anew() const {
-    return {p, unknown(blockIdx.z), kv(), chunk() * kSize, first_row_of<kRows>(p)};
+    return {p, unknown(blockIdx.z), kv(), chunk() * kSize, tile_of(p) * kRows};
   }
   __device__ RowRanges seen_anew(int64_t row) const { return {p, view_anew(), row}; }
 
@@ -261,22 +261,23 @@ struct GroupInt8Attention {
                                  Rows& rows, Codes (&codes)[kSlices], Joining (&joining)[2]) const {
     const auto seen = [&] { return seen_anew(rows.row).seen_of(block); };
     BlockScores x;
-    float m[2] = {float_of(0xFF800000), float_of(0xFF800000)}, l[2], up[2];
+    float m[2] = {kUnseen, kUnseen}, l[2], up[2];
     scale(row_scale, places, tile, s, x);
     if constexpr (kCaps) cap_scores(x);
     weigh_scores([](float score) { return score; }, whole, seen, x, m);
     add_weights(x, l);
     step_weights(places, tile, x);
-    SeenKeys of_block{{0, 0}, {1, 1}};
+    bool sees[2] = {true, true};
     if (!whole) {
-      of_block = seen();
+      const SeenKeys of_block = seen();
       replace_unseen(SeenBits(of_block), 0, x);
+      for (int h = 0; h < 2; ++h) sees[h] = of_block.count[h] > 0;
     }
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const float greatest = greatest_weight(x, h);
       up[h] = inverse_factor(greatest);
-      if (of_block.count[h] == 0)
+      if (!sees[h])
         joining[h] = kNothingJoins;
       else
         joining[h] =
@@ -379,21 +380,8 @@ struct GroupInt8Attention {
     for (float& x : o) x = canonical(x * p.o_factor);
   }
   __device__ void store(const Rows& rows) const {
-    const AttentionView<int8_t> view = view_anew();
-    struct alignas(8) Pair {
-      float low, high;
-    };
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      if (rows.thread_row(h) >= view.rows) continue;
-      const int columns = static_cast<int>(p.value_size) - chunk() * kSize;
-      float* out = static_cast<float*>(p.out) +
-                   view.head_row(p, rows.thread_row(h)) * p.value_size + chunk() * kSize;
-#pragma unroll
-      for (int i = 2 * h; i < kSize / 2; i += 4)
-        if (key_of(i) < columns)
-          *reinterpret_cast<Pair*>(out + key_of(i)) = {rows.state.o[i], rows.state.o[i + 1]};
-    }
+    const int columns = static_cast<int>(p.value_size) - chunk() * kSize;
+    rows.template store_rows<float, true>(p, view_anew(), chunk() * kSize, columns);
   }
 };
 

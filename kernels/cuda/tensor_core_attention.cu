@@ -229,6 +229,7 @@ struct TileAttention {
     }
   }
   __device__ void store(int64_t column) {
+    if (p.parts == 1) divide_rows(rows.state.l, rows.state.o);
     if (p.parts > 1)
       store_part(column);
     else if (p.float_out)
@@ -242,9 +243,7 @@ template <class T, int kColumns, bool kCapped>
 __global__ void __launch_bounds__((TileAttention<T, kColumns, kCapped>::kThreads), 2)
     attend_tiles(Call p) {
   using Attention = TileAttention<T, kColumns, kCapped>;
-  // Of causal rows the last ones have most to do: they go first.
-  const int64_t tile = p.causal ? gridDim.x - 1 - blockIdx.x : blockIdx.x,
-                column = blockIdx.y / p.kv_heads * kColumns;
+  const int64_t tile = tile_of(p), column = blockIdx.y / p.kv_heads * kColumns;
   if (p.special != nullptr &&
       p.special[(blockIdx.z * gridDim.y + blockIdx.y) * ((gridDim.x + 1) / 2) + tile / 2] == 0)
     return;

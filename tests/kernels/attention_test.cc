@@ -204,7 +204,8 @@ Case some_wide_attention(Random& r) {
                 value_size = r.pick<int64_t>({64, 128, 136});
   const DType type = r.pick({DType::bf16, DType::f16});
   const Fill fill = any_fill(r);
-  Attributes attributes{{"heads", heads}, {"kv_heads", kv_heads}, {"scale", r.pick({0.1f, 0.1f, -0.1f, 0.0f})}};
+  Attributes attributes{
+      {"heads", heads}, {"kv_heads", kv_heads}, {"scale", r.pick({0.1f, 0.1f, -0.1f, 0.0f})}};
   if (r.chance(60)) attributes.set("causal", int64_t{1});
   if (r.chance(20)) attributes.set("window", r.between(1, 200));
   if (r.chance(20)) attributes.set("softcap", 5.0f);
@@ -226,14 +227,17 @@ Case some_attention_of_groups(Random& r, DType type) {
   const int64_t batch = r.between(1, 2), kv_heads = 3 - batch, heads = kv_heads * (shared ? 4 : 1),
                 queries = r.pick<int64_t>({70, 140}) / (shared ? 4 : 1),
                 keys = r.pick<int64_t>({130, 256, 700}), size = r.pick<int64_t>({64, 64, 128});
-  Attributes attributes{{"heads", heads}, {"kv_heads", kv_heads}, {"scale", r.pick({0.1f, 0.1f, -0.1f})}};
+  Attributes attributes{{"heads", heads},
+                        {"kv_heads", kv_heads},
+                        {"scale", r.pick({0.1f, 0.1f, 0.1f, -0.1f, 0.0f, 1e38f})}};
+  const Fill fill = type == DType::f32 || r.chance(60) ? Fill::ordinary : any_fill(r);
   if (r.chance(60)) attributes.set("causal", int64_t{1});
   if (r.chance(20)) attributes.set("window", r.between(1, 400));
   if (type != DType::f32 && r.chance(50))
     attributes.set("output", static_cast<int64_t>(DType::f32));
   Case c{node_of("verbatim", "AttentionTensorCore", attributes),
-         {numbers(r, type, {batch, queries, heads * size}, Fill::ordinary),
-          numbers(r, type, {batch, keys, kv_heads * size}, Fill::ordinary),
+         {numbers(r, type, {batch, queries, heads * size}, fill),
+          numbers(r, type, {batch, keys, kv_heads * size}, fill),
           numbers(r, type, {batch, keys, kv_heads * size}, Fill::ordinary)},
          {}};
   if (r.chance(30)) {
@@ -258,7 +262,23 @@ Case some_tensor_core_groups(Random& r) {
 }
 
 TEST_P(AttentionTest, TensorCoreGroups) {
-  expect_reference(*backend_, 32, some_tensor_core_groups);
+  expect_reference(*backend_, 48, some_tensor_core_groups);
+}
+
+// Blocks that all rows see, of scores that are far apart, all below zero, or all far above it.
+TEST_P(AttentionTest, TensorCoreGroupsFarApart) {
+  expect_reference(*backend_, 24, [](Random& r) {
+    const DType type = r.pick({DType::bf16, DType::f16});
+    Case c = far_apart(r, type, r.between(65, 80), r.pick<int64_t>({256, 700}), 64, 64);
+    c.node.attributes.set("member", std::string("sm90"));
+    if (r.chance(50)) {
+      Tensor k = floats(r, {1, c.inputs[1].dim(1), 64}, Fill::ordinary);
+      const float middle = r.pick({-3.0f, 3.0f});
+      for (float& x : k.mutable_data<float>()) x = middle + x / 64;
+      c.inputs[1] = rounded_to(type, k);
+    }
+    return c;
+  });
 }
 
 // The same in int8, of other sizes of heads too, with operands here and there that are not finite;

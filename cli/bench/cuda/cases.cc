@@ -272,19 +272,19 @@ Result<Match> quantized(Backend& backend, const Size& s) {
                  [&](const Tensor& ours) { return integers_of(ours, a.scales, b.scales); });
 }
 
-// The numbers that codes [rows, k] stand for. group_scales: null where a row has one scale.
+// The numbers that codes [rows, k] stand for. group_scales: undefined where a row has one scale.
 Result<Tensor> numbers_coded_by(const Tensor& codes, const Tensor& scales,
-                                const Tensor* group_scales) {
+                                const Tensor& group_scales) {
   VB_ASSIGN(Tensor x, Tensor::allocate(DType::f32, codes.shape()));
   const int64_t k = codes.dim(1), groups = (k + kQuantizedGroup - 1) / kQuantizedGroup;
-  const auto from = codes.data<int8_t>();
-  const auto to = x.mutable_data<float>();
+  const int8_t* from = codes.data<int8_t>().data();
+  const float* scale = scales.data<float>().data();
+  const uint8_t* steps = group_scales.defined() ? group_scales.data<uint8_t>().data() : nullptr;
+  float* to = x.mutable_data<float>().data();
   for (int64_t i = 0; i < codes.elements(); ++i) {
     const int64_t row = i / k, group = row * groups + i % k / kQuantizedGroup;
-    const int step =
-        group_scales == nullptr ? 1 : group_scales->data<uint8_t>()[static_cast<size_t>(group)];
-    to[static_cast<size_t>(i)] = static_cast<float>(from[static_cast<size_t>(i)] * step) *
-                                 scales.data<float>()[static_cast<size_t>(row)];
+    const int step = steps == nullptr ? 1 : steps[group];
+    to[i] = static_cast<float>(from[i] * step) * scale[row];
   }
   return x;
 }
@@ -306,8 +306,8 @@ Result<Match> low_bit(Backend& backend, const Size& s, int bits) {
     match.limit = Limit::gpu_copy_bandwidth;
   }
   Operands of_peers;
-  VB_ASSIGN(const Tensor x, numbers_coded_by(a.codes, a.scales, nullptr));
-  VB_ASSIGN(const Tensor y, numbers_coded_by(w.codes, w.scales, &w.group_scales));
+  VB_ASSIGN(const Tensor x, numbers_coded_by(a.codes, a.scales, {}));
+  VB_ASSIGN(const Tensor y, numbers_coded_by(w.codes, w.scales, w.group_scales));
   VB_ASSIGN(of_peers.a, rounded_to(DType::bf16, x));
   VB_ASSIGN(of_peers.b, rounded_to(DType::bf16, y));
   VB_ASSIGN(const Product there, product_there(s, of_peers, DType::bf16, true));
