@@ -77,6 +77,8 @@ constexpr Entry kEntries[] = {
     {kVerbatimDomain, "AttentionGrad", {cuda::run_attention_gradient}},
     {kVerbatimDomain, "AttentionInt8", {cuda::run_int8_attention}},
     {kVerbatimDomain, "AttentionInt8Cached", {cuda::run_int8_attention, cuda::admits_cache}},
+    {kVerbatimDomain, "AttentionSparse", {cuda::run_sparse_attention}},
+    {kVerbatimDomain, "AttentionLevels", {cuda::run_attention_levels}},
     {kVerbatimDomain, "AttentionTensorCore", {cuda::run_tensor_core_attention}},
     {kVerbatimDomain, "QuantizeKeys", {cuda::run_quantize_keys}},
     {kVerbatimDomain, "QuantizeValues", {cuda::run_quantize_values}},

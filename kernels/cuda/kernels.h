@@ -46,6 +46,9 @@ OwnKernel run_attention;
 // AttentionGrad, of float32
 OwnKernel run_attention_gradient;
 
+// sparse_attention.cu: of float32. Levels are the host's.
+OwnKernel run_sparse_attention, run_attention_levels;
+
 // int8_attention.cu
 OwnKernel run_quantize_keys;
 OwnKernel run_quantize_values;

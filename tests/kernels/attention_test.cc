@@ -551,6 +551,14 @@ TEST_P(AttentionTest, Sparse) {
   });
 }
 
+TEST_P(AttentionTest, SparseIsComputedOnTheDevice) {
+  Random r(1);
+  Case c = some_sparse_attention(r, 3, 300);
+  c.node.attributes.set("query_block", int64_t{3});
+  const Tensors have = *backend_->run(c.node, c.inputs);
+  EXPECT_EQ(have[0].device() != nullptr, backend_->name() == "cuda");
+}
+
 TEST_P(AttentionTest, SparseAcrossRestarts) {
   expect_reference(*backend_, 6,
                    [](Random& r) { return some_sparse_attention(r, r.between(1, 4), 4200); });
