@@ -17,6 +17,18 @@ namespace verbatim {
 // run with it. May be empty.
 using Checkpoint = std::function<Status()>;
 
+// A graph on inputs of certain types and shapes, made ready to be run many times: the bits are
+// run()'s.
+class RecordedStep {
+ public:
+  virtual ~RecordedStep() = default;
+  // The graph's outputs, where the backend computed them. Safe from several threads, one after the
+  // other. Errors: inputs of other types or shapes.
+  virtual Result<Tensors> run(std::span<const Tensor> inputs) = 0;
+  // How many of the graph's nodes a run does not look at any more.
+  virtual int64_t recorded_nodes() const = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -30,6 +42,11 @@ class Backend {
   // gives the same bits, but need not be as fast, and nothing ends it.
   virtual Result<Tensors> run_bodies(const Node& node, std::span<const Tensor> inputs,
                                      const Checkpoint& checkpoint);
+  // A prepared graph, recorded by running it on these inputs; it outlives the recording, and so
+  // does the backend. Null: running its nodes is as fast.
+  virtual Result<std::unique_ptr<RecordedStep>> record(const Graph&, std::span<const Tensor>) {
+    return std::unique_ptr<RecordedStep>();
+  }
 };
 
 // The scalar reference of every operator: the definition, and slow.

@@ -33,10 +33,10 @@ Result<Tensors> Evaluation::run(Backend& backend, std::span<const Tensor> inputs
     VB_ASSIGN(Tensors outputs, run_node(backend, i, node_inputs, checkpoint));
     if (on_node) VB_TRY(on_node(i, node_inputs, outputs));
     for (size_t j = 0; j < node.outputs.size(); ++j)
-      if (node.outputs[j] != kAbsent && last_use_[node.outputs[j]] > i)
+      if (node.outputs[j] != kAbsent && outlives(node.outputs[j], i))
         values[node.outputs[j]] = std::move(outputs[j]);
     for (ValueId v : node.inputs)
-      if (v != kAbsent && last_use_[v] == i) values[v] = Tensor();
+      if (v != kAbsent && !outlives(v, i)) values[v] = Tensor();
   }
 
   Tensors results;

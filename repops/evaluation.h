@@ -26,6 +26,8 @@ class Evaluation {
                       const Checkpoint& checkpoint = {}, const OnNode& on_node = {}) const;
 
   const Graph& graph() const { return *graph_; }
+  // Whether anybody reads the value after this node.
+  bool outlives(ValueId value, int32_t node) const { return last_use_[value] > node; }
 
  private:
   Result<Tensors> run_node(Backend& backend, int32_t index, std::span<const Tensor> inputs,

@@ -24,6 +24,31 @@ Status check_input(const GraphInput& want, const Tensor& have) {
   return {};
 }
 
+// A step that is run many times, recorded where that is faster.
+class RepeatedStep final : public RecordedStep {
+ public:
+  // `recorded` may be null.
+  RepeatedStep(const Executor& executor, std::unique_ptr<RecordedStep> recorded)
+      : executor_(executor), recorded_(std::move(recorded)) {}
+
+  Result<Tensors> run(std::span<const Tensor> inputs) override {
+    if (recorded_ == nullptr) return executor_.run_step_in_place(0, inputs);
+    const FloatWatch watch;
+    const FloatGuard guard;
+    VB_TRY(watch.check());
+    VB_ASSIGN(Tensors outputs, recorded_->run(inputs));
+    VB_TRY(watch.check());
+    return outputs;
+  }
+  int64_t recorded_nodes() const override {
+    return recorded_ == nullptr ? 0 : recorded_->recorded_nodes();
+  }
+
+ private:
+  const Executor& executor_;
+  std::unique_ptr<RecordedStep> recorded_;
+};
+
 // What has several names there is copied once: a graph may give one value a thousand.
 Result<Tensors> on_host(std::span<const Tensor> tensors) {
   Tensors here(tensors.begin(), tensors.end());
@@ -51,6 +76,25 @@ Result<Executor> Executor::create(const Graph& graph, Backend& backend) {
   return Executor(graph, backend);
 }
 
+Status Executor::check_inputs(std::span<const Tensor> inputs) const {
+  const Graph& g = evaluation_.graph();
+  if (inputs.size() != g.inputs.size())
+    return bad_input(std::to_string(inputs.size()) + " inputs given, the model has " +
+                     std::to_string(g.inputs.size()));
+  for (size_t i = 0; i < inputs.size(); ++i) VB_TRY(check_input(g.inputs[i], inputs[i]));
+  return {};
+}
+
+Result<std::unique_ptr<RecordedStep>> Executor::record(std::span<const Tensor> inputs) const {
+  const FloatWatch watch;
+  const FloatGuard guard;
+  VB_TRY(watch.check());
+  VB_TRY(check_inputs(inputs));
+  VB_ASSIGN(std::unique_ptr<RecordedStep> recorded, backend_->record(evaluation_.graph(), inputs));
+  VB_TRY(watch.check());
+  return std::unique_ptr<RecordedStep>(std::make_unique<RepeatedStep>(*this, std::move(recorded)));
+}
+
 Result<Tensors> Executor::run_step(uint64_t step, std::span<const Tensor> inputs,
                                    const RunOptions& options) const {
   VB_ASSIGN(const Tensors outputs, run_step_in_place(step, inputs, options));
@@ -62,11 +106,7 @@ Result<Tensors> Executor::run_step_in_place(uint64_t step, std::span<const Tenso
   const FloatWatch watch;
   const FloatGuard guard;
   VB_TRY(watch.check());
-  const Graph& g = evaluation_.graph();
-  if (inputs.size() != g.inputs.size())
-    return bad_input(std::to_string(inputs.size()) + " inputs given, the model has " +
-                     std::to_string(g.inputs.size()));
-  for (size_t i = 0; i < inputs.size(); ++i) VB_TRY(check_input(g.inputs[i], inputs[i]));
+  VB_TRY(check_inputs(inputs));
 
   Checkpoint checkpoint;
   if (options.stop)

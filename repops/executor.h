@@ -51,9 +51,13 @@ class Executor {
   // The same, but outputs stay where the backend computed them: for those that the next step takes.
   Result<Tensors> run_step_in_place(uint64_t step, std::span<const Tensor> inputs,
                                     const RunOptions& options = {}) const;
+  // Such a step, made ready to be run many times on other inputs of these types and shapes: on a
+  // GPU, as CUDA graphs. The executor outlives it.
+  Result<std::unique_ptr<RecordedStep>> record(std::span<const Tensor> inputs) const;
 
  private:
   Executor(const Graph& graph, Backend& backend);
+  Status check_inputs(std::span<const Tensor> inputs) const;
   Evaluation evaluation_;
   Backend* backend_;
 };

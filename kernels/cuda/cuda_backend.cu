@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <verbatim/kernels/cuda/kernels.h>
+#include <verbatim/kernels/cuda/recording.h>
 #include <verbatim/repops/ops/control_flow.h>
 #include <verbatim/repops/ops/quantized.h>
 
@@ -123,6 +124,10 @@ class CudaBackend final : public KernelBackend {
   // Weights go to the device, and stay.
   Status prepare(const Graph& graph) override;
   Result<Tensors> run(const Node& node, std::span<const Tensor> inputs) override;
+  Result<std::unique_ptr<RecordedStep>> record(const Graph& graph,
+                                               std::span<const Tensor> inputs) override {
+    return cuda::Recording::make(gpu_, *this, graph, inputs);
+  }
 
   Result<Tensor> allocate(DType type, const Shape& shape, Purpose purpose) const override {
     return Tensor::allocate_on(gpu_, type, shape, purpose);

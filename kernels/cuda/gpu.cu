@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
+#include <utility>
 
 namespace verbatim::cuda {
 namespace {
@@ -17,7 +19,22 @@ __global__ void __launch_bounds__(256) put(Carried carried, unsigned char* to, i
     to[i] = carried.bytes[i];
 }
 
+// Of the thread that records.
+struct Recorder {
+  cudaStream_t stream = nullptr;
+  Arena* arena = nullptr;
+  bool failed = false;  // something was asked for that cannot be recorded
+};
+thread_local Recorder t_recorder;
+
 }  // namespace
+
+bool Arena::has(const void* address) const {
+  return std::ranges::any_of(blocks, [&](const Block& b) {
+    return std::less_equal<>()(b.memory, address) &&
+           std::less<>()(address, static_cast<const std::byte*>(b.memory) + b.bytes);
+  });
+}
 
 Result<Gpu*> Gpu::get() {
   static const Result<Gpu*> made = []() -> Result<Gpu*> {
@@ -65,20 +82,74 @@ Status Gpu::allow_shared(const void* kernel, size_t bytes) const {
 }
 #endif
 
-void* Gpu::take(size_t bytes) {
+cudaStream_t Gpu::stream() const {
+  return t_recorder.stream != nullptr ? t_recorder.stream : stream_;
+}
+
+void* Gpu::take_new(size_t bytes) {
   void* memory = nullptr;
-  const size_t some = bytes == 0 ? 1 : bytes;
-  if (cudaMallocAsync(&memory, some, stream_) == cudaSuccess) return memory;
+  if (cudaMallocAsync(&memory, bytes, stream_) == cudaSuccess) return memory;
   (void)cudaGetLastError();  // said by null, and not again by the next launch
   return nullptr;
 }
 
-void Gpu::give_back(void* memory, size_t) {
+void* Gpu::take(size_t bytes) {
+  const size_t some = std::max<size_t>(bytes, 1);
+  Arena* const arena = t_recorder.arena;
+  if (arena == nullptr) return take_new(some);
+  const std::lock_guard lock(mutex_);
+  if (const auto it = arena->unused.find(some); it != arena->unused.end())
+    return arena->unused.extract(it).mapped();
+  void* const memory = take_new(some);
+  if (memory == nullptr) return nullptr;
+  arena->blocks.push_back({memory, some});
+  arenas_[memory] = arena;
+  return memory;
+}
+
+void Gpu::give_back(void* memory, size_t bytes) {
   {
     const std::lock_guard lock(mutex_);
     known_.erase(memory);
+    if (const auto it = arenas_.find(memory); it != arenas_.end()) {
+      it->second->unused.emplace(std::max<size_t>(bytes, 1), memory);
+      return;
+    }
   }
   cudaFreeAsync(memory, stream_);
+}
+
+void Gpu::give_back(Arena& arena) {
+  const std::lock_guard lock(mutex_);
+  for (const Arena::Block& b : arena.blocks) {
+    arenas_.erase(b.memory);
+    cudaFreeAsync(b.memory, stream_);
+  }
+  arena = {};
+}
+
+Status Gpu::begin_recording(Arena& arena) {
+  cudaStream_t stream;
+  VB_TRY(check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking)));
+  // Relaxed: memory is taken meanwhile, on the other stream.
+  const Status status = check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed));
+  if (status.ok())
+    t_recorder = {stream, &arena};
+  else
+    cudaStreamDestroy(stream);
+  return status;
+}
+
+Result<cudaGraphExec_t> Gpu::end_recording() {
+  const Recorder recorder = std::exchange(t_recorder, {});
+  cudaGraph_t graph = nullptr;
+  Status status = check(cudaStreamEndCapture(recorder.stream, &graph));
+  cudaStreamDestroy(recorder.stream);
+  cudaGraphExec_t exec = nullptr;
+  if (status.ok() && !recorder.failed) status = check(cudaGraphInstantiate(&exec, graph, 0));
+  if (graph != nullptr) cudaGraphDestroy(graph);
+  VB_TRY(std::move(status));
+  return exec;
 }
 
 void Gpu::know(const Tensor& t, Known what, int64_t first) {
@@ -92,7 +163,15 @@ bool Gpu::knows(const Tensor& t, Known what, int64_t first) const {
   return it != known_.end() && it->second == std::pair(what, first);
 }
 
+Status Gpu::wait() {
+  ++waits_;
+  if (t_recorder.arena == nullptr) return {};
+  t_recorder.failed = true;
+  return unavailable("CUDA: a wait for the device cannot be recorded");
+}
+
 Status Gpu::copy_to_host(void* host, const void* device, size_t bytes) {
+  VB_TRY(wait());
   VB_TRY(check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_)));
   return check(cudaStreamSynchronize(stream_));
 }
@@ -108,6 +187,7 @@ Status Gpu::copy_from_host(void* device, const void* host, size_t bytes) {
     }
     return {};
   }
+  VB_TRY(wait());
   VB_TRY(check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_)));
   return check(cudaStreamSynchronize(stream_));
 }
@@ -121,7 +201,7 @@ Result<Tensor> upload(Gpu& gpu, std::span<const int64_t> values) {
 }
 
 Status Gpu::copy(void* to, const void* from, size_t bytes) {
-  return check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_));
+  return check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream()));
 }
 
 }  // namespace verbatim::cuda

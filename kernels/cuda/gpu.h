@@ -8,6 +8,7 @@
 
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <map>
 #include <mutex>
 #include <type_traits>
@@ -20,6 +21,19 @@
 #include <verbatim/repops/device.h>
 
 namespace verbatim::cuda {
+
+// The memory that recordings share: what a tensor gave back is taken again in the same recording,
+// and by nobody else.
+struct Arena {
+  struct Block {
+    void* memory;
+    size_t bytes;
+  };
+  std::vector<Block> blocks;
+  std::multimap<size_t, void*> unused;  // by bytes
+
+  bool has(const void* address) const;
+};
 
 class Gpu final : public DeviceMemory {
  public:
@@ -47,6 +61,19 @@ class Gpu final : public DeviceMemory {
   void know(const Tensor& t, Known what, int64_t first = 0);
   bool knows(const Tensor& t, Known what, int64_t first = 0) const;
 
+  // How often somebody waited for the device, or gave it more than a launch can carry: what a
+  // recording cannot hold.
+  uint64_t waits() const { return waits_; }
+  // What this thread launches and copies from here on is not done, but becomes a graph, in memory
+  // that stays with the arena; until the end, which gives the graph, or null if some of it could
+  // not be recorded.
+  Status begin_recording(Arena& arena);
+  Result<cudaGraphExec_t> end_recording();
+  // Does what was recorded.
+  Status replay(cudaGraphExec_t graph) { return check(cudaGraphLaunch(graph, stream_)); }
+  // Whose tensors are gone, and their replays no longer wanted.
+  void give_back(Arena& arena);
+
   // What an earlier kernel or copy broke, after which nothing runs any more.
   Status fault() const;
 #if !defined(VERBATIM_EMULATED_GPU)
@@ -55,7 +82,8 @@ class Gpu final : public DeviceMemory {
   Status allow_shared(const void* kernel, size_t bytes) const;
 #endif
 
-  cudaStream_t stream() const { return stream_; }
+  // Where this thread's launches go.
+  cudaStream_t stream() const;
   const Device& device() const { return device_; }
 
  private:
@@ -65,7 +93,12 @@ class Gpu final : public DeviceMemory {
   mutable std::mutex mutex_;
   mutable std::map<const void*, size_t> allowed_;  // to each kernel, bytes
   std::map<const void*, std::pair<Known, int64_t>> known_;
+  std::map<const void*, Arena*> arenas_;  // by their blocks
+  std::atomic<uint64_t> waits_ = 0;
   cudaStream_t stream_ = nullptr;
+
+  void* take_new(size_t bytes);  // null where memory is refused
+  Status wait();                 // an error where it may not be
 };
 
 // Integers of the host, on the device.
@@ -105,11 +138,14 @@ inline void await_kernels_before() {}
 inline constexpr bool kHopperCode = true;
 
 template <class... P>
-Status launch(const Gpu&, const Grid& grid, void (*kernel)(P...), std::type_identity_t<P>... args) {
-  const auto call = [&] { kernel(args...); };
-  emulated::launch(
-      {grid.blocks, grid.threads, grid.shared_bytes, grid.cluster},
-      [](const void* f) { (*static_cast<const decltype(call)*>(f))(); }, &call);
+Status launch(const Gpu& gpu, const Grid& grid, void (*kernel)(P...),
+              std::type_identity_t<P>... args) {
+  const auto call = [=] { kernel(args...); };
+  emulated::tell(gpu.stream(), [=] {
+    emulated::launch(
+        {grid.blocks, grid.threads, grid.shared_bytes, grid.cluster},
+        [](const void* f) { (*static_cast<const decltype(call)*>(f))(); }, &call);
+  });
   return check(cudaGetLastError());
 }
 

@@ -13,8 +13,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #define __global__
 #define __device__
@@ -193,9 +195,64 @@ inline cudaError_t cudaMalloc(void** memory, size_t bytes) {
   return cudaMallocAsync(memory, bytes, nullptr);
 }
 inline cudaError_t cudaFree(void* memory) { return cudaFreeAsync(memory, nullptr); }
+
+// A graph: what a stream was told while it captured.
+struct EmulatedGraph {
+  std::vector<std::function<void()>> nodes;
+};
+using cudaGraph_t = EmulatedGraph*;
+using cudaGraphExec_t = EmulatedGraph*;
+struct EmulatedStream {
+  cudaGraph_t captured = nullptr;  // not null: captures
+};
+enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed = 2 };
+inline constexpr unsigned cudaStreamNonBlocking = 1;
+inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = new EmulatedStream;
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  delete stream;
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  stream->captured = new EmulatedGraph;
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  *graph = std::exchange(stream->captured, nullptr);
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph,
+                                        unsigned long long) {
+  *exec = new EmulatedGraph(*graph);
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) { return cudaGraphDestroy(exec); }
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t) {
+  for (const auto& node : exec->nodes) node();
+  return cudaSuccess;
+}
+namespace verbatim::emulated {
+// Does it, or has a stream that captures remember it.
+template <class F>
+void tell(cudaStream_t stream, F&& f) {
+  if (stream != nullptr && stream->captured != nullptr)
+    stream->captured->nodes.emplace_back(std::forward<F>(f));
+  else
+    f();
+}
+}  // namespace verbatim::emulated
+
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
-                                   cudaStream_t) {
-  if (bytes > 0) std::memcpy(to, from, bytes);
+                                   cudaStream_t stream) {
+  verbatim::emulated::tell(stream, [=] {
+    if (bytes > 0) std::memcpy(to, from, bytes);
+  });
   return cudaSuccess;
 }
 inline cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {

@@ -1,0 +1,232 @@
+// A recorded step has the bits of the step, whatever its inputs are by then: numbers on the device,
+// integers that the host reads, and shapes that depend on them.
+#include <algorithm>
+#include <cstdlib>
+#include <thread>
+
+#include <verbatim/repops/executor.h>
+#include <verbatim/repops/models/model.h>
+
+#include "kernels/compare.h"
+#include "support/small_transformer.h"
+
+namespace verbatim::test {
+namespace {
+
+class RecordingTest : public OnBackend {
+ protected:
+  // The step on the reference, on the host.
+  static Tensors wanted(const Graph& graph, const Tensors& inputs) {
+    const auto reference = make_reference_backend();
+    return *(*Executor::create(graph, *reference)).run_step(0, inputs);
+  }
+  static void expect_equal(const Tensors& have, const Tensors& want) {
+    ASSERT_EQ(have.size(), want.size());
+    for (size_t i = 0; i < want.size(); ++i)
+      EXPECT_TRUE(identical(*have[i].on_host(), want[i])) << "output " << i;
+  }
+  bool records() const { return backend_->name() == "cuda"; }
+};
+INSTANTIATE_TEST_SUITE_P(Backends, RecordingTest, ::testing::ValuesIn(vector_backends()),
+                         [](const auto& info) { return info.param; });
+
+constexpr int64_t kWidth = 32, kWords = 11;
+
+Tensor token_ids(Random& r, int64_t count) {
+  std::vector<int64_t> ids(static_cast<size_t>(count));
+  for (int64_t& id : ids) id = r.below(kWords);
+  return *Tensor::from<int64_t>(Shape{1, count}, ids);
+}
+
+struct Net {
+  explicit Net(Random& random) : r(random) {}
+
+  Random& r;
+  GraphBuilder b;
+  std::vector<ValueId> values;  // float32 [1, T, kWidth]
+
+  ValueId any() { return values[static_cast<size_t>(r.below(std::ssize(values)))]; }
+  ValueId weight(const Shape& shape) {
+    return b.constant("w" + std::to_string(names_++), floats(r, shape, Fill::ordinary));
+  }
+  ValueId integers(const Shape& shape, std::vector<int64_t> list) {
+    return b.constant("i" + std::to_string(names_++), *Tensor::from<int64_t>(shape, list));
+  }
+  ValueId onnx(std::string_view op, std::vector<ValueId> in, Attributes a = {}) {
+    return b.add(op, "", std::move(in), std::move(a));
+  }
+  ValueId some_node();
+
+ private:
+  int names_ = 0;
+};
+
+ValueId Net::some_node() {
+  switch (r.below(9)) {
+    case 0:
+      return b.add("Linear", kVerbatimDomain, {any(), weight({kWidth, kWidth})});
+    case 1:
+      return onnx("Softmax", {any()});
+    case 2:
+      return onnx("RMSNormalization", {any(), weight({kWidth})});
+    case 3:  // the host's
+      return onnx("Pow", {onnx("Sigmoid", {any()}), weight({1})});
+    case 4: {  // a view, by a shape that is read from another value
+      const ValueId flat = onnx("Reshape", {any(), integers({1}, {-1})});
+      return onnx("Reshape", {flat, onnx("Shape", {any()})});
+    }
+    case 5: {  // rows in an order that depends on numbers
+      const ValueId x = any(),
+                    order = onnx("ArgMax", {x}, {{"axis", int64_t{2}}, {"keepdims", int64_t{0}}}),
+                    table = weight({kWidth, kWidth});
+      return onnx("Gather", {table, order});
+    }
+    case 6:
+      return onnx("Tanh", {any()});
+    case 7: {
+      const ValueId x = any();
+      return b.add("Attention", kVerbatimDomain, {any(), x, x},
+                   {{"heads", int64_t{4}}, {"scale", 0.3f}, {"causal", r.below(2)}});
+    }
+    default:
+      return onnx("Add", {any(), any()});
+  }
+}
+
+// Inputs: tokens, and numbers of the width.
+Graph some_graph(Random& r, int64_t tokens) {
+  Net net(r);
+  const ValueId ids = net.b.input("tokens", DType::i64, {1, tokens}),
+                x = net.b.input("x", DType::f32, {1, tokens, kWidth});
+  net.values = {x, net.onnx("Gather", {net.weight({kWords, kWidth}), ids})};
+  for (int64_t i = r.between(4, 24); i > 0; --i) net.values.push_back(net.some_node());
+  net.b.output("last", net.values.back());
+  for (int i = 0; i < 2; ++i) net.b.output("y" + std::to_string(i), net.any());
+  net.b.output("ids", ids);
+  return *net.b.finish();
+}
+
+TEST_P(RecordingTest, GraphsWithOtherInputs) {
+  int64_t recorded = 0;
+  const int count = is_emulated(*backend_) ? 60 : 300;
+  for (int seed = 0; seed < count && !HasFailure(); ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Random r(static_cast<uint64_t>(seed));
+    const int64_t tokens = r.between(1, 6);
+    const Graph graph = some_graph(r, tokens);
+    const Fill fill = any_fill(r);
+    const auto inputs = [&] {
+      return Tensors{token_ids(r, tokens), floats(r, {1, tokens, kWidth}, fill)};
+    };
+    const Executor executor = *Executor::create(graph, *backend_);
+    const auto step = *executor.record(inputs());
+    recorded += step->recorded_nodes();
+    Tensors before, first;
+    for (int i = 0; i < 3; ++i) {
+      const Tensors now = inputs();
+      const Tensors have = *step->run(now);
+      expect_equal(have, wanted(graph, now));
+      if (i == 0) {
+        first = have;
+        before = wanted(graph, now);
+      }
+    }
+    expect_equal(first, before);  // what was given away is nobody's to write
+  }
+  EXPECT_EQ(recorded > count, records()) << recorded << " nodes in all";
+}
+
+// What is found decides how many rows there are.
+TEST_P(RecordingTest, ShapesThatComeOutOtherwise) {
+  GraphBuilder b;
+  const ValueId x = b.input("x", DType::f32, {8});
+  ValueId y = b.add("Gather", "", {x, b.add("NonZero", "", {x})});
+  for (int i = 0; i < 4; ++i) y = b.add("Tanh", "", {y});
+  b.output("y", y);
+  const Graph graph = *b.finish();
+  const Executor executor = *Executor::create(graph, *backend_);
+  const auto inputs = [](int zeros) {
+    std::vector<float> values(8, 0.5f);
+    std::fill_n(values.begin(), zeros, 0.0f);
+    return Tensors{*Tensor::from<float>(Shape{8}, values)};
+  };
+  const auto step = *executor.record(inputs(2));
+  EXPECT_EQ(step->recorded_nodes(), records() ? 4 : 0);
+  for (const int zeros : {2, 5, 8, 2, 0}) {
+    const Tensors now = inputs(zeros);
+    expect_equal(*step->run(now), wanted(graph, now));
+  }
+}
+
+TEST_P(RecordingTest, OtherTypesAndShapesAreRefused) {
+  GraphBuilder b;
+  ValueId x = b.input("x", DType::f32, {-1});
+  for (int i = 0; i < 4; ++i) x = b.add("Tanh", "", {x});
+  b.output("y", x);
+  const Graph graph = *b.finish();
+  const Executor executor = *Executor::create(graph, *backend_);
+  const auto ones = [](int64_t n) {
+    return Tensors{*Tensor::from<float>(Shape{n}, std::vector<float>(n, 1.0f))};
+  };
+  const auto step = *executor.record(ones(5));
+  EXPECT_EQ(step->run(ones(6)).ok(), !records());
+  EXPECT_EQ(step->run({}).ok(), false);
+  EXPECT_TRUE(step->run(ones(5)).ok());
+}
+
+// Others compute meanwhile, and recordings come and go; each has memory of its own.
+TEST_P(RecordingTest, BesideOthers) {
+  Random r(1);
+  const SmallTransformer small = small_transformer(1, 9);
+  const auto inputs = [&] {
+    const Tensors data = small_data(r.next(), 1, 2, 9);
+    Tensors rows;
+    for (const Tensor& t : data) rows.push_back(*t.reshaped(Shape{2, 9}));
+    return rows;
+  };
+  const Executor executor = *Executor::create(small.graph, *backend_);
+  auto step = *executor.record(inputs());
+  std::thread other([&, now = inputs()] {
+    const Tensors want = wanted(small.graph, now);
+    for (int i = 0; i < 4; ++i) expect_equal(*executor.run_step(0, now), want);
+  });
+  for (int i = 0; i < 4; ++i) {
+    auto next = *executor.record(inputs());
+    EXPECT_EQ(next->recorded_nodes() > 20, records());
+    for (RecordedStep* s : {step.get(), next.get(), step.get()}) {
+      const Tensors now = inputs();
+      expect_equal(*s->run(now), wanted(small.graph, now));
+    }
+    step = std::move(next);
+  }
+  other.join();
+}
+
+// The next token's choice, whose position the host counts.
+TEST_P(RecordingTest, Llama) {
+  const char* folder = std::getenv("VERBATIM_STORIES");
+  if (folder == nullptr) GTEST_SKIP() << "VERBATIM_STORIES names no folder";
+  const auto model = *Model::load(folder);
+  for (const std::string name : {"fp32", "w8a8", "bf16"}) {
+    SCOPED_TRACE(name);
+    GenerateSettings settings;
+    settings.max_tokens = 1;
+    settings.precision = *parse_precision(name);
+    settings.sampling.temperature = 0.7f;
+    const Program program = *model->generation_program(settings);
+    const auto inputs = [&](const std::string& prompt) {
+      return *model->generation_inputs(*model->prompt_tokens(prompt), settings);
+    };
+    const Executor executor = *Executor::create(program.graph, *backend_);
+    const auto step = *executor.record(inputs("Once upon a time"));
+    EXPECT_EQ(step->recorded_nodes() > 30, records());
+    for (const char* prompt : {"Once upon a time", "Once upon a tree"}) {
+      const Tensors now = inputs(prompt);
+      ASSERT_EQ(now[0].dim(1), inputs("Once upon a time")[0].dim(1));
+      expect_equal(*step->run(now), wanted(program.graph, now));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace verbatim::test
