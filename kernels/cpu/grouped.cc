@@ -142,28 +142,14 @@ Outcome run_grouped_linear(const CpuBackend& backend, const Node& node,
 Outcome run_quantize_groups(const CpuBackend& backend, const Node& node,
                             std::span<const Tensor> inputs) {
   const Tensor& x = inputs[0];
-  VB_ASSIGN(const GroupFormat f, group_format_of(node));
-  VB_ASSIGN(const int64_t whole, node.attributes.get<int64_t>("whole", 0));
-  const bool has_row_scales = f.scale == DType::f8e4m3;
-  if (x.dtype() != DType::f32 || x.rank() < 1 || whole != 0 ||
-      !check_group_format(f, x.dim(x.rank() - 1)).ok() ||
-      (!has_row_scales && node.outputs.size() > 2))
-    return not_handled();
-  VB_ASSIGN(GroupedTensor q, allocate_groups(x, f));
-  const GroupCodes p = {
-      .x = x.data<float>().data(),
-      .k = x.dim(x.rank() - 1),
-      .group = f.group,
-      .rotation = f.rotation,
-      .greatest = (1 << (f.bits - 1)) - 1,
-      .codes = q.codes.mutable_data<int8_t>().data(),
-      .scales = reinterpret_cast<uint8_t*>(q.scales.mutable_bytes().data()),
-      .row_scales = has_row_scales ? q.row_scales.mutable_data<float>().data() : nullptr};
+  const Result<QuantizeGroups> wanted = quantize_groups_of(node, x);
+  if (!wanted.ok() || wanted->whole) return not_handled();
+  VB_ASSIGN(GroupedTensor q, allocate_groups(x, wanted->format));
+  const GroupCodes p = group_codes(x, wanted->format, q);
   parallel_for(q.row_scales.elements(), rows_for_a_task(p.k), [&](int64_t from, int64_t to) {
     backend.kernels().quantize_groups(p, from, to, thread_scratch(static_cast<size_t>(p.k)));
   });
-  if (!has_row_scales) return done({q.codes, q.scales});
-  return done({q.codes, q.scales, q.row_scales});
+  return done(q.outputs());
 }
 
 Outcome run_dequantize_groups(const CpuBackend& backend, const Node& node,

@@ -120,16 +120,6 @@ struct GroupedProduct {
 inline constexpr int kGroupedStep = 16;
 inline constexpr int64_t kGroupedRows = 96;  // most rows of one call of grouped_product
 
-// Rows on their way to groups of codes within +-greatest (repops/ops/grouped.h).
-struct GroupCodes {
-  const float* x = nullptr;  // [rows, k]
-  int64_t k = 0, group = 0, rotation = 1;
-  int greatest = 0;
-  int8_t* codes = nullptr;      // [rows, k]
-  uint8_t* scales = nullptr;    // [rows, ceil(k / group)]: e8m0, or where
-  float* row_scales = nullptr;  // these are given, e4m3
-};
-
 // A product as tensor cores compute it (docs/numerics.md, Family C): groups of `group` products,
 // terms cut to `fraction` bits, sums to `kept`. Operands are bf16 codes (fp8 as such, which loses
 // nothing) or fp16 codes.

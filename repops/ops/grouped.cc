@@ -19,67 +19,35 @@ constexpr int64_t kMaxChannels = 1 << 20;  // of all heads
 
 int64_t groups_of(int64_t k, int64_t group) { return (k + group - 1) / group; }
 
-// x * 2^-e, rounded once, for |e| <= 127.
-float scaled_down(float x, int e) {
-  return static_cast<float>(x * std::bit_cast<double>(static_cast<uint64_t>(1023 - e) << 52));
-}
+int greatest_code(const GroupFormat& f) { return (1 << (f.bits - 1)) - 1; }
 
-// One group under a power of two: the least e in [-127, 127] with max|x| <= greatest * 2^e, found
-// from bits; code = rne(x * 2^-e) within +-greatest.
-Float8E8M0 quantize_power_group(std::span<const float> x, int greatest, int8_t* codes) {
-  const float all = greatest_magnitude(x);
-  std::fill_n(codes, x.size(), int8_t{0});
-  if (is_nan(all)) return {kE8M0NanBits};
-  if (all == 0) return {0};
-  int e =
-      static_cast<int>(bits_of(all) >> 23) - 127 - std::bit_width(static_cast<unsigned>(greatest));
-  e = std::clamp(e, -127, 127);
-  while (e < 127 && scaled_down(all, e) > static_cast<float>(greatest)) ++e;
-  for (size_t i = 0; i < x.size(); ++i) codes[i] = code_of(scaled_down(x[i], e), greatest);
-  return {static_cast<uint8_t>(e + 127)};
-}
-
-// One group of a row whose scale is t: s = e4m3 of (max|x| / greatest) / t, saturated; code = rne(x
-// / (s * t)) within +-greatest. A scale that is 0 has zero codes.
-Float8E4M3 quantize_small_float_group(std::span<const float> x, float t, int greatest,
-                                      int8_t* codes) {
-  std::fill_n(codes, x.size(), int8_t{0});
-  if (!(t > 0)) return {0};
-  const float own = greatest_magnitude(x) / static_cast<float>(greatest);
-  const Float8E4M3 s = {e4m3_from_float(own / t, true)};
-  const float step = load(s) * t;
-  for (size_t i = 0; step > 0 && i < x.size(); ++i) codes[i] = code_of(x[i] / step, greatest);
-  return s;
+// The group's codes; returns its scale.
+template <class Step>
+std::byte quantize_group(const Step& step, std::span<const float> x, int8_t* codes) {
+  for (size_t i = 0; i < x.size(); ++i) codes[i] = step.code(x[i]);
+  return std::byte{step.scale};
 }
 
 void quantize_row_groups(std::span<const float> row, const GroupFormat& f, float t, int8_t* codes,
                          std::byte* scales) {
-  const int greatest = (1 << (f.bits - 1)) - 1;
+  const int greatest = greatest_code(f);
   for (size_t k = 0, g = 0; k < row.size(); k += static_cast<size_t>(f.group), ++g) {
     const auto part =
         row.subspan(k, std::min<size_t>(static_cast<size_t>(f.group), row.size() - k));
-    scales[g] = std::byte{f.scale == DType::f8e8m0
-                              ? quantize_power_group(part, greatest, codes + k).bits
-                              : quantize_small_float_group(part, t, greatest, codes + k).bits};
+    const float most = greatest_magnitude(part);
+    scales[g] = f.scale == DType::f8e8m0
+                    ? quantize_group(PowerStep(most, greatest), part, codes + k)
+                    : quantize_group(SmallFloatStep(most, t, greatest), part, codes + k);
   }
-}
-
-// t = max|x| / (448 * greatest code): the greatest group then has the greatest e4m3.
-float row_scale(std::span<const float> x, int bits) {
-  return canonical(greatest_magnitude(x) / (448.0f * static_cast<float>((1 << (bits - 1)) - 1)));
 }
 
 // QuantizeGroups(x float32 [..., K]) with attributes bits (8), group (32), scale_type (ONNX's
 // number: float8e8m0, the default, or float8e4m3fn), rotation (1: none), whole (0) -> codes int8
 // [..., K], scales [..., ceil(K / group)], and with e4m3 row scales float32 [...].
 Result<Tensors> quantize(const Node& node, std::span<const Tensor> inputs) {
-  VB_ASSIGN(const GroupFormat f, group_format_of(node));
-  VB_ASSIGN(const int64_t whole, node.attributes.get<int64_t>("whole", 0));
-  if (f.scale == DType::f8e8m0 && node.outputs.size() > 2)
-    return bad_input("row scales are an output with e4m3 scales only");
-  VB_ASSIGN(GroupedTensor q, quantize_groups(inputs[0], f, whole != 0));
-  if (f.scale == DType::f8e8m0) return Tensors{q.codes, q.scales};
-  return Tensors{q.codes, q.scales, q.row_scales};
+  VB_ASSIGN(const QuantizeGroups p, quantize_groups_of(node, inputs[0]));
+  VB_ASSIGN(const GroupedTensor q, quantize_groups(inputs[0], p.format, p.whole));
+  return q.outputs();
 }
 
 // The value of each code of a scale's type; null: no type of scales.
@@ -97,8 +65,7 @@ const float* values_of_scales(DType type) {
                                  : nullptr;
 }
 
-// DequantizeGroups(codes, scales, row scales?) with attribute group (32) -> float32 [..., K]: (code
-// * scale) * row scale, each product rounded (the first is exact but below 2^-126).
+// DequantizeGroups(codes, scales, row scales?) with attribute group (32) -> float32 [..., K].
 Result<Tensors> dequantize(const Node& node, std::span<const Tensor> inputs) {
   VB_ASSIGN(const GroupFormat f, group_format_of(node));
   VB_ASSIGN(const GroupedRows r,
@@ -106,18 +73,13 @@ Result<Tensors> dequantize(const Node& node, std::span<const Tensor> inputs) {
   VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, inputs[0].shape()));
   float* y = out.mutable_data<float>().data();
   parallel_for(r.rows, 8, [&](int64_t from, int64_t to) {
-    for (int64_t i = from; i < to; ++i) {
-      for (int64_t k = 0; k < r.k; ++k) {
-        const float v = static_cast<float>(r.codes[i * r.k + k]) * r.scale(i, k / r.group);
-        y[i * r.k + k] = canonical(r.row_scales == nullptr ? v : v * r.row_scale(i));
-      }
-    }
+    for (int64_t i = from; i < to; ++i)
+      for (int64_t k = 0; k < r.k; ++k) y[i * r.k + k] = r.value(i, k);
   });
   return Tensors{out};
 }
 
-// acc = +0; for each group, ascending: acc = fma(the dot of its codes, scale of x * scale of w,
-// acc).
+// The fold of GroupFold.
 float folded_dot(const GroupedRows& x, int64_t m, const GroupedRows& w, int64_t n) {
   const int8_t *a = x.codes + m * x.k, *b = w.codes + n * w.k;
   float acc = 0;
@@ -131,9 +93,9 @@ float folded_dot(const GroupedRows& x, int64_t m, const GroupedRows& w, int64_t 
 }
 
 // GroupedLinear(x codes [..., K], x scales, w codes [N, K], w scales, x row scales?, w row scales
-// [N] or []?, bias [N]?) with attributes group (32) and exponent (0) -> float32 [..., N]. The
-// folded dot; where row scales are given, * (x's * w's), two roundings; where exponent is not 0, *
-// 2^exponent (-5 undoes a rotation by 32; -12 is OCP's implied 2^-6 in both operands); + bias.
+// [N] or []?, bias [N]?) with attributes group (32) and exponent (0) -> float32 [..., N]: GroupFold
+// with 2^exponent as its power (-5 undoes a rotation by 32; -12 is OCP's implied 2^-6 in both
+// operands).
 Result<Tensors> grouped_linear(const Node& node, std::span<const Tensor> inputs) {
   VB_ASSIGN(const GroupedOperands p, grouped_operands(node, inputs));
   VB_ASSIGN(Tensor out, Tensor::allocate(DType::f32, p.shape));
@@ -141,10 +103,7 @@ Result<Tensors> grouped_linear(const Node& node, std::span<const Tensor> inputs)
   parallel_for(out.elements(), 64, [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; ++i) {
       const int64_t m = i / p.w.rows, n = i % p.w.rows;
-      float v = folded_dot(p.x, m, p.w, n);
-      if (p.has_row_scales()) v = v * (p.x.row_scale(m) * p.w.row_scale(n));
-      if (p.power != 1) v = v * p.power;
-      y[i] = canonical(p.bias != nullptr ? v + p.bias[n] : v);
+      y[i] = p.finished(folded_dot(p.x, m, p.w, n), m, n);
     }
   });
   return Tensors{out};
@@ -176,6 +135,11 @@ constexpr OpDef kOps[] = {
     {kVerbatimDomain, "GroupedLinear", 4, 7, 1, grouped_linear, linear_cost},
     {kVerbatimDomain, "ChannelOrder", 1, 1, 1, order, element_cost},
 };
+
+Status check_rows(const Tensor& x, const GroupFormat& f) {
+  if (x.dtype() != DType::f32 || x.rank() < 1) return bad_input("groups of " + x.describe());
+  return check_group_format(f, x.dim(x.rank() - 1));
+}
 
 // The indices in one head of `size` channels, by falling value of norm(i), NaN last, ties by index.
 template <class Norm>
@@ -222,11 +186,42 @@ Result<GroupedTensor> allocate_groups(const Tensor& x, const GroupFormat& f) {
   std::vector<int64_t> dims(leading.begin(), leading.end());
   dims.push_back(groups_of(x.dim(x.rank() - 1), f.group));
   VB_ASSIGN(const Shape scales, Shape::of(dims));
+  const auto beside_x = [&](DType type, const Shape& shape) {
+    return x.device() == nullptr ? Tensor::allocate(type, shape)
+                                 : Tensor::allocate_on(*x.device(), type, shape);
+  };
   GroupedTensor q;
-  VB_ASSIGN(q.codes, Tensor::allocate(DType::i8, x.shape()));
-  VB_ASSIGN(q.scales, Tensor::allocate(f.scale, scales));
-  VB_ASSIGN(q.row_scales, Tensor::allocate(DType::f32, rows));
+  VB_ASSIGN(q.codes, beside_x(DType::i8, x.shape()));
+  VB_ASSIGN(q.scales, beside_x(f.scale, scales));
+  VB_ASSIGN(q.row_scales, beside_x(DType::f32, rows));
   return q;
+}
+
+GroupCodes group_codes(const Tensor& x, const GroupFormat& f, GroupedTensor& q) {
+  const bool small_floats = f.scale == DType::f8e4m3;
+  return {.x = reinterpret_cast<const float*>(x.address()),
+          .k = x.dim(x.rank() - 1),
+          .group = f.group,
+          .rotation = f.rotation,
+          .greatest = greatest_code(f),
+          .codes = reinterpret_cast<int8_t*>(q.codes.mutable_address()),
+          .scales = reinterpret_cast<uint8_t*>(q.scales.mutable_address()),
+          .row_scales =
+              small_floats ? reinterpret_cast<float*>(q.row_scales.mutable_address()) : nullptr};
+}
+
+Tensors GroupedTensor::outputs() const {
+  if (scales.dtype() == DType::f8e8m0) return {codes, scales};
+  return {codes, scales, row_scales};
+}
+
+Result<QuantizeGroups> quantize_groups_of(const Node& node, const Tensor& x) {
+  VB_ASSIGN(const GroupFormat f, group_format_of(node));
+  VB_ASSIGN(const int64_t whole, node.attributes.get<int64_t>("whole", 0));
+  if (f.scale == DType::f8e8m0 && node.outputs.size() > 2)
+    return bad_input("row scales are an output with e4m3 scales only");
+  VB_TRY(check_rows(x, f));
+  return QuantizeGroups{f, whole != 0};
 }
 
 Result<GroupedRows> grouped_rows(int64_t group, const Tensor& codes, const Tensor& scales,
@@ -242,21 +237,22 @@ Result<GroupedRows> grouped_rows(int64_t group, const Tensor& codes, const Tenso
   r.group = group;
   r.groups = groups_of(r.k, group);
   const auto leading = codes.shape().dims().first(static_cast<size_t>(codes.rank() - 1));
-  VB_ASSIGN(r.shape, Shape::of(leading));
-  r.rows = r.shape.elements();
+  VB_ASSIGN(const Shape rows, Shape::of(leading));
+  r.rows = rows.elements();
   std::vector<int64_t> dims(leading.begin(), leading.end());
   dims.push_back(r.groups);
   VB_ASSIGN(const Shape wanted, Shape::of(dims));
   if (!(scales.shape() == wanted)) return fail(scales);
   r.scale_values = values_of_scales(scales.dtype());
   if (r.scale_values == nullptr) return unsupported("group scales " + scales.describe());
-  r.scales = reinterpret_cast<const uint8_t*>(scales.bytes().data());
-  r.codes = codes.data<int8_t>().data();
+  r.small_floats = scales.dtype() == DType::f8e4m3;
+  r.scales = reinterpret_cast<const uint8_t*>(scales.address());
+  r.codes = reinterpret_cast<const int8_t*>(codes.address());
   if (!row_scales.defined()) return r;
   r.one_row_scale = row_scales.rank() == 0;
-  if (row_scales.dtype() != DType::f32 || !(r.one_row_scale || row_scales.shape() == r.shape))
+  if (row_scales.dtype() != DType::f32 || !(r.one_row_scale || row_scales.shape() == rows))
     return fail(row_scales);
-  r.row_scales = row_scales.data<float>().data();
+  r.row_scales = reinterpret_cast<const float*>(row_scales.address());
   return r;
 }
 
@@ -275,17 +271,16 @@ Result<GroupedOperands> grouped_operands(const Node& node, std::span<const Tenso
   if (exponent < -126 || exponent > 127)
     return bad_input("exponent " + std::to_string(exponent) + ": -126 to 127 are possible");
   p.power = float_of(static_cast<uint32_t>(exponent + 127) << 23);
-  if (bias.defined()) p.bias = bias.data<float>().data();
-  std::vector<int64_t> dims(p.x.shape.dims().begin(), p.x.shape.dims().end());
-  dims.push_back(p.w.rows);
+  if (bias.defined()) p.bias = reinterpret_cast<const float*>(bias.address());
+  std::vector<int64_t> dims(inputs[0].shape().dims().begin(), inputs[0].shape().dims().end());
+  dims.back() = p.w.rows;
   VB_ASSIGN(p.shape, Shape::of(dims));
   return p;
 }
 
 Result<GroupedTensor> quantize_groups(const Tensor& x, const GroupFormat& f, bool whole) {
-  if (x.dtype() != DType::f32 || x.rank() < 1) return bad_input("groups of " + x.describe());
+  VB_TRY(check_rows(x, f));
   const int64_t k = x.dim(x.rank() - 1);
-  VB_TRY(check_group_format(f, k));
   const int64_t groups = groups_of(k, f.group);
   VB_ASSIGN(GroupedTensor q, allocate_groups(x, f));
   VB_ASSIGN(Tensor rotated, Tensor::allocate(DType::f32, x.shape()));
@@ -296,11 +291,14 @@ Result<GroupedTensor> quantize_groups(const Tensor& x, const GroupFormat& f, boo
   int8_t* codes = q.codes.mutable_data<int8_t>().data();
   float* row_scales = q.row_scales.mutable_data<float>().data();
   std::byte* scales = q.scales.mutable_bytes().data();
-  const float common = whole ? row_scale(values, f.bits) : 0.0f;
+  const auto row_scale = [&](std::span<const float> numbers) {
+    return group_row_scale(greatest_magnitude(numbers), greatest_code(f));
+  };
+  const float common = whole ? row_scale(values) : 0.0f;
   parallel_for(q.row_scales.elements(), 8, [&](int64_t from, int64_t to) {
     for (int64_t r = from; r < to; ++r) {
       const auto row = values.subspan(static_cast<size_t>(r * k), static_cast<size_t>(k));
-      row_scales[r] = whole ? common : row_scale(row, f.bits);
+      row_scales[r] = whole ? common : row_scale(row);
       quantize_row_groups(row, f, row_scales[r], codes + r * k, scales + r * groups);
     }
   });

@@ -14,6 +14,7 @@
 #include <verbatim/core/status.h>
 #include <verbatim/core/tensor.h>
 #include <verbatim/repops/op.h>
+#include <verbatim/repops/ops/group_codes.h>
 
 namespace verbatim {
 
@@ -33,45 +34,36 @@ struct GroupedTensor {
   Tensor codes;       // int8 [..., K]
   Tensor scales;      // float8e8m0 or float8e4m3fn [..., ceil(K / group)]
   Tensor row_scales;  // float32 [...] where scales are e4m3
+
+  // Of QuantizeGroups.
+  Tensors outputs() const;
 };
 // The format that a node's attributes name, and whether rows of k elements can have it.
 Result<GroupFormat> group_format_of(const Node& node);
 Status check_group_format(const GroupFormat& format, int64_t k);
-// Room for the rows of x float32 [..., K] in a format that was checked; row scales for any.
+// What a node QuantizeGroups makes of x, checked.
+struct QuantizeGroups {
+  GroupFormat format;
+  bool whole = false;
+};
+Result<QuantizeGroups> quantize_groups_of(const Node& node, const Tensor& x);
+// Room for the rows of x float32 [..., K] in a format that was checked, where x lies; row scales
+// for any. And the work of filling it.
 Result<GroupedTensor> allocate_groups(const Tensor& x, const GroupFormat& format);
+GroupCodes group_codes(const Tensor& x, const GroupFormat& format, GroupedTensor& q);
 // The rows of x float32 [..., K] in `format`. A group (e8m0) or a row (e4m3) with NaN or infinity
 // has a NaN scale and zero codes. `whole`: one row scale for all rows, as weights have it;
 // activations have their own, so that a row does not depend on its neighbours.
 Result<GroupedTensor> quantize_groups(const Tensor& x, const GroupFormat& format,
                                       bool whole = false);
 
-// Rows in groups, from outside, their shapes and types checked.
-struct GroupedRows {
-  const int8_t* codes = nullptr;        // [rows, k]
-  const uint8_t* scales = nullptr;      // [rows, groups]
-  const float* scale_values = nullptr;  // what each of the 256 scales stands for
-  const float* row_scales = nullptr;    // [rows], or one for all; null: none
-  bool one_row_scale = false;
-  Shape shape;  // of the rows
-  int64_t rows = 0, k = 0, group = 0, groups = 0;
-
-  float scale(int64_t row, int64_t g) const { return scale_values[scales[row * groups + g]]; }
-  float row_scale(int64_t row) const {
-    return row_scales == nullptr ? 1.0f : row_scales[one_row_scale ? 0 : row];
-  }
-};
-// row_scales may be undefined.
+// The tensors' own memory, on the host or a device. row_scales may be undefined.
 Result<GroupedRows> grouped_rows(int64_t group, const Tensor& codes, const Tensor& scales,
                                  const Tensor& row_scales);
 
-// What GroupedLinear takes, checked. After the fold come * (row scales), where any are given, *
-// power, + bias.
-struct GroupedOperands {
-  GroupedRows x, w;
-  float power = 1;
-  const float* bias = nullptr;
-  Shape shape;  // of the product
-  bool has_row_scales() const { return x.row_scales != nullptr || w.row_scales != nullptr; }
+// What GroupedLinear takes, checked, likewise; and its result's shape.
+struct GroupedOperands : GroupFold {
+  Shape shape;
 };
 Result<GroupedOperands> grouped_operands(const Node& node, std::span<const Tensor> inputs);
 

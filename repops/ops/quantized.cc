@@ -132,16 +132,10 @@ float quantize_sign_row(std::span<const float> row, int8_t* codes, uint8_t* grou
 
 int64_t rotation_block(int64_t n) { return n & -n; }
 
-int8_t code_of(float x, int greatest) {
-  if (is_nan(x)) return 0;
-  const auto limit = static_cast<float>(greatest);
-  return static_cast<int8_t>(round_even(std::clamp(x, -limit, limit)));
-}
-
 float greatest_magnitude(std::span<const float> row) {
   uint32_t greatest = 0;
   for (const float v : row) greatest = std::max(greatest, bits_of(v) & 0x7FFFFFFF);
-  return greatest < 0x7F800000 ? float_of(greatest) : float_of(kNanBits);
+  return magnitude_or_nan(greatest);
 }
 
 void rotate_row(std::span<float> x, int64_t block) {

@@ -12,6 +12,7 @@
 #include <verbatim/core/tensor.h>
 #include <verbatim/repops/op.h>
 #include <verbatim/repops/ops/row_codes.h>
+#include <verbatim/repops/semantics.h>
 
 namespace verbatim {
 
@@ -41,11 +42,19 @@ int32_t quantize_value(std::span<const float> row, int8_t* codes);
 // Rows of n elements that a task quantises at least.
 int64_t row_grain(int64_t n);
 
+// The number of these bits, those of a magnitude; NaN where they are infinity's or NaN's.
+VB_HOST_DEVICE inline float magnitude_or_nan(uint32_t bits) {
+  return float_of(bits < 0x7F800000 ? bits : kNanBits);
+}
 // The greatest magnitude of a row, or NaN where one is NaN or infinite.
 float greatest_magnitude(std::span<const float> row);
 
 // rne(x) within +-greatest; NaN is 0.
-int8_t code_of(float x, int greatest);
+VB_HOST_DEVICE inline int8_t code_of(float x, int greatest) {
+  if (is_nan(x)) return 0;
+  const auto limit = static_cast<float>(greatest);
+  return static_cast<int8_t>(round_even(x < -limit ? -limit : x > limit ? limit : x));
+}
 
 struct QuantizedTensor {
   Tensor codes;   // int8 or float8e4m3fn [..., K]

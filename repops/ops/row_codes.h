@@ -1,5 +1,4 @@
-// Rows on their way to int8 codes, as plain memory: what the reference and a backend's kernels both
-// take.
+// Rows on their way to int8 codes, as plain memory: what the reference and backends' kernels take.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +14,17 @@ struct RowCodes {
   int8_t* codes = nullptr;       // [rows, n]
   float* scales = nullptr;       // [rows]
   int32_t* exponents = nullptr;  // [rows]
+};
+
+// Dense rows of k elements, of which each `rotation` are turned together (rotate_row's butterfly
+// alone), on their way to groups of codes within +-greatest (grouped.h).
+struct GroupCodes {
+  const float* x = nullptr;  // [rows, k]
+  int64_t k = 0, group = 0, rotation = 1;
+  int greatest = 0;
+  int8_t* codes = nullptr;      // [rows, k]
+  uint8_t* scales = nullptr;    // [rows, ceil(k / group)]: e8m0, or where
+  float* row_scales = nullptr;  // these are given, e4m3
 };
 
 // The key that draws most has weight 1, so that a block's greatest w is 2^f of its value at least,
