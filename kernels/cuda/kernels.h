@@ -71,6 +71,9 @@ inline constexpr size_t kPackedLowBit = 6;
 Result<Tensor> pack_low_bit(Gpu& gpu, const Tensor& codes, const Tensor& group_scales);
 OwnKernel run_low_bit_linear;
 
+// grouped.cu: groups of codes with floating scales; rows as long as quantizes() says
+OwnKernel run_quantize_groups, run_dequantize_groups, run_grouped_linear;
+
 // gradients.cu: what training adds
 OwnKernel run_activation_gradient, run_norm_gradient, run_l2_gradient, run_sum_to,
     run_gather_gradient, run_loss, run_loss_gradient, run_sgd, run_adamw;

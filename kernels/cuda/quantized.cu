@@ -17,12 +17,6 @@ constexpr int kRowThreads = kRowWarps * kWarp;
 
 __device__ inline uint32_t greater_of(uint32_t a, uint32_t b) { return a > b ? a : b; }
 
-__device__ inline int8_t code_of_quotient(float x) {
-  if (is_nan(x)) return 0;
-  constexpr auto kMost = static_cast<float>(kInt8Codes);
-  return static_cast<int8_t>(round_even(x < -kMost ? -kMost : x > kMost ? kMost : x));
-}
-
 // How the numbers of a row become codes: quantized.h's quantize_row's, or quantize_value's where
 // rows have exponents.
 struct RowStep {
@@ -41,7 +35,7 @@ struct RowStep {
   }
   __device__ int8_t code(const RowCodes& p, float x) const {
     if (flagged) return 0;
-    return code_of_quotient(p.scales != nullptr ? x / scale : x * inverse);
+    return code_of(p.scales != nullptr ? x / scale : x * inverse, kInt8Codes);
   }
   __device__ void store(const RowCodes& p, int64_t r) const {
     if (p.scales != nullptr)

@@ -5,8 +5,9 @@
 
 namespace verbatim::cuda {
 
-// quantized.h's rotate_row, by a block of threads, of a row in shared memory.
-__device__ inline void rotate_row(float* x, int64_t n, int64_t block) {
+// The butterfly of rotate_row (quantized.h) of each `block` elements, by a block of threads, of a
+// row in shared memory.
+__device__ inline void turn_blocks(float* x, int64_t n, int64_t block) {
   const auto pairs = static_cast<int>(n / 2), strides = static_cast<int>(block);
   for (int stride = 1; stride < strides; stride *= 2) {  // a power of two
     for (int i = static_cast<int>(threadIdx.x); i < pairs; i += static_cast<int>(blockDim.x)) {
@@ -17,6 +18,11 @@ __device__ inline void rotate_row(float* x, int64_t n, int64_t block) {
     }
     __syncthreads();
   }
+}
+
+// rotate_row, the same way.
+__device__ inline void rotate_row(float* x, int64_t n, int64_t block) {
+  turn_blocks(x, n, block);
   const int64_t blocks = n / block;
   if (blocks <= 1 || block == 1) return;
   const float factor = 2.0f / static_cast<float>(blocks);

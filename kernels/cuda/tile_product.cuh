@@ -92,62 +92,84 @@ struct TileProduct {
     return static_cast<int>(threadIdx.x / kWarp) % 4 * kWarpColumns;
   }
 
-  __device__ void multiply(const std::byte* tiles) {
+  // The products of kUnitBytes of the rows, from `byte` of a step on, of what part(x) leaves of
+  // each tile x of A.
+  template <class Part>
+  __device__ void multiply(const std::byte* tiles, int byte, Part&& part) {
     const int t = static_cast<int>(threadIdx.x % kWarp), g = t / 4, q = t % 4;
-    const std::byte *left = tiles + (warp_row() + g) * kStride + 4 * q,
-                    *right = tiles + (kRows + warp_column() + g) * kStride + 4 * q;
+    const std::byte *left = tiles + (warp_row() + g) * kStride + 4 * q + byte,
+                    *right = tiles + (kRows + warp_column() + g) * kStride + 4 * q + byte;
     const auto word = [](const std::byte* p) { return *reinterpret_cast<const uint32_t*>(p); };
+    TileB y[kJ];
 #pragma unroll
-    for (int byte = 0; byte < kStepBytes; byte += 32) {
-      TileB y[kJ];
+    for (int j = 0; j < kJ; ++j) {
+      const std::byte* p = right + j * kTileColumns * kStride;
+      y[j] = {{word(p), word(p + 16)}};
+    }
 #pragma unroll
-      for (int j = 0; j < kJ; ++j) {
-        const std::byte* p = right + j * kTileColumns * kStride + byte;
-        y[j] = {{word(p), word(p + 16)}};
-      }
+    for (int i = 0; i < kI; ++i) {
+      const std::byte* p = left + i * kTileRows * kStride;
+      const TileA x =
+          part(TileA{{word(p), word(p + 8 * kStride), word(p + 16), word(p + 8 * kStride + 16)}});
 #pragma unroll
-      for (int i = 0; i < kI; ++i) {
-        const std::byte* p = left + i * kTileRows * kStride + byte;
-        const TileA x{{word(p), word(p + 8 * kStride), word(p + 16), word(p + 8 * kStride + 16)}};
-#pragma unroll
-        for (int j = 0; j < kJ; ++j) Unit::multiply(sum[i][j], x, y[j]);
-      }
+      for (int j = 0; j < kJ; ++j) Unit::multiply(sum[i][j], x, y[j]);
     }
   }
 
-  // `between(step)` is called before each step's products.
-  template <class Between>
-  __device__ void run(Between&& between) {
+  __device__ void clear() {
 #pragma unroll
     for (int i = 0; i < kI; ++i)
 #pragma unroll
       for (int j = 0; j < kJ; ++j)
 #pragma unroll
         for (auto& s : sum[i][j]) s = 0;
+  }
+
+  // use(step, tiles) for each step in turn, once its tiles are there. Of each step's stage, what
+  // use() itself put there kStages - 1 steps before is there too.
+  template <class Use>
+  __device__ void each_step(Use&& use) {
+    clear();
     const int64_t steps = ceiling(row_bytes, kStepBytes);
     for (int s = 0; s < kStages - 1; ++s) fetch(s);
     for (int64_t step = 0; step < steps; ++step) {
       wait_for_copies<kStages - 2>();
       __syncthreads();  // everybody's copies are there, and nobody reads the stage that is fetched
       fetch(step + kStages - 1);
-      between(step);
-      multiply(stage(step));
+      use(step, stage(step));
     }
     wait_for_copies<0>();
+  }
+
+  // `between(step)` is called before each step's products.
+  template <class Between>
+  __device__ void run(Between&& between) {
+    each_step([&](int64_t step, const std::byte* tiles) {
+      between(step);
+#pragma unroll
+      for (int byte = 0; byte < kStepBytes; byte += kUnitBytes)
+        multiply(tiles, byte, [](const TileA& x) { return x; });
+    });
+  }
+
+  // Of the block's rows and columns, those of sum[i][j][e].
+  __device__ int row_of(int i, int e) const {
+    return warp_row() + i * kTileRows + static_cast<int>(threadIdx.x % kWarp) / 4 + e / 2 * 8;
+  }
+  __device__ int column_of(int j, int e) const {
+    return warp_column() + j * kTileColumns + static_cast<int>(threadIdx.x % kWarp) % 4 * 2 + e % 2;
   }
 
   // f(i, j, e, m, n), where sum[i][j][e] is result (m, n).
   template <class F>
   __device__ void each(F&& f) const {
-    const int t = static_cast<int>(threadIdx.x % kWarp);
 #pragma unroll
     for (int i = 0; i < kI; ++i)
 #pragma unroll
       for (int j = 0; j < kJ; ++j)
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-          const int64_t r = warp_row() + i * kTileRows + t / 4 + e / 2 * 8,
-                        c = warp_column() + j * kTileColumns + t % 4 * 2 + e % 2;
+          const int64_t r = row_of(i, e), c = column_of(j, e);
           if (r < a_rows && c < b_rows) f(i, j, e, row + r, column + c);
         }
   }

@@ -22,9 +22,10 @@ GroupFormat some_format(Random& r) {
   return f;
 }
 
-// Any codes of `bits` bits, -128 and -8 too; both ends of their range come up often.
+// Any codes of `bits` bits, -128 and -8 too now and then; both ends of their range come up often. A
+// GPU leaves what has a code of -128 to the host.
 void fill_codes(Random& r, int bits, Tensor& codes) {
-  const int least = -(1 << (bits - 1)), most = -least - 1;
+  const int most = (1 << (bits - 1)) - 1, least = r.chance(30) ? -most - 1 : -most;
   const bool ends = r.chance(30);
   for (int8_t& code : codes.mutable_data<int8_t>())
     code = static_cast<int8_t>(ends ? r.pick({least, most}) : r.between(least, most));
@@ -51,9 +52,8 @@ Tensor some_row_scales(Random& r, const GroupedTensor& q, const GroupFormat& f, 
   return floats(r, r.chance(50) ? Shape{} : q.row_scales.shape(), fill);
 }
 
-Case some_product(Random& r, int64_t m, int64_t n, int64_t k) {
+Case some_product(Random& r, GroupFormat f, int64_t m, int64_t n, int64_t k) {
   const Fill fill = any_fill(r);
-  GroupFormat f = some_format(r);
   if (k % f.rotation != 0) f.rotation = 1;
   const GroupedTensor x = some_rows(r, r.chance(30) ? Shape{2, m, k} : Shape{m, k}, f, fill, false),
                       w = some_rows(r, {n, k}, f, fill, r.chance(50));
@@ -66,6 +66,11 @@ Case some_product(Random& r, int64_t m, int64_t n, int64_t k) {
          {2, 3}};
   c.inputs.push_back(r.chance(50) ? floats(r, {n}, fill) : Tensor());
   return c;
+}
+
+Case some_product(Random& r, int64_t m, int64_t n, int64_t k) {
+  const GroupFormat f = some_format(r);
+  return some_product(r, f, m, n, k);
 }
 
 TEST_P(GroupedTest, Product) {
@@ -82,6 +87,17 @@ TEST_P(GroupedTest, Blocks) {
   });
   expect_reference(*backend_, 6, [](Random& r) {
     return some_product(r, r.between(90, 300), r.between(30, 80), r.between(300, 1100));
+  });
+}
+
+// A GPU's tiles: groups of 32 and of 16 codes and of several times as many, a last one that is
+// short, more rows than a block has, columns that no tile's width divides.
+TEST_P(GroupedTest, Tiles) {
+  expect_reference(*backend_, 80, [](Random& r) {
+    GroupFormat f = r.pick({kMxInt8, kNvInt4, GroupFormat{4, 64}, GroupFormat{8, 48}});
+    if (r.chance(30)) f.group = r.pick<int64_t>({16, 32, 96, 112, 256});
+    const int64_t k = r.chance(60) ? 16 * r.between(1, 30) : r.between(1, 300);
+    return some_product(r, f, r.pick<int64_t>({9, 31, 33, 65, 130}), r.between(1, 140), k);
   });
 }
 
@@ -216,6 +232,39 @@ TEST_P(GroupedTest, Dequantize) {
     if (r.chance(50)) c.inputs.push_back(some_row_scales(r, q, f, fill));
     return c;
   });
+}
+
+// On a GPU, from numbers to codes, to their product and back: what each kernel gives lies there.
+class GroupedDeviceTest : public OnBackend {
+ protected:
+  Tensors run_there(const char* op, const Attributes& attributes, const Tensors& inputs,
+                    int outputs = 1) {
+    Tensors y = *backend_->run(node_of("verbatim", op, attributes, outputs), inputs);
+    for (const Tensor& t : y) EXPECT_NE(t.device(), nullptr) << op << " gave " << t.describe();
+    return y;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Backends, GroupedDeviceTest, ::testing::Values("cuda"),
+                         [](const auto& info) { return info.param; });
+
+TEST_P(GroupedDeviceTest, NothingLeaves) {
+  Random r(1);
+  for (const GroupFormat& f : {kMxInt8, kNvInt4, kNvInt4Rotated, GroupFormat{4, 64},
+                               GroupFormat{5, 20}, GroupFormat{8, 48}})
+    for (const int64_t m : {0, 1, 70})
+      for (const int64_t n : {0, 11}) {
+        const int outputs = f.scale == DType::f8e4m3 ? 3 : 2;
+        const auto codes = [&](int64_t rows) {
+          return run_there("QuantizeGroups", attributes_of(f),
+                           {floats(r, {rows, 160}, Fill::ordinary)}, outputs);
+        };
+        const Tensors x = codes(m), w = codes(n);
+        const Attributes group = {{"group", f.group}};
+        run_there("DequantizeGroups", group, x);
+        Tensors operands = {x[0], x[1], w[0], w[1]};
+        if (outputs == 3) operands.insert(operands.end(), {x[2], w[2]});
+        run_there("GroupedLinear", group, operands);
+      }
 }
 
 }  // namespace
