@@ -1,9 +1,10 @@
 // The GPU's cases: gemm_bf16, gemm_f16, gemm_s8 and gemm_f32; the same of one row and of 16, whose
 // rate is that of reading the weights (gemv_bf16, gemv_f16, gemv_s8, gemv_f32; nt: weights in
-// memory [n, k]; gemv_w4 and gemv_w2: of so many bits); gemm_w4; gemm_sliced2 to 4; attention_f32,
-// _bf16, _f16 and _s8; llama1b_f32, _bf16, _w8a8, _w4a8 (cases_models.cc); hash. Before anything is
-// timed, our result is compared with the processor's, bit for bit: all of its rows, or where there
-// are many a few, since a row's bits do not depend on the others.
+// memory [n, k]; gemv_w4 and gemv_w2: of so many bits; gemv_mxint8); gemm_w4; gemm_mxint8;
+// gemm_sliced2 to 4; attention_f32, _bf16, _f16 and _s8; llama1b_f32, _bf16, _w8a8, _w4a8
+// (cases_models.cc); hash. Before anything is timed, our result is compared with the processor's,
+// bit for bit: all of its rows, or where there are many a few, since a row's bits do not depend on
+// the others.
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -14,6 +15,7 @@
 #include <verbatim/core/parallel.h>
 #include <verbatim/core/tensor_root.h>
 #include <verbatim/kernels/backend.h>
+#include <verbatim/repops/ops/grouped.h>
 #include <verbatim/repops/ops/quantized.h>
 #include <verbatim/repops/ops/sliced.h>
 
@@ -289,7 +291,25 @@ Result<Tensor> numbers_coded_by(const Tensor& codes, const Tensor& scales,
   return x;
 }
 
-// Weights of few bits, beside bf16's of the same shape: the numbers that they stand for.
+// Beside bf16's product of the same shape: of the numbers x and w that the codes stand for. One row
+// does little but read the weights, of so many bytes.
+Result<Match> beside_bf16(const Size& s, const Ours& ours, const Tensor& x, const Tensor& w,
+                          double weight_bytes) {
+  Match match{ours.contender(), {}, s.operations(), "GOP/s"};
+  if (s.m == 1) {
+    match.work = 1e-9 * static_cast<double>(s.n * s.k) * weight_bytes;
+    match.unit = "GB/s";
+    match.limit = Limit::gpu_copy_bandwidth;
+  }
+  Operands of_peers;
+  VB_ASSIGN(of_peers.a, rounded_to(DType::bf16, x));
+  VB_ASSIGN(of_peers.b, rounded_to(DType::bf16, w));
+  VB_ASSIGN(const Product there, product_there(s, of_peers, DType::bf16, true));
+  VB_TRY(add_peers(match, there, floats_like(ours.result, 0.05)));
+  return timed_there(std::move(match));
+}
+
+// Weights of few bits.
 Result<Match> low_bit(Backend& backend, const Size& s, int bits) {
   const AllThreads all;
   VB_ASSIGN(const Operands o, operands(s, DType::f32, true));
@@ -299,20 +319,35 @@ Result<Match> low_bit(Backend& backend, const Size& s, int bits) {
       "QuantizedLinear", kVerbatimDomain, {a.codes, a.scales}, {w.codes, w.scales, w.group_scales}};
   VB_ASSIGN(const Ours ours, ours_of(backend, work));
   VB_TRY(equals_processor(ours.result, work, sample(s.m)));
-  Match match{ours.contender(), {}, s.operations(), "GOP/s"};
-  if (s.m == 1) {
-    match.work = 1e-9 * static_cast<double>(s.n * s.k) * (bits / 8.0 + 1.0 / kQuantizedGroup);
-    match.unit = "GB/s";
-    match.limit = Limit::gpu_copy_bandwidth;
-  }
-  Operands of_peers;
   VB_ASSIGN(const Tensor x, numbers_coded_by(a.codes, a.scales, {}));
   VB_ASSIGN(const Tensor y, numbers_coded_by(w.codes, w.scales, w.group_scales));
-  VB_ASSIGN(of_peers.a, rounded_to(DType::bf16, x));
-  VB_ASSIGN(of_peers.b, rounded_to(DType::bf16, y));
-  VB_ASSIGN(const Product there, product_there(s, of_peers, DType::bf16, true));
-  VB_TRY(add_peers(match, there, floats_like(ours.result, 0.05)));
-  return timed_there(std::move(match));
+  return beside_bf16(s, ours, x, y, bits / 8.0 + 1.0 / kQuantizedGroup);
+}
+
+Result<Tensor> numbers_coded_by(const GroupedTensor& q, const GroupFormat& f) {
+  VB_ASSIGN(const GroupedRows rows, grouped_rows(f.group, q.codes, q.scales, {}));
+  VB_ASSIGN(Tensor x, Tensor::allocate(DType::f32, q.codes.shape()));
+  float* to = x.mutable_data<float>().data();
+  for (int64_t i = 0; i < x.elements(); ++i) to[i] = rows.value(i / rows.k, i % rows.k);
+  return x;
+}
+
+// Groups of codes of 8 bits that share a power of two.
+Result<Match> mxint8(Backend& backend, const Size& s) {
+  const AllThreads all;
+  VB_ASSIGN(const Operands o, operands(s, DType::f32, true));
+  VB_ASSIGN(const GroupedTensor a, quantize_groups(o.a, kMxInt8));
+  VB_ASSIGN(const GroupedTensor w, quantize_groups(o.b, kMxInt8));
+  const Work work{"GroupedLinear",
+                  kVerbatimDomain,
+                  {a.codes, a.scales},
+                  {w.codes, w.scales},
+                  {{"group", kMxInt8.group}}};
+  VB_ASSIGN(const Ours ours, ours_of(backend, work));
+  VB_TRY(equals_processor(ours.result, work, sample(s.m)));
+  VB_ASSIGN(const Tensor x, numbers_coded_by(a, kMxInt8));
+  VB_ASSIGN(const Tensor y, numbers_coded_by(w, kMxInt8));
+  return beside_bf16(s, ours, x, y, 1.0 + 1.0 / static_cast<double>(kMxInt8.group));
 }
 
 // Exact products of `count` slices of either operand, beside products in binary32. A row's slices
@@ -460,9 +495,11 @@ void add_cases(std::vector<Case>& cases, const ModelFiles& files) {
     for (const int bits : {4, 2})
       add(cases, "gemv_w" + std::to_string(bits), s,
           [=](Backend& b, const Size& size) { return low_bit(b, size, bits); });
+    add(cases, "gemv_mxint8", s, mxint8);
   }
   add(cases, "gemm_w4", {4096, 4096, 4096},
       [](Backend& b, const Size& s) { return low_bit(b, s, 4); });
+  for (const int64_t m : {1024, 4096}) add(cases, "gemm_mxint8", {m, 4096, 4096}, mxint8);
   for (const AttentionSize& s : kAttention)
     for (const Attending& by : kAttending)
       cases.push_back({std::string(by.name), s.text(),
