@@ -77,6 +77,10 @@ struct PackedWeights {
   using Tile = PackedTile<kBits>;
   using Sum = int64_t;
   static constexpr int kTileBytes = Tile::kBytes;
+  // Sums are exact, so warps may share rows, as far as registers go.
+  template <int kTiles>
+  static constexpr int kMostWarps = kTiles <= 2 ? 16 : kStreamWarps;
+  static constexpr bool kShares = true;
   // Sums of so many slabs are int32: 16 groups of 32 * 127 * 126 * 255.
   static constexpr int kNarrowSlabs = 4;
   static_assert(int64_t{kNarrowSlabs} * kSlabGroups * kQuantizedGroup * 127 * 126 * 255 <
@@ -127,11 +131,12 @@ struct PackedWeights {
         for (int e = 0; e < 4; ++e) f(t, e);
     };
     each([&](int t, int e) { sums[t][e] = 0; });
-    for (int slab = 0; slab < slabs; slab += kNarrowSlabs) {
+    const int stages = (slabs + ring.parts - 1) / ring.parts;
+    for (int first = 0; first < stages; first += kNarrowSlabs) {
       int32_t narrow[kTiles][4] = {};
-      for (int i = slab; i < slabs && i < slab + kNarrowSlabs; ++i) {
+      for (int i = first; i < stages && i < first + kNarrowSlabs; ++i) {
         ring.wait_until_full();
-        multiply(ring, narrow, warp);
+        if (i * ring.parts + ring.part < slabs) multiply(ring, narrow, warp);
         ring.release();
       }
       each([&](int t, int e) { sums[t][e] += narrow[t][e]; });

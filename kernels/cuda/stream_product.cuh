@@ -5,6 +5,9 @@
 // x's tiles. One warp more copies, in a ring that fills a multiprocessor's memory: what is on its
 // way at a time, mostly 128 KiB and more, covers the latency of all other memory. Where K is cut,
 // the slices' sums are added ascending in binary32.
+//
+// Weights of few bits come faster than one warp can multiply them: where sums are exact, several
+// warps share 16 rows, each has its part of the slabs, and their sums are added in the end.
 #pragma once
 
 #include <verbatim/kernels/cuda/tile_product.cuh>
@@ -15,6 +18,7 @@ namespace verbatim::cuda {
 // That multiply, at most: with the one that copies, two for each quarter of a multiprocessor, which
 // leaves them all registers that a thread can have.
 inline constexpr int kStreamWarps = 7;
+inline constexpr int kSharingBarrier = 1;
 
 // Epilogue: as GroupCall's. Weights: where a stream's weights come from, and what is done with
 // them.
@@ -24,52 +28,60 @@ struct StreamCall {
   TileMap x;
   int m, n;
   int warps, stages;
-  int turns;  // of blocks, each of 16 rows of weights for each warp
+  int parts;  // of K: so many warps share 16 rows of weights, and so many slabs are a stage's
+  int turns;  // of blocks, each of `warps` times 16 rows of weights
   int slabs;  // of K
   Epilogue epilogue;
 };
 
-// A stage of a slab: so many bytes of weights for each warp, then x. One warp fills it, the others
-// read.
-template <int kTileBytes, int kTiles>  // of 8 rows of x
+// A stage of some successive slabs: x's tiles, and so many bytes of weights for each warp. One warp
+// fills it, the others read, each its part.
+template <class Weights, int kTiles>  // of 8 rows of x
 struct StreamRing {
+  static constexpr int kTileBytes = Weights::kTileBytes;
   static constexpr int kXBytes = kTiles * kTileColumns * kSlabBytes;
   // Of x's tiles, which are swizzled by their place.
   static_assert(kXBytes % kTileAlignment == 0);
 
-  static constexpr int stage_bytes(int warps) { return warps * kTileBytes + kXBytes; }
-  static constexpr size_t shared_bytes(int warps, int64_t stages) {
-    return kTileAlignment + static_cast<size_t>(stages) * bytes_with_barriers(warps);
+  static constexpr int slab_bytes(int warps) { return warps * kTileBytes + kXBytes; }
+  static constexpr size_t shared_bytes(int warps, int parts, int64_t stages) {
+    return kTileAlignment + static_cast<size_t>(stages) * bytes_with_barriers(warps, parts);
   }
-  static constexpr size_t bytes_with_barriers(int warps) {
-    return static_cast<size_t>(stage_bytes(warps)) + 2 * sizeof(uint64_t);
+  static constexpr size_t bytes_with_barriers(int warps, int parts) {
+    return static_cast<size_t>(parts * slab_bytes(warps)) + 2 * sizeof(uint64_t);
   }
-  // As many as there is room for, and as are worth their barriers.
-  static constexpr int64_t most_stages(int warps) {
-    return least(32, (kMostShared - kTileAlignment) / bytes_with_barriers(warps));
+  // As many as there is room for beside so many bytes, and as are worth their barriers.
+  static constexpr int64_t most_stages(int warps, int parts, size_t beside) {
+    return least(32, (kMostShared - kTileAlignment - beside) / bytes_with_barriers(warps, parts));
   }
 
-  int warps, stages;
+  int warps, parts, stages;
   std::byte *x_tiles, *w_tiles;  // of all stages
   uint64_t *full, *empty;
+  int part = 0;  // the warp's
   int stage = 0;
   unsigned parity = 0;  // of the ring's turn
 
-  __device__ StreamRing(int warps, int stages)
-      : warps(warps),
-        stages(stages),
+  template <class Call>
+  __device__ explicit StreamRing(const Call& p)
+      : warps(p.warps),
+        parts(Weights::kShares ? p.parts : 1),
+        stages(p.stages),
         x_tiles(aligned_tiles()),
-        w_tiles(x_tiles + stages * kXBytes) {
-    full = reinterpret_cast<uint64_t*>(w_tiles + stages * warps * kTileBytes);
+        w_tiles(x_tiles + stages * parts * kXBytes) {
+    full = reinterpret_cast<uint64_t*>(w_tiles + stages * parts * warps * kTileBytes);
     empty = full + stages;
+  }
+  __device__ std::byte* memory_behind() const {
+    return reinterpret_cast<std::byte*>(empty + stages);
   }
 
   // A share by each warp, since one would be at it for half a microsecond.
   __device__ void make_barriers(int warp) const {
     if (is_elected()) {
-      for (int s = warp; s < stages; s += warps + 1) {
+      for (int s = warp; s < stages; s += warps * parts + 1) {
         init_barrier(&full[s], 1);
-        init_barrier(&empty[s], static_cast<unsigned>(warps));
+        init_barrier(&empty[s], static_cast<unsigned>(warps * parts));
       }
       publish_barriers();
     }
@@ -77,22 +89,23 @@ struct StreamRing {
   }
 
   __device__ std::byte* tile_of_w(int warp) const {
-    return w_tiles + (stage * warps + warp) * kTileBytes;
+    return w_tiles + ((stage * parts + part) * warps + warp) * kTileBytes;
   }
-  __device__ std::byte* tile_of_x() const { return x_tiles + stage * kXBytes; }
+  __device__ std::byte* tile_of_x() const { return x_tiles + (stage * parts + part) * kXBytes; }
   __device__ void next() {
     if (++stage < stages) return;
     stage = 0;
     parity ^= 1;
   }
 
-  // f(), which begins copies of all bytes of the stage, by one thread.
+  // f(part), which begins copies of all bytes of a slab, of the stage's first `slabs`, by one
+  // thread.
   template <class F>
-  __device__ void fill(F&& f) {
+  __device__ void fill(int slabs, F&& f) {
     wait_for_phase(&empty[stage], parity ^ 1);
     if (is_elected()) {
-      arrive_expecting(&full[stage], stage_bytes(warps));
-      f();
+      arrive_expecting(&full[stage], slabs * slab_bytes(warps));
+      for (part = 0; part < slabs; ++part) f(part);
     }
     next();
   }
@@ -121,6 +134,10 @@ struct UnitWeights {
   using Unit = UnitT;
   using Sum = typename Unit::Sum;
   static constexpr int kTileBytes = kTileRows * kSlabBytes;
+  // A chain is one warp's.
+  template <int kTiles>
+  static constexpr int kMostWarps = kStreamWarps;
+  static constexpr bool kShares = false;
 
   TileMap rows;  // in boxes of all warps'
   int per_fold;
@@ -191,7 +208,7 @@ struct UnitWeights {
 
 template <class Weights, int kTiles>
 struct StreamProduct {
-  using Ring = StreamRing<Weights::kTileBytes, kTiles>;
+  using Ring = StreamRing<Weights, kTiles>;
   Ring ring;
 
   // step(row) for the first row of weights of each of the block's turns.
@@ -205,11 +222,11 @@ struct StreamProduct {
   template <class Call>
   __device__ void copy_tiles(const Call& p) {
     each_turn(p, [&](int row) {
-      for (int slab = 0; slab < p.slabs; ++slab)
-        ring.fill([&] {
+      for (int first = 0; first < p.slabs; first += p.parts)
+        ring.fill(p.slabs - first < p.parts ? p.slabs - first : p.parts, [&](int part) {
           uint64_t* full = &ring.full[ring.stage];
-          p.w.copy(ring.tile_of_w(0), p.warps, row, slab, p.slabs, full);
-          copy_tile(ring.tile_of_x(), p.x, slab * kSlabBytes, 0, full);
+          p.w.copy(ring.tile_of_w(0), p.warps, row, first + part, p.slabs, full);
+          copy_tile(ring.tile_of_x(), p.x, (first + part) * kSlabBytes, 0, full);
         });
     });
   }
@@ -220,6 +237,23 @@ struct StreamProduct {
     for (int t = 0; t < kTiles; ++t)
 #pragma unroll
       for (int e = 0; e < 4; ++e) f(t, e);
+  }
+
+  // The sums of all parts of K to the first part's warps: true for these.
+  template <class Sum>
+  __device__ bool add_parts(Sum (&sums)[kTiles][4], int warp) {
+    if (ring.parts == 1) return true;
+    const int lane = static_cast<int>(threadIdx.x % kWarp), threads = ring.warps * ring.parts * 32;
+    auto* const all = reinterpret_cast<Sum*>(ring.memory_behind());
+    const auto at = [&](int part, int t, int e) -> Sum& {
+      return all[(((part - 1) * ring.warps + warp) * kTiles * 4 + t * 4 + e) * 32 + lane];
+    };
+    if (ring.part > 0) each([&](int t, int e) { at(ring.part, t, e) = sums[t][e]; });
+    sync_threads(kSharingBarrier, threads);
+    for (int part = 1; ring.part == 0 && part < ring.parts; ++part)
+      each([&](int t, int e) { sums[t][e] += at(part, t, e); });
+    sync_threads(kSharingBarrier, threads);  // before the next turn's are there
+    return ring.part == 0;
   }
 
   // Element e of tile t is of weights' row lane / 4 + 8 (e / 2) and x's row 8 t + 2 (lane mod 4) +
@@ -241,6 +275,8 @@ struct StreamProduct {
                                                     p.epilogue.column(within(n + 8, p.n))};
       typename Weights::Sum sums[kTiles][4];
       p.w.sum(ring, sums, warp, p.slabs);
+      if constexpr (Weights::kShares)
+        if (!add_parts(sums, warp)) return;
       typename Epilogue::Out results[kTiles][4];
       each([&](int t, int e) {
         results[t][e] = p.epilogue.finished(sums[t][e], rows[t][e % 2], columns[e / 2]);
@@ -254,16 +290,18 @@ struct StreamProduct {
 };
 
 template <class Weights, int kTiles, class Epilogue>
-__global__ void __launch_bounds__((kStreamWarps + 1) * kWarp, 1)
+__global__ void __launch_bounds__((Weights::template kMostWarps<kTiles> + 1) * kWarp, 1)
     stream_weights(const __grid_constant__ StreamCall<Weights, Epilogue> p) {
   if constexpr (kHopperCode) {
-    StreamProduct<Weights, kTiles> product{{p.warps, p.stages}};
+    using Product = StreamProduct<Weights, kTiles>;
+    Product product{typename Product::Ring(p)};
     // By a shuffle, so that the compiler knows that a warp's threads have the same.
     const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x / kWarp), 0);
     product.ring.make_barriers(warp);
     await_kernels_before();
-    if (warp < p.warps)
-      product.multiply_and_store(p, warp);
+    if constexpr (Weights::kShares) product.ring.part = warp / p.warps;
+    if (warp < p.warps * product.ring.parts)
+      product.multiply_and_store(p, warp - product.ring.part * p.warps);
     else
       product.copy_tiles(p);
   }
@@ -280,12 +318,16 @@ struct StreamOperands {
 template <int kTiles, class Weights, class Epilogue, class Make>
 Status launch_stream(Gpu& gpu, const StreamOperands& p, const Epilogue& epilogue, Make&& make) {
   using Ring = typename StreamProduct<Weights, kTiles>::Ring;
+  constexpr int kMostWarps = Weights::template kMostWarps<kTiles>;
   const int64_t tiles = ceiling(p.n, kTileRows), blocks = gpu.device().multiprocessors,
                 turns_each = ceiling(tiles, blocks * kStreamWarps),
                 slabs = ceiling(p.row_bytes, kSlabBytes);
   const auto warps = static_cast<int>(ceiling(tiles, blocks * turns_each));
-  const int64_t turns = ceiling(tiles, warps),
-                stages = least(Ring::most_stages(warps), slabs * turns_each);
+  const auto parts = static_cast<int>(Weights::kShares ? least(kMostWarps / warps, slabs) : 1);
+  const size_t sums =
+      static_cast<size_t>((parts - 1) * warps) * kTiles * 4 * kWarp * sizeof(typename Weights::Sum);
+  const int64_t turns = ceiling(tiles, warps), stages = least(Ring::most_stages(warps, parts, sums),
+                                                              ceiling(slabs, parts) * turns_each);
   VB_ASSIGN(const Weights w, make(warps));
   VB_ASSIGN(const TileMap x, map_tiles(p.x, p.m, p.row_bytes, kTiles * kTileColumns));
   const StreamCall<Weights, Epilogue> call{.w = w,
@@ -294,12 +336,13 @@ Status launch_stream(Gpu& gpu, const StreamOperands& p, const Epilogue& epilogue
                                            .n = static_cast<int>(p.n),
                                            .warps = warps,
                                            .stages = static_cast<int>(stages),
+                                           .parts = parts,
                                            .turns = static_cast<int>(turns),
                                            .slabs = static_cast<int>(slabs),
                                            .epilogue = epilogue};
   const Grid grid{.blocks = {static_cast<unsigned>(least(turns, blocks)), 1, 1},
-                  .threads = {static_cast<unsigned>(warps + 1) * kWarp, 1, 1},
-                  .shared_bytes = Ring::shared_bytes(warps, stages),
+                  .threads = {static_cast<unsigned>(warps * parts + 1) * kWarp, 1, 1},
+                  .shared_bytes = Ring::shared_bytes(warps, parts, stages) + sums,
                   .early = true};
   return launch(gpu, grid, stream_weights<Weights, kTiles, Epilogue>, call);
 }

@@ -64,6 +64,9 @@ template <int kPending>
 void wait_for_stores() {
   emulated::wait_for(emulated::Queue::stores, kPending);
 }
+inline void sync_threads(int barrier, int threads) {
+  emulated::sync_named(barrier, static_cast<unsigned>(threads));
+}
 inline void await_turn(int group) { emulated::sync_named(group + 1, 2 * kWarpGroup); }
 inline void pass_turn(int to_group) { emulated::arrive_named(to_group + 1, 2 * kWarpGroup); }
 inline bool is_elected() { return threadIdx.x % kWarp == 0; }
@@ -257,6 +260,10 @@ __device__ inline void commit_stores() { asm volatile("cp.async.bulk.commit_grou
 template <int kPending>
 __device__ inline void wait_for_stores() {
   asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
+}
+// Some of a block's warps wait for one another.
+__device__ inline void sync_threads(int barrier, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 // Two warp groups that multiply take turns: one's products wait behind the other's, and what it
 // does with its sums falls in the time of those. A group goes on once the other has passed it the
