@@ -65,6 +65,9 @@ class AttentionPeers {
   std::shared_ptr<PyTorch> pytorch_;
 };
 
+// cuda/ladder.cc
+void add_ladder_cases(std::vector<Case>& cases);
+
 // cuda/cases.cc
 void add_cases(std::vector<Case>& cases, const ModelFiles& files);
 

@@ -369,7 +369,25 @@ bool in_words(const AttentionCall& p) {
          aligned(p.v);
 }
 
+Call call_of_bfloat16(const AttentionCall& p) {
+  return {p, false, in_words(p), p.keys > kKeyRestart};
+}
+
 }  // namespace
+
+bool attends_by_warp_groups(const Gpu& gpu, const AttentionCall& p) {
+  return suits_groups(gpu, call_of_bfloat16(p), p.keys);
+}
+Status attend_by_warps(Gpu& gpu, const AttentionCall& p) {
+  const Call call = call_of_bfloat16(p);
+  return p.value_size > 64 ? launch_tiles<BFloat16, 128, false>(gpu, call, 1)
+                           : launch_tiles<BFloat16, 64, false>(gpu, call, 1);
+}
+Status attend_by_warp_groups(Gpu& gpu, const AttentionCall& p) {
+  const Call call = call_of_bfloat16(p);
+  return p.head_size == 64 ? launch_groups<BFloat16, 64>(gpu, call, 1, p.keys)
+                           : launch_groups<BFloat16, 128>(gpu, call, 1, p.keys);
+}
 
 Outcome run_tensor_core_attention(Gpu& gpu, const KernelBackend& backend, const Node& node,
                                   std::span<const Tensor> inputs) {

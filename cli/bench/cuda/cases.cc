@@ -2,9 +2,9 @@
 // rate is that of reading the weights (gemv_bf16, gemv_f16, gemv_s8, gemv_f32; nt: weights in
 // memory [n, k]; gemv_w4 and gemv_w2: of so many bits; gemv_mxint8); gemm_w4; gemm_mxint8;
 // gemm_sliced2 to 4; attention_f32, _bf16, _f16 and _s8; llama1b_f32, _bf16, _w8a8, _w4a8
-// (cases_models.cc); hash. Before anything is timed, our result is compared with the processor's,
-// bit for bit: all of its rows, or where there are many a few, since a row's bits do not depend on
-// the others.
+// (cases_models.cc); hash; ladder_gemm and ladder_attention (ladder.cc). Before anything is timed,
+// our result is compared with the processor's, bit for bit: all of its rows, or where there are
+// many a few, since a row's bits do not depend on the others.
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -509,6 +509,7 @@ void add_cases(std::vector<Case>& cases, const ModelFiles& files) {
     cases.push_back({"hash", shape_text({rows, 1024}), [=](Backend&) {
                        return hash(Shape{rows, 1024});
                      }});
+  add_ladder_cases(cases);
 }
 
 }  // namespace verbatim::bench::gpu
