@@ -170,18 +170,17 @@ TEST_P(LadderTest, Attention) {
   // Keys beyond a part; rows enough for warp groups, of both sizes of heads, and beyond a part;
   // rows that see nothing.
   for (const Size& s : {Size{3, 2, 1, 16, 2200, false}, Size{70, 1, 1, 64, 150, true},
-                        Size{40, 4, 2, 128, 130, true}, Size{35, 2, 2, 128, 129, false},
-                        Size{33, 2, 1, 64, 2100, true}, Size{65, 1, 1, 64, 256, false},
-                        Size{20, 2, 2, 8, 7, true}}) {
+                        Size{36, 2, 1, 128, 130, true}, Size{33, 2, 1, 64, 2100, true},
+                        Size{65, 1, 1, 64, 256, false}, Size{20, 2, 2, 8, 7, true}}) {
     Random r(static_cast<uint64_t>(seed++));
     expect_attention(some_attention(r, s.queries, s.heads, s.kv_heads, s.size, s.keys, s.causal),
                      true);
   }
-  for (; seed < 20; ++seed) {
+  for (; seed < 14; ++seed) {
     Random r(static_cast<uint64_t>(seed));
     const int64_t kv_heads = r.between(1, 2), heads = kv_heads * r.between(1, 3);
-    expect_attention(some_attention(r, r.between(1, 25), heads, kv_heads, r.between(1, 128),
-                                    r.between(1, 300), r.chance(50)),
+    expect_attention(some_attention(r, r.between(1, 15), heads, kv_heads, r.between(1, 128),
+                                    r.between(1, 200), r.chance(50)),
                      r.chance(50));
   }
   for (size_t i = 0; i < std::size(attentions_); ++i)
