@@ -93,8 +93,8 @@ struct PlacedAttention {
 Result<std::optional<PlacedAttention>> place_attention(Gpu& gpu, const AttentionSettings& s,
                                                        std::span<const Tensor> inputs, void* out);
 
-// tensor_core_attention.cu, for the ladder, which tells the two apart: of bf16, one sequence
-// without lengths, pages, window or softcap.
+// tensor_core_attention.cu, for the ladder, which tells the two apart: of bf16 to float32, one
+// sequence without lengths, pages, window or softcap.
 bool attends_by_warp_groups(const Gpu& gpu, const AttentionCall& p);
 Status attend_by_warps(Gpu& gpu, const AttentionCall& p);
 Status attend_by_warp_groups(Gpu& gpu, const AttentionCall& p);

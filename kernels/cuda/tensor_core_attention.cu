@@ -370,7 +370,7 @@ bool in_words(const AttentionCall& p) {
 }
 
 Call call_of_bfloat16(const AttentionCall& p) {
-  return {p, false, in_words(p), p.keys > kKeyRestart};
+  return {p, true, in_words(p), p.keys > kKeyRestart};
 }
 
 }  // namespace

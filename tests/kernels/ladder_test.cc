@@ -105,14 +105,14 @@ TEST_P(LadderTest, Products) {
 
 // --- attention
 
-Case some_attention(Random& r, int64_t queries, int64_t heads, int64_t kv_heads, int64_t size,
-                    int64_t keys, bool causal) {
-  const Fill fill = any_fill(r);
+Case some_attention(Random& r, Fill fill, int64_t queries, int64_t heads, int64_t kv_heads,
+                    int64_t size, int64_t keys, bool causal) {
   Case c{node_of("verbatim", "AttentionTensorCore",
                  {{"heads", heads},
                   {"kv_heads", kv_heads},
                   {"scale", r.chance(50) ? 0.125f : 3.0f},
-                  {"causal", int64_t{causal}}}),
+                  {"causal", int64_t{causal}},
+                  {"output", static_cast<int64_t>(DType::f32)}}),
          {numbers(r, DType::bf16, {1, queries, heads * size}, fill),
           numbers(r, DType::bf16, {1, keys, kv_heads * size}, fill),
           numbers(r, DType::bf16, {1, keys, kv_heads * size}, Fill::ordinary)},
@@ -139,11 +139,11 @@ void LadderTest::expect_attention(const Case& c, bool aligned) {
   const auto of = [&](const char* name) { return *c.node.attributes.get<int64_t>(name, 0); };
   for (size_t i = 0; i < std::size(cuda::ladder::kAttentionRungs); ++i) {
     const auto& rung = cuda::ladder::kAttentionRungs[i];
-    Tensor out = moved(filled(DType::bf16, want.shape(), 0x5A));
+    Tensor out = moved(filled(DType::f32, want.shape(), 0x5A));
     const Attention p{.q = first[0],
                       .k = first[1],
                       .v = first[2],
-                      .out = reinterpret_cast<uint16_t*>(out.mutable_address()),
+                      .out = reinterpret_cast<float*>(out.mutable_address()),
                       .queries = want.dim(1),
                       .heads = of("heads"),
                       .kv_heads = of("kv_heads"),
@@ -173,14 +173,15 @@ TEST_P(LadderTest, Attention) {
                         Size{36, 2, 1, 128, 130, true}, Size{33, 2, 1, 64, 2100, true},
                         Size{65, 1, 1, 64, 256, false}, Size{20, 2, 2, 8, 7, true}}) {
     Random r(static_cast<uint64_t>(seed++));
-    expect_attention(some_attention(r, s.queries, s.heads, s.kv_heads, s.size, s.keys, s.causal),
-                     true);
+    expect_attention(
+        some_attention(r, Fill::ordinary, s.queries, s.heads, s.kv_heads, s.size, s.keys, s.causal),
+        true);
   }
   for (; seed < 14; ++seed) {
     Random r(static_cast<uint64_t>(seed));
     const int64_t kv_heads = r.between(1, 2), heads = kv_heads * r.between(1, 3);
-    expect_attention(some_attention(r, r.between(1, 15), heads, kv_heads, r.between(1, 128),
-                                    r.between(1, 200), r.chance(50)),
+    expect_attention(some_attention(r, any_fill(r), r.between(1, 15), heads, kv_heads,
+                                    r.between(1, 128), r.between(1, 200), r.chance(50)),
                      r.chance(50));
   }
   for (size_t i = 0; i < std::size(attentions_); ++i)

@@ -87,10 +87,8 @@ Result<Match> product(const Rung<Gemm>& rung) {
 
 // What the backend's operator gives, on the host.
 Result<Tensor> attended(Backend& backend, const AttentionSize& s, const Tensors& operands) {
-  Attributes attributes = s.attributes();
-  attributes.set("output", static_cast<int64_t>(DType::bf16));
   VB_ASSIGN(const auto op, Operator::create(backend, "AttentionTensorCore", kVerbatimDomain,
-                                            operands, {}, attributes));
+                                            operands, {}, s.attributes()));
   op->run();
   return op->output().on_host();
 }
@@ -105,11 +103,11 @@ Result<Match> attention(Backend& backend, const Rung<Attention>& rung) {
     VB_ASSIGN(Tensor moved, rounded.copied_to(*device));
     there->operands.push_back(std::move(moved));
   }
-  VB_ASSIGN(there->result, Tensor::allocate_on(*device, DType::bf16, o.q.shape()));
+  VB_ASSIGN(there->result, Tensor::allocate_on(*device, DType::f32, o.q.shape()));
   there->work = {.q = first_of<uint16_t>(there->operands[0]),
                  .k = first_of<uint16_t>(there->operands[1]),
                  .v = first_of<uint16_t>(there->operands[2]),
-                 .out = reinterpret_cast<uint16_t*>(there->result.mutable_address()),
+                 .out = reinterpret_cast<float*>(there->result.mutable_address()),
                  .queries = s.queries,
                  .heads = s.heads,
                  .kv_heads = s.kv_heads,

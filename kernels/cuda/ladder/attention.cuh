@@ -110,9 +110,7 @@ __device__ void merge_into(State<kCount>& a, const State<kCount>& b) {
 #pragma unroll
   for (int j = 0; j < kCount; ++j) a.o[j] = fma32(b.o[j], beta, a.o[j] * alpha);
 }
-__device__ inline uint16_t result_of(float o, float l) {
-  return verbatim::store<BFloat16>(l == 0 ? 0.0f : o / l).bits;
-}
+__device__ inline float result_of(float o, float l) { return canonical(l == 0 ? 0.0f : o / l); }
 
 // By a warp, of one row: of the scores x of a block's keys, of which it sees the first `seen`, at
 // least one, come weights, zero beyond. m and l go on; o is to be multiplied by what is returned.

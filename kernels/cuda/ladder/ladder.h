@@ -25,10 +25,11 @@ struct Gemm {
 };
 
 // out = softmax(scale q k^T) v of bf16 codes, one sequence (docs/numerics.md, Tensor-core
-// attention, member sm90): q and out [queries, heads, size], k and v [keys, kv_heads, size].
+// attention, member sm90): q and out [queries, heads, size], k and v [keys, kv_heads, size]. Not
+// rounded to bf16, so that a test sees every bit.
 struct Attention {
   const uint16_t *q, *k, *v;
-  uint16_t* out;
+  float* out;
   int64_t queries, heads, kv_heads, size, keys;
   float scale;
   bool causal;
