@@ -168,10 +168,11 @@ TEST_P(LadderTest, Attention) {
   };
   int seed = 0;
   // Keys beyond a part; rows enough for warp groups, of both sizes of heads, and beyond a part;
-  // rows that see nothing.
+  // rows that see nothing, a whole warp of them, too, which is done before others.
   for (const Size& s : {Size{3, 2, 1, 16, 2200, false}, Size{70, 1, 1, 64, 150, true},
                         Size{36, 2, 1, 128, 130, true}, Size{33, 2, 1, 64, 2100, true},
-                        Size{65, 1, 1, 64, 256, false}, Size{20, 2, 2, 8, 7, true}}) {
+                        Size{65, 1, 1, 64, 256, false}, Size{20, 2, 2, 8, 7, true},
+                        Size{66, 1, 1, 128, 50, true}}) {
     Random r(static_cast<uint64_t>(seed++));
     expect_attention(
         some_attention(r, Fill::ordinary, s.queries, s.heads, s.kv_heads, s.size, s.keys, s.causal),
