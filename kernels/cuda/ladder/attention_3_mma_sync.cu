@@ -11,10 +11,10 @@ namespace {
 
 using Unit = FloatUnit<tensor_core::BFloat16Format>;
 constexpr int kWarps = 4, kRows = kWarps * kTileRows, kThreads = kWarps * static_cast<int>(kWarp);
-constexpr int kSteps = kMostSize / kGroup;
 
 // Rows are so long that eight of them begin in different banks.
 struct alignas(16) Shared {
+  uint16_t queries[kRows][kMostSize + 8];
   uint16_t codes[kBlockOfKeys][kMostSize + 8];  // of keys, then of values
   uint16_t weights[kRows][kBlockOfKeys + 8];
   float x[kRows][kBlockOfKeys + 4];
@@ -32,7 +32,6 @@ struct WarpAttention {
   Shared& s;
   const int g, q, own;  // own: the warp's first row of the block's
   const int64_t row;
-  TileA queries[kSteps];
   State<kMostSize / 4> total[2], state[2];
 
   __device__ WarpAttention(const Attention& p, Shared& s)
@@ -43,30 +42,30 @@ struct WarpAttention {
         q(static_cast<int>(threadIdx.x % 4)),
         own(static_cast<int>(threadIdx.x / kWarp) * kTileRows),
         row(int64_t{blockIdx.x} * kRows + own) {
-#pragma unroll
-    for (int step = 0; step < kSteps; ++step)
-#pragma unroll
-      for (int w = 0; w < 4; ++w)
-        queries[step].word[w] = query(row + g + w % 2 * 8, step * kGroup + 2 * q + w / 2 * 8);
-  }
-  __device__ uint32_t query(int64_t r, int c) const {
-    const uint16_t* codes = p.q + rows.place(p, least(r, rows.count - 1));
-    return (c < rows.size ? codes[c] : 0u) |
-           (c + 1 < rows.size ? uint32_t{codes[c + 1]} << 16 : 0u);
+    for (int i = static_cast<int>(threadIdx.x); i < kRows * kMostSize; i += kThreads) {
+      const int64_t r = least(row - own + i / kMostSize, rows.count - 1);
+      const int c = i % kMostSize;
+      s.queries[i / kMostSize][c] = c < rows.size ? p.q[rows.place(p, r) + c] : uint16_t{0};
+    }
   }
 
   // x = q k^T of the 16 rows and the keys that some of them see.
   __device__ void score(int seen) const {
-    for (int key = 0; key < seen; key += kTileColumns) {
-      float d[4] = {};
+    const int lane = static_cast<int>(threadIdx.x % kWarp), i = lane / 8, r = lane % 8;
+    for (int key = 0; key < seen; key += 2 * kTileColumns) {
+      float d[2][4] = {};
+      for (int c = 0; c < rows.size; c += kGroup) {
+        TileA a;
+        uint32_t b[4];
+        load_matrices(a.word, &s.queries[own + i % 2 * 8 + r][c + i / 2 * 8]);
+        load_matrices(b, &s.codes[key + i / 2 * 8 + r][c + i % 2 * 8]);
 #pragma unroll
-      for (int step = 0; step < kSteps; ++step) {
-        const uint16_t* k = s.codes[key + g] + step * kGroup + 2 * q;
-        if (step * kGroup < rows.size) Unit::multiply(d, queries[step], {{two(k), two(k + 8)}});
+        for (int n = 0; n < 2; ++n) Unit::multiply(d[n], a, {{b[2 * n], b[2 * n + 1]}});
       }
 #pragma unroll
-      for (int e = 0; e < 4; ++e)
-        s.x[own + g + e / 2 * 8][key + 2 * q + e % 2] = d[e] * rows.log_scale;
+      for (int e = 0; e < 8; ++e)
+        s.x[own + g + e / 2 % 2 * 8][key + e / 4 * 8 + 2 * q + e % 2] =
+            d[e / 4][e % 4] * rows.log_scale;
     }
     __syncwarp();
   }
@@ -76,6 +75,7 @@ struct WarpAttention {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       float alpha = 1;
+#pragma unroll 1
       for (int r = 0; r < 8; ++r) {
         const int at = own + r + 8 * h, seen = rows.seen_of(p, row + r + 8 * h, block);
         float m = __shfl_sync(~0u, state[h].m, 4 * r), l = __shfl_sync(~0u, state[h].l, 4 * r);
