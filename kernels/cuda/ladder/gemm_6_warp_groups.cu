@@ -68,6 +68,7 @@ __global__ void __launch_bounds__(SlabProduct::kThreads, SlabProduct::kPerDevice
     __syncthreads();
     if (copies)
       for (int slab = 0; slab < SlabProduct::kStages; ++slab) product.fill(ahead, block, slab);
+    __syncwarp();  // products are asked for by whole warps
     SlabProduct::Sums sums;
 #pragma unroll
     for (auto& sum : sums) sum = 0;
