@@ -21,7 +21,8 @@ struct Runner {
   Tensors inputs, outputs;
   std::unique_ptr<Backend> backend;
   std::optional<Executor> executor;
-  bool in_place = false;  // outputs stay where the backend computed them
+  bool in_place = false;                   // outputs stay where the backend computed them
+  std::unique_ptr<RecordedStep> recorded;  // if there is one, it is run
 
   Status prepare(const Backend& like) {
     VB_ASSIGN(backend, make_backend(like.name()));
@@ -29,8 +30,9 @@ struct Runner {
     return {};
   }
   Status run() {
-    VB_ASSIGN(outputs,
-              in_place ? executor->run_step_in_place(0, inputs) : executor->run_step(0, inputs));
+    VB_ASSIGN(outputs, recorded != nullptr ? recorded->run(inputs)
+                       : in_place          ? executor->run_step_in_place(0, inputs)
+                                           : executor->run_step(0, inputs));
     return {};
   }
 };
@@ -173,11 +175,14 @@ Result<Match> decoding(const Backend& backend, const ModelFiles& files, const st
 
 // Beside nobody, but with the bits of the processor's best backend: all logits of the step.
 Result<Match> decoding_alone(const Backend& backend, const std::string& folder, const Kind& kind,
-                             const Step& step) {
+                             const Step& step, bool recorded) {
   VB_ASSIGN(const std::shared_ptr<const Model> model, load_model(folder));
   VB_ASSIGN(const Tensors random, random_tokens(*model, 1, step.past + step.tokens));
   const std::span<const int64_t> ids = random[0].data<int64_t>();
   VB_ASSIGN(const auto runner, decoder(backend, *model, kind, step, ids));
+  if (recorded) {
+    VB_ASSIGN(runner->recorded, runner->executor->record(runner->inputs));
+  }
   VB_TRY(runner->run());
   VB_ASSIGN(const Tensor ours, runner->outputs[1].on_host());
   VB_ASSIGN(const std::unique_ptr<Backend> processor, make_processor_backend());
@@ -229,10 +234,12 @@ void add_decoder_cases(std::vector<Case>& cases) {
   for (const Kind& kind : {Kind{"llama1b_f32", "fp32", 1}, Kind{"llama1b_bf16", "bf16", 1},
                            Kind{"llama1b_w8a8", "w8a8", 1}, Kind{"llama1b_w4a8", "w4a8", 1}})
     for (const Step s : {Step{0, 1024}, Step{1024, 1}})
-      cases.push_back({kind.name, name_of(s), [=](Backend& backend) -> Result<Match> {
-                         VB_ASSIGN(const std::string folder, random->folder());
-                         return decoding_alone(backend, folder, kind, s);
-                       }});
+      for (const bool recorded : {false, true})
+        cases.push_back({kind.name, name_of(s) + (recorded ? " recorded" : ""),
+                         [=](Backend& backend) -> Result<Match> {
+                           VB_ASSIGN(const std::string folder, random->folder());
+                           return decoding_alone(backend, folder, kind, s, recorded);
+                         }});
 }
 
 }  // namespace verbatim::bench

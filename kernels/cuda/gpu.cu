@@ -143,12 +143,15 @@ Status Gpu::begin_recording(Arena& arena) {
 Result<cudaGraphExec_t> Gpu::end_recording() {
   const Recorder recorder = std::exchange(t_recorder, {});
   cudaGraph_t graph = nullptr;
-  Status status = check(cudaStreamEndCapture(recorder.stream, &graph));
-  cudaStreamDestroy(recorder.stream);
   cudaGraphExec_t exec = nullptr;
-  if (status.ok() && !recorder.failed) status = check(cudaGraphInstantiate(&exec, graph, 0));
+  const auto finish = [&]() -> Status {
+    VB_TRY(check(cudaStreamEndCapture(recorder.stream, &graph)));
+    return recorder.failed ? Status() : check(cudaGraphInstantiate(&exec, graph, 0));
+  };
+  const Status status = finish();
+  cudaStreamDestroy(recorder.stream);
   if (graph != nullptr) cudaGraphDestroy(graph);
-  VB_TRY(std::move(status));
+  VB_TRY(status);
   return exec;
 }
 

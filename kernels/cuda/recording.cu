@@ -165,23 +165,25 @@ Status Recording::record(std::span<const Tensor> inputs) {
 
 Status Recording::record(Part& part, Tensors& values) {
   VB_TRY(gpu_.begin_recording(arena_));
-  Status status;
-  for (int32_t i = part.begin; i < part.end && status.ok(); ++i) {
-    Result<Tensors> outputs = run_node(i, values);
-    status = outputs.status();
-    if (!status.ok()) break;
-    for (size_t j = 0; j < outputs->size(); ++j) {
-      const ValueId v = graph_.nodes[i].outputs[j];
-      if (v != kAbsent && read_outside_[v]) places_[v] = (*outputs)[j];
-    }
-    move_on(i, *outputs, values);
-  }
+  const Status status = run_recorded(part, values);
   const Result<cudaGraphExec_t> graph = gpu_.end_recording();
   VB_TRY(status);
   VB_TRY(graph.status());
   part.graph = *graph;
   if (part.graph == nullptr) return unavailable("CUDA: a part cannot be recorded");
   return gpu_.replay(part.graph);
+}
+
+Status Recording::run_recorded(const Part& part, Tensors& values) {
+  for (int32_t i = part.begin; i < part.end; ++i) {
+    VB_ASSIGN(Tensors outputs, run_node(i, values));
+    for (size_t j = 0; j < outputs.size(); ++j) {
+      const ValueId v = graph_.nodes[i].outputs[j];
+      if (v != kAbsent && read_outside_[v]) places_[v] = outputs[j];
+    }
+    move_on(i, outputs, values);
+  }
+  return {};
 }
 
 Status Recording::find_place(ValueId v, Tensors& values) {

@@ -50,6 +50,7 @@ class Recording final : public RecordedStep {
   void cut(const std::vector<bool>& suits);
   Status record(std::span<const Tensor> inputs);
   Status record(Part& part, Tensors& values);
+  Status run_recorded(const Part& part, Tensors& values);
 
   // A value from outside of recorded parts comes to lie where they read it.
   Status find_place(ValueId v, Tensors& values);
