@@ -70,7 +70,7 @@ Result<Tensors> random_tokens(const Model& model, int64_t texts, int64_t length)
 Result<std::unique_ptr<Backend>> make_processor_backend();
 
 // cases_models.cc: decoders of random weights alone, on a GPU.
-void add_decoder_cases(std::vector<Case>& cases);
+void add_decoder_cases(std::vector<Case>& cases, const std::string& python);
 
 // Ends the program where a run that is measured fails.
 void require(const Status& status);

@@ -1,18 +1,22 @@
 // Whole models against ONNX Runtime: sentence embeddings (minilm_f32, minilm_w8a8), and decoders
 // (llama_f32, llama_w8a8, llama_w4a8 of a folder that is given; llama1b_f32 and so on of random
 // weights, two layers of the shape of a model of 10^9 parameters). A decoder's rows are "prefill
-// N", a prompt of N tokens, and "decode N", one token after N others.
+// N", a prompt of N tokens, and "decode N", one token after N others; "recorded" where the step is
+// (Executor::record()). On a GPU they stand beside Transformers, which has a CUDA graph for each.
+#include <cstdio>
 #include <fstream>
 
 #include <verbatim/cli/bench/cases.h>
 #include <verbatim/cli/bench/gpu.h>
-#include <verbatim/cli/bench/onnxruntime.h>
+#include <verbatim/cli/bench/model_peer.h>
 #include <verbatim/core/file.h>
 #include <verbatim/kernels/backend.h>
 #include <verbatim/repops/models/model.h>
 
 namespace verbatim::bench {
 namespace {
+
+constexpr const char* kOnnxRuntime = "ONNX Runtime fp32";
 
 // Our side: a prepared program, one step of which is a run. The backend is its own, so that packed
 // weights go with it.
@@ -39,14 +43,14 @@ struct Runner {
 
 // `result`: which output is ONNX Runtime's first.
 Match match_of(const Backend& backend, const std::shared_ptr<Runner>& runner,
-               const std::shared_ptr<OnnxRuntime>& peer, int64_t tokens, size_t result,
+               const std::shared_ptr<ModelPeer>& peer, int64_t tokens, size_t result,
                double least_cosine) {
   Match match;
   match.ours = {
       .name = "Verbatim", .version = "", .kernel = std::string(backend.name()), .run = [runner] {
         require(runner->run());
       }};
-  match.peers = {OnnxRuntime::contender(peer)};
+  match.peers = {ModelPeer::contender(peer)};
   match.work = static_cast<double>(tokens);
   match.unit = "tokens/s";
   match.check = [=]() -> Status {
@@ -77,8 +81,9 @@ Result<Match> embedding(const Backend& backend, const ModelFiles& files, const K
   VB_ASSIGN(runner->inputs, random_tokens(*model, texts.count, texts.tokens));
   VB_TRY(runner->prepare(backend));
   VB_ASSIGN(const auto peer,
-            OnnxRuntime::start(files.python, "onnxruntime_minilm.py", files.minilm,
-                               {texts.count, texts.tokens}, runner->inputs[0].data<int64_t>()));
+            ModelPeer::start(files.python, "onnxruntime_minilm.py", kOnnxRuntime, files.minilm,
+                             {std::to_string(texts.count), std::to_string(texts.tokens)},
+                             runner->inputs[0].data<int64_t>()));
   return match_of(backend, runner, peer, texts.count * texts.tokens, 0, kind.least_cosine);
 }
 
@@ -168,14 +173,15 @@ Result<Match> decoding(const Backend& backend, const ModelFiles& files, const st
   VB_ASSIGN(const Tensors random, random_tokens(*model, 1, step.past + step.tokens));
   const std::span<const int64_t> ids = random[0].data<int64_t>();
   VB_ASSIGN(const auto runner, decoder(backend, *model, kind, step, ids));
-  VB_ASSIGN(const auto peer,
-            OnnxRuntime::start(files.python, "onnxruntime_llama.py", folder, {step.past}, ids));
+  VB_ASSIGN(const auto peer, ModelPeer::start(files.python, "onnxruntime_llama.py", kOnnxRuntime,
+                                              folder, {std::to_string(step.past)}, ids));
   return match_of(backend, runner, peer, step.tokens, 1, kind.least_cosine);
 }
 
-// Beside nobody, but with the bits of the processor's best backend: all logits of the step.
-Result<Match> decoding_alone(const Backend& backend, const std::string& folder, const Kind& kind,
-                             const Step& step, bool recorded) {
+// With the bits of the processor's best backend: all logits of the step.
+Result<Match> decoding_on_gpu(const Backend& backend, const std::string& python,
+                              const std::string& folder, const Kind& kind, const Step& step,
+                              bool recorded) {
   VB_ASSIGN(const std::shared_ptr<const Model> model, load_model(folder));
   VB_ASSIGN(const Tensors random, random_tokens(*model, 1, step.past + step.tokens));
   const std::span<const int64_t> ids = random[0].data<int64_t>();
@@ -196,10 +202,24 @@ Result<Match> decoding_alone(const Backend& backend, const std::string& folder, 
     require(runner->run());
     gpu::wait();
   };
-  return Match{{"Verbatim", "", std::string(backend.name()), run},
-               {},
-               static_cast<double>(step.tokens),
-               "tokens/s"};
+  Match match;
+  match.ours = {"Verbatim", "", std::string(backend.name()), run};
+  match.work = static_cast<double>(step.tokens);
+  match.unit = "tokens/s";
+  const std::string type = kind.precision == std::string("fp32") ? "float32" : "bfloat16";
+  const auto peer = ModelPeer::start(python, "transformers_llama.py", "Transformers " + type,
+                                     folder, {type, std::to_string(step.past)}, ids);
+  if (peer.status().code() == StatusCode::unavailable) {
+    std::fprintf(stderr, "\nnot compared: %s\n", peer.status().message().c_str());
+    return match;
+  }
+  VB_TRY(peer.status());
+  match.peers = {ModelPeer::contender(*peer)};
+  match.check = [ours, kind, peer = *peer]() -> Status {
+    VB_ASSIGN(const std::vector<float> theirs, peer->output());
+    return check_cosines(ours.data<float>(), theirs, ours.dim(1), kind.least_cosine);
+  };
+  return match;
 }
 
 std::string name_of(const Step& s) {
@@ -229,16 +249,16 @@ void add_model_cases(std::vector<Case>& cases, const ModelFiles& files) {
                        }});
 }
 
-void add_decoder_cases(std::vector<Case>& cases) {
+void add_decoder_cases(std::vector<Case>& cases, const std::string& python) {
   const auto random = std::make_shared<RandomDecoder>();
-  for (const Kind& kind : {Kind{"llama1b_f32", "fp32", 1}, Kind{"llama1b_bf16", "bf16", 1},
-                           Kind{"llama1b_w8a8", "w8a8", 1}, Kind{"llama1b_w4a8", "w4a8", 1}})
+  for (const Kind& kind : {Kind{"llama1b_f32", "fp32", 0.9999}, Kind{"llama1b_bf16", "bf16", 0.999},
+                           Kind{"llama1b_w8a8", "w8a8", 0.99}, Kind{"llama1b_w4a8", "w4a8", 0.9}})
     for (const Step s : {Step{0, 1024}, Step{1024, 1}})
       for (const bool recorded : {false, true})
         cases.push_back({kind.name, name_of(s) + (recorded ? " recorded" : ""),
                          [=](Backend& backend) -> Result<Match> {
                            VB_ASSIGN(const std::string folder, random->folder());
-                           return decoding_alone(backend, folder, kind, s, recorded);
+                           return decoding_on_gpu(backend, python, folder, kind, s, recorded);
                          }});
 }
 

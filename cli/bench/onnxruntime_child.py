@@ -1,14 +1,10 @@
-"""ONNX Runtime's side of verbatim-bench's whole models: what its children share.
-
-A child reads tokens from the first line of standard input, makes a session, and says "ready", or "absent WHY". Then it answers
-commands, a line each: "version" with what ONNX Runtime is and runs on, "run N" with the seconds that N runs take, "output" with the
-numbers of the last one's first output.
-"""
+"""ONNX Runtime's side of verbatim-bench's whole models: what its children share (model_child.py)."""
 import pathlib
 import sys
 import time
 
 try:
+    import model_child
     import numpy as np
     import onnxruntime
 
@@ -21,7 +17,7 @@ except ImportError as error:
 
 
 def tokens():
-    return np.array(sys.stdin.readline().split(), np.int64)
+    return np.array(model_child.tokens(), np.int64)
 
 
 def session(model, threads):
@@ -32,17 +28,21 @@ def session(model, threads):
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
+class Step:
+    """What model_child.serve() serves."""
+
+    def __init__(self, running, feeds):
+        self.running, self.feeds = running, feeds
+
+    def seconds(self, runs):
+        start = time.perf_counter()
+        for _ in range(runs):
+            self.outputs = self.running.run(None, self.feeds)
+        return time.perf_counter() - start
+
+    def output(self):
+        return self.outputs[0].ravel().tolist()
+
+
 def serve(running, feeds):
-    print("ready", flush=True)
-    outputs = None
-    for line in sys.stdin:
-        command, *arguments = line.split()
-        if command == "run":
-            start = time.perf_counter()
-            for _ in range(int(arguments[0])):
-                outputs = running.run(None, feeds)
-            print(time.perf_counter() - start, flush=True)
-        elif command == "output":
-            print(*outputs[0].ravel().tolist(), flush=True)
-        elif command == "version":
-            print(onnxruntime.__version__, running.get_providers()[0], flush=True)
+    model_child.serve(Step(running, feeds), f"{onnxruntime.__version__} {running.get_providers()[0]}")

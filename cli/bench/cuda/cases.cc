@@ -504,7 +504,7 @@ void add_cases(std::vector<Case>& cases, const ModelFiles& files) {
     for (const Attending& by : kAttending)
       cases.push_back({std::string(by.name), s.text(),
                        [=, s = s](Backend& b) { return attention(b, s, by, *attention_peers); }});
-  add_decoder_cases(cases);
+  add_decoder_cases(cases, files.python);
   for (const int64_t rows : {16, 1024, 16384, 262144})
     cases.push_back({"hash", shape_text({rows, 1024}), [=](Backend&) {
                        return hash(Shape{rows, 1024});
