@@ -106,17 +106,10 @@ __global__ void __launch_bounds__(kThreads) take_best(Call p, int64_t chunks) {
   if (threadIdx.x == 0) p.state->token = token_of(best);
 }
 
-// sampling.h's to_fixed32, for v <= 1.
-__device__ uint64_t fixed32_of(float v) {
-  if (!(v > 0)) return 0;
-  return static_cast<uint64_t>((static_cast<double>(v) * 4294967296.0 + 4503599627370496.0) -
-                               4503599627370496.0);
-}
-
 __global__ void __launch_bounds__(kThreads) weigh(Call p, int64_t chunks) {
   const float greatest = number_of(static_cast<uint32_t>(greatest_of(p.greatest, chunks)));
   p.each([&](int64_t i) {
-    p.weights[i] = fixed32_of(unary::f32::exp(p.logits[i] / p.temperature - greatest));
+    p.weights[i] = to_fixed32(unary::f32::exp(p.logits[i] / p.temperature - greatest));
   });
   if (blockIdx.x != 0) return;
   for (int i = static_cast<int>(threadIdx.x); i < kBins; i += kThreads) p.bins[i] = 0;
@@ -326,17 +319,6 @@ struct Sampler {
   }
 };
 
-Result<SamplingSettings> settings_of(const Node& node) {
-  SamplingSettings s;
-  VB_ASSIGN(s.temperature, node.attributes.get<float>("temperature", 0.0f));
-  VB_ASSIGN(s.top_k, node.attributes.get<int64_t>("top_k", 0));
-  VB_ASSIGN(s.top_p, node.attributes.get<float>("top_p", 1.0f));
-  VB_ASSIGN(s.min_p, node.attributes.get<float>("min_p", 0.0f));
-  VB_ASSIGN(const int64_t seed, node.attributes.get<int64_t>("seed", 0));
-  s.seed = static_cast<uint64_t>(seed);
-  return s;
-}
-
 }  // namespace
 
 Outcome run_sample(Gpu& gpu, const KernelBackend&, const Node& node,
@@ -347,7 +329,7 @@ Outcome run_sample(Gpu& gpu, const KernelBackend&, const Node& node,
     return not_handled();
   const int64_t n = logits.dim(logits.rank() - 1);
   if (n >= int64_t{1} << 31) return not_handled();
-  VB_ASSIGN(const SamplingSettings settings, settings_of(node));
+  VB_ASSIGN(const SamplingSettings settings, sampling_settings(node));
   const int64_t chunk = std::clamp(ceiling(n, kWantedChunks), kLeastChunk, kMostChunk),
                 chunks = ceiling(n, chunk);
   constexpr auto kStateWords = static_cast<int64_t>(sizeof(State) / sizeof(uint64_t));

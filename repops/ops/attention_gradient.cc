@@ -171,7 +171,7 @@ Result<Tensors> attention_gradient(const Node& node, std::span<const Tensor> inp
   const Shape rows{q.dim(0) * q.dim(1) * s.heads};
   RowSums sums;
   for (Tensor* t : {&sums.m, &sums.l, &sums.d}) {
-    VB_ASSIGN(*t, Tensor::allocate(DType::f32, rows));
+    VB_ASSIGN(*t, Tensor::allocate(DType::f32, rows, Purpose::scratch));
   }
   return visit_float<Tensors>(q, [&](auto type) -> Result<Tensors> {
     using T = decltype(type);

@@ -28,8 +28,8 @@ Result<Problem> read_problem(const Node& node, std::span<const Tensor> inputs) {
     return bad_input("gradient " + p.g.describe() + " for " + p.x.describe());
   p.rows = rows_of(p.x, axis);
   const DType type = p.x.dtype() == DType::f64 ? DType::f64 : DType::f32;
-  VB_ASSIGN(p.means, Tensor::allocate(type, Shape{p.rows.count}));
-  VB_ASSIGN(p.inverses, Tensor::allocate(type, Shape{p.rows.count}));
+  VB_ASSIGN(p.means, Tensor::allocate(type, Shape{p.rows.count}, Purpose::scratch));
+  VB_ASSIGN(p.inverses, Tensor::allocate(type, Shape{p.rows.count}, Purpose::scratch));
   return p;
 }
 

@@ -29,11 +29,12 @@ Result<Window> global_window(const Node&, const Tensor& x) {
   return w;
 }
 
-Result<Tensor> allocate_pooled(DType dtype, const Tensor& x, const Window& w) {
+Result<Tensor> allocate_pooled(DType dtype, const Tensor& x, const Window& w,
+                               Purpose purpose = Purpose::result) {
   std::vector<int64_t> dims = {x.dim(0), x.dim(1)};
   for (int d = 0; d < w.rank; ++d) dims.push_back(w.output[d]);
   VB_ASSIGN(const Shape shape, Shape::of(dims));
-  return Tensor::allocate(dtype, shape);
+  return Tensor::allocate(dtype, shape, purpose);
 }
 
 // y = f(values of the window's taps, output position), for every plane and position.
@@ -136,7 +137,9 @@ Result<Tensors> max_pool(const Node& node, std::span<const Tensor> inputs) {
   VB_ASSIGN(const int64_t column_major, node.attributes.get<int64_t>("storage_order", 0));
   VB_ASSIGN(const Window w, kWindow(node, x));
   VB_ASSIGN(Tensor y, allocate_pooled(x.dtype(), x, w));
-  VB_ASSIGN(Tensor indices, allocate_pooled(DType::i64, x, w));
+  const bool named = node.outputs.size() > 1 && node.outputs[1] != kAbsent;
+  VB_ASSIGN(Tensor indices,
+            allocate_pooled(DType::i64, x, w, named ? Purpose::result : Purpose::scratch));
   const int64_t positions = w.outputs(), pixels = w.inputs();
   return visit_number<Tensors>(x, [&](auto type) -> Result<Tensors> {
     using T = decltype(type);

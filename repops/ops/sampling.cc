@@ -67,13 +67,7 @@ Result<Tensors> sample(const Node& node, std::span<const Tensor> inputs) {
     return bad_input("Sample of " + logits.describe());
   if (position.dtype() != DType::i64 || position.elements() < 1)
     return bad_input("position " + position.describe());
-  SamplingSettings s;
-  VB_ASSIGN(s.temperature, node.attributes.get<float>("temperature", 0.0f));
-  VB_ASSIGN(s.top_k, node.attributes.get<int64_t>("top_k", 0));
-  VB_ASSIGN(s.top_p, node.attributes.get<float>("top_p", 1.0f));
-  VB_ASSIGN(s.min_p, node.attributes.get<float>("min_p", 0.0f));
-  VB_ASSIGN(const int64_t seed, node.attributes.get<int64_t>("seed", 0));
-  s.seed = static_cast<uint64_t>(seed);
+  VB_ASSIGN(const SamplingSettings s, sampling_settings(node));
   const int64_t vocabulary = logits.dim(logits.rank() - 1);
   if (vocabulary >= int64_t{1} << 31)
     return over_limit("vocabulary of " + std::to_string(vocabulary));
@@ -92,11 +86,15 @@ constexpr OpDef kOps[] = {{kVerbatimDomain, "Sample", 2, 2, 1, sample, sample_co
 
 }  // namespace
 
-// The product is exact in binary64, and so is adding 2^52 but for its one rounding.
-uint64_t to_fixed32(float v) {
-  if (!(v > 0)) return 0;
-  const double scaled = static_cast<double>(v) * 4294967296.0;
-  return static_cast<uint64_t>((scaled + 4503599627370496.0) - 4503599627370496.0);
+Result<SamplingSettings> sampling_settings(const Node& node) {
+  SamplingSettings s;
+  VB_ASSIGN(s.temperature, node.attributes.get<float>("temperature", 0.0f));
+  VB_ASSIGN(s.top_k, node.attributes.get<int64_t>("top_k", 0));
+  VB_ASSIGN(s.top_p, node.attributes.get<float>("top_p", 1.0f));
+  VB_ASSIGN(s.min_p, node.attributes.get<float>("min_p", 0.0f));
+  VB_ASSIGN(const int64_t seed, node.attributes.get<int64_t>("seed", 0));
+  s.seed = static_cast<uint64_t>(seed);
+  return s;
 }
 
 std::vector<int64_t> by_weight(std::span<const uint64_t> weights) {

@@ -6,6 +6,9 @@
 #include <span>
 #include <vector>
 
+#include <verbatim/core/status.h>
+#include <verbatim/repops/device.h>
+
 namespace verbatim {
 
 struct SamplingSettings {
@@ -17,8 +20,17 @@ struct SamplingSettings {
   uint64_t stream = 0;  // the index of the choice where a prompt has several
 };
 
-// rne(v * 2^32) for v in [0, 1]; NaN gives 0.
-uint64_t to_fixed32(float v);
+// Sample's attributes.
+struct Node;
+Result<SamplingSettings> sampling_settings(const Node& node);
+
+// rne(v * 2^32) for v in [0, 1]; NaN gives 0. The product is exact in binary64, and so is adding
+// 2^52 but for its one rounding.
+VB_HOST_DEVICE inline uint64_t to_fixed32(float v) {
+  if (!(v > 0)) return 0;
+  const double scaled = static_cast<double>(v) * 4294967296.0;
+  return static_cast<uint64_t>((scaled + 4503599627370496.0) - 4503599627370496.0);
+}
 // Indices by descending weight, then ascending index.
 std::vector<int64_t> by_weight(std::span<const uint64_t> weights);
 
