@@ -22,8 +22,8 @@ using Checkpoint = std::function<Status()>;
 class RecordedStep {
  public:
   virtual ~RecordedStep() = default;
-  // The graph's outputs, where the backend computed them. Safe from several threads, one after the
-  // other. Errors: inputs of other types or shapes.
+  // The graph's outputs, where the backend computed them, from inputs of the types and shapes that
+  // it was recorded on. Safe from several threads, which wait for one another.
   virtual Result<Tensors> run(std::span<const Tensor> inputs) = 0;
   // How many of the graph's nodes a run does not look at any more.
   virtual int64_t recorded_nodes() const = 0;

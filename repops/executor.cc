@@ -28,10 +28,18 @@ Status check_input(const GraphInput& want, const Tensor& have) {
 class RepeatedStep final : public RecordedStep {
  public:
   // `recorded` may be null.
-  RepeatedStep(const Executor& executor, std::unique_ptr<RecordedStep> recorded)
-      : executor_(executor), recorded_(std::move(recorded)) {}
+  RepeatedStep(const Executor& executor, std::span<const Tensor> inputs,
+               std::unique_ptr<RecordedStep> recorded)
+      : executor_(executor), recorded_(std::move(recorded)) {
+    for (const Tensor& t : inputs) kinds_.emplace_back(t.dtype(), t.shape());
+  }
 
   Result<Tensors> run(std::span<const Tensor> inputs) override {
+    const auto alike = [](const Tensor& t, const auto& kind) {
+      return t.dtype() == kind.first && t.shape() == kind.second;
+    };
+    if (!std::ranges::equal(inputs, kinds_, alike))
+      return bad_input("inputs are not of the types and shapes that were recorded");
     if (recorded_ == nullptr) return executor_.run_step_in_place(0, inputs);
     const FloatWatch watch;
     const FloatGuard guard;
@@ -46,6 +54,7 @@ class RepeatedStep final : public RecordedStep {
 
  private:
   const Executor& executor_;
+  std::vector<std::pair<DType, Shape>> kinds_;
   std::unique_ptr<RecordedStep> recorded_;
 };
 
@@ -92,7 +101,8 @@ Result<std::unique_ptr<RecordedStep>> Executor::record(std::span<const Tensor> i
   VB_TRY(check_inputs(inputs));
   VB_ASSIGN(std::unique_ptr<RecordedStep> recorded, backend_->record(evaluation_.graph(), inputs));
   VB_TRY(watch.check());
-  return std::unique_ptr<RecordedStep>(std::make_unique<RepeatedStep>(*this, std::move(recorded)));
+  return std::unique_ptr<RecordedStep>(
+      std::make_unique<RepeatedStep>(*this, inputs, std::move(recorded)));
 }
 
 Result<Tensors> Executor::run_step(uint64_t step, std::span<const Tensor> inputs,

@@ -52,7 +52,7 @@ class Executor {
   Result<Tensors> run_step_in_place(uint64_t step, std::span<const Tensor> inputs,
                                     const RunOptions& options = {}) const;
   // Such a step, made ready to be run many times on other inputs of these types and shapes: on a
-  // GPU, as CUDA graphs. The executor outlives it.
+  // GPU, as CUDA graphs. Others are an error. The executor outlives it.
   Result<std::unique_ptr<RecordedStep>> record(std::span<const Tensor> inputs) const;
 
  private:

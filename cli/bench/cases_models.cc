@@ -186,8 +186,11 @@ Result<Match> decoding_on_gpu(const Backend& backend, const std::string& python,
   VB_ASSIGN(const Tensors random, random_tokens(*model, 1, step.past + step.tokens));
   const std::span<const int64_t> ids = random[0].data<int64_t>();
   VB_ASSIGN(const auto runner, decoder(backend, *model, kind, step, ids));
-  if (recorded) {
-    VB_ASSIGN(runner->recorded, runner->executor->record(runner->inputs));
+  if (recorded) {  // on other tokens
+    const std::vector<int64_t> others(static_cast<size_t>(step.tokens), 1);
+    Tensors inputs = runner->inputs;
+    VB_ASSIGN(inputs[0], Tensor::from<int64_t>(Shape{1, step.tokens}, std::span(others)));
+    VB_ASSIGN(runner->recorded, runner->executor->record(inputs));
   }
   VB_TRY(runner->run());
   VB_ASSIGN(const Tensor ours, runner->outputs[1].on_host());

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
+#include <tuple>
 #include <utility>
 
 #include <verbatim/kernels/cuda/kernels.h>
@@ -190,7 +191,9 @@ class CudaBackend final : public KernelBackend {
     Tensor codes, group_scales;  // kept, as a weight is
     Tensor device;
   };
-  std::map<std::pair<const std::byte*, const std::byte*>, Packed> packed_;  // by theirs
+  // By their storage, elements, and elements of a row.
+  using PackedKey = std::tuple<const std::byte*, const std::byte*, int64_t, int64_t>;
+  std::map<PackedKey, Packed> packed_;
 };
 
 Status CudaBackend::prepare(const Graph& graph) {
@@ -244,9 +247,15 @@ Result<Tensor> CudaBackend::on_device(const Tensor& t, const Own& own) {
     lock.unlock();  // a kernel may look at it, and others need not wait for that
     return placed();
   }
+  // A weight stays where it is, for recordings read it there.
   Weight& w = it->second;
-  if (!w.device.defined() || (own.admits != nullptr && w.admitted != own.admits)) {
+  if (!w.device.defined()) {
+    if (Gpu::is_recording()) return unavailable("CUDA: a weight is not on the device");
     VB_ASSIGN(w.device, placed());
+    w.admitted = own.admits;
+  } else if (own.admits != nullptr && w.admitted != own.admits) {
+    VB_ASSIGN(const bool admitted, own.admits(gpu_, w.device));
+    if (!admitted) return Tensor();
     w.admitted = own.admits;
   }
   return w.device.defined() ? w.device.reshaped(t.shape()) : Tensor();
@@ -255,19 +264,20 @@ Result<Tensor> CudaBackend::on_device(const Tensor& t, const Own& own) {
 Result<Tensor> CudaBackend::packed(const Own& own, const Tensor& codes,
                                    const Tensor& group_scales) {
   if (!codes.defined() || !group_scales.defined()) return Tensor();
-  const auto key = std::pair(codes.address(), group_scales.address());
+  const PackedKey key{codes.address(), group_scales.address(), codes.elements(),
+                      codes.rank() > 0 ? codes.dim(codes.rank() - 1) : 0};
   {
     const std::lock_guard lock(mutex_);
     const auto it = packed_.find(key);
-    if (it != packed_.end() && it->second.codes.shape() == codes.shape() &&
-        it->second.group_scales.shape() == group_scales.shape())
-      return it->second.device;
-    if (!weights_.contains(key.first) || !weights_.contains(key.second)) return Tensor();
+    if (it != packed_.end()) return it->second.device;
+    if (!weights_.contains(codes.address()) || !weights_.contains(group_scales.address()))
+      return Tensor();
   }
+  if (Gpu::is_recording()) return unavailable("CUDA: weights are not packed");
   VB_ASSIGN(const Tensor device, own.pack(gpu_, codes, group_scales));
+  // If another thread has packed them meanwhile, its are used: recordings read them where they lie.
   const std::lock_guard lock(mutex_);
-  packed_[key] = {codes, group_scales, device};
-  return device;
+  return packed_.try_emplace(key, Packed{codes, group_scales, device}).first->second.device;
 }
 
 Result<std::optional<Tensors>> CudaBackend::place(std::span<const Tensor> inputs, const Own& own) {

@@ -26,6 +26,7 @@ struct Recorder {
   bool failed = false;  // something was asked for that cannot be recorded
 };
 thread_local Recorder t_recorder;
+thread_local uint64_t t_waits = 0;
 
 }  // namespace
 
@@ -54,6 +55,11 @@ Result<Gpu*> Gpu::get() {
     return gpu.release();  // tensors may outlive whatever would destroy it
   }();
   return made;
+}
+
+void Gpu::forget(const Tensor& t) {
+  const std::lock_guard lock(mutex_);
+  known_.erase(t.address());
 }
 
 Status Gpu::fault() const {
@@ -166,9 +172,12 @@ bool Gpu::knows(const Tensor& t, Known what, int64_t first) const {
   return it != known_.end() && it->second == std::pair(what, first);
 }
 
+uint64_t Gpu::waits() { return t_waits; }
+bool Gpu::is_recording() { return t_recorder.arena != nullptr; }
+
 Status Gpu::wait() {
-  ++waits_;
-  if (t_recorder.arena == nullptr) return {};
+  ++t_waits;
+  if (!is_recording()) return {};
   t_recorder.failed = true;
   return unavailable("CUDA: a wait for the device cannot be recorded");
 }

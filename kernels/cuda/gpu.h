@@ -8,7 +8,6 @@
 
 #include <cuda_runtime.h>
 
-#include <atomic>
 #include <map>
 #include <mutex>
 #include <type_traits>
@@ -60,14 +59,16 @@ class Gpu final : public DeviceMemory {
   enum class Known { slices, value_exponents };
   void know(const Tensor& t, Known what, int64_t first = 0);
   bool knows(const Tensor& t, Known what, int64_t first = 0) const;
+  void forget(const Tensor& t);
 
-  // How often somebody waited for the device, or gave it more than a launch can carry: what a
+  // How often this thread waited for the device, or gave it more than a launch can carry: what a
   // recording cannot hold.
-  uint64_t waits() const { return waits_; }
+  static uint64_t waits();
   // What this thread launches and copies from here on is not done, but becomes a graph, in memory
   // that stays with the arena; until the end, which gives the graph, or null if some of it could
   // not be recorded.
   Status begin_recording(Arena& arena);
+  static bool is_recording();
   Result<cudaGraphExec_t> end_recording();
   // Does what was recorded.
   Status replay(cudaGraphExec_t graph) { return check(cudaGraphLaunch(graph, stream_)); }
@@ -94,7 +95,6 @@ class Gpu final : public DeviceMemory {
   mutable std::map<const void*, size_t> allowed_;  // to each kernel, bytes
   std::map<const void*, std::pair<Known, int64_t>> known_;
   std::map<const void*, Arena*> arenas_;  // by their blocks
-  std::atomic<uint64_t> waits_ = 0;
   cudaStream_t stream_ = nullptr;
 
   void* take_new(size_t bytes);  // null where memory is refused

@@ -90,12 +90,12 @@ struct PackedWeights {
   int row_tiles;
 
   // What lies beyond the last rows is the last ones again.
-  __device__ void copy(std::byte* to, int warps, int row, int slab, int slabs,
-                       uint64_t* barrier) const {
-    for (int warp = 0; warp < warps; ++warp) {
+  template <class Ring>
+  __device__ void copy(const Ring& ring, int row, int slab, int count, int slabs) const {
+    for (int warp = 0; warp < ring.warps; ++warp) {
       const int at = row / kTileRows + warp, tile = at < row_tiles ? at : row_tiles - 1;
-      copy_bytes(to + warp * kTileBytes, tiles + (int64_t{tile} * slabs + slab) * kTileBytes,
-                 kTileBytes, barrier);
+      copy_bytes(ring.tile_of_w(warp), tiles + (int64_t{tile} * slabs + slab) * kTileBytes,
+                 count * kTileBytes, &ring.full[ring.stage]);
     }
   }
 

@@ -31,14 +31,12 @@ Result<std::unique_ptr<RecordedStep>> Recording::make(Gpu& gpu, Backend& backend
                                                       const Graph& graph,
                                                       std::span<const Tensor> inputs) {
   std::unique_ptr<Recording> made(new Recording(gpu, backend, graph));
-  VB_ASSIGN(const std::vector<bool> suits, made->nodes_that_suit(inputs));
-  made->cut(suits);
-  if (made->recorded_nodes() == 0) return std::unique_ptr<RecordedStep>();
   const Status status = made->record(inputs);
   // What the device has no room for, or cannot record after all, is run as ever.
   if (status.code() == StatusCode::limit || status.code() == StatusCode::unavailable)
     return std::unique_ptr<RecordedStep>();
   VB_TRY(status);
+  if (made->recorded_nodes() == 0) return std::unique_ptr<RecordedStep>();
   return std::unique_ptr<RecordedStep>(std::move(made));
 }
 
@@ -88,6 +86,9 @@ void Recording::move_on(int32_t index, Tensors& outputs, Tensors& values) const 
 
 Result<std::vector<bool>> Recording::nodes_that_suit(std::span<const Tensor> inputs) {
   std::vector<bool> suits;
+  // What is not of floats has no place: what is known of codes, and -128, would have to be looked
+  // at anew in each run.
+  is_code_.assign(static_cast<size_t>(graph_.value_count), false);
   // The first time, weights go to the device and kernels are asked for, which a run waits for.
   for (int time = 0; time < 2; ++time) {
     suits.clear();
@@ -107,6 +108,7 @@ Result<std::vector<bool>> Recording::nodes_that_suit(std::span<const Tensor> inp
         if (v == kAbsent || !varies[v]) continue;
         any_varies = true;
         suited = suited && values[v].device() == &gpu_;
+        if (!is_float(values[v].dtype())) is_code_[v] = true;
       }
       const uint64_t waits = gpu_.waits();
       VB_ASSIGN(Tensors outputs, run_node(i, values));
@@ -122,7 +124,22 @@ Result<std::vector<bool>> Recording::nodes_that_suit(std::span<const Tensor> inp
   return suits;
 }
 
-void Recording::cut(const std::vector<bool>& suits) {
+void Recording::cut(std::vector<bool> suits) {
+  for (bool again = true; again;) {
+    parts_.clear();
+    cut_once(suits);
+    again = false;
+    for (const Part& part : parts_)
+      for (int32_t i = part.begin; i < part.end && part.recorded; ++i)
+        for (const ValueId v : graph_.nodes[i].inputs)
+          if (v != kAbsent && read_by_parts_[v] && is_code_[v] && suits[i]) {
+            suits[i] = false;
+            again = true;
+          }
+  }
+}
+
+void Recording::cut_once(const std::vector<bool>& suits) {
   const auto count = static_cast<int32_t>(suits.size());
   for (int32_t begin = 0, end; begin < count; begin = end) {
     for (end = begin + 1; end < count && suits[end] == suits[begin];) ++end;
@@ -153,7 +170,8 @@ void Recording::cut(const std::vector<bool>& suits) {
 // --- recording
 
 Status Recording::record(std::span<const Tensor> inputs) {
-  for (const Tensor& t : inputs) kinds_.emplace_back(t.dtype(), t.shape());
+  VB_ASSIGN(std::vector<bool> suits, nodes_that_suit(inputs));
+  cut(std::move(suits));
   places_.resize(static_cast<size_t>(graph_.value_count));
   Tensors values = first_values(inputs);
   for (const GraphInput& input : graph_.inputs)
@@ -165,6 +183,13 @@ Status Recording::record(std::span<const Tensor> inputs) {
 
 Status Recording::record(Part& part, Tensors& values) {
   VB_TRY(gpu_.begin_recording(arena_));
+  // An exception (no memory on the host) must not leave the thread recording.
+  struct End {
+    Gpu& gpu;
+    ~End() {
+      if (Gpu::is_recording()) (void)gpu.end_recording();
+    }
+  } end{gpu_};
   const Status status = run_recorded(part, values);
   const Result<cudaGraphExec_t> graph = gpu_.end_recording();
   VB_TRY(status);
@@ -179,6 +204,8 @@ Status Recording::run_recorded(const Part& part, Tensors& values) {
     VB_ASSIGN(Tensors outputs, run_node(i, values));
     for (size_t j = 0; j < outputs.size(); ++j) {
       const ValueId v = graph_.nodes[i].outputs[j];
+      if (outputs[j].defined() && outputs[j].device() != &gpu_)
+        return unavailable("CUDA: a recorded node was computed by the host");
       if (v != kAbsent && read_outside_[v]) places_[v] = outputs[j];
     }
     move_on(i, outputs, values);
@@ -206,8 +233,16 @@ Result<bool> Recording::run(const Part& part, Tensors& values) {
     move_on(i, outputs, values);
     for (const ValueId v : graph_.nodes[i].outputs) {
       if (v == kAbsent || !read_by_parts_[v] || !evaluation_.outlives(v, i)) continue;
-      if (places_[v].defined() && !of_one_kind(places_[v], values[v])) return false;
-      if (places_[v].defined() || values[v].device() == &gpu_) VB_TRY(find_place(v, values));
+      const Tensor& value = values[v];
+      if (places_[v].defined() && !of_one_kind(places_[v], value)) return false;
+      if (places_[v].defined() ? places_[v].device() == &gpu_ : value.device() == &gpu_) {
+        VB_TRY(find_place(v, values));
+      } else if (!places_[v].defined()) {
+        places_[v] = value;
+      } else {
+        VB_ASSIGN(const Tensor here, value.on_host());
+        if (!identical(here, places_[v])) return false;
+      }
     }
   }
   return true;
@@ -217,8 +252,12 @@ Result<bool> Recording::replay(const Part& part, Tensors& values) {
   VB_TRY(gpu_.replay(part.graph));
   for (int32_t i = part.begin; i < part.end; ++i) {
     Tensors outputs;
-    for (const ValueId v : graph_.nodes[i].outputs)
+    for (const ValueId v : graph_.nodes[i].outputs) {
       outputs.push_back(v == kAbsent ? Tensor() : places_[v]);
+      // Codes are others by now.
+      if (outputs.back().defined() && !is_float(outputs.back().dtype()))
+        gpu_.forget(outputs.back());
+    }
     move_on(i, outputs, values);
   }
   return true;
@@ -231,24 +270,21 @@ Result<Tensor> Recording::given_away(const Tensor& t) {
                       return lies_in(p, t.address());
                     });
   if (!ours) return t;
-  VB_ASSIGN(Tensor copy, Tensor::allocate_on(gpu_, t.dtype(), t.shape()));
+  Result<Tensor> allocated = Tensor::allocate_on(gpu_, t.dtype(), t.shape());
+  if (allocated.status().code() == StatusCode::limit) return t.on_host();
+  VB_ASSIGN(Tensor copy, std::move(allocated));
   VB_TRY(gpu_.copy(copy.mutable_address(), t.address(), t.byte_size()));
   return copy;
 }
 
 Result<Tensors> Recording::run(std::span<const Tensor> inputs) {
-  const auto alike = [](const Tensor& t, const Kind& kind) {
-    return t.dtype() == kind.first && t.shape() == kind.second;
-  };
-  if (!std::ranges::equal(inputs, kinds_, alike))
-    return bad_input("inputs are not of the types and shapes that were recorded");
   const std::lock_guard lock(mutex_);
   Tensors values = first_values(inputs);
   for (const GraphInput& input : graph_.inputs)
     if (places_[input.value].defined()) VB_TRY(find_place(input.value, values));
   for (const Part& part : parts_) {
     VB_ASSIGN(const bool as_recorded, part.recorded ? replay(part, values) : run(part, values));
-    // Shapes came out otherwise, as those of what a node finds may.
+    // Shapes came out otherwise, as those of what a node finds may, or integers that follow them.
     if (!as_recorded) return evaluation_.run(backend_, inputs);
   }
   Tensors outputs;

@@ -4,7 +4,8 @@
 // A node is recorded if what it does depends on nothing but numbers on the device. The others run
 // one by one between the recorded parts, as they do without a recording: those that the host
 // computes or waits in, and those that read integers which a step may give anew (the tokens that
-// are looked up, lengths). So a recording cannot be wrong for other inputs, whatever they are.
+// are looked up, lengths). Integers that follow from shapes are compared with what they were. So a
+// recording cannot be wrong for other inputs, whatever they are.
 #pragma once
 
 #include <memory>
@@ -35,8 +36,6 @@ class Recording final : public RecordedStep {
     bool recorded;
     cudaGraphExec_t graph = nullptr;  // of a recorded part
   };
-  using Kind = std::pair<DType, Shape>;
-
   Recording(Gpu& gpu, Backend& backend, const Graph& graph)
       : gpu_(gpu), backend_(backend), graph_(graph), evaluation_(graph) {}
 
@@ -47,14 +46,17 @@ class Recording final : public RecordedStep {
 
   // Runs the graph, to see which nodes may be recorded.
   Result<std::vector<bool>> nodes_that_suit(std::span<const Tensor> inputs);
-  void cut(const std::vector<bool>& suits);
+  // Into parts, such that none reads from outside what can have no place.
+  void cut(std::vector<bool> suits);
+  void cut_once(const std::vector<bool>& suits);
   Status record(std::span<const Tensor> inputs);
   Status record(Part& part, Tensors& values);
   Status run_recorded(const Part& part, Tensors& values);
 
   // A value from outside of recorded parts comes to lie where they read it.
   Status find_place(ValueId v, Tensors& values);
-  // False: a value came out with another shape, for which nothing is recorded.
+  // False: a value came out with another shape, or one that follows shapes is another one: for that
+  // nothing is recorded.
   Result<bool> run(const Part& part, Tensors& values);
   Result<bool> replay(const Part& part, Tensors& values);
   Result<Tensor> given_away(const Tensor& t);
@@ -63,11 +65,12 @@ class Recording final : public RecordedStep {
   Backend& backend_;
   const Graph& graph_;
   const Evaluation evaluation_;
-  std::vector<Kind> kinds_;  // of the inputs
   std::vector<Part> parts_;
   // By value: read in recorded parts and from outside of them, or the reverse.
   std::vector<bool> read_by_parts_, read_outside_;
-  Tensors places_;  // by value: where recorded parts read it, or leave it for others
+  std::vector<bool> is_code_;  // by value: varies, and is not of floats
+  // By value: where recorded parts read it, or leave it for others. On the host: what it was then.
+  Tensors places_;
   Arena arena_;
   std::mutex mutex_;
 };

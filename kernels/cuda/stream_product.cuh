@@ -6,8 +6,10 @@
 // way at a time, mostly 128 KiB and more, covers the latency of all other memory. Where K is cut,
 // the slices' sums are added ascending in binary32.
 //
-// Weights of few bits come faster than one warp can multiply them: where sums are exact, several
-// warps share 16 rows, each has its part of the slabs, and their sums are added in the end.
+// Weights of few bits come faster than one warp can multiply them, or copy them slab by slab: where
+// sums are exact, several warps share 16 rows, each has its part of the slabs, and their sums are
+// added in the end. A stage then has a slab for each, and one copy brings those of 16 rows; x's are
+// another warp's to copy.
 #pragma once
 
 #include <verbatim/kernels/cuda/tile_product.cuh>
@@ -42,6 +44,9 @@ struct StreamRing {
   static constexpr int kXBytes = kTiles * kTileColumns * kSlabBytes;
   // Of x's tiles, which are swizzled by their place.
   static_assert(kXBytes % kTileAlignment == 0);
+
+  // Warps that copy: the weights and x, or each.
+  static constexpr int kCopiers = Weights::kShares ? 2 : 1;
 
   static constexpr int slab_bytes(int warps) { return warps * kTileBytes + kXBytes; }
   static constexpr size_t shared_bytes(int warps, int parts, int64_t stages) {
@@ -79,8 +84,8 @@ struct StreamRing {
   // A share by each warp, since one would be at it for half a microsecond.
   __device__ void make_barriers(int warp) const {
     if (is_elected()) {
-      for (int s = warp; s < stages; s += warps * parts + 1) {
-        init_barrier(&full[s], 1);
+      for (int s = warp; s < stages; s += warps * parts + kCopiers) {
+        init_barrier(&full[s], kCopiers);
         init_barrier(&empty[s], static_cast<unsigned>(warps * parts));
       }
       publish_barriers();
@@ -89,7 +94,7 @@ struct StreamRing {
   }
 
   __device__ std::byte* tile_of_w(int warp) const {
-    return w_tiles + ((stage * parts + part) * warps + warp) * kTileBytes;
+    return w_tiles + ((stage * warps + warp) * parts + part) * kTileBytes;
   }
   __device__ std::byte* tile_of_x() const { return x_tiles + (stage * parts + part) * kXBytes; }
   __device__ void next() {
@@ -98,14 +103,13 @@ struct StreamRing {
     parity ^= 1;
   }
 
-  // f(part), which begins copies of all bytes of a slab, of the stage's first `slabs`, by one
-  // thread.
+  // f(), which begins copies of so many bytes of the stage, by one thread.
   template <class F>
-  __device__ void fill(int slabs, F&& f) {
+  __device__ void fill(int bytes, F&& f) {
     wait_for_phase(&empty[stage], parity ^ 1);
     if (is_elected()) {
-      arrive_expecting(&full[stage], slabs * slab_bytes(warps));
-      for (part = 0; part < slabs; ++part) f(part);
+      arrive_expecting(&full[stage], bytes);
+      f();
     }
     next();
   }
@@ -142,10 +146,10 @@ struct UnitWeights {
   TileMap rows;  // in boxes of all warps'
   int per_fold;
 
-  // To the stage's tiles, those of `row` and what follows it.
-  __device__ void copy(std::byte* tiles, int /*warps*/, int row, int slab, int /*slabs*/,
-                       uint64_t* barrier) const {
-    copy_tile(tiles, rows, slab * kSlabBytes, row, barrier);
+  // To the stage's tiles, those of `row` and what follows it, of `count` slabs of all.
+  template <class Ring>
+  __device__ void copy(const Ring& ring, int row, int slab, int /*count*/, int /*slabs*/) const {
+    copy_tile(ring.tile_of_w(0), rows, slab * kSlabBytes, row, &ring.full[ring.stage]);
   }
 
   // Of two units, half a slab.
@@ -219,15 +223,34 @@ struct StreamProduct {
       step(turn * p.warps * kTileRows);
   }
 
-  template <class Call>
-  __device__ void copy_tiles(const Call& p) {
+  // f(row, first, count) for the first row and slab of each stage, and its number of slabs.
+  template <class Call, class F>
+  __device__ static void each_stage(const Call& p, F&& f) {
     each_turn(p, [&](int row) {
       for (int first = 0; first < p.slabs; first += p.parts)
-        ring.fill(p.slabs - first < p.parts ? p.slabs - first : p.parts, [&](int part) {
-          uint64_t* full = &ring.full[ring.stage];
-          p.w.copy(ring.tile_of_w(0), p.warps, row, first + part, p.slabs, full);
-          copy_tile(ring.tile_of_x(), p.x, (first + part) * kSlabBytes, 0, full);
+        f(row, first, p.slabs - first < p.parts ? p.slabs - first : p.parts);
+    });
+  }
+  template <class Call>
+  __device__ void copy_x(const Call& p, int first, int count) {
+    for (int i = 0; i < count; ++i)
+      copy_tile(ring.tile_of_x() + i * Ring::kXBytes, p.x, (first + i) * kSlabBytes, 0,
+                &ring.full[ring.stage]);
+  }
+  template <class Call>
+  __device__ void copy_tiles(const Call& p, int copier) {
+    each_stage(p, [&](int row, int first, int count) {
+      const int x_bytes = count * Ring::kXBytes, w_bytes = count * p.warps * Weights::kTileBytes;
+      const auto copy_w = [&] { p.w.copy(ring, row, first, count, p.slabs); };
+      if (!Weights::kShares)
+        ring.fill(w_bytes + x_bytes, [&] {
+          copy_w();
+          copy_x(p, first, count);
         });
+      else if (copier == 0)
+        ring.fill(w_bytes, copy_w);
+      else
+        ring.fill(x_bytes, [&] { copy_x(p, first, count); });
     });
   }
 
@@ -290,7 +313,8 @@ struct StreamProduct {
 };
 
 template <class Weights, int kTiles, class Epilogue>
-__global__ void __launch_bounds__((Weights::template kMostWarps<kTiles> + 1) * kWarp, 1)
+__global__ void __launch_bounds__(
+    (Weights::template kMostWarps<kTiles> + (Weights::kShares ? 2 : 1)) * kWarp, 1)
     stream_weights(const __grid_constant__ StreamCall<Weights, Epilogue> p) {
   if constexpr (kHopperCode) {
     using Product = StreamProduct<Weights, kTiles>;
@@ -299,11 +323,12 @@ __global__ void __launch_bounds__((Weights::template kMostWarps<kTiles> + 1) * k
     const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x / kWarp), 0);
     product.ring.make_barriers(warp);
     await_kernels_before();
-    if constexpr (Weights::kShares) product.ring.part = warp / p.warps;
-    if (warp < p.warps * product.ring.parts)
+    const int copier = warp - p.warps * product.ring.parts;
+    if (Weights::kShares && copier < 0) product.ring.part = warp / p.warps;
+    if (copier < 0)
       product.multiply_and_store(p, warp - product.ring.part * p.warps);
     else
-      product.copy_tiles(p);
+      product.copy_tiles(p, copier);
   }
 }
 
@@ -341,7 +366,7 @@ Status launch_stream(Gpu& gpu, const StreamOperands& p, const Epilogue& epilogue
                                            .slabs = static_cast<int>(slabs),
                                            .epilogue = epilogue};
   const Grid grid{.blocks = {static_cast<unsigned>(least(turns, blocks)), 1, 1},
-                  .threads = {static_cast<unsigned>(warps * parts + 1) * kWarp, 1, 1},
+                  .threads = {static_cast<unsigned>(warps * parts + Ring::kCopiers) * kWarp, 1, 1},
                   .shared_bytes = Ring::shared_bytes(warps, parts, stages) + sums,
                   .early = true};
   return launch(gpu, grid, stream_weights<Weights, kTiles, Epilogue>, call);

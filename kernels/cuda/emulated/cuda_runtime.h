@@ -233,10 +233,6 @@ inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   return cudaSuccess;
 }
 inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) { return cudaGraphDestroy(exec); }
-inline cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t) {
-  for (const auto& node : exec->nodes) node();
-  return cudaSuccess;
-}
 namespace verbatim::emulated {
 // Does it, or has a stream that captures remember it.
 template <class F>
@@ -262,6 +258,10 @@ inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
 inline cudaError_t cudaStreamQuery(cudaStream_t) { return cudaSuccess; }
 inline thread_local cudaError_t t_last_error = cudaSuccess;  // until it is asked for
 inline cudaError_t cudaGetLastError() { return std::exchange(t_last_error, cudaSuccess); }
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t) {
+  for (const auto& node : exec->nodes) node();
+  return cudaGetLastError();
+}
 inline const char* cudaGetErrorString(cudaError_t error) {
   if (error == cudaErrorInvalidConfiguration) return "invalid configuration argument";
   return error == cudaErrorMemoryAllocation ? "out of memory" : "invalid value";

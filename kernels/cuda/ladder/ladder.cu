@@ -12,7 +12,7 @@ bool suits_copy_engine(const Gpu& gpu, const Gemm& p) {
 
 bool suits_small_heads(const Gpu&, const Attention& p) { return p.size <= kMostSize; }
 bool suits_units(const Gpu& gpu, const Attention& p) {
-  return gpu.device().major >= 9 && suits_small_heads(gpu, p);
+  return gpu.device().hopper && suits_small_heads(gpu, p);
 }
 bool suits_warp_groups(const Gpu& gpu, const Attention& p) {
   return attends_by_warp_groups(gpu, call_of(p));
