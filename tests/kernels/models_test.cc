@@ -85,6 +85,33 @@ TEST_P(ModelsTest, Llama) {
   }
 }
 
+// A recorded step chooses the next token as the step does, at a position that the host counts.
+TEST_P(ModelsTest, LlamaRecorded) {
+  const char* folder = std::getenv("VERBATIM_STORIES");
+  if (folder == nullptr) GTEST_SKIP() << "VERBATIM_STORIES names no folder";
+  const auto model = *Model::load(folder);
+  const auto reference = make_reference_backend();
+  for (const std::string name : {"fp32", "w8a8", "bf16"}) {
+    SCOPED_TRACE(name);
+    GenerateSettings settings;
+    settings.max_tokens = 1;
+    settings.precision = *parse_precision(name);
+    settings.sampling.temperature = 0.7f;
+    const Program program = *model->generation_program(settings);
+    Tensors inputs = *model->generation_inputs(*model->prompt_tokens("Once upon a time"), settings);
+    const Executor executor = *Executor::create(program.graph, *backend_),
+                   wanted = *Executor::create(program.graph, *reference);
+    const auto step = *executor.record(inputs);
+    EXPECT_GT(step->recorded_nodes(), 30);
+    for (const int64_t last : {3, 300}) {
+      inputs[0].mutable_data<int64_t>().back() = last;
+      const Tensors have = *step->run(inputs), want = *wanted.run_step(0, inputs);
+      for (size_t i = 0; i < want.size(); ++i)
+        EXPECT_TRUE(identical(*have[i].on_host(), want[i])) << "output " << i;
+    }
+  }
+}
+
 TEST_P(ModelsTest, Bert) {
   const char* folder = std::getenv("VERBATIM_MINILM");
   if (folder == nullptr) GTEST_SKIP() << "VERBATIM_MINILM names no folder";

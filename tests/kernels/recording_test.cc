@@ -1,11 +1,9 @@
 // A recorded step has the bits of the step, whatever its inputs are by then: numbers on the device,
 // integers that the host reads, and shapes that depend on them.
 #include <algorithm>
-#include <cstdlib>
 #include <thread>
 
 #include <verbatim/repops/executor.h>
-#include <verbatim/repops/models/model.h>
 
 #include "kernels/compare.h"
 #include "support/small_transformer.h"
@@ -302,32 +300,6 @@ TEST_P(RecordingTest, SharedByThreads) {
       }
     });
   for (std::thread& t : threads) t.join();
-}
-
-// The next token's choice, whose position the host counts.
-TEST_P(RecordingTest, Llama) {
-  const char* folder = std::getenv("VERBATIM_STORIES");
-  if (folder == nullptr) GTEST_SKIP() << "VERBATIM_STORIES names no folder";
-  const auto model = *Model::load(folder);
-  for (const std::string name : {"fp32", "w8a8", "bf16"}) {
-    SCOPED_TRACE(name);
-    GenerateSettings settings;
-    settings.max_tokens = 1;
-    settings.precision = *parse_precision(name);
-    settings.sampling.temperature = 0.7f;
-    const Program program = *model->generation_program(settings);
-    const auto inputs = [&](const std::string& prompt) {
-      return *model->generation_inputs(*model->prompt_tokens(prompt), settings);
-    };
-    const Executor executor = *Executor::create(program.graph, *backend_);
-    const auto step = *executor.record(inputs("Once upon a time"));
-    EXPECT_EQ(step->recorded_nodes() > 30, records());
-    for (const int64_t last : {3, 300}) {
-      Tensors now = inputs("Once upon a time");
-      now[0].mutable_data<int64_t>().back() = last;
-      expect_equal(*step->run(now), wanted(program.graph, now));
-    }
-  }
 }
 
 }  // namespace
