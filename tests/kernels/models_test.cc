@@ -102,7 +102,9 @@ TEST_P(ModelsTest, LlamaRecorded) {
     const Executor executor = *Executor::create(program.graph, *backend_),
                    wanted = *Executor::create(program.graph, *reference);
     const auto step = *executor.record(inputs);
-    EXPECT_GT(step->recorded_nodes(), 30);
+    if (has_warp_groups(*backend_)) {
+      EXPECT_GT(step->recorded_nodes(), 30);
+    }
     for (const int64_t last : {3, 300}) {
       inputs[0].mutable_data<int64_t>().back() = last;
       const Tensors have = *step->run(inputs), want = *wanted.run_step(0, inputs);
