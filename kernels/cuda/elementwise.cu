@@ -28,11 +28,29 @@ VB_HOST_DEVICE float unary_of(float x, [[maybe_unused]] float parameter) {
   if constexpr (f == convert) return x;
 }
 
+// put(i, get(i)) for each i below n, by all threads of a launch for ceiling(n, kAtOnce) items: a
+// thread gets some, and then puts them, so that it waits once.
+inline constexpr int kAtOnce = 4;
+template <class Get, class Put>
+__device__ void each_got(int64_t n, Get&& get, Put&& put) {
+  const int64_t step = int64_t{gridDim.x} * blockDim.x * kAtOnce;
+  for (int64_t first = int64_t{blockIdx.x} * blockDim.x * kAtOnce + threadIdx.x; first < n;
+       first += step) {
+    decltype(get(first)) got[kAtOnce];
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k)
+      if (first + k * int64_t{blockDim.x} < n) got[k] = get(first + k * int64_t{blockDim.x});
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k)
+      if (first + k * int64_t{blockDim.x} < n) put(first + k * int64_t{blockDim.x}, got[k]);
+  }
+}
+
 template <UnaryKernel f, class X, class Y>
 __global__ void __launch_bounds__(256) map(const X* x, Y* y, int64_t n, float parameter) {
-  const int64_t step = int64_t{gridDim.x} * blockDim.x;
-  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step)
-    y[i] = store<Y>(unary_of<f>(load(x[i]), parameter));
+  each_got(
+      n, [&](int64_t i) { return x[i]; },
+      [&](int64_t i, X v) { y[i] = store<Y>(unary_of<f>(load(v), parameter)); });
 }
 
 // How far an operand's element is from its first, of each run.
@@ -49,13 +67,17 @@ VB_HOST_DEVICE float binary_of(float a, float b) {
   if constexpr (f == BinaryKernel::divide) return a / b;
 }
 
+template <class T>
+struct Two {
+  T a, b;
+};
+
 template <BinaryKernel f, class T>
 __global__ void __launch_bounds__(256)
     combine(const T* a, const T* b, T* y, int64_t n, int64_t length, int a_step, int b_step,
             Outer outer) {
-  const int64_t grid = int64_t{gridDim.x} * blockDim.x;
-  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += grid) {
-    int64_t run = i / length;
+  const auto get = [&](int64_t i) -> Two<T> {
+    int64_t run = outer.rank == 0 ? 0 : i / length;
     const int64_t within = i - run * length;
     int64_t at_a = within * a_step, at_b = within * b_step;
     for (int d = 0; d < outer.rank; ++d) {
@@ -64,8 +86,11 @@ __global__ void __launch_bounds__(256)
       at_b += index * outer.b[d];
       run = next;
     }
-    y[i] = store<T>(binary_of<f>(load(a[at_a]), load(b[at_b])));
-  }
+    return {a[at_a], b[at_b]};
+  };
+  each_got(n, get, [&](int64_t i, const Two<T>& v) {
+    y[i] = store<T>(binary_of<f>(load(v.a), load(v.b)));
+  });
 }
 
 __device__ float greater_of(float a, float b) { return maximum(a, b); }
@@ -155,11 +180,12 @@ Status map_unary(Gpu& gpu, UnaryKernel f, float parameter, DType x_type, const v
     using X = decltype(from);
     const auto* px = static_cast<const X*>(x);
     if (x_type == y_type)
-      return launch(gpu, grid_for(n), map_kernel<X>(f), px, static_cast<X*>(y), n, parameter);
+      return launch(gpu, grid_for(ceiling(n, kAtOnce)), map_kernel<X>(f), px, static_cast<X*>(y), n,
+                    parameter);
     return visit_storage(y_type, [&](auto to) {
       using Y = decltype(to);
-      return launch(gpu, grid_for(n), map<UnaryKernel::convert, X, Y>, px, static_cast<Y*>(y), n,
-                    parameter);
+      return launch(gpu, grid_for(ceiling(n, kAtOnce)), map<UnaryKernel::convert, X, Y>, px,
+                    static_cast<Y*>(y), n, parameter);
     });
   });
 }
@@ -174,9 +200,9 @@ Status map_binary(Gpu& gpu, const Binary& p) {
   }
   return visit_storage(p.type, [&](auto type) {
     using T = decltype(type);
-    return launch(gpu, grid_for(p.elements), combine_kernel<T>(p.f), static_cast<const T*>(p.a),
-                  static_cast<const T*>(p.b), static_cast<T*>(p.out), p.elements, p.length,
-                  p.a_step, p.b_step, outer);
+    return launch(gpu, grid_for(ceiling(p.elements, kAtOnce)), combine_kernel<T>(p.f),
+                  static_cast<const T*>(p.a), static_cast<const T*>(p.b), static_cast<T*>(p.out),
+                  p.elements, p.length, p.a_step, p.b_step, outer);
   });
 }
 

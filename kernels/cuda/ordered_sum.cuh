@@ -17,17 +17,26 @@ __device__ inline float combine_lanes(float lane) {
   return lane;
 }
 
-// step(lane, i): the lane after element i, which is its own. All threads of the block call this,
-// and get the sum.
-template <class Step>
-__device__ float ordered_fold(int64_t n, Step step) {
+// step(lane, v): the lane after an element of its own, whose value(i) is v. Of so many elements the
+// values are asked for at once, so that a lane does not wait for each. All threads of the block
+// call this, and get the sum.
+template <int kAtOnce = 8, class Value, class Step>
+__device__ float ordered_fold(int64_t n, Value value, Step step) {
   __shared__ float sums[kRowWarps];
   const unsigned warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
   float total = 0;
   for (int64_t first = 0; first < n; first += kSumBlock * warps) {
     const int64_t begin = first + kSumBlock * warp, end = least(begin + kSumBlock, n);
     float lane = -0.0f;
-    for (int64_t i = begin + threadIdx.x % kWarp; i < end; i += kSumLanes) lane = step(lane, i);
+    int64_t i = begin + threadIdx.x % kWarp;
+    for (; i + (kAtOnce - 1) * kSumLanes < end; i += kAtOnce * kSumLanes) {
+      float v[kAtOnce];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) v[k] = value(i + k * kSumLanes);
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) lane = step(lane, v[k]);
+    }
+    for (; i < end; i += kSumLanes) lane = step(lane, value(i));
     lane = combine_lanes(lane);
     if (threadIdx.x % kWarp == 0) sums[warp] = lane;
     __syncthreads();
@@ -38,17 +47,14 @@ __device__ float ordered_fold(int64_t n, Step step) {
   return total;
 }
 
-template <class Value>
+template <int kAtOnce = 8, class Value>
 __device__ float ordered_sum(int64_t n, Value value) {
-  return ordered_fold(n, [&](float lane, int64_t i) { return lane + value(i); });
+  return ordered_fold<kAtOnce>(n, value, [](float lane, float v) { return lane + v; });
 }
 
 template <class Value>
 __device__ float ordered_sum_of_squares(int64_t n, Value value) {
-  return ordered_fold(n, [&](float lane, int64_t i) {
-    const float v = value(i);
-    return fma32(v, v, lane);
-  });
+  return ordered_fold(n, value, [](float lane, float v) { return fma32(v, v, lane); });
 }
 
 // Of all threads of the block, where the order does not matter.
@@ -73,9 +79,10 @@ __device__ inline uint32_t greatest_magnitude(const float* row, int64_t n) {
   return block_fold(greatest, greater);
 }
 
-// A block of threads for each row of n elements.
+// A block of threads for each row of n elements: more than a sum has blocks, for what is done with
+// each element.
 inline Grid grid_of_rows(int64_t rows, int64_t n) {
-  const int64_t warps = n <= kSumBlock ? 1 : least(ceiling(n, kSumBlock), kRowWarps);
+  const int64_t warps = least(ceiling(n, kSumBlock / 4), kRowWarps);
   return {.blocks = {static_cast<unsigned>(least(rows, kMostBlocks)), 1, 1},
           .threads = {static_cast<unsigned>(warps) * kWarp, 1, 1}};
 }

@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(kRowWarps* kWarp)
     m = block_fold(m, greater);
     const auto weight = [&](int64_t i) { return unary::f32::exp(load(in[i]) - m); };
     constexpr bool kKeeps = std::is_same_v<T, float>;
-    const float sum = ordered_sum(n, [&](int64_t i) {
+    const float sum = ordered_sum<1>(n, [&](int64_t i) {
       const float e = weight(i);
       if constexpr (kKeeps) out[i] = e;
       return e;
@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(kRowWarps* kWarp)
     for (int64_t i = threadIdx.x; i < n; i += blockDim.x) m = greater(m, in[i]);
     m = block_fold(m, greater);
     const float log_sum =
-        unary::f32::log(ordered_sum(n, [&](int64_t i) { return unary::f32::exp(in[i] - m); }));
+        unary::f32::log(ordered_sum<1>(n, [&](int64_t i) { return unary::f32::exp(in[i] - m); }));
     for (int64_t i = threadIdx.x; i < n; i += blockDim.x)
       y[r * n + i] = canonical((in[i] - m) - log_sum);
   }
@@ -133,7 +133,8 @@ __global__ void __launch_bounds__(kRowWarps* kWarp)
       result = block_fold(result, [](float a, float b) { return reduce_step<kind>(a, b); });
     } else {
       result = ordered_fold(
-          n, [&](float lane, int64_t i) { return reduce_step<kind>(lane, load(row[i])); });
+          n, [&](int64_t i) { return load(row[i]); },
+          [](float lane, float v) { return reduce_step<kind>(lane, v); });
     }
     if (threadIdx.x == 0) y[r] = store<T>(reduce_end<kind>(result, n));
   }
