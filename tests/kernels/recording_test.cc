@@ -23,6 +23,18 @@ class RecordingTest : public OnBackend {
     for (size_t i = 0; i < want.size(); ++i)
       EXPECT_TRUE(identical(*have[i].on_host(), want[i])) << "output " << i;
   }
+  // Eight numbers, of which the first are zeros.
+  static Tensors of_zeros(int zeros) {
+    std::vector<float> values(8, 0.5f);
+    std::fill_n(values.begin(), zeros, 0.0f);
+    return {*Tensor::from<float>(Shape{8}, values)};
+  }
+  static void expect_of_zeros(RecordedStep& step, const Graph& graph) {
+    for (const int zeros : {2, 5, 8, 2, 0}) {
+      const Tensors now = of_zeros(zeros);
+      expect_equal(*step.run(now), wanted(graph, now));
+    }
+  }
   bool records() const { return backend_->name() == "cuda"; }
 };
 INSTANTIATE_TEST_SUITE_P(Backends, RecordingTest, ::testing::ValuesIn(vector_backends()),
@@ -143,17 +155,9 @@ TEST_P(RecordingTest, ShapesThatComeOutOtherwise) {
   b.output("y", y);
   const Graph graph = *b.finish();
   const Executor executor = *Executor::create(graph, *backend_);
-  const auto inputs = [](int zeros) {
-    std::vector<float> values(8, 0.5f);
-    std::fill_n(values.begin(), zeros, 0.0f);
-    return Tensors{*Tensor::from<float>(Shape{8}, values)};
-  };
-  const auto step = *executor.record(inputs(2));
+  const auto step = *executor.record(of_zeros(2));
   EXPECT_EQ(step->recorded_nodes(), records() ? 4 : 0);
-  for (const int zeros : {2, 5, 8, 2, 0}) {
-    const Tensors now = inputs(zeros);
-    expect_equal(*step->run(now), wanted(graph, now));
-  }
+  expect_of_zeros(*step, graph);
 }
 
 // The same, where the shape comes to the device's nodes as integers of the host.
@@ -167,17 +171,9 @@ TEST_P(RecordingTest, IntegersThatFollowShapes) {
   b.output("y", y);
   const Graph graph = *b.finish();
   const Executor executor = *Executor::create(graph, *backend_);
-  const auto inputs = [](int zeros) {
-    std::vector<float> values(8, 0.5f);
-    std::fill_n(values.begin(), zeros, 0.0f);
-    return Tensors{*Tensor::from<float>(Shape{8}, values)};
-  };
-  const auto step = *executor.record(inputs(2));
+  const auto step = *executor.record(of_zeros(2));
   EXPECT_EQ(step->recorded_nodes() >= 4, records());
-  for (const int zeros : {2, 5, 2, 0}) {
-    const Tensors now = inputs(zeros);
-    expect_equal(*step->run(now), wanted(graph, now));
-  }
+  expect_of_zeros(*step, graph);
 }
 
 // Codes that a step hands to the next one, on the device: others each time.
