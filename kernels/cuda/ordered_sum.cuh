@@ -82,7 +82,7 @@ __device__ inline uint32_t greatest_magnitude(const float* row, int64_t n) {
 // A block of threads for each row of n elements: more than a sum has blocks, for what is done with
 // each element.
 inline Grid grid_of_rows(int64_t rows, int64_t n) {
-  const int64_t warps = least(ceiling(n, kSumBlock / 4), kRowWarps);
+  const int64_t warps = n == 0 ? 1 : least(ceiling(n, kSumBlock / 4), kRowWarps);
   return {.blocks = {static_cast<unsigned>(least(rows, kMostBlocks)), 1, 1},
           .threads = {static_cast<unsigned>(warps) * kWarp, 1, 1}};
 }

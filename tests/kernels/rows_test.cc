@@ -25,6 +25,19 @@ TEST_P(RowsTest, Softmax) {
   });
 }
 
+// What generated cases reach seldom.
+TEST_P(RowsTest, OfNothing) {
+  Random r(1);
+  const Tensor x = floats(r, {3, 0}, Fill::ordinary), none = floats(r, {0}, Fill::ordinary);
+  for (const Case& c :
+       {Case{node_of("", "Softmax"), {x}, {}}, Case{node_of("", "LogSoftmax"), {x}, {}},
+        Case{node_of("", "LayerNormalization"), {x, none, none}, {}},
+        Case{node_of("", "RMSNormalization"), {x, none}, {}},
+        Case{node_of("verbatim", "L2Normalize"), {x}, {}},
+        Case{node_of("", "ReduceSum"), {x, *Tensor::from<int64_t>(Shape{1}, {{1}})}, {}}})
+    expect_reference(*backend_, c);
+}
+
 TEST_P(RowsTest, LayerNormalization) {
   expect_reference(*backend_, 1000, [](Random& r) {
     const int64_t n = some_length(r), rows = r.between(0, 5);
