@@ -34,7 +34,9 @@ Result<Tensor> rounded_to(DType type, const Tensor& x) {
       for (int64_t i = begin; i < end; ++i) to[i].bits = code(from[i]);
     });
   };
-  if (type == DType::bf16) {
+  if (type == DType::f8e4m3) {
+    round(y.mutable_data<Float8E4M3>().data(), [](float v) { return e4m3_from_float(v, true); });
+  } else if (type == DType::bf16) {
     round(y.mutable_data<BFloat16>().data(), bfloat16_from_float);
   } else {
     round(y.mutable_data<Half>().data(), half_from_float);

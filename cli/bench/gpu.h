@@ -41,6 +41,8 @@ struct Product {
   int64_t m, n, k;
   Tensor a, b, c;
   bool b_turned;
+  bool precise = false;   // of fp8: the library adds in binary32 now and then
+  std::string kind = {};  // " TF32", " bf16": what stands for a product of binary32, by its name
 };
 std::vector<Contender> product_peers(const Product& p);
 std::vector<std::string> absent_peers();

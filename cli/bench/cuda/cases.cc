@@ -1,13 +1,15 @@
-// The GPU's cases: gemm_bf16, gemm_f16, gemm_s8 and gemm_f32; the same of one row and of 16, whose
-// rate is that of reading the weights (gemv_bf16, gemv_f16, gemv_s8, gemv_f32; nt: weights in
-// memory [n, k]; gemv_w4 and gemv_w2: of so many bits; gemv_mxint8); gemm_w4; gemm_mxint8;
-// gemm_sliced2 to 4; attention_f32, _bf16, _f16 and _s8; llama1b_f32, _bf16, _w8a8, _w4a8
-// (cases_models.cc); hash; ladder_gemm and ladder_attention (ladder.cc). Before anything is timed,
-// our result is compared with the processor's, bit for bit: all of its rows, or where there are
-// many a few, since a row's bits do not depend on the others.
+// The GPU's cases: gemm_bf16, gemm_f16, gemm_f8, gemm_s8 and gemm_f32; the same of one row and of
+// 16, whose rate is that of reading the weights (gemv_bf16, gemv_f16, gemv_s8, gemv_f32; nt:
+// weights in memory [n, k]; gemv_w4 and gemv_w2: of so many bits; gemv_mxint8); gemm_w4;
+// gemm_mxint8; gemm_sliced2 to 4; attention_f32, _bf16, _f16 and _s8; llama1b_f32, _bf16, _w8a8,
+// _w4a8 (cases_models.cc); hash; ladder_gemm and ladder_attention (ladder.cc). Before anything is
+// timed, our result is compared with the processor's, bit for bit: all of its rows, or where there
+// are many a few, since a row's bits do not depend on the others.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <numeric>
 #include <thread>
 
 #include <verbatim/cli/bench/cases.h>
@@ -236,8 +238,9 @@ Result<Match> product(Backend& backend, const Size& s, DType type, const Operand
                       const Work& work, const std::function<Compare(const Tensor& ours)>& compare) {
   VB_ASSIGN(const Ours ours, ours_of(backend, work));
   VB_TRY(equals_processor(ours.result, work, sample(s.m)));
-  VB_ASSIGN(const Product there,
-            product_there(s, o, type == DType::i8 ? DType::i32 : type, turned));
+  VB_ASSIGN(Product there,
+            product_there(s, o, type == DType::i8 ? DType::i32 : ours.result.dtype(), turned));
+  there.precise = work.attributes.has("precise");
   Match match = match_of(s, type, ours);
   VB_TRY(add_peers(match, there, compare(ours.result)));
   return timed_there(std::move(match));
@@ -261,6 +264,18 @@ Result<Match> tensor_core(Backend& backend, const Size& s, DType type) {
       "TensorCoreLinear", kVerbatimDomain, {o.a}, {o.b}, {{"output", static_cast<int64_t>(type)}}};
   return product(backend, s, type, o, true, work,
                  [=](const Tensor& ours) { return floats_like(ours, 0.05); });
+}
+
+// The same of fp8, to bf16. precise: sums are added in binary32 every 128 products, as cuBLASLt
+// does it where it is not to be fast.
+Result<Match> float8(Backend& backend, const Size& s, bool precise) {
+  const AllThreads all;
+  VB_ASSIGN(const Operands o, operands(s, DType::f8e4m3, true));
+  Attributes attributes{{"output", static_cast<int64_t>(DType::bf16)}};
+  if (precise) attributes.set("precise", int64_t{1});
+  const Work work{"TensorCoreLinear", kVerbatimDomain, {o.a}, {o.b}, attributes};
+  return product(backend, s, DType::f8e4m3, o, true, work,
+                 [](const Tensor& ours) { return floats_like(ours, 0.1); });
 }
 
 // Family B.
@@ -350,6 +365,37 @@ Result<Match> mxint8(Backend& backend, const Size& s) {
   return beside_bf16(s, ours, x, y, 1.0 + 1.0 / static_cast<double>(kMxInt8.group));
 }
 
+// The mean errors of a few rows of our result and of theirs, of the products that binary64 has.
+Compare errors_beside(const Tensor& ours, const Operands& o) {
+  return [=](const Tensor& theirs, const std::string&) -> Result<std::string> {
+    const std::vector<int64_t> rows = sample(ours.dim(0));
+    const int64_t n = o.b.dim(0), k = o.b.dim(1);
+    const auto error_of = [&](const Tensor& c, int64_t row, int64_t column, double want) {
+      return std::abs(static_cast<double>(c.data<float>()[static_cast<size_t>(row * n + column)]) -
+                      want);
+    };
+    std::vector<double> our_errors(static_cast<size_t>(n)), their_errors(our_errors.size());
+    parallel_for(n, 16, [&](int64_t begin, int64_t end) {
+      for (int64_t j = begin; j < end; ++j)
+        for (const int64_t i : rows) {
+          const float *a = o.a.data<float>().data() + i * k, *b = o.b.data<float>().data() + j * k;
+          double want = 0;
+          for (int64_t l = 0; l < k; ++l) want += static_cast<double>(a[l]) * b[l];
+          our_errors[static_cast<size_t>(j)] += error_of(ours, i, j, want);
+          their_errors[static_cast<size_t>(j)] += error_of(theirs, i, j, want);
+        }
+    });
+    const auto mean = [&](const std::vector<double>& errors) {
+      return std::accumulate(errors.begin(), errors.end(), 0.0) /
+             static_cast<double>(n * std::ssize(rows));
+    };
+    char text[80];
+    std::snprintf(text, sizeof text, ", mean error %.3g, ours %.3g", mean(their_errors),
+                  mean(our_errors));
+    return std::string(text);
+  };
+}
+
 // Exact products of `count` slices of either operand, beside products in binary32. A row's slices
 // do not depend on the others.
 Result<Match> sliced(Backend& backend, const Size& s, int count) {
@@ -376,6 +422,17 @@ Result<Match> sliced(Backend& backend, const Size& s, int count) {
   VB_ASSIGN(const Product there, product_there(s, o, DType::f32, true));
   Match match = match_of(s, DType::f32, ours);
   VB_TRY(add_peers(match, there, floats_like(ours.result, 0.01)));
+  if (count == 2) {
+    Product narrow = there;
+    narrow.kind = " TF32";
+    VB_TRY(add_peers(match, narrow, errors_beside(ours.result, o)));
+    Operands rounded;
+    VB_ASSIGN(rounded.a, rounded_to(DType::bf16, o.a));
+    VB_ASSIGN(rounded.b, rounded_to(DType::bf16, o.b));
+    VB_ASSIGN(narrow, product_there(s, rounded, DType::f32, true));
+    narrow.kind = " bf16";
+    VB_TRY(add_peers(match, narrow, errors_beside(ours.result, o)));
+  }
   // The host waits for a look at the codes, and so for everything.
   const auto wait_for = [](Contender& c) {
     c.run = [run = c.run] {
@@ -477,6 +534,10 @@ void add_cases(std::vector<Case>& cases, const ModelFiles& files) {
   };
   for (const int64_t n : kSides) add(cases, "gemm_bf16", {n, n, n}, units(DType::bf16));
   for (const int64_t n : kSides) add(cases, "gemm_f16", {n, n, n}, units(DType::f16));
+  for (const int64_t n : kSides)
+    for (const bool precise : {false, true})
+      add(cases, precise ? "gemm_f8_precise" : "gemm_f8", {n, n, n},
+          [=](Backend& b, const Size& s) { return float8(b, s, precise); });
   for (const int64_t n : kSides) add(cases, "gemm_s8", {n, n, n}, quantized);
   for (const int64_t n : kFloatSides) add(cases, "gemm_f32", {n, n, n}, floats(false));
   for (const int count : {2, 3, 4})

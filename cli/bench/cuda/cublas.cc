@@ -85,7 +85,9 @@ Status check(cublasStatus_t status, const char* what) {
                      std::to_string(static_cast<int>(status)));
 }
 
-// How the library names types. Sums of binary32 products are of binary32 products: not of TF32.
+// How the library names types. Sums of binary32 products are of binary32 products, not of TF32,
+// unless that is asked for.
+constexpr std::string_view kTf32 = " TF32";
 struct Types {
   cudaDataType_t operands, result, scale;
   cublasComputeType_t compute;
@@ -97,6 +99,8 @@ Types types_of(const Product& p) {
         return CUDA_R_16BF;
       case DType::f16:
         return CUDA_R_16F;
+      case DType::f8e4m3:
+        return CUDA_R_8F_E4M3;
       case DType::i8:
         return CUDA_R_8I;
       case DType::i32:
@@ -107,7 +111,9 @@ Types types_of(const Product& p) {
   };
   const bool integers = p.a.dtype() == DType::i8;
   return {of(p.a.dtype()), of(p.c.dtype()), integers ? CUDA_R_32I : CUDA_R_32F,
-          integers ? CUBLAS_COMPUTE_32I : CUBLAS_COMPUTE_32F};
+          integers          ? CUBLAS_COMPUTE_32I
+          : p.kind == kTf32 ? CUBLAS_COMPUTE_32F_FAST_TF32
+                            : CUBLAS_COMPUTE_32F};
 }
 
 // The library's matrices are column-major: c^T = b^T a^T.
@@ -156,6 +162,10 @@ Status LtProduct::describe() {
   desc_ = Desc(made, lt.destroy_desc);
   const cublasOperation_t turn = p_.b_turned ? CUBLAS_OP_T : CUBLAS_OP_N;
   VB_TRY(check(lt.set_desc(made, CUBLASLT_MATMUL_DESC_TRANSA, &turn, sizeof turn), "a transpose"));
+  if (p_.a.dtype() == DType::f8e4m3) {
+    const int8_t fast = !p_.precise;
+    VB_TRY(check(lt.set_desc(made, CUBLASLT_MATMUL_DESC_FAST_ACCUM, &fast, sizeof fast), "fp8"));
+  }
   VB_ASSIGN(left_,
             p_.b_turned ? layout(types.operands, p_.k, p_.n) : layout(types.operands, p_.n, p_.k));
   VB_ASSIGN(right_, layout(types.operands, p_.k, p_.m));
@@ -292,13 +302,13 @@ std::vector<Contender> product_peers(const Product& p) {
   if (cublas_lt().handle != nullptr) {
     const Result<std::shared_ptr<LtProduct>> made = LtProduct::create(p);
     if (made.ok()) {
-      peers.push_back({"cuBLASLt", version_text(cublas_lt().version()), (*made)->kernel(),
+      peers.push_back({"cuBLASLt" + p.kind, version_text(cublas_lt().version()), (*made)->kernel(),
                        [product = *made] { require(product->run()); }});
     } else {
       std::fprintf(stderr, "\nnot compared with cuBLASLt: %s\n", made.status().message().c_str());
     }
   }
-  if (cublas().handle != nullptr && p.a.dtype() == DType::f32) {
+  if (cublas().handle != nullptr && p.a.dtype() == DType::f32 && p.kind.empty()) {
     int version = 0;
     (void)cublas().version(cublas().handle, &version);
     Tensor c = p.c;
