@@ -254,7 +254,7 @@ Result<Tensor> CudaBackend::on_device(const Tensor& t, const Own& own) {
     VB_ASSIGN(w.device, placed());
     w.admitted = own.admits;
   } else if (own.admits != nullptr && w.admitted != own.admits) {
-    VB_ASSIGN(const bool admitted, own.admits(gpu_, w.device));
+    VB_ASSIGN(const bool admitted, own.admits(gpu_, t));
     if (!admitted) return Tensor();
     w.admitted = own.admits;
   }

@@ -93,7 +93,8 @@ Result<std::vector<bool>> Recording::nodes_that_suit(std::span<const Tensor> inp
   for (int time = 0; time < 2; ++time) {
     suits.clear();
     Tensors values = first_values(inputs);
-    std::vector<bool> varies(values.size());
+    std::vector<bool>& varies = varies_;
+    varies.assign(values.size(), false);
     for (const GraphInput& input : graph_.inputs) {
       varies[input.value] = true;
       Tensor& t = values[input.value];
@@ -186,15 +187,17 @@ Status Recording::record(Part& part, Tensors& values) {
   // An exception (no memory on the host) must not leave the thread recording.
   struct End {
     Gpu& gpu;
-    ~End() {
-      if (Gpu::is_recording()) (void)gpu.end_recording();
+    cudaGraphExec_t& graph;
+    Status now() {
+      VB_ASSIGN(graph, gpu.end_recording());
+      return {};
     }
-  } end{gpu_};
-  const Status status = run_recorded(part, values);
-  const Result<cudaGraphExec_t> graph = gpu_.end_recording();
-  VB_TRY(status);
-  VB_TRY(graph.status());
-  part.graph = *graph;
+    ~End() {
+      if (Gpu::is_recording()) (void)now();
+    }
+  } end{gpu_, part.graph};
+  VB_TRY(run_recorded(part, values));
+  VB_TRY(end.now());
   if (part.graph == nullptr) return unavailable("CUDA: a part cannot be recorded");
   return gpu_.replay(part.graph);
 }
@@ -235,7 +238,9 @@ Result<bool> Recording::run(const Part& part, Tensors& values) {
       if (v == kAbsent || !read_by_parts_[v] || !evaluation_.outlives(v, i)) continue;
       const Tensor& value = values[v];
       if (places_[v].defined() && !of_one_kind(places_[v], value)) return false;
-      if (places_[v].defined() ? places_[v].device() == &gpu_ : value.device() == &gpu_) {
+      const bool there = places_[v].defined() ? places_[v].device() == &gpu_
+                                              : value.device() == &gpu_ || varies_[v];
+      if (there) {
         VB_TRY(find_place(v, values));
       } else if (!places_[v].defined()) {
         places_[v] = value;

@@ -68,7 +68,8 @@ class Recording final : public RecordedStep {
   std::vector<Part> parts_;
   // By value: read in recorded parts and from outside of them, or the reverse.
   std::vector<bool> read_by_parts_, read_outside_;
-  std::vector<bool> is_code_;  // by value: varies, and is not of floats
+  // By value: may be another one in each run; such, and not of floats.
+  std::vector<bool> varies_, is_code_;
   // By value: where recorded parts read it, or leave it for others. On the host: what it was then.
   Tensors places_;
   Arena arena_;

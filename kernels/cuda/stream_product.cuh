@@ -45,8 +45,8 @@ struct StreamRing {
   // Of x's tiles, which are swizzled by their place.
   static_assert(kXBytes % kTileAlignment == 0);
 
-  // Warps that copy: the weights and x, or each.
-  static constexpr int kCopiers = Weights::kShares ? 2 : 1;
+  // Warps that copy: the weights and x, or each. With many rows of x registers are scarce.
+  static constexpr int kCopiers = Weights::kShares && kTiles <= 2 ? 2 : 1;
 
   static constexpr int slab_bytes(int warps) { return warps * kTileBytes + kXBytes; }
   static constexpr size_t shared_bytes(int warps, int parts, int64_t stages) {
@@ -242,7 +242,7 @@ struct StreamProduct {
     each_stage(p, [&](int row, int first, int count) {
       const int x_bytes = count * Ring::kXBytes, w_bytes = count * p.warps * Weights::kTileBytes;
       const auto copy_w = [&] { p.w.copy(ring, row, first, count, p.slabs); };
-      if (!Weights::kShares)
+      if (Ring::kCopiers == 1)
         ring.fill(w_bytes + x_bytes, [&] {
           copy_w();
           copy_x(p, first, count);
@@ -314,7 +314,7 @@ struct StreamProduct {
 
 template <class Weights, int kTiles, class Epilogue>
 __global__ void __launch_bounds__(
-    (Weights::template kMostWarps<kTiles> + (Weights::kShares ? 2 : 1)) * kWarp, 1)
+    (Weights::template kMostWarps<kTiles> + StreamRing<Weights, kTiles>::kCopiers) * kWarp, 1)
     stream_weights(const __grid_constant__ StreamCall<Weights, Epilogue> p) {
   if constexpr (kHopperCode) {
     using Product = StreamProduct<Weights, kTiles>;

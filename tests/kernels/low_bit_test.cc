@@ -73,6 +73,16 @@ TEST_P(LowBitTest, ManyGroups) {
   });
 }
 
+// More rows of weights than a GPU's warps have at a time, whose parts of K are no equal number of
+// slabs.
+TEST_P(LowBitTest, ManyRowsOfWeights) {
+  const bool emulated = is_emulated(*backend_);  // which has few multiprocessors
+  expect_reference(*backend_, 4, [&](Random& r) {
+    return some_product(r, r.pick({2, 4, 7}), r.pick<int64_t>({1, 9, 20}), emulated ? 500 : 15000,
+                        emulated ? 2200 : 600);
+  });
+}
+
 // Every code, activation and scale at its greatest: the sums that bounds are about.
 TEST_P(LowBitTest, GreatestSums) {
   for (int bits = 1; bits <= 7; ++bits) {

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include <verbatim/repops/executor.h>
+#include <verbatim/repops/ops/quantized.h>
 
 #include "kernels/compare.h"
 #include "support/small_transformer.h"
@@ -182,7 +183,8 @@ TEST_P(RecordingTest, CodesFromOutside) {
   GraphBuilder b;
   const ValueId codes = b.input("codes", DType::i8, {3, kWidth}),
                 scales = b.input("scales", DType::f32, {3}),
-                w = b.constant("w", *Tensor::zeros(DType::i8, {kWidth, kWidth})),
+                w = b.constant(
+                    "w", quantize_rows(floats(r, {kWidth, kWidth}, Fill::ordinary), 1)->codes),
                 w_scales = b.constant("w_scales", floats(r, {kWidth}, Fill::ordinary));
   ValueId y = b.add("QuantizedLinear", kVerbatimDomain, {codes, scales, w, w_scales});
   const ValueId turned = b.add("Transpose", "", {codes});
@@ -229,6 +231,32 @@ TEST_P(RecordingTest, AroundABranch) {
   for (const bool which : {false, true, false}) {
     const Tensors now = inputs(which);
     expect_equal(*step->run(now), wanted(graph, now));
+  }
+}
+
+// A branch that hands its input on as it is: memory of the caller's, who writes it anew.
+TEST_P(RecordingTest, AnInputHandedOn) {
+  const auto branch = [](bool changes) {
+    GraphBuilder b;
+    const ValueId x = b.body_input("x");
+    b.output("y", changes ? b.add("Neg", "", {x}) : x);
+    return *b.finish_body();
+  };
+  GraphBuilder b;
+  const ValueId chosen = b.input("chosen", DType::boolean, {});
+  ValueId x = b.input("x", DType::f32, {kWidth});
+  x = b.add("If", "", {chosen, x}, {{"then_branch", branch(false)}, {"else_branch", branch(true)}});
+  for (int i = 0; i < 4; ++i) x = b.add("Sigmoid", "", {x});
+  b.output("y", x);
+  const Graph graph = *b.finish();
+  const Executor executor = *Executor::create(graph, *backend_);
+  Random r(1);
+  Tensors inputs = {*Tensor::scalar(true), floats(r, {kWidth}, Fill::ordinary)};
+  const auto step = *executor.record(inputs);
+  EXPECT_EQ(step->recorded_nodes(), records() ? 4 : 0);
+  for (int i = 0; i < 3; ++i) {
+    for (float& v : inputs[1].mutable_data<float>()) v = number(r, Fill::ordinary);
+    expect_equal(*step->run(inputs), wanted(graph, inputs));
   }
 }
 
