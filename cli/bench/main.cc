@@ -85,7 +85,9 @@ void define(CLI::App& app, Options& o) {
   app.add_option("--llama", o.files.llama, "The same of a Llama-type model")
       ->envname("VERBATIM_LLAMA")
       ->type_name("FOLDER");
-  app.add_option("--python", o.files.python, "Python that has ONNX Runtime, for whole models, or PyTorch, on a GPU")
+  app.add_option(
+         "--python", o.files.python,
+         "Python that has ONNX Runtime, for whole models, or PyTorch and Transformers, on a GPU")
       ->envname("VERBATIM_PYTHON")
       ->type_name("PROGRAM")
       ->capture_default_str();
