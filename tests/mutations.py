@@ -172,8 +172,6 @@ MUTATIONS = [
      [("kernels/cuda/int8_attention.cu", "if (piece * of_part % kKeyRestart == 0) {", "if (piece == 0) {")]),
     ("GPU: warps that share rows of weights do not wait for one another",
      [("kernels/cuda/stream_product.cuh", "    sync_threads(kSharingBarrier, threads);\n    for (int part", "    for (int part")]),
-    ("GPU: warps that share rows of weights go on before their sums were added",
-     [("kernels/cuda/stream_product.cuh", "    sync_threads(kSharingBarrier, threads);  // before the next turn's are there\n", "")]),
     ("GPU: a block of keys that is seen in part is taken as means", [("kernels/cuda/sparse_attention.cu", "? level - 1 : 0;", "? level - 1 : level - 1;")]),
     ("GPU: a recorded step takes integers that follow shapes for what they were",
      [("kernels/cuda/recording.cu", "        if (!identical(here, places_[v])) return false;\n", "")]),
