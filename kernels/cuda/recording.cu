@@ -93,10 +93,9 @@ Result<std::vector<bool>> Recording::nodes_that_suit(std::span<const Tensor> inp
   for (int time = 0; time < 2; ++time) {
     suits.clear();
     Tensors values = first_values(inputs);
-    std::vector<bool>& varies = varies_;
-    varies.assign(values.size(), false);
+    varies_.assign(values.size(), false);
     for (const GraphInput& input : graph_.inputs) {
-      varies[input.value] = true;
+      varies_[input.value] = true;
       Tensor& t = values[input.value];
       if (is_float(t.dtype()) && t.device() == nullptr) {
         VB_ASSIGN(t, t.copied_to(gpu_));
@@ -106,7 +105,7 @@ Result<std::vector<bool>> Recording::nodes_that_suit(std::span<const Tensor> inp
       const Node& node = graph_.nodes[i];
       bool any_varies = false, suited = !is_control_flow(node.domain, node.op);
       for (const ValueId v : node.inputs) {
-        if (v == kAbsent || !varies[v]) continue;
+        if (v == kAbsent || !varies_[v]) continue;
         any_varies = true;
         suited = suited && values[v].device() == &gpu_;
         if (!is_float(values[v].dtype())) is_code_[v] = true;
@@ -116,7 +115,8 @@ Result<std::vector<bool>> Recording::nodes_that_suit(std::span<const Tensor> inp
       suited = suited && gpu_.waits() == waits;
       for (size_t j = 0; j < outputs.size(); ++j) {
         suited = suited && (!outputs[j].defined() || outputs[j].device() == &gpu_);
-        if (node.outputs[j] != kAbsent) varies[node.outputs[j]] = any_varies && !reads_shapes(node);
+        if (node.outputs[j] != kAbsent)
+          varies_[node.outputs[j]] = any_varies && !reads_shapes(node);
       }
       suits.push_back(suited);
       move_on(i, outputs, values);
