@@ -56,10 +56,6 @@ T greatest_of(T a, T b, T c) {
 }
 inline uint32_t least_of(uint32_t a, uint32_t b, uint32_t c) { return std::min(a, std::min(b, c)); }
 template <class T>
-uint32_t rounded_pair(float low, float high) {
-  return store<T>(low).bits | static_cast<uint32_t>(store<T>(high).bits) << 16;
-}
-template <class T>
 float upper_of(uint32_t pair) {
   return load(T{static_cast<uint16_t>(pair >> 16)});
 }
@@ -83,16 +79,7 @@ __device__ inline int32_t greatest_of(int32_t a, int32_t b, int32_t c) {
 __device__ inline uint32_t least_of(uint32_t a, uint32_t b, uint32_t c) {
   return __vimin3_u32(a, b, c);
 }
-// Two numbers rounded to T, and what each is then.
-template <class T>
-__device__ inline uint32_t rounded_pair(float low, float high) {
-  uint32_t pair;
-  if constexpr (std::is_same_v<T, BFloat16>)
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-  else
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-  return pair;
-}
+// What each number of a pair (rounded_pair()) is.
 template <class T>
 __device__ inline float upper_of(uint32_t pair) {
   if constexpr (std::is_same_v<T, BFloat16>) return float_of(pair & 0xFFFF0000);

@@ -18,12 +18,11 @@ struct CodesEpilogue {
   };
   __device__ Row row(int64_t m) const { return x_scales[m]; }
   __device__ Column column(int64_t n) const {
-    return {w_scales[n], bias == nullptr ? 0.0f : bias[n]};
+    return {w_scales[n], bias == nullptr ? -0.0f : bias[n]};  // which changes no number
   }
   template <class Sum>  // an integer, rounded once
   __device__ float finished(Sum sum, Row x_scale, const Column& c) const {
-    const float v = static_cast<float>(sum) * (x_scale * c.scale);
-    return canonical(bias == nullptr ? v : v + c.bias);
+    return canonical(static_cast<float>(sum) * (x_scale * c.scale) + c.bias);
   }
 };
 

@@ -110,7 +110,6 @@ Result<Tensor> in_whole_words(Gpu& gpu, const void* from, int64_t rows, int64_t 
 struct Grid {
   dim3 blocks, threads;
   size_t shared_bytes = 0;  // of memory that shared_memory() gives
-  unsigned cluster = 1;     // blocks, neighbours in x, that run together
   bool early = false;       // the kernel calls await_kernels_before(), and may begin before that
 };
 
@@ -143,7 +142,7 @@ Status launch(const Gpu& gpu, const Grid& grid, void (*kernel)(P...),
   const auto call = [=] { kernel(args...); };
   emulated::tell(gpu.stream(), [=] {
     emulated::launch(
-        {grid.blocks, grid.threads, grid.shared_bytes, grid.cluster},
+        {grid.blocks, grid.threads, grid.shared_bytes},
         [](const void* f) { (*static_cast<const decltype(call)*>(f))(); }, &call);
   });
   return check(cudaGetLastError());
@@ -178,23 +177,16 @@ Status launch(const Gpu& gpu, const Grid& grid, void (*kernel)(P...),
   // 48 KiB go without asking, what a kernel itself declares included.
   if (grid.shared_bytes > kMostShared / 8)
     VB_TRY(gpu.allow_shared(reinterpret_cast<const void*>(kernel), grid.shared_bytes));
-  cudaLaunchAttribute attributes[2] = {};
-  unsigned count = 0;
-  if (grid.cluster > 1) {
-    attributes[count].id = cudaLaunchAttributeClusterDimension;
-    attributes[count++].val.clusterDim = {grid.cluster, 1, 1};
-  }
-  if (grid.early) {
-    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
-  }
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = grid.blocks;
   config.blockDim = grid.threads;
   config.dynamicSmemBytes = grid.shared_bytes;
   config.stream = gpu.stream();
-  config.attrs = attributes;
-  config.numAttrs = count;
+  config.attrs = &early;
+  config.numAttrs = grid.early ? 1 : 0;
   return check(cudaLaunchKernelEx(&config, kernel, args...));
 }
 

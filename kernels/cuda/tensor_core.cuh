@@ -74,6 +74,37 @@ __device__ inline T rounded(float x) {
 #endif
   return store<T>(x);
 }
+// Two numbers rounded to T, low and high half. NaN is what the instruction makes of it, 0x7FFF, and
+// not the canonical one (canonical_pairs()).
+template <class T>
+__device__ inline uint32_t rounded_pair(float low, float high) {
+#if defined(VERBATIM_EMULATED_GPU)
+  const auto bits = [](float x) -> uint32_t { return is_nan(x) ? 0x7FFF : store<T>(x).bits; };
+  return bits(low) | bits(high) << 16;
+#else
+  uint32_t pair;
+  if constexpr (std::is_same_v<T, BFloat16>)
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  else
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+#endif
+}
+// Pairs of T with the canonical NaN in place of the instruction's.
+template <class T, int kCount>
+__device__ inline void canonical_pairs(uint32_t (&pairs)[kCount]) {
+  // A half without its sign bit, plus 1, has that bit if it was 0x7FFF.
+  uint32_t found = 0;
+#pragma unroll
+  for (const uint32_t pair : pairs) found |= (pair & 0x7FFF7FFF) + 0x00010001;
+  if ((found & 0x80008000) == 0) return;
+  constexpr uint32_t kNan = std::is_same_v<T, BFloat16> ? kBFloat16NanBits : kHalfNanBits;
+#pragma unroll
+  for (uint32_t& pair : pairs) {
+    if ((pair & 0x7FFF) == 0x7FFF) pair = (pair & 0xFFFF0000) | kNan;
+    if ((pair >> 16 & 0x7FFF) == 0x7FFF) pair = (pair & 0xFFFF) | kNan << 16;
+  }
+}
 
 #if defined(VERBATIM_EMULATED_GPU)
 

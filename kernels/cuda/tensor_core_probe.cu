@@ -188,9 +188,9 @@ class ProductProbe {
   Tensor left_, right_;
 };
 
-template <class Unit, int kColumns, Fold kFold, int kCluster>
+template <class Unit, int kColumns, Fold kFold>
 Status by_groups(Gpu& gpu, const TileOperands& codes, int64_t slabs, const ProbeEpilogue& e) {
-  return launch_groups<Unit, kColumns, kFold, kCluster>(gpu, codes, slabs, e);
+  return launch_groups<Unit, kColumns, kFold>(gpu, codes, slabs, e);
 }
 
 template <class X, class W>
@@ -201,13 +201,13 @@ Result<bool> products_give_the_contracts_bits(Gpu& gpu) {
   const auto gives = [&](auto multiply, int m, int slabs) {
     return probe.gives_the_contracts_bits(gpu, multiply, m, slabs);
   };
-  VB_ASSIGN(bool all, gives(by_groups<Unit, 128, Fold::none, 1>, kProductRows, kAll));
+  VB_ASSIGN(bool all, gives(by_groups<Unit, 128, Fold::none>, kProductRows, kAll));
   if (kEmulated || !all) return all;
-  VB_ASSIGN(all, gives(by_groups<Unit, 128, Fold::none, 2>, kProductRows, kAll));
+  VB_ASSIGN(all, gives(by_groups<Unit, 64, Fold::none>, kProductRows, kAll));
   if (!all) return false;
-  VB_ASSIGN(all, gives(by_groups<Unit, 256, Fold::none, 2>, kProductRows, kAll));
+  VB_ASSIGN(all, gives(by_groups<Unit, 256, Fold::none>, kProductRows, kAll));
   if (!all) return false;
-  VB_ASSIGN(all, gives(by_groups<Unit, 128, Fold::sums, 2>, kProductRows, 2));
+  VB_ASSIGN(all, gives(by_groups<Unit, 128, Fold::sums>, kProductRows, 2));
   if constexpr (X::bits == 16) {
     for (const int m : {1, 64}) {
       if (!all) return false;

@@ -43,15 +43,8 @@ inline void arrive_expecting(uint64_t* barrier, int bytes) { emulated::arrive_at
 inline void wait_for_phase(uint64_t* barrier, unsigned parity) {
   emulated::wait_for_phase(barrier, parity);
 }
-inline void arrive_at_block(uint64_t* barrier, unsigned rank) {
-  emulated::arrive_at_block(barrier, rank);
-}
 inline void copy_tile(void* shared, const TileMap& map, int byte, int row, uint64_t* barrier) {
   emulated::copy_tile_later(shared, map, byte, row, barrier, 1u << emulated::rank_in_cluster());
-}
-inline void copy_tile_to(unsigned blocks, void* shared, const TileMap& map, int byte, int row,
-                         uint64_t* barrier) {
-  emulated::copy_tile_later(shared, map, byte, row, barrier, blocks);
 }
 inline void copy_bytes(void* shared, const void* from, int bytes, uint64_t* barrier) {
   emulated::copy_bytes_later(shared, from, bytes, barrier);
@@ -70,8 +63,6 @@ inline void sync_threads(int barrier, int threads) {
 inline void await_turn(int group) { emulated::sync_named(group + 1, 2 * kWarpGroup); }
 inline void pass_turn(int to_group) { emulated::arrive_named(to_group + 1, 2 * kWarpGroup); }
 inline bool is_elected() { return threadIdx.x % kWarp == 0; }
-inline void barrier_of_cluster() { emulated::barrier_of_cluster(); }
-inline unsigned rank_in_cluster() { return emulated::rank_in_cluster(); }
 inline uint32_t shared_address(const void* shared) { return emulated::shared_offset(shared); }
 
 template <int kRegisters>
@@ -193,16 +184,6 @@ __device__ inline void arrive_expecting(uint64_t* barrier, int bytes) {
       "r"(bytes)
       : "memory");
 }
-// At the barrier that lies there in another block of the cluster. Publishes nothing there: of the
-// scope of a cluster it would be a fence of all memory.
-__device__ inline void arrive_at_block(uint64_t* barrier, unsigned rank) {
-  asm volatile(
-      "{\n.reg .b32 there;\n"
-      "mapa.shared::cluster.u32 there, %0, %1;\n"
-      "mbarrier.arrive.shared::cluster.b64 _, [there];\n}" ::"r"(shared_address(barrier)),
-      "r"(rank)
-      : "memory");
-}
 // Until the phase of that parity has ended; the one before the first has parity 1.
 __device__ inline void wait_for_phase(uint64_t* barrier, unsigned parity) {
   const uint32_t address = shared_address(barrier);
@@ -234,16 +215,6 @@ __device__ inline void copy_bytes(void* shared, const void* from, int bytes, uin
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, "
       "[%3];" ::"r"(shared_address(shared)),
       "l"(from), "r"(bytes), "r"(shared_address(barrier))
-      : "memory");
-}
-// To those blocks of the cluster, a bit for each; its bytes arrive at the barrier of each.
-__device__ inline void copy_tile_to(unsigned blocks, void* shared, const TileMap& map, int byte,
-                                    int row, uint64_t* barrier) {
-  asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
-      ".multicast::cluster [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(shared_address(shared)),
-      "l"(&map), "r"(shared_address(barrier)), "r"(byte), "r"(row),
-      "h"(static_cast<uint16_t>(blocks))
       : "memory");
 }
 // The other way, from a tile that was published; what lies beyond the matrix goes nowhere. Those of
@@ -285,16 +256,6 @@ __device__ inline bool is_elected() {
       : "=r"(elected));
   return elected != 0;
 }
-// By all threads of all blocks of the cluster.
-__device__ inline void barrier_of_cluster() {
-  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
-}
-__device__ inline unsigned rank_in_cluster() {
-  unsigned rank;
-  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
-}
-
 // All warps of a group call these; what one group gives, others may take.
 template <int kRegisters>
 __device__ inline void give_registers() {
@@ -351,7 +312,10 @@ __device__ inline void settle(T (&x)[kCount]) {
   "{\n.reg .pred p;\nsetp.ne.b32 p, " adds ", 0;\n" \
   "wgmma.mma_async.sync.aligned.m64n" columns k_and_types " {" names "}, " a_name ", " b_name ", p" scales ";\n}"
 #define VB_MULTIPLY_GROUP(c, k_and_types, scales) \
-  if constexpr (kColumns == 256) \
+  if constexpr (kColumns == 64) \
+    asm volatile(VB_WGMMA("64", k_and_types, VB_32_NAMES, "%32", "%33", "%34", scales) \
+                 : VB_32(c, 0) : "l"(a), "l"(b), "n"(kFresh ? 0 : 1)); \
+  else if constexpr (kColumns == 256) \
     asm volatile(VB_WGMMA("256", k_and_types, VB_128_NAMES, "%128", "%129", "%130", scales) \
                  : VB_32(c, 0), VB_32(c, 32), VB_32(c, 64), VB_32(c, 96) : "l"(a), "l"(b), "n"(kFresh ? 0 : 1)); \
   else \
@@ -370,7 +334,7 @@ __device__ inline void settle(T (&x)[kCount]) {
 // D += A B, of kUnitBytes of k that begin where the descriptors say; kFresh: D = A B.
 template <class Unit, int kColumns, bool kFresh = false>
 __device__ inline void multiply_group(GroupSums<Unit, kColumns>& d, uint64_t a, uint64_t b) {
-  static_assert(kColumns == 128 || kColumns == 256);
+  static_assert(kColumns == 64 || kColumns == 128 || kColumns == 256);
   using E4M3 = tensor_core::E4M3Format;
   using E5M2 = tensor_core::E5M2Format;
   if constexpr (std::is_same_v<Unit, Int8Unit>) {

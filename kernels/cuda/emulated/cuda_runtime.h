@@ -45,7 +45,7 @@ inline constexpr size_t kStackBytes = 128 << 10;  // that a thread has
 struct Launch {
   dim3 blocks, threads;
   size_t shared_bytes;
-  unsigned cluster;  // blocks, neighbours in x
+  unsigned cluster = 1;  // blocks, neighbours in x
 };
 void launch(const Launch& launch, void (*kernel)(const void*), const void* context);
 void* shared_memory();

@@ -1,7 +1,7 @@
 // The idea: no seams. One warp group copies and two multiply, and each goes on from block to block
 // of results, so that the next block's tiles come while the last one's results go; a slab's tiles
-// are given back while the next slab's products are under way; the two blocks of threads of a
-// cluster each copy half of B's tile to both; and blocks of results are up to 256 columns wide.
+// are given back while the next slab's products are under way; and blocks of results are up to 256
+// columns wide.
 // This is what the backend runs on Hopper for more than 64 rows: the loop itself is GroupProduct's
 // (group_product.cuh).
 //
