@@ -79,9 +79,12 @@ std::vector<Digest> node_hashes(const Graph& graph, const ValueRoots& roots) {
 }
 
 Committer::Committer(const Program& program, CommitLevel level, const Digest& task_id)
+    : Committer(program, level, [task_id] { return task_id; }) {}
+
+Committer::Committer(const Program& program, CommitLevel level, std::function<Digest()> task_id)
     : program_(&program),
       level_(level),
-      task_id_(task_id),
+      make_task_id_(std::move(task_id)),
       recorded_(recorded_values(program)),
       is_recorded_(static_cast<size_t>(program.graph.value_count)),
       roots_(program.graph),
@@ -111,6 +114,7 @@ Status Committer::on_step_end(uint64_t step, std::span<const Tensor> graph_input
     for (size_t i = 0; i < g.inputs.size(); ++i)  // an output may be an input, passed through
       if (is_recorded_[g.inputs[i].value]) VB_TRY(roots_.add(g.inputs[i].value, graph_inputs[i]));
   VB_TRY(roots_.begin());
+  if (!task_id_) task_id_ = make_task_id_();
   VB_TRY(record_last_step());
   std::swap(last_roots_, roots_);
   last_outputs_.assign(graph_outputs.begin(), graph_outputs.end());
@@ -128,7 +132,7 @@ Status Committer::record_last_step() {
   VB_TRY(last_roots_.settle());
   const std::vector<Digest> body =
       level_ == CommitLevel::full ? node_hashes(g, last_roots_) : last_roots_.of(recorded_);
-  const Digest previous = records_.empty() ? genesis_record(task_id_) : records_.back();
+  const Digest previous = records_.empty() ? genesis_record(*task_id_) : records_.back();
   records_.push_back(step_record(records_.size(), previous, level_,
                                  static_cast<uint32_t>(g.nodes.size()), merkle_root(body)));
   for (size_t i = 0; i < before_.size(); ++i)
@@ -139,6 +143,7 @@ Status Committer::record_last_step() {
 Result<Commitment> Committer::finish() {
   const Graph& g = program_->graph;
   VB_TRY(record_last_step());
+  if (!task_id_) task_id_ = make_task_id_();
   Commitment c;
   c.steps = records_.size();
   c.records = records_;
@@ -152,7 +157,7 @@ Result<Commitment> Committer::finish() {
     const ValueId v = g.outputs[i].value;
     c.outputs.push_back({g.outputs[i].name, last_roots_.known(v) ? last_roots_.of(v) : *other++});
   }
-  c.final_root = final_root(task_id_, c.steps, c.records_root, c.outputs);
+  c.final_root = final_root(*task_id_, c.steps, c.records_root, c.outputs);
   return c;
 }
 

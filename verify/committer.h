@@ -9,6 +9,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -86,6 +87,9 @@ class Committer final : public TraceSink {
  public:
   // `program` must outlive the committer.
   Committer(const Program& program, CommitLevel level, const Digest& task_id);
+  // The same for a task whose id nobody has asked for yet. It takes a hash of the inputs: it is
+  // asked for when the first step has ended, which a device may still be working on.
+  Committer(const Program& program, CommitLevel level, std::function<Digest()> task_id);
 
   Status on_node(uint64_t step, int32_t node, std::span<const Tensor> inputs,
                  std::span<const Tensor> outputs) override;
@@ -100,7 +104,8 @@ class Committer final : public TraceSink {
 
   const Program* program_;
   CommitLevel level_;
-  Digest task_id_;
+  std::function<Digest()> make_task_id_;
+  std::optional<Digest> task_id_;  // once a step has ended
   std::vector<ValueId> recorded_;
   std::vector<bool> is_recorded_;  // for each value
   std::vector<ValueId> before_;    // for each input: what it is in the step before

@@ -131,7 +131,7 @@ TEST(Device, WhateverHappensRootsAreRightOrMissing) {
     const int nodes = static_cast<int>(want.steps * task.program.graph.nodes.size());
     int left = stops ? *rc::gen::inRange(0, nodes) : INT_MAX;
     {
-      Committer committer(task.program, level, task_id(task));
+      Committer committer(task.program, level, [&task] { return task_id(task); });
       RunOptions options;
       options.sink = &committer;
       options.stop = [&] {
@@ -154,6 +154,25 @@ TEST(Device, WhateverHappensRootsAreRightOrMissing) {
     RC_ASSERT(memory.begun == 0);
   });
   EXPECT_TRUE(passed);
+}
+
+// It takes a hash of the inputs, and a device computes meanwhile.
+TEST(Device, ATasksIdIsAskedForOnceWhenAStepHasEnded) {
+  Random random(1);
+  const Task task = make_task(random, {2, 3, 5, 6}, CommitLevel::light);
+  int nodes = 0, asked = 0;
+  Committer committer(task.program, task.level, [&] {
+    EXPECT_EQ(nodes, static_cast<int>(task.program.graph.nodes.size()));
+    ++asked;
+    return task_id(task);
+  });
+  RunOptions options;
+  options.sink = &committer;
+  options.stop = [&] { return ++nodes < 0; };
+  DeviceBackend backend;
+  ok(run_program(task.program, backend, task.inputs, options).status());
+  EXPECT_EQ(ok(committer.finish()).final_root, commit(task).final_root);
+  EXPECT_EQ(asked, 1);
 }
 
 // A graph may give one value any number of names, and each copy would take its bytes again.
