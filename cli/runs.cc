@@ -342,7 +342,7 @@ Result<Outcome> run_job(const Context& context, const RunFlags& flags, const Mod
   if (!flags.receipt.empty()) {
     VB_ASSIGN(const CommitLevel level, commit_level(flags.commit));
     VB_ASSIGN(task, task_of(job, model, level));
-    committer.emplace(job.program, level, task_id(*task));
+    committer.emplace(job.program, level, [&task] { return task_id(*task); });
     sinks.add(&*committer);
     auto counting = std::make_unique<CountingBackend>(std::move(backend));
     work = counting.get();

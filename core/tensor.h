@@ -23,6 +23,15 @@ enum class Purpose : uint8_t { result, scratch };
 struct Digest;
 class Tensor;
 
+// Roots that a device is computing, beside what it is told next. Until they are there they hold the
+// tensors; whoever wants them no more lets go of them, which waits too.
+class PendingRoots {
+ public:
+  virtual ~PendingRoots() = default;
+  // In the order of the tensors. Once, or again after an error.
+  virtual Result<std::vector<Digest>> wait() = 0;
+};
+
 // The memory of a device. It lives as long as the process, and is safe from any thread. What is
 // copied is complete when the copy returns, and everything that the device was told to do with it
 // before is done then.
@@ -41,9 +50,11 @@ class DeviceMemory {
   // Blocks of `bytes` from these offsets, in bytes, one after the other.
   virtual Status copy_blocks(void* to, const void* from, size_t bytes,
                              std::span<const int64_t> offsets) = 0;
-  // merkle_root() over the leaves of each of these (tensor_root.h), which lie here, have elements,
-  // and those have whole bytes.
-  virtual Result<std::vector<Digest>> leaf_roots(std::span<const Tensor> tensors) = 0;
+  // Begins merkle_root() over the leaves of each of these (tensor_root.h), which lie here, have
+  // elements, and those have whole bytes: of what is in them once all is done that the device was
+  // told before. Errors: limit, where there is no room for it.
+  virtual Result<std::unique_ptr<PendingRoots>> begin_leaf_roots(
+      std::span<const Tensor> tensors) = 0;
 };
 
 [[noreturn]] void tensor_not_on_host();

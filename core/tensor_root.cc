@@ -237,33 +237,49 @@ Digest tensor_root(const Tensor& tensor) {
 }
 
 // What a device may not hash, or has no room to, is copied.
-Result<std::vector<Digest>> tensor_roots(std::span<const Tensor> tensors) {
-  std::vector<Digest> roots(tensors.size());
+Result<BegunRoots> BegunRoots::begin(std::vector<Tensor> tensors) {
+  BegunRoots begun;
+  begun.tensors_ = std::move(tensors);
   std::map<DeviceMemory*, std::vector<size_t>> there;
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    const Tensor& t = tensors[i];
-    const bool is_hashed_there = !is_sub_byte(t.dtype()) && t.elements() > 0;
-    there[is_hashed_there ? t.device() : nullptr].push_back(i);
+  for (size_t i = 0; i < begun.tensors_.size(); ++i) {
+    const Tensor& t = begun.tensors_[i];
+    const bool is_hashed_there =
+        t.device() != nullptr && !is_sub_byte(t.dtype()) && t.elements() > 0;
+    (is_hashed_there ? there[t.device()] : begun.here_).push_back(i);
   }
   for (auto& [device, which] : there) {
-    if (device == nullptr) continue;
     std::vector<Tensor> its;
-    for (const size_t i : which) its.push_back(tensors[i]);
-    const Result<std::vector<Digest>> leaves = device->leaf_roots(its);
-    if (leaves.ok()) {
-      for (size_t i = 0; i < which.size(); ++i)
-        roots[which[i]] = root_over(its[i].dtype(), its[i].shape(), (*leaves)[i]);
-    } else if (leaves.status().code() == StatusCode::limit) {
-      there[nullptr].insert(there[nullptr].end(), which.begin(), which.end());
-    } else {
-      return leaves.status();
-    }
+    for (const size_t i : which) its.push_back(begun.tensors_[i]);
+    Result<std::unique_ptr<PendingRoots>> roots = device->begin_leaf_roots(its);
+    if (roots.ok())
+      begun.there_.push_back({std::move(which), *std::move(roots)});
+    else if (roots.status().code() == StatusCode::limit)
+      begun.here_.insert(begun.here_.end(), which.begin(), which.end());
+    else
+      return roots.status();
   }
-  for (const size_t i : there[nullptr]) {
-    VB_ASSIGN(const Tensor here, tensors[i].on_host());
+  return begun;
+}
+
+Result<std::vector<Digest>> BegunRoots::wait() {
+  std::vector<Digest> roots(tensors_.size());
+  for (const size_t i : here_) {
+    VB_ASSIGN(const Tensor here, tensors_[i].on_host());
     roots[i] = tensor_root(here);
   }
+  for (const Part& part : there_) {
+    VB_ASSIGN(const std::vector<Digest> leaves, part.roots->wait());
+    for (size_t i = 0; i < part.which.size(); ++i) {
+      const Tensor& t = tensors_[part.which[i]];
+      roots[part.which[i]] = root_over(t.dtype(), t.shape(), leaves[i]);
+    }
+  }
   return roots;
+}
+
+Result<std::vector<Digest>> tensor_roots(std::span<const Tensor> tensors) {
+  VB_ASSIGN(BegunRoots begun, BegunRoots::begin({tensors.begin(), tensors.end()}));
+  return begun.wait();
 }
 
 Digest absent_root() { return tagged_hash("verbatim.absent.1", {}); }

@@ -47,6 +47,23 @@ Digest tensor_root(const Tensor& tensor);
 Digest tensor_root(DType dtype, const Shape& shape, std::span<const Digest> leaves);
 // Those of tensors that may lie on devices, which hash them there, all at once. Errors: a device's.
 Result<std::vector<Digest>> tensor_roots(std::span<const Tensor> tensors);
+// The same in two parts, between which devices hash beside what they are told. What is begun holds
+// the tensors.
+class BegunRoots {
+ public:
+  static Result<BegunRoots> begin(std::vector<Tensor> tensors);
+  // Hashes on the host what devices do not, and waits for the rest. Once, or again after an error.
+  Result<std::vector<Digest>> wait();
+
+ private:
+  struct Part {
+    std::vector<size_t> which;  // of the tensors
+    std::unique_ptr<PendingRoots> roots;
+  };
+  std::vector<Tensor> tensors_;
+  std::vector<size_t> here_;  // which of them the host hashes
+  std::vector<Part> there_;   // a part for each device
+};
 // An absent optional tensor has this root.
 Digest absent_root();
 

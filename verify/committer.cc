@@ -2,8 +2,6 @@
 
 #include <utility>
 
-#include <verbatim/core/tensor_root.h>
-
 namespace verbatim {
 
 ValueRoots::ValueRoots(const Graph& graph) : graph_(&graph), absent_(absent_root()) { clear(); }
@@ -18,7 +16,10 @@ Status ValueRoots::add(ValueId v, const Tensor& tensor) {
   waiting_.push_back(v);
   waiting_tensors_.push_back(tensor);
   waiting_bytes_ += tensor.byte_size();
-  return waiting_bytes_ < kMostWaiting ? Status() : settle();
+  if (waiting_bytes_ < kBatchBytes) return {};
+  VB_TRY(begin());
+  while (begun_bytes_ > kMostWaiting && begun_.size() > 1) VB_TRY(take_first_batch());
+  return {};
 }
 
 Status ValueRoots::add(const Node& node, std::span<const Tensor> inputs,
@@ -28,12 +29,27 @@ Status ValueRoots::add(const Node& node, std::span<const Tensor> inputs,
   return {};
 }
 
-Status ValueRoots::settle() {
-  VB_ASSIGN(const std::vector<Digest> roots, tensor_roots(waiting_tensors_));
-  for (size_t i = 0; i < roots.size(); ++i) set(waiting_[i], roots[i]);
-  waiting_.clear();
+Status ValueRoots::begin() {
+  if (waiting_.empty()) return {};
+  VB_ASSIGN(BegunRoots roots, BegunRoots::begin(waiting_tensors_));
+  begun_.push_back({std::exchange(waiting_, {}), waiting_bytes_, std::move(roots)});
+  begun_bytes_ += std::exchange(waiting_bytes_, 0);
   waiting_tensors_.clear();
-  waiting_bytes_ = 0;
+  return {};
+}
+
+Status ValueRoots::take_first_batch() {
+  Batch& first = begun_.front();
+  VB_ASSIGN(const std::vector<Digest> roots, first.roots.wait());
+  for (size_t i = 0; i < roots.size(); ++i) set(first.values[i], roots[i]);
+  begun_bytes_ -= first.bytes;
+  begun_.pop_front();
+  return {};
+}
+
+Status ValueRoots::settle() {
+  VB_TRY(begin());
+  while (!begun_.empty()) VB_TRY(take_first_batch());
   return {};
 }
 
@@ -63,13 +79,20 @@ std::vector<Digest> node_hashes(const Graph& graph, const ValueRoots& roots) {
 }
 
 Committer::Committer(const Program& program, CommitLevel level, const Digest& task_id)
+    : Committer(program, level, [task_id] { return task_id; }) {}
+
+Committer::Committer(const Program& program, CommitLevel level, std::function<Digest()> task_id)
     : program_(&program),
       level_(level),
-      task_id_(task_id),
+      make_task_id_(std::move(task_id)),
       recorded_(recorded_values(program)),
       is_recorded_(static_cast<size_t>(program.graph.value_count)),
-      roots_(program.graph) {
+      roots_(program.graph),
+      last_roots_(program.graph) {
   for (const ValueId v : recorded_) is_recorded_[v] = true;
+  for (const GraphInput& input : program.graph.inputs) before_.push_back(input.value);
+  for (const Carry& carry : program.carries)
+    before_[carry.input] = program.graph.outputs[carry.output].value;
 }
 
 Status Committer::on_node(uint64_t, int32_t node, std::span<const Tensor> inputs,
@@ -85,53 +108,56 @@ Status Committer::on_node(uint64_t, int32_t node, std::span<const Tensor> inputs
 Status Committer::on_step_end(uint64_t step, std::span<const Tensor> graph_inputs,
                               std::span<const Tensor> graph_outputs) {
   const Graph& g = program_->graph;
-  if (step != records_.size() || step >= program_->max_steps)
+  if (step != steps_ || step >= program_->max_steps)
     return internal_error("step " + std::to_string(step) + " committed out of order");
   if (level_ == CommitLevel::light)
     for (size_t i = 0; i < g.inputs.size(); ++i)  // an output may be an input, passed through
       if (is_recorded_[g.inputs[i].value]) VB_TRY(roots_.add(g.inputs[i].value, graph_inputs[i]));
-  VB_TRY(roots_.settle());
-  const std::vector<Digest> body =
-      level_ == CommitLevel::full ? node_hashes(g, roots_) : roots_.of(recorded_);
-  const Digest previous = records_.empty() ? genesis_record(task_id_) : records_.back();
-  records_.push_back(step_record(step, previous, level_, static_cast<uint32_t>(g.nodes.size()),
-                                 merkle_root(body)));
+  VB_TRY(roots_.begin());
+  if (!task_id_) task_id_ = make_task_id_();
+  VB_TRY(record_last_step());
+  std::swap(last_roots_, roots_);
   last_outputs_.assign(graph_outputs.begin(), graph_outputs.end());
-  last_output_roots_.clear();
-  for (const GraphOutput& out : g.outputs)
-    last_output_roots_.push_back(roots_.known(out.value) ? std::optional(roots_.of(out.value))
-                                                         : std::nullopt);
-  carry_roots();
+  ++steps_;
+  // The next step starts from the roots that this one knows.
+  roots_.clear();
+  for (size_t i = 0; i < before_.size(); ++i)
+    if (last_roots_.known(before_[i])) roots_.expect(g.inputs[i].value);
   return {};
 }
 
-// The next step starts from the roots that are known already.
-void Committer::carry_roots() {
+Status Committer::record_last_step() {
+  if (records_.size() == steps_) return {};
   const Graph& g = program_->graph;
-  std::vector<std::optional<Digest>> next(g.inputs.size());
-  for (size_t i = 0; i < next.size(); ++i)
-    if (roots_.known(g.inputs[i].value)) next[i] = roots_.of(g.inputs[i].value);
-  for (const Carry& carry : program_->carries) next[carry.input] = last_output_roots_[carry.output];
-  roots_.clear();
-  for (size_t i = 0; i < next.size(); ++i)
-    if (next[i]) roots_.set(g.inputs[i].value, *next[i]);
+  VB_TRY(last_roots_.settle());
+  const std::vector<Digest> body =
+      level_ == CommitLevel::full ? node_hashes(g, last_roots_) : last_roots_.of(recorded_);
+  const Digest previous = records_.empty() ? genesis_record(*task_id_) : records_.back();
+  records_.push_back(step_record(records_.size(), previous, level_,
+                                 static_cast<uint32_t>(g.nodes.size()), merkle_root(body)));
+  for (size_t i = 0; i < before_.size(); ++i)
+    if (last_roots_.known(before_[i])) roots_.set(g.inputs[i].value, last_roots_.of(before_[i]));
+  return {};
 }
 
-Result<Commitment> Committer::finish() const {
+Result<Commitment> Committer::finish() {
   const Graph& g = program_->graph;
+  VB_TRY(record_last_step());
+  if (!task_id_) task_id_ = make_task_id_();
   Commitment c;
   c.steps = records_.size();
   c.records = records_;
   c.records_root = merkle_root(record_leaves(records_, program_->max_steps));
   Tensors others;
   for (size_t i = 0; i < last_outputs_.size(); ++i)
-    if (!last_output_roots_[i]) others.push_back(last_outputs_[i]);
+    if (!last_roots_.known(g.outputs[i].value)) others.push_back(last_outputs_[i]);
   VB_ASSIGN(const std::vector<Digest> roots, tensor_roots(others));
   auto other = roots.begin();
-  for (size_t i = 0; i < last_outputs_.size(); ++i)
-    c.outputs.push_back(
-        {g.outputs[i].name, last_output_roots_[i] ? *last_output_roots_[i] : *other++});
-  c.final_root = final_root(task_id_, c.steps, c.records_root, c.outputs);
+  for (size_t i = 0; i < last_outputs_.size(); ++i) {
+    const ValueId v = g.outputs[i].value;
+    c.outputs.push_back({g.outputs[i].name, last_roots_.known(v) ? last_roots_.of(v) : *other++});
+  }
+  c.final_root = final_root(*task_id_, c.steps, c.records_root, c.outputs);
   return c;
 }
 

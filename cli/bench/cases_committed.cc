@@ -11,7 +11,7 @@
 namespace verbatim::bench {
 namespace {
 
-// A prepared model, one step of which is a run.
+// A prepared model.
 struct Run {
   Task task;
   std::unique_ptr<Backend> backend;
@@ -24,15 +24,24 @@ struct Run {
     VB_ASSIGN(executor, Executor::create(task.program.graph, *backend));
     return {};
   }
-  Status plain() {
-    VB_ASSIGN(outputs, executor->run_step(0, task.inputs));
+  // All steps; what the last one gives, on the host.
+  Status run(const RunOptions& options) {
+    Tensors state = task.inputs;
+    for (uint64_t step = 0; step < task.program.max_steps; ++step) {
+      VB_ASSIGN(outputs, executor->run_step_in_place(step, state, options));
+      for (const Carry& carry : task.program.carries) state[carry.input] = outputs[carry.output];
+    }
+    for (Tensor& t : outputs) {
+      VB_ASSIGN(t, t.on_host());
+    }
     return {};
   }
+  Status plain() { return run({}); }
   Status committed() {
-    Committer committer(task.program, task.level, task_id(task));
+    Committer committer(task.program, task.level, [this] { return task_id(task); });
     RunOptions options;
     options.sink = &committer;
-    VB_ASSIGN(outputs, executor->run_step(0, task.inputs, options));
+    VB_TRY(run(options));
     VB_ASSIGN(const Commitment commitment, committer.finish());
     root = commitment.final_root;
     return {};
@@ -60,6 +69,12 @@ Result<Task> sentence_task(const std::string& folder, CommitLevel level, int64_t
 struct LayersSize {
   int64_t layers, tokens, width;
   DType type;
+  uint32_t steps = 1;  // each takes what the one before gives
+
+  std::string text() const {
+    return shape_text({layers, tokens, width}) + " " + std::string(name_of(type)) +
+           (steps > 1 ? ", " + std::to_string(steps) + " steps" : "");
+  }
 };
 
 // A transformer's encoder of generated weights, all of whose values are of one type: bfloat16 by
@@ -75,6 +90,8 @@ class LayersBuilder {
     VB_TRY(std::move(error_));
     Task task;
     VB_ASSIGN(task.program.graph, graph_.finish());
+    task.program.max_steps = size_.steps;
+    if (size_.steps > 1) task.program.carries = {{0, 0}};
     VB_ASSIGN(const Tensor input, random_tensor(Shape{1, size_.tokens, size_.width}, 1));
     task.inputs.resize(1);
     VB_ASSIGN(task.inputs[0], rounded_to(size_.type, input));
@@ -157,17 +174,16 @@ void add_sentence_cases(std::vector<Case>& cases, CommitLevel level, const std::
 void add_layers_cases(std::vector<Case>& cases, CommitLevel level) {
   for (const LayersSize s :
        {LayersSize{6, 16, 384, DType::f32}, LayersSize{6, 128, 384, DType::f32},
-        LayersSize{4, 512, 1024, DType::f32}, LayersSize{4, 512, 1024, DType::bf16},
+        LayersSize{6, 16, 384, DType::f32, 16}, LayersSize{4, 512, 1024, DType::f32},
+        LayersSize{4, 512, 1024, DType::bf16}, LayersSize{4, 512, 1024, DType::bf16, 16},
         LayersSize{4, 2048, 4096, DType::bf16}})
-    cases.push_back(
-        {"committed_" + std::string(name_of(level)),
-         "layers " + shape_text({s.layers, s.tokens, s.width}) + " " + std::string(name_of(s.type)),
-         [=](Backend& backend) -> Result<Match> {
-           if (s.type != DType::f32 && backend.name() != "cuda")
-             return unavailable("for tensor cores");
-           VB_ASSIGN(Task task, LayersBuilder(s).build(level));
-           return prepare(backend, std::move(task), s.tokens);
-         }});
+    cases.push_back({"committed_" + std::string(name_of(level)), "layers " + s.text(),
+                     [=](Backend& backend) -> Result<Match> {
+                       if (s.type != DType::f32 && backend.name() != "cuda")
+                         return unavailable("for tensor cores");
+                       VB_ASSIGN(Task task, LayersBuilder(s).build(level));
+                       return prepare(backend, std::move(task), s.tokens * s.steps);
+                     }});
 }
 
 }  // namespace

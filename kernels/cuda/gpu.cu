@@ -41,8 +41,12 @@ Result<Gpu*> Gpu::get() {
   static const Result<Gpu*> made = []() -> Result<Gpu*> {
     VB_ASSIGN(Device device, find_device());
     std::unique_ptr<Gpu> gpu(new Gpu(std::move(device)));
+    // Blocks of what runs beside the rest find a place when those of the rest that wait have one.
+    int least = 0, greatest = 0;
+    VB_TRY(check(cudaDeviceGetStreamPriorityRange(&least, &greatest)));
+    VB_TRY(check(cudaStreamCreateWithPriority(&gpu->beside_, cudaStreamNonBlocking, least)));
 #if !defined(VERBATIM_EMULATED_GPU)
-    VB_TRY(check(cudaStreamCreateWithFlags(&gpu->stream_, cudaStreamNonBlocking)));
+    VB_TRY(check(cudaStreamCreateWithPriority(&gpu->stream_, cudaStreamNonBlocking, greatest)));
     // What is given back stays with the pool, so that a loop of the same sizes asks the driver
     // once.
     int index = 0;
@@ -132,6 +136,33 @@ void Gpu::give_back(Arena& arena) {
     cudaFreeAsync(b.memory, stream_);
   }
   arena = {};
+}
+
+Result<Gpu::Landing> Gpu::take_landing() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!landings_.empty()) {
+      const Landing landing = landings_.back();
+      landings_.pop_back();
+      return landing;
+    }
+  }
+  Landing made;
+  VB_TRY(check(cudaEventCreateWithFlags(&made.done, cudaEventDisableTiming)));
+  const Status status = check(cudaMallocHost(&made.memory, kLandingBytes));
+  if (status.ok()) return made;
+  cudaEventDestroy(made.done);
+  return status;
+}
+
+void Gpu::give_back(const Landing& landing) {
+  const std::lock_guard lock(mutex_);
+  landings_.push_back(landing);
+}
+
+Status Gpu::follow_stream(const Landing& landing) {
+  VB_TRY(check(cudaEventRecord(landing.done, stream_)));
+  return check(cudaStreamWaitEvent(beside_, landing.done, 0));
 }
 
 Status Gpu::begin_recording(Arena& arena) {

@@ -2,6 +2,9 @@
 // the order of the calls: memory that is given back may be taken again at once, and what is copied
 // to the host is what all kernels before gave.
 //
+// Roots alone (hash.cu) go to a second stream, and come about beside what follows on the first.
+// What they read is given back after the host has seen that they are done, and not before.
+//
 // Kernels are launched by launch(), and not by <<<>>>, so that the same sources also run on an
 // emulated GPU (emulated/cuda_runtime.h).
 #pragma once
@@ -50,7 +53,19 @@ class Gpu final : public DeviceMemory {
   Status copy_blocks(void* to, const void* from, size_t bytes,
                      std::span<const int64_t> offsets) override;
   // hash.cu
-  Result<std::vector<Digest>> leaf_roots(std::span<const Tensor> tensors) override;
+  Result<std::unique_ptr<PendingRoots>> begin_leaf_roots(std::span<const Tensor> tensors) override;
+  // Where roots come to lie on the host, and the event that says that they do.
+  struct Landing {
+    cudaEvent_t done = nullptr;
+    void* memory = nullptr;  // pinned, of kLandingBytes; kernels write it
+  };
+  static constexpr size_t kLandingBytes = 8 << 10;
+  Result<Landing> take_landing();
+  void give_back(const Landing& landing);
+  // What is launched beside the rest from here on comes after all that was launched before.
+  Status follow_stream(const Landing& landing);
+  // The landing's event comes when what was launched beside the rest so far is done.
+  Status announce(const Landing& landing) { return check(cudaEventRecord(landing.done, beside_)); }
   // From one place on the device to another.
   Status copy(void* to, const void* from, size_t bytes);
 
@@ -85,6 +100,8 @@ class Gpu final : public DeviceMemory {
 
   // Where this thread's launches go.
   cudaStream_t stream() const;
+  // And those that are to run beside them, where they leave room.
+  cudaStream_t beside() const { return beside_; }
   const Device& device() const { return device_; }
 
  private:
@@ -95,7 +112,8 @@ class Gpu final : public DeviceMemory {
   mutable std::map<const void*, size_t> allowed_;  // to each kernel, bytes
   std::map<const void*, std::pair<Known, int64_t>> known_;
   std::map<const void*, Arena*> arenas_;  // by their blocks
-  cudaStream_t stream_ = nullptr;
+  cudaStream_t stream_ = nullptr, beside_ = nullptr;
+  std::vector<Landing> landings_;  // unused: the driver takes longer for one than roots take
 
   void* take_new(size_t bytes);  // null where memory is refused
   Status wait();                 // an error where it may not be
@@ -111,6 +129,7 @@ struct Grid {
   dim3 blocks, threads;
   size_t shared_bytes = 0;  // of memory that shared_memory() gives
   bool early = false;       // the kernel calls await_kernels_before(), and may begin before that
+  bool beside = false;      // goes to Gpu::beside()
 };
 
 inline constexpr int64_t kMostBlocks = 0x7FFFFFFF;  // in x; in y and z 65535
@@ -140,7 +159,7 @@ template <class... P>
 Status launch(const Gpu& gpu, const Grid& grid, void (*kernel)(P...),
               std::type_identity_t<P>... args) {
   const auto call = [=] { kernel(args...); };
-  emulated::tell(gpu.stream(), [=] {
+  emulated::tell(grid.beside ? gpu.beside() : gpu.stream(), [=] {
     emulated::launch(
         {grid.blocks, grid.threads, grid.shared_bytes},
         [](const void* f) { (*static_cast<const decltype(call)*>(f))(); }, &call);
@@ -184,7 +203,7 @@ Status launch(const Gpu& gpu, const Grid& grid, void (*kernel)(P...),
   config.gridDim = grid.blocks;
   config.blockDim = grid.threads;
   config.dynamicSmemBytes = grid.shared_bytes;
-  config.stream = gpu.stream();
+  config.stream = grid.beside ? gpu.beside() : gpu.stream();
   config.attrs = &early;
   config.numAttrs = grid.early ? 1 : 0;
   return check(cudaLaunchKernelEx(&config, kernel, args...));

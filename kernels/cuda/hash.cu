@@ -1,12 +1,14 @@
 // Merkle roots of tensors' leaves (core/tensor_root.h) where the tensors lie: a thread for each
 // leaf, then one for each pair of digests. So many tensors at once that a launch, and the wait for
 // the result, cost little beside a leaf: a thread hashes its 33 blocks one after the other in some
-// 50 us, a warp, where there are few leaves, in 30.
+// 50 us, a warp, where there are few leaves, in 30. They have a stream of their own, on which that
+// passes beside other work.
 //
 // The arithmetic bounds it: a block of 64 bytes takes 1294 instructions of the integer units, of
 // which a multiprocessor has 64 lanes. So 132 of them at 1.755 GHz hash 730 GB/s at most. Reading
 // is far from any limit, though the lanes of a warp read 2 KiB apart: each takes whole sectors, of
 // lines that stay in the cache for its next block.
+#include <deque>
 #include <utility>
 #include <vector>
 
@@ -353,12 +355,6 @@ __global__ void __launch_bounds__(kTreeThreads)
 
 // --- on the host
 
-Result<Tensor> room_for(Gpu& gpu, int64_t digests) {
-  return Tensor::allocate_on(gpu, DType::u32, Shape{digests, 8}, Purpose::scratch);
-}
-
-Words* words_of(Tensor& digests) { return reinterpret_cast<Words*>(digests.mutable_address()); }
-
 Leaves leaves_of(std::span<const Tensor> tensors) {
   Leaves leaves;
   for (const Tensor& t : tensors) {
@@ -374,36 +370,97 @@ Leaves leaves_of(std::span<const Tensor> tensors) {
   return leaves;
 }
 
+// Of the level above `below`: a digest of kGroup of its tensor's there, at most.
+Level level_above(const Level& below) {
+  Level above;
+  for (int t = 0; t < below.tensors; ++t)
+    above.add(ceiling(below.first[t + 1] - below.first[t], kGroup));
+  return above;
+}
+
 Grid blocks_of(int64_t blocks, unsigned threads, size_t shared_bytes = 0) {
   return {.blocks = {static_cast<unsigned>(blocks), 1, 1},
           .threads = {threads, 1, 1},
-          .shared_bytes = shared_bytes};
+          .shared_bytes = shared_bytes,
+          .beside = true};
+}
+
+Status launch_leaves(Gpu& gpu, const Leaves& leaves, Words* digests) {
+  const int64_t count = leaves.level.size();
+  // Each warp has integer units to itself.
+  if (count <= 4 * gpu.device().multiprocessors)
+    return launch(gpu, blocks_of(count, kWarp, kScheduleBytes), hash_few_leaves, leaves, digests);
+  return launch(gpu, blocks_of(ceiling(count, kLeafThreads), kLeafThreads), hash_leaves, leaves,
+                digests);
+}
+
+Status launch_join(Gpu& gpu, const Level& below, const Level& above, const Words* digests,
+                   Words* joined) {
+  return launch(gpu, blocks_of(above.size(), kTreeThreads, Row::kBytes), join, below, above,
+                digests, joined);
 }
 
 // Of kMost tensors at most.
-Result<Tensor> roots_there(Gpu& gpu, std::span<const Tensor> tensors) {
-  const Leaves leaves = leaves_of(tensors);
-  Level level = leaves.level;
-  VB_ASSIGN(Tensor digests, room_for(gpu, level.size()));
-  // Each warp has integer units to itself.
-  if (level.size() <= 4 * gpu.device().multiprocessors)
-    VB_TRY(launch(gpu, blocks_of(level.size(), kWarp, kScheduleBytes), hash_few_leaves, leaves,
-                  words_of(digests)));
-  else
-    VB_TRY(launch(gpu, blocks_of(ceiling(level.size(), kLeafThreads), kLeafThreads), hash_leaves,
-                  leaves, words_of(digests)));
-  while (level.size() > level.tensors) {
-    Level above;
-    for (int t = 0; t < level.tensors; ++t)
-      above.add(ceiling(level.first[t + 1] - level.first[t], kGroup));
-    VB_ASSIGN(Tensor joined, room_for(gpu, above.size()));
-    VB_TRY(launch(gpu, blocks_of(above.size(), kTreeThreads, Row::kBytes), join, level, above,
-                  words_of(digests), words_of(joined)));
-    level = above;
-    digests = std::move(joined);
+class Batch {
+ public:
+  explicit Batch(Gpu& gpu) : gpu_(gpu) {}
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
+  ~Batch() {
+    if (landing_.done == nullptr) return;
+    (void)wait();
+    gpu_.give_back(landing_);
   }
-  return digests;
-}
+
+  Status begin(std::span<const Tensor> tensors) {
+    count_ = tensors.size();
+    VB_ASSIGN(landing_, gpu_.take_landing());
+    const Status launched = launch_all(leaves_of(tensors));
+    // Whatever was launched is waited for.
+    VB_TRY(gpu_.announce(landing_));
+    return launched;
+  }
+  Status wait() const { return check(cudaEventSynchronize(landing_.done)); }
+  std::span<const Words> roots() const {
+    return {static_cast<const Words*>(landing_.memory), count_};
+  }
+
+ private:
+  static_assert(kMost * sizeof(Words) <= Gpu::kLandingBytes);
+
+  // The last level goes to the host, those below it to memory here.
+  Status launch_all(const Leaves& leaves) {
+    std::vector<Level> levels = {leaves.level};
+    int64_t room = 0;
+    while (levels.back().size() > levels.back().tensors) {
+      room += levels.back().size();
+      levels.push_back(level_above(levels.back()));
+    }
+    if (room > 0) {
+      VB_ASSIGN(digests_, Tensor::allocate_on(gpu_, DType::u32, Shape{room, 8}, Purpose::scratch));
+    }
+    // After the tensors, and after whoever had this memory before.
+    VB_TRY(gpu_.follow_stream(landing_));
+    Words* at = reinterpret_cast<Words*>(digests_.mutable_address());
+    const auto place = [&](const Level& level) {
+      return &level == &levels.back() ? static_cast<Words*>(landing_.memory)
+                                      : std::exchange(at, at + level.size());
+    };
+    Words* below = place(levels[0]);
+    VB_TRY(launch_leaves(gpu_, leaves, below));
+    for (size_t i = 1; i < levels.size(); ++i) {
+      Words* const above = place(levels[i]);
+      VB_TRY(launch_join(gpu_, levels[i - 1], levels[i], below, above));
+      below = above;
+    }
+    return {};
+  }
+
+  Gpu& gpu_;
+  size_t count_ = 0;
+  Gpu::Landing landing_;
+  Tensor digests_;
+};
 
 Digest digest_of(const Words& words) {
   Digest d;
@@ -412,18 +469,39 @@ Digest digest_of(const Words& words) {
   return d;
 }
 
+class RootsBeside final : public PendingRoots {
+ public:
+  explicit RootsBeside(std::span<const Tensor> tensors)
+      : tensors_(tensors.begin(), tensors.end()) {}
+
+  Status begin(Gpu& gpu) {
+    for (size_t begin = 0; begin < tensors_.size(); begin += kMost) {
+      const size_t count = std::min<size_t>(kMost, tensors_.size() - begin);
+      VB_TRY(batches_.emplace_back(gpu).begin(std::span(tensors_).subspan(begin, count)));
+    }
+    return {};
+  }
+  Result<std::vector<Digest>> wait() override {
+    std::vector<Digest> roots;
+    for (const Batch& batch : batches_) {
+      VB_TRY(batch.wait());
+      for (const Words& words : batch.roots()) roots.push_back(digest_of(words));
+    }
+    return roots;
+  }
+
+ private:
+  const std::vector<Tensor> tensors_;  // outlive the batches, which wait
+  std::deque<Batch> batches_;
+};
+
 }  // namespace
 
-Result<std::vector<Digest>> Gpu::leaf_roots(std::span<const Tensor> tensors) {
-  std::vector<Digest> roots;
-  for (size_t begin = 0; begin < tensors.size(); begin += kMost) {
-    const size_t count = std::min<size_t>(kMost, tensors.size() - begin);
-    VB_ASSIGN(const Tensor there, roots_there(*this, tensors.subspan(begin, count)));
-    std::vector<Words> words(count);
-    VB_TRY(copy_to_host(words.data(), there.address(), count * sizeof(Words)));
-    for (const Words& w : words) roots.push_back(digest_of(w));
-  }
-  return roots;
+Result<std::unique_ptr<PendingRoots>> Gpu::begin_leaf_roots(std::span<const Tensor> tensors) {
+  VB_TRY(wait());  // somebody will, and a recording cannot
+  auto roots = std::make_unique<RootsBeside>(tensors);
+  VB_TRY(roots->begin(*this));
+  return std::unique_ptr<PendingRoots>(std::move(roots));
 }
 
 }  // namespace verbatim::cuda

@@ -96,6 +96,36 @@ TEST(EmulatedGpu, CopiesArriveWhenTheyAreWaitedFor) {
   EXPECT_EQ(run(copy_sixteen_bytes<false>)[4], -1);
 }
 
+__global__ void add_one(int* values) { ++values[threadIdx.x]; }
+
+Status add_one_beside(Gpu& gpu, int* values) {
+  const Grid grid{.blocks = {}, .threads = {kThreads, 1, 1}, .beside = true};
+  return launch(gpu, grid, add_one, values);
+}
+
+TEST(EmulatedGpu, ASecondStreamIsDoneWhenItIsWaitedFor) {
+  Gpu& gpu = **Gpu::get();
+  static int values[kThreads];
+  const Gpu::Landing landing = *gpu.take_landing();
+  ASSERT_TRUE(gpu.follow_stream(landing).ok());
+  ASSERT_TRUE(add_one_beside(gpu, values).ok());
+  ASSERT_TRUE(gpu.announce(landing).ok());
+  EXPECT_EQ(values[1], 0);
+  EXPECT_EQ(cudaEventSynchronize(landing.done), cudaSuccess);
+  EXPECT_EQ(values[1], 1);
+  gpu.give_back(landing);
+}
+
+TEST(EmulatedGpu, ASecondStreamThatDoesNotWaitForTheFirstIsABug) {
+  Gpu& gpu = **Gpu::get();
+  static int values[kThreads];
+  const Gpu::Landing landing = *gpu.take_landing();
+  ASSERT_TRUE(gpu.follow_stream(landing).ok());
+  const Tensor later = *Tensor::allocate_on(gpu, DType::u8, Shape{1});
+  EXPECT_DEATH((void)add_one_beside(gpu, values), "a stream does not wait for what was told");
+  gpu.give_back(landing);
+}
+
 template <int kRows, int kColumns>
 __global__ void multiply_by_tiles(TileOperands codes, int32_t* out) {
   TileProduct<Int8Unit, kRows, kColumns> product(codes);

@@ -1,6 +1,8 @@
 // Roots of tensors that lie on a device, hashed there: those of the same tensors on the host.
 #include <verbatim/core/tensor_root.h>
 
+#include <rapidcheck.h>
+
 #include <algorithm>
 
 #if defined(VERBATIM_EMULATED_GPU)
@@ -104,6 +106,46 @@ TEST_P(HashTest, ABitChangesTheRoot) {
   }
 }
 
+// Some are begun, forgotten, and asked for in another order, while nobody else keeps the tensors,
+// and memory is taken and given back.
+TEST_P(HashTest, RootsBesideOtherWork) {
+  struct Begun {
+    std::unique_ptr<PendingRoots> roots;
+    std::vector<Digest> want;
+  };
+  const auto some_tensor = [&] {
+    const int64_t columns = *rc::gen::element<int64_t>(1, 60, 512, 700);
+    return any(*rc::gen::element(DType::f32, DType::bf16, DType::u8),
+               {*rc::gen::inRange<int64_t>(1, 40), columns});
+  };
+  const bool passed = rc::check([&] {
+    random_ = Random(*rc::gen::arbitrary<uint64_t>());
+    std::vector<Begun> begun;
+    const auto take = [&](size_t i) {
+      RC_ASSERT(*begun[i].roots->wait() == begun[i].want);
+      begun.erase(begun.begin() + static_cast<std::ptrdiff_t>(i));
+    };
+    for (int i = *rc::gen::inRange(1, 12); i > 0; --i) {
+      Tensors tensors;
+      std::vector<Digest> want;
+      for (int j = *rc::gen::inRange(0, 4); j > 0; --j) {
+        const Tensor t = some_tensor();
+        want.push_back(merkle_root(tensor_leaves(t)));
+        tensors.push_back(there(t));
+      }
+      begun.push_back({*device_->begin_leaf_roots(tensors), std::move(want)});
+      tensors.clear();
+      const Tensor x = any(DType::u8, {*rc::gen::inRange<int64_t>(1, 40), 512}), y = there(x);
+      RC_ASSERT(identical(*y.on_host(), x));
+      const int what = *rc::gen::inRange(0, 5);
+      if (what == 0) begun.pop_back();
+      if (what == 1) take(*rc::gen::inRange<size_t>(0, begun.size()));
+    }
+    while (!begun.empty()) take(begun.size() - 1);
+  });
+  EXPECT_TRUE(passed);
+}
+
 #if defined(VERBATIM_EMULATED_GPU)
 
 TEST_P(HashTest, WithoutRoomTheHostHashes) {
@@ -116,6 +158,35 @@ TEST_P(HashTest, WithoutRoomTheHostHashes) {
     ASSERT_TRUE(roots.ok()) << roots.status().message();
     EXPECT_EQ(*roots, (std::vector{tensor_root(host[0]), tensor_root(host[1])}));
   }
+}
+
+TEST_P(HashTest, WhoForgetsRootsWaits) {
+  const Tensor t = there(any(DType::f32, {700, 512}));
+  {
+    const BegunRoots roots = *BegunRoots::begin({t});
+    EXPECT_GT(emulated::left_for_later(), 0u);
+  }
+  EXPECT_EQ(emulated::left_for_later(), 0u);
+}
+
+// Of tensors of two launches, the second of which finds no room.
+TEST_P(HashTest, WhoCannotBeginAllWaitsForSome) {
+  Tensors tensors(256, there(any(DType::f32, {3, 512})));
+  tensors.push_back(there(any(DType::f32, {1000, 512})));
+  emulated::g_most_bytes = 256 * 3 * 32;
+  const auto roots = device_->begin_leaf_roots(tensors);
+  emulated::g_most_bytes = SIZE_MAX;
+  EXPECT_EQ(roots.status().code(), StatusCode::limit);
+  EXPECT_EQ(emulated::left_for_later(), 0u);
+}
+
+// Leaves are launched, and a tree is not.
+TEST_P(HashTest, ALaunchThatFailsIsAnError) {
+  emulated::g_most_left_for_later = 1;
+  const auto roots = BegunRoots::begin({there(any(DType::f32, {700, 512}))});
+  emulated::g_most_left_for_later = SIZE_MAX;
+  EXPECT_EQ(roots.status().code(), StatusCode::unavailable);
+  EXPECT_EQ(emulated::left_for_later(), 0u);
 }
 
 #endif

@@ -1,6 +1,8 @@
 // A device for tests: its memory is the host's, and counts what is asked of it.
 #pragma once
 
+#include <algorithm>
+#include <climits>
 #include <cstdlib>
 #include <cstring>
 
@@ -10,10 +12,14 @@
 
 namespace verbatim::test {
 
+// It hashes when it is waited for, and what is given back is overwritten.
 class Elsewhere final : public DeviceMemory {
  public:
   void* take(size_t bytes) override { return std::malloc(bytes + 1); }
-  void give_back(void* memory, size_t) override { std::free(memory); }
+  void give_back(void* memory, size_t bytes) override {
+    std::memset(memory, 0xFF, bytes);
+    std::free(memory);
+  }
   Status copy_to_host(void* host, const void* device, size_t bytes) override {
     ++copies;
     std::memcpy(host, device, bytes);
@@ -30,19 +36,49 @@ class Elsewhere final : public DeviceMemory {
   Status copy_blocks(void*, const void*, size_t, std::span<const int64_t>) override {
     return unsupported("copy_blocks");
   }
-  Result<std::vector<Digest>> leaf_roots(std::span<const Tensor> tensors) override {
+  Result<std::unique_ptr<PendingRoots>> begin_leaf_roots(std::span<const Tensor> tensors) override {
+    if (!has_room) return over_limit("no room");
     ++hashes;
-    std::vector<Digest> roots;
-    for (const Tensor& t : tensors) {
-      Tensor here = ok(Tensor::allocate(t.dtype(), t.shape()));
-      std::memcpy(here.mutable_bytes().data(), t.address(), t.byte_size());
-      roots.push_back(merkle_root(tensor_leaves(here)));
-    }
-    return roots;
+    return std::unique_ptr<PendingRoots>(std::make_unique<Later>(*this, tensors));
   }
 
-  int copies = 0;  // to the host
-  int hashes = 0;  // calls of leaf_roots()
+  int copies = 0;            // to the host
+  int hashes = 0;            // calls of begin_leaf_roots()
+  int begun = 0;             // of which so many are neither asked for nor let go of
+  size_t kept = 0;           // bytes of theirs
+  size_t most_kept = 0;      // at once
+  int waits_left = INT_MAX;  // until nothing works any more
+  bool has_room = true;      // if not, it does not hash
+
+ private:
+  class Later final : public PendingRoots {
+   public:
+    Later(Elsewhere& memory, std::span<const Tensor> tensors)
+        : memory_(memory), tensors_(tensors.begin(), tensors.end()) {
+      ++memory_.begun;
+      for (const Tensor& t : tensors_) memory_.kept += t.byte_size();
+      memory_.most_kept = std::max(memory_.most_kept, memory_.kept);
+    }
+    ~Later() override {
+      --memory_.begun;
+      for (const Tensor& t : tensors_) memory_.kept -= t.byte_size();
+    }
+    Result<std::vector<Digest>> wait() override {
+      if (memory_.waits_left == 0) return unavailable("the device is gone");
+      --memory_.waits_left;
+      std::vector<Digest> roots;
+      for (const Tensor& t : tensors_) {
+        Tensor here = ok(Tensor::allocate(t.dtype(), t.shape()));
+        std::memcpy(here.mutable_bytes().data(), t.address(), t.byte_size());
+        roots.push_back(merkle_root(tensor_leaves(here)));
+      }
+      return roots;
+    }
+
+   private:
+    Elsewhere& memory_;
+    const std::vector<Tensor> tensors_;
+  };
 };
 
 // The reference, but floats that a node gives lie there.

@@ -3,6 +3,7 @@
 #include "device.h"
 
 #include <gtest/gtest.h>
+#include <rapidcheck.h>
 
 #include <algorithm>
 
@@ -71,6 +72,107 @@ TEST(Device, LargeValuesDoNotWait) {
   const Asked have = commit_there(task);
   EXPECT_EQ(have.hashes, 2);
   EXPECT_EQ(have.commitment.final_root, commit(task).final_root);
+}
+
+// Nor are more kept than a device has work with.
+TEST(Device, FewValuesAreKept) {
+  constexpr int64_t kBytes = 8 << 20;
+  GraphBuilder b;
+  ValueId x = b.input("x", DType::f32, {kBytes / 4});
+  for (int i = 0; i < 24; ++i) x = b.add("Neg", "", {x});
+  b.output("y", x);
+  Task task;
+  task.level = CommitLevel::full;
+  task.program.graph = ok(b.finish());
+  task.inputs = {ok(Tensor::zeros(DType::f32, {kBytes / 4}))};
+  Elsewhere& memory = DeviceBackend::memory();
+  memory.most_kept = 0;
+  const Asked have = commit_there(task);
+  EXPECT_EQ(have.hashes, 12);
+  EXPECT_EQ(memory.most_kept, kMostWaiting + kBatchBytes);
+  EXPECT_EQ(have.commitment.final_root, commit(task).final_root);
+}
+
+// While the next step runs.
+TEST(Device, AStepIsHashedBesideTheNext) {
+  Random random(1);
+  const Task task = make_task(random, {2, 3, 5, 6}, CommitLevel::full);
+  ASSERT_GT(commit(task).steps, 1u);
+  DeviceBackend backend;
+  Committer committer(task.program, task.level, task_id(task));
+  RunOptions options;
+  options.sink = &committer;
+  options.on_step = [&](uint64_t, std::span<const Tensor>) {
+    EXPECT_EQ(DeviceBackend::memory().begun, 1);
+    return true;
+  };
+  ok(run_program(task.program, backend, task.inputs, options).status());
+  EXPECT_EQ(ok(committer.finish()).final_root, commit(task).final_root);
+  EXPECT_EQ(DeviceBackend::memory().begun, 0);
+}
+
+// A run on a device that breaks, or has no room, or that is stopped, at any time: the same
+// commitment to as many steps as have ended, or an error; and nobody reads its values any more.
+TEST(Device, WhateverHappensRootsAreRightOrMissing) {
+  struct Repaired {
+    ~Repaired() {
+      DeviceBackend::memory().waits_left = INT_MAX;
+      DeviceBackend::memory().has_room = true;
+    }
+  };
+  const bool passed = rc::check([](uint64_t number) {
+    const Repaired at_the_end;
+    Random random(number);
+    const auto level = *rc::gen::element(CommitLevel::full, CommitLevel::light);
+    const Task task = make_task(random, {2, 3, 5, 6}, level);
+    const Commitment want = commit(task);
+    Elsewhere& memory = DeviceBackend::memory();
+    const bool breaks = *rc::gen::arbitrary<bool>(), stops = *rc::gen::arbitrary<bool>();
+    const int nodes = static_cast<int>(want.steps * task.program.graph.nodes.size());
+    int left = stops ? *rc::gen::inRange(0, nodes) : INT_MAX;
+    {
+      Committer committer(task.program, level, [&task] { return task_id(task); });
+      RunOptions options;
+      options.sink = &committer;
+      options.stop = [&] {
+        memory.has_room = random.below(2) == 1;
+        return left-- == 0;
+      };
+      DeviceBackend backend;
+      memory.waits_left = breaks ? *rc::gen::inRange(0, static_cast<int>(want.steps)) : INT_MAX;
+      const Status run = run_program(task.program, backend, task.inputs, options).status();
+      RC_ASSERT(run.ok() || stops || breaks);
+      for (int i = 0; i < 2; ++i) {
+        const Result<Commitment> have = committer.finish();
+        RC_ASSERT(have.ok() || breaks);
+        if (!have.ok()) continue;
+        RC_ASSERT(
+            std::ranges::equal(have->records, std::span(want.records).first(have->records.size())));
+        RC_ASSERT(!run.ok() || have->final_root == want.final_root);
+      }
+    }
+    RC_ASSERT(memory.begun == 0);
+  });
+  EXPECT_TRUE(passed);
+}
+
+// It takes a hash of the inputs, and a device computes meanwhile.
+TEST(Device, ATasksIdIsAskedForOnceWhenAStepHasEnded) {
+  Random random(1);
+  const Task task = make_task(random, {2, 3, 5, 6}, CommitLevel::light);
+  int nodes = 0, asked = 0;
+  Committer committer(task.program, task.level, [&] {
+    EXPECT_EQ(nodes, static_cast<int>(task.program.graph.nodes.size()));
+    ++asked;
+    return task_id(task);
+  });
+  RunOptions options;
+  options.sink = &committer;
+  options.stop = [&] { return ++nodes < 0; };
+  DeviceBackend backend;
+  ok(run_program(task.program, backend, task.inputs, options).status());
+  EXPECT_EQ(ok(committer.finish()).final_root, commit(task).final_root);
+  EXPECT_EQ(asked, 1);
 }
 
 // A graph may give one value any number of names, and each copy would take its bytes again.

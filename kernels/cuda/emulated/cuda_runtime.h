@@ -12,6 +12,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <type_traits>
@@ -114,8 +115,22 @@ T exchange_as(T value, int from) {
 }
 inline int lane() { return static_cast<int>(t_thread.thread.x % 32); }
 
+// Streams that were made with a priority do what they are told later: some of it, drawn anew, each
+// time that a thread tells the first stream something, and all of it when they are waited for. What
+// reads memory that was given back meanwhile is then seen. The first stream does everything at
+// once, so that a stream that did not wait for it would be no different: therefore a thread that
+// tells another stream anything has to have had it wait for all that it told the first, or the
+// process ends.
+void tell_first();  // before it does it
+void tell_later(std::function<void()> what);
+uint64_t told_later();
+void do_told_later(uint64_t until);  // of what told_later() counts
+uint64_t left_for_later();           // told and not yet done
+
 // An allocation of more bytes is refused: for tests of a GPU that is full.
 inline std::atomic<size_t> g_most_bytes = SIZE_MAX;
+// So is a launch on a late stream where as many wait.
+inline std::atomic<size_t> g_most_left_for_later = SIZE_MAX;
 
 }  // namespace verbatim::emulated
 
@@ -169,7 +184,7 @@ inline int __dp4a(int x, int y, int sum) {
   return sum;
 }
 
-// --- The runtime: one device, whose streams have done everything when a call returns.
+// --- The runtime: one device, whose first stream has done everything when a call returns.
 
 enum cudaError_t {
   cudaSuccess = 0,
@@ -204,11 +219,21 @@ using cudaGraph_t = EmulatedGraph*;
 using cudaGraphExec_t = EmulatedGraph*;
 struct EmulatedStream {
   cudaGraph_t captured = nullptr;  // not null: captures
+  bool is_late = false;
 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed = 2 };
 inline constexpr unsigned cudaStreamNonBlocking = 1;
 inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   *stream = new EmulatedStream;
+  return cudaSuccess;
+}
+inline cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
+  *least = 0;
+  *greatest = -5;
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned, int) {
+  *stream = new EmulatedStream{.is_late = true};
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
@@ -237,12 +262,39 @@ namespace verbatim::emulated {
 // Does it, or has a stream that captures remember it.
 template <class F>
 void tell(cudaStream_t stream, F&& f) {
-  if (stream != nullptr && stream->captured != nullptr)
+  if (stream != nullptr && stream->captured != nullptr) {
     stream->captured->nodes.emplace_back(std::forward<F>(f));
-  else
+  } else if (stream != nullptr && stream->is_late) {
+    tell_later(std::forward<F>(f));
+  } else {
+    tell_first();
     f();
+  }
 }
 }  // namespace verbatim::emulated
+
+// What its stream was told before it was recorded.
+struct EmulatedEvent {
+  uint64_t first = 0, later = 0;
+};
+using cudaEvent_t = EmulatedEvent*;
+inline constexpr unsigned cudaEventDisableTiming = 2;
+inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = new EmulatedEvent;
+  return cudaSuccess;
+}
+inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventSynchronize(cudaEvent_t event);
+// A late stream, for an event of the first.
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
+inline cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+  *memory = std::malloc(bytes);
+  return *memory != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
+}
 
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
                                    cudaStream_t stream) {
@@ -254,7 +306,11 @@ inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cud
 inline cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
   return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
 }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (stream != nullptr && stream->is_late)
+    verbatim::emulated::do_told_later(verbatim::emulated::told_later());
+  return cudaSuccess;
+}
 inline cudaError_t cudaStreamQuery(cudaStream_t) { return cudaSuccess; }
 inline thread_local cudaError_t t_last_error = cudaSuccess;  // until it is asked for
 inline cudaError_t cudaGetLastError() { return std::exchange(t_last_error, cudaSuccess); }

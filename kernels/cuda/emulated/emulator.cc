@@ -1,5 +1,6 @@
 // Jumps between stacks are what this file is about.
 #undef _FORTIFY_SOURCE
+#include <malloc.h>
 #include <setjmp.h>
 #include <sys/mman.h>
 #include <ucontext.h>
@@ -9,7 +10,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include <cuda_runtime.h>
@@ -371,6 +374,24 @@ void Pending::wait(int pending) {
   for (size_t& g : groups) g -= done;
 }
 
+// What late streams were told, in order.
+struct LateWork {
+  std::mutex mutex;
+  std::deque<std::function<void()>> items;
+  uint64_t done = 0, random = 1;
+
+  void do_one() {
+    items.front()();
+    items.pop_front();
+    ++done;
+  }
+};
+// It outlives whoever gives memory back at the end of the process.
+LateWork& g_late = *new LateWork;
+
+// What this thread told the first stream, and of that, what its late streams come after.
+thread_local uint64_t t_told_first = 0, t_waited_for = 0;
+
 Pending& pending_of(Queue queue) { return t_cluster->running().pending[static_cast<int>(queue)]; }
 
 }  // namespace
@@ -389,6 +410,43 @@ void launch(const Launch& launch, void (*kernel)(const void*), const void* conte
     for (unsigned y = 0; y < launch.blocks.y; ++y)
       for (unsigned x = 0; x < launch.blocks.x; x += launch.cluster)
         t_cluster->run({x, y, z}, launch, kernel, context);
+}
+
+void tell_first() {
+  ++t_told_first;
+  const std::lock_guard lock(g_late.mutex);
+  while (!g_late.items.empty()) {
+    g_late.random = g_late.random * 6364136223846793005u + 1442695040888963407u;
+    if (g_late.random >> 62 != 0) break;
+    g_late.do_one();
+  }
+}
+
+void tell_later(std::function<void()> what) {
+  if (t_waited_for != t_told_first) {
+    std::fputs("verbatim: bug: a stream does not wait for what was told to the first\n", stderr);
+    std::abort();
+  }
+  const std::lock_guard lock(g_late.mutex);
+  if (g_late.items.size() < g_most_left_for_later)
+    g_late.items.push_back(std::move(what));
+  else
+    t_last_error = cudaErrorMemoryAllocation;
+}
+
+uint64_t told_later() {
+  const std::lock_guard lock(g_late.mutex);
+  return g_late.done + g_late.items.size();
+}
+
+void do_told_later(uint64_t until) {
+  const std::lock_guard lock(g_late.mutex);
+  while (g_late.done < until) g_late.do_one();
+}
+
+uint64_t left_for_later() {
+  const std::lock_guard lock(g_late.mutex);
+  return g_late.items.size();
 }
 
 void* shared_memory() { return t_cluster->block().shared.get(); }
@@ -474,13 +532,35 @@ void store_tile_later(const void* shared, const TileMap& map, int64_t byte, int6
 }  // namespace verbatim::emulated
 
 cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t) {
+  verbatim::emulated::tell_first();
   if (bytes <= verbatim::emulated::g_most_bytes && posix_memalign(memory, 256, bytes) == 0)
     return cudaSuccess;
   return t_last_error = cudaErrorMemoryAllocation;
 }
 
+// Nobody finds there what was there.
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t) {
+  verbatim::emulated::tell_first();
+  if (memory != nullptr) std::memset(memory, 0xFF, malloc_usable_size(memory));
   std::free(memory);
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  const bool late = stream != nullptr && stream->is_late;
+  *event = late ? EmulatedEvent{.later = verbatim::emulated::told_later()}
+                : EmulatedEvent{.first = verbatim::emulated::t_told_first};
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  verbatim::emulated::do_told_later(event->later);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  if (stream == nullptr || !stream->is_late) return cudaErrorInvalidValue;
+  verbatim::emulated::t_waited_for = event->first;
   return cudaSuccess;
 }
 
