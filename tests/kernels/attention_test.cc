@@ -222,8 +222,8 @@ TEST_P(AttentionTest, TensorCoreWide) { expect_reference(*backend_, 48, some_wid
 // Decoded tokens: few rows and many keys, which a GPU has kernels for of their own, by blocks of
 // 128 keys. Groups of heads that fill a tile of 16 rows, or two; parts of 2048 keys, whole and
 // begun; one value here and there that is not finite, which some rows see and others do not.
-Case some_few_rows(Random& r, DType type) {
-  const bool floats = type == DType::f32;
+Case some_few_rows(Random& r, const char* op, DType type) {
+  const bool ordered = op == std::string("Attention");
   const int64_t batch = r.between(1, 2), kv_heads = r.between(1, 2),
                 group = r.pick<int64_t>({1, 4, 4, 16, 20}), heads = kv_heads * group,
                 queries = group > 4 ? 1 : r.pick<int64_t>({1, 1, 1, 2, 5}),
@@ -237,8 +237,8 @@ Case some_few_rows(Random& r, DType type) {
   if (r.chance(60)) attributes.set("causal", int64_t{1});
   if (r.chance(30)) attributes.set("window", r.pick<int64_t>({1, 100, 700, 2100}));
   if (r.chance(20)) attributes.set("softcap", 5.0f);
-  if (!floats && r.chance(70)) attributes.set("output", static_cast<int64_t>(DType::f32));
-  Case c{node_of("verbatim", floats ? "Attention" : "AttentionTensorCore", attributes),
+  if (!ordered && r.chance(70)) attributes.set("output", static_cast<int64_t>(DType::f32));
+  Case c{node_of("verbatim", op, attributes),
          {numbers(r, type, {batch, queries, heads * head_size}, fill),
           numbers(r, type, {batch, keys, kv_heads * head_size}, fill),
           numbers(r, type, {batch, keys, kv_heads * value_size}, Fill::ordinary)},
@@ -247,7 +247,7 @@ Case some_few_rows(Random& r, DType type) {
     const int64_t at = r.chance(50) ? r.below(c.inputs[2].elements())
                                     : c.inputs[2].elements() - 1 - r.below(8 * value_size);
     std::byte* code = c.inputs[2].mutable_bytes().data() + at * size_of(type);
-    if (floats)
+    if (type == DType::f32)
       *reinterpret_cast<float*>(code) = std::numeric_limits<float>::infinity();
     else
       *reinterpret_cast<uint16_t*>(code) = type == DType::bf16 ? 0x7F80 : 0x7C00;
@@ -262,7 +262,21 @@ Case some_few_rows(Random& r, DType type) {
 
 Case some_few_tensor_core_rows(Random& r) {
   const DType type = r.pick({DType::bf16, DType::f16});
-  return some_few_rows(r, type);
+  return some_few_rows(r, "AttentionTensorCore", type);
+}
+Case some_few_ordered_rows(Random& r) {
+  const DType type = r.pick({DType::f32, DType::f32, DType::f32, DType::bf16, DType::f16});
+  return some_few_rows(r, "Attention", type);
+}
+
+TEST_P(AttentionTest, FewRows) { expect_reference(*backend_, 160, some_few_ordered_rows); }
+
+TEST_P(AttentionTest, FewRowsFarApart) {
+  expect_reference(*backend_, 60, [](Random& r) {
+    Case c = far_apart(r, DType::f32, r.between(1, 3), r.between(129, 2500), 8, 17);
+    c.node = node_of("verbatim", "Attention", {{"heads", int64_t{1}}, {"scale", 0.6931472f}});
+    return c;
+  });
 }
 
 TEST_P(AttentionTest, TensorCoreFewRows) {
@@ -584,6 +598,8 @@ TEST_P(AttentionTest, PagedInt8Groups) {
 TEST_P(AttentionTest, PagedTensorCoreGroups) {
   expect_paged(*backend_, 12, some_tensor_core_groups);
 }
+
+TEST_P(AttentionTest, PagedFewRows) { expect_paged(*backend_, 48, some_few_ordered_rows); }
 
 TEST_P(AttentionTest, PagedTensorCoreFewRows) {
   expect_paged(*backend_, 48, some_few_tensor_core_rows);

@@ -162,10 +162,10 @@ class Room {
   ~Room() { emulated::g_most_bytes = SIZE_MAX; }
 };
 
-Case attention_of_few_rows() {
+Case attention_of_few_rows(const char* op, DType type) {
   Random r(1);
-  const auto x = [&](const Shape& shape) { return numbers(r, DType::bf16, shape, Fill::ordinary); };
-  return {node_of("verbatim", "AttentionTensorCore", {{"heads", int64_t{8}}, {"scale", 0.1f}}),
+  const auto x = [&](const Shape& shape) { return numbers(r, type, shape, Fill::ordinary); };
+  return {node_of("verbatim", op, {{"heads", int64_t{4}}, {"scale", 0.1f}}),
           {x({1, 1, 64}), x({1, 300, 64}), x({1, 300, 64})},
           {}};
 }
@@ -196,7 +196,8 @@ std::vector<Case> cases() {
           {node_of("verbatim", "QuantizeRows", {}, 2), {x({8, 40})}, {}},
           {node_of("verbatim", "QuantizeKeys", {{"heads", int64_t{2}}}, 2), {x({1, 3, 40})}, {}},
           {node_of("verbatim", "QuantizeValues", {{"heads", int64_t{2}}}, 2), {x({1, 3, 40})}, {}},
-          attention_of_few_rows(),
+          attention_of_few_rows("Attention", DType::f32),
+          attention_of_few_rows("AttentionTensorCore", DType::bf16),
           int8_attention(3, 20),
           int8_attention(70, 64),
           cached(int8_attention(3, 20)),
@@ -226,14 +227,17 @@ TEST_P(DeviceTest, WithoutRoomTheHostComputes) {
   }
 }
 
-// Without room for the scores of all keys another kernel attends, that needs none.
-TEST_P(DeviceTest, WithoutRoomForScoresTheDeviceAttends) {
-  const Case c = attention_of_few_rows();
-  const Tensors inputs = moved(c.inputs);
-  const Room room(2048);
-  const Tensors have = *backend_->run(c.node, inputs);
-  EXPECT_NE(have[0].device(), nullptr);
-  EXPECT_TRUE(identical((*evaluate_reference(c.node, c.inputs))[0], *have[0].on_host()));
+// Without room for what blocks of keys come to another kernel attends, that needs none.
+TEST_P(DeviceTest, WithoutRoomForBlocksOfKeysTheDeviceAttends) {
+  for (const Case& c : {attention_of_few_rows("Attention", DType::f32),
+                        attention_of_few_rows("AttentionTensorCore", DType::bf16)}) {
+    SCOPED_TRACE(c.node.op);
+    const Tensors inputs = moved(c.inputs);
+    const Room room(512);
+    const Tensors have = *backend_->run(c.node, inputs);
+    EXPECT_NE(have[0].device(), nullptr);
+    EXPECT_TRUE(identical((*evaluate_reference(c.node, c.inputs))[0], *have[0].on_host()));
+  }
 }
 
 // A weight for which there is no room goes there once there is.
