@@ -1,5 +1,5 @@
 // Ordered attention of one type of floats, and its gradient.
-#include <verbatim/kernels/cuda/ordered_attention.cuh>
+#include <verbatim/kernels/cuda/ordered_few_rows.cuh>
 
 namespace verbatim::cuda {
 namespace {
@@ -60,9 +60,55 @@ Result<std::optional<PlacedAttention>> place_attention(Gpu& gpu, const Attention
 
 namespace {
 
+int64_t tiles_of_few_rows(const AttentionCall& p) {
+  return ceiling(p.queries * (p.heads / p.kv_heads), FewRows<float>::kFew) * p.kv_heads;
+}
+// Whether there are keys of several blocks, to go side by side, and fewer tiles of four rows than
+// the device has schedulers.
+bool suits_few_rows(const Gpu& gpu, const AttentionCall& p, int64_t batch) {
+  return p.keys > kKeyBlock && tiles_of_few_rows(p) * batch < 4 * gpu.device().multiprocessors;
+}
+
+template <class T>
+Status launch_few_rows(Gpu& gpu, const AttentionCall& call, int64_t batch) {
+  using Rows = FewRows<T>;
+  FewRowsCall p{call};
+  const auto aligned = [](const void* at) { return reinterpret_cast<uintptr_t>(at) % 16 == 0; };
+  p.in_words = p.head_size % 4 == 0 && p.value_size % 4 == 0 && aligned(p.k) && aligned(p.v);
+  p.all_rows = batch * p.queries * p.heads;
+  const int64_t tiles = tiles_of_few_rows(p), chunks = ceiling(p.value_size, Rows::kColumns);
+  // Whole parts, where they keep the device at work.
+  const bool parts =
+      tiles * batch * chunks * ceiling(p.keys, kKeyRestart) >= 2 * gpu.device().multiprocessors;
+  p.piece_keys = static_cast<int>(parts ? kKeyRestart : kKeyBlock);
+  p.pieces = static_cast<int>(ceiling(p.keys, p.piece_keys));
+  VB_ASSIGN(Tensor o,
+            Tensor::allocate_on(gpu, DType::f32, Shape{p.pieces, p.all_rows, p.value_size},
+                                Purpose::scratch));
+  VB_ASSIGN(Tensor ml,
+            Tensor::allocate_on(gpu, DType::f32, Shape{p.pieces, p.all_rows, 2}, Purpose::scratch));
+  p.o = reinterpret_cast<float*>(o.mutable_address());
+  p.ml = reinterpret_cast<float*>(ml.mutable_address());
+  VB_TRY(launch(gpu,
+                {.blocks = {static_cast<unsigned>(chunks * p.pieces), static_cast<unsigned>(tiles),
+                            static_cast<unsigned>(batch)},
+                 .threads = {Rows::kThreads, 1, 1},
+                 .shared_bytes = Rows::shared_bytes(p)},
+                attend_piece<T>, p));
+  return launch(gpu,
+                {.blocks = {static_cast<unsigned>(p.all_rows), 1, 1},
+                 .threads = {kMergeThreads, 1, 1},
+                 .shared_bytes = Merge::shared_bytes(p)},
+                merge_pieces<T>, p, Merge::parts_of(p));
+}
+
 Status attend_all(Gpu& gpu, const AttentionCall& p, DType type, int64_t batch) {
   return visit_storage(type, [&](auto element) {
     using T = decltype(element);
+    if (suits_few_rows(gpu, p, batch)) {
+      const Status status = launch_few_rows<T>(gpu, p, batch);
+      if (status.code() != StatusCode::limit) return status;  // or there is no room for states
+    }
     return p.value_size > 64 ? launch_attend<T, 128>(gpu, p, batch)
                              : launch_attend<T, 64>(gpu, p, batch);
   });

@@ -387,6 +387,7 @@ struct KeyRange {
   int begin, end;
   __device__ int begin_in(int block) const { return in_block(begin, block); }
   __device__ int end_in(int block) const { return in_block(end, block); }
+  __device__ bool has(int key) const { return key >= begin && key < end; }
   __device__ bool covers(int block) const { return begin <= block && end >= block + kBlockKeys; }
   __device__ static int in_block(int key, int block) {
     return key <= block ? 0 : key - block < kBlockKeys ? key - block : kBlockKeys;
@@ -416,6 +417,10 @@ struct RowRanges {
         last(range_of(p, view, first_row + kTileRows - 1)),
         own{range_of(p, view, first_row + threadIdx.x % kWarp / 4),
             range_of(p, view, first_row + threadIdx.x % kWarp / 4 + 8)} {}
+  __device__ explicit RowRanges(const KeyRange (&of_rows)[kTileRows])
+      : first(of_rows[0]),
+        last(of_rows[kTileRows - 1]),
+        own{of_rows[threadIdx.x % kWarp / 4], of_rows[threadIdx.x % kWarp / 4 + 8]} {}
 
   // What all of them see.
   __device__ KeyRange common() const { return {last.begin, first.end}; }
@@ -516,12 +521,50 @@ struct WarpRows {
   }
 };
 
+// --- copies by a block of threads
+
+// slab_offset() of rows of kCodes.
+template <int kCodes>
+__device__ int piece_offset(int row, int piece) {
+  constexpr int kPieces = kCodes / 8, kRowsAbreast = kSlabCodes / kCodes;
+  return row * (16 * kPieces) + ((piece ^ (row / kRowsAbreast & (kPieces - 1))) << 4);
+}
+
+// Codes [at, size) of kOf rows into kCodes of each in shared memory, zeros where there are none, by
+// kThreads of which this is one. row(i): where row i begins, or null. In words, 16 bytes at once.
+template <int kOf, int kCodes, int kThreads, class T, class Row>
+__device__ void fetch_codes(int thread, bool in_words, std::byte* to, const void* anywhere,
+                            int64_t at, int64_t size, Row&& row) {
+  if (in_words) {
+    constexpr int kPieces = kCodes / 8, kRowsAtOnce = kThreads / kPieces;
+    const int piece = thread % kPieces;
+    const bool inside = at + piece * 8 < size;
+#pragma unroll
+    for (int i = 0; i < kOf; i += kRowsAtOnce) {
+      const int r = i + thread / kPieces;
+      if (kOf % kRowsAtOnce != 0 && r >= kOf) break;
+      const T* from = row(r);
+      const bool there = inside && from != nullptr;
+      copy_later(to + piece_offset<kCodes>(r, piece), there ? from + at + piece * 8 : anywhere,
+                 there);
+    }
+    return;
+  }
+#pragma unroll 1
+  for (int i = thread; i < kOf * kCodes; i += kThreads) {
+    const int r = i / kCodes, c = i % kCodes;
+    const T* from = row(r);
+    *reinterpret_cast<T*>(to + piece_offset<kCodes>(r, c / 8) + c % 8 * 2) =
+        from != nullptr && at + c < size ? from[at + c] : T{0};
+  }
+}
+
 // --- the products of one warp, from slabs
 
-// scores += the 16 rows of a slab of queries, from row `first` on, times a slab of keys; `steps` of
-// 16 codes.
-template <class Unit, bool kWhole>
-__device__ void multiply_keys(BlockScores& s, const std::byte* queries, int first,
+// scores += the 16 rows of a slab of queries, from row `first` on, times kCount / 4 * 8 keys of a
+// slab; `steps` of 16 codes.
+template <class Unit, bool kWhole, int kCount>
+__device__ void multiply_keys(float (&s)[kCount], const std::byte* queries, int first,
                               const std::byte* keys, int steps, const Groups& groups) {
   const int lane = static_cast<int>(threadIdx.x % kWarp), i = lane / 8, r = lane % 8;
 #pragma unroll
@@ -530,7 +573,7 @@ __device__ void multiply_keys(BlockScores& s, const std::byte* queries, int firs
     TileA a;
     load_matrices<false>(a.word, queries + slab_offset(first + i % 2 * 8 + r, 2 * step + i / 2));
 #pragma unroll
-    for (int group = 0; group < kBlockKeys / 16; ++group) {
+    for (int group = 0; group < kCount / 8; ++group) {
       if (!kWhole && (group < groups.begin || group >= groups.end)) continue;
       uint32_t b[4];
       load_matrices<false>(b, keys + slab_offset(16 * group + i / 2 * 8 + r, 2 * step + i % 2));
@@ -608,8 +651,8 @@ __device__ void multiply_values(float (&o)[kSlabCodes / 2], const BlockWeights& 
   }
 }
 
-// Whether some code of a slab is infinite or NaN; by a warp.
-template <class T>
+// Whether some of kBytes' codes, those of a slab, is infinite or NaN; by a warp.
+template <class T, int kBytes = kBlockKeys* kSlabRowBytes>
 __device__ bool has_special(const std::byte* slab) {
   constexpr uint32_t kField = std::is_same_v<T, BFloat16> ? 0x7F80 : 0x7C00;
   struct alignas(16) Piece {
@@ -618,8 +661,7 @@ __device__ bool has_special(const std::byte* slab) {
   const auto* pieces = reinterpret_cast<const Piece*>(slab);
   bool found = false;
 #pragma unroll 4
-  for (int i = static_cast<int>(threadIdx.x % kWarp); i < kBlockKeys * kSlabRowBytes / 16;
-       i += kWarp) {
+  for (int i = static_cast<int>(threadIdx.x % kWarp); i < kBytes / 16; i += kWarp) {
     const Piece piece = pieces[i];
 #pragma unroll
     for (const uint32_t w : piece.word)

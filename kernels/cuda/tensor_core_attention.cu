@@ -5,6 +5,7 @@
 // are its scores, then those of its values. Scores, weights and sums are in registers
 // (attention_tiles.cuh).
 #include <verbatim/repops/ops/tensor_core_attention.h>
+#include <verbatim/kernels/cuda/few_rows_attention.cuh>
 #include <verbatim/kernels/cuda/group_attention.cuh>
 
 namespace verbatim::cuda {
@@ -18,11 +19,6 @@ struct Call : AttentionCall {
   bool restarts;   // there are more keys than one part's
   // What attend_groups() says of 128 rows each: nothing is to be done where they are right.
   const uint8_t* special = nullptr;
-  // Where there are several, a block of threads has one part of 2048 keys, and leaves its state:
-  // o [parts, rows, value_size], and m and l [parts, rows, 2], rows being those of the results.
-  int parts = 1;
-  int64_t all_rows = 0;
-  float *part_o = nullptr, *part_ml = nullptr;
 };
 
 template <class T, int kColumns, bool kCapped>
@@ -43,7 +39,6 @@ struct TileAttention {
   }
 
   const Call& p;
-  const int part;
   const AttentionView<T> view;
   const int columns, key_slabs;
   std::byte *queries, *ring;
@@ -58,8 +53,7 @@ struct TileAttention {
 
   __device__ TileAttention(const Call& call, int64_t first_row, int64_t column)
       : p(call),
-        part(static_cast<int>(blockIdx.z) % call.parts),
-        view(call, blockIdx.z / call.parts, blockIdx.y % call.kv_heads, column, first_row),
+        view(call, blockIdx.z, blockIdx.y % call.kv_heads, column, first_row),
         columns(static_cast<int>(least(kColumns, call.value_size - column))),
         key_slabs(static_cast<int>(ceiling(call.head_size, kSlabCodes))),
         queries(shared_memory<std::byte>()),
@@ -70,39 +64,15 @@ struct TileAttention {
         rows(first_row + warp_row(), totals + threadIdx.x) {
     begin = range_of(p, view, first_row).begin;
     end = range_of(p, view, first_row + kRows - 1).end;
-    if (p.parts > 1) {
-      constexpr int kPart = static_cast<int>(kKeyRestart);
-      if (begin < part * kPart) begin = part * kPart;
-      if (end > (part + 1) * kPart) end = (part + 1) * kPart;
-    }
     fetch_block = begin / kBlockKeys * kBlockKeys;
   }
 
   // --- copies
 
-  // Codes [at, size) of kOf rows into a slab, zeros where there are none. row(i): where row i
-  // begins, or null.
   template <int kOf, class Row>
   __device__ void fetch_slab_of(std::byte* to, int64_t at, int64_t size, Row&& row) const {
-    if (p.in_words) {
-      constexpr int kPieces = kSlabRowBytes / 16;
-      const int piece = static_cast<int>(threadIdx.x) % kPieces;
-      const bool inside = at + piece * 8 < size;
-#pragma unroll
-      for (int i = 0; i < kOf; i += kThreads / kPieces) {
-        const int r = i + static_cast<int>(threadIdx.x) / kPieces;
-        const T* from = row(r);
-        const bool there = inside && from != nullptr;
-        copy_later(to + slab_offset(r, piece), there ? from + at + piece * 8 : p.q, there);
-      }
-      return;
-    }
-    for (int i = static_cast<int>(threadIdx.x); i < kOf * kSlabCodes; i += kThreads) {
-      const int r = i / kSlabCodes, c = i % kSlabCodes;
-      const T* from = row(r);
-      *reinterpret_cast<T*>(to + slab_offset(r, c / 8) + c % 8 * 2) =
-          from != nullptr && at + c < size ? from[at + c] : T{0};
-    }
+    fetch_codes<kOf, kSlabCodes, kThreads, T>(static_cast<int>(threadIdx.x), p.in_words, to, p.q,
+                                              at, size, row);
   }
   __device__ void fetch_queries() const {
     for (int slab = 0; slab < key_slabs; ++slab)
@@ -213,26 +183,9 @@ struct TileAttention {
     wait_for_copies<0>();
   }
 
-  __device__ void store_part(int64_t column) const {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      if (rows.thread_row(h) >= view.rows) continue;
-      const int64_t row = part * p.all_rows + view.head_row(p, rows.thread_row(h));
-#pragma unroll
-      for (int j = 0; j < kColumns / 4; ++j) {
-        const int i = j / 2 * 4 + 2 * h + j % 2, c = key_of(i);
-        if (c < columns) p.part_o[row * p.value_size + column + c] = rows.state.o[i];
-      }
-      if (threadIdx.x % 4 != 0 || column != 0) continue;
-      p.part_ml[2 * row] = rows.state.m[h];
-      p.part_ml[2 * row + 1] = rows.state.l[h];
-    }
-  }
   __device__ void store(int64_t column) {
-    if (p.parts == 1) divide_rows(rows.state.l, rows.state.o);
-    if (p.parts > 1)
-      store_part(column);
-    else if (p.float_out)
+    divide_rows(rows.state.l, rows.state.o);
+    if (p.float_out)
       rows.template store_rows<float>(p, view, column, columns);
     else
       rows.template store_rows<T>(p, view, column, columns);
@@ -252,66 +205,79 @@ __global__ void __launch_bounds__((TileAttention<T, kColumns, kCapped>::kThreads
   attention.store(column);
 }
 
-// A result of each thread, from the states of the parts, ascending.
-template <class Out>
-__global__ void merge_parts(Call p) {
-  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < p.all_rows * p.value_size;
-       i += int64_t{gridDim.x} * blockDim.x) {
-    float m = 0, l = 0, o = 0;
-    for (int part = 0; part < p.parts; ++part) {
-      const int64_t row = part * p.all_rows + i / p.value_size;
-      const float part_m = p.part_ml[2 * row], part_l = p.part_ml[2 * row + 1],
-                  part_o = p.part_o[part * p.all_rows * p.value_size + i];
-      if (part_l == 0) continue;
-      const float best = maximum(m, part_m);
-      const float alpha = exp2p(m - best), beta = exp2p(part_m - best);
-      o = l == 0 ? part_o : fma32(part_o, beta, o * alpha);
-      m = l == 0 ? part_m : best;
-      l = l == 0 ? part_l : fma32(part_l, beta, l * alpha);
-    }
-    static_cast<Out*>(p.out)[i] = store<Out>(l == 0 ? 0.0f : o / l);
-  }
+template <class T, int kColumns, bool kCapped>
+Status launch_tiles(Gpu& gpu, const Call& p, int64_t batch) {
+  using Attention = TileAttention<T, kColumns, kCapped>;
+  const int64_t rows = p.queries * (p.heads / p.kv_heads);
+  const Grid grid{.blocks = {static_cast<unsigned>(ceiling(rows, Attention::kRows)),
+                             static_cast<unsigned>(p.kv_heads * ceiling(p.value_size, kColumns)),
+                             static_cast<unsigned>(batch)},
+                  .threads = {Attention::kThreads, 1, 1},
+                  .shared_bytes = Attention::shared_bytes(p)};
+  return launch(gpu, grid, attend_tiles<T, kColumns, kCapped>, p);
 }
 
-template <class T, int kColumns, bool kCapped>
-Status launch_tiles(Gpu& gpu, const Call& p, int64_t batch);
+// --- few rows
 
-// Each part of the keys in blocks of threads of its own.
-template <class T, int kColumns, bool kCapped>
-Status launch_parts(Gpu& gpu, Call p, int64_t batch) {
-  p.parts = static_cast<int>(ceiling(p.keys, kKeyRestart));
-  p.all_rows = batch * p.queries * p.heads;
-  p.restarts = false;
-  VB_ASSIGN(Tensor o, Tensor::allocate_on(gpu, DType::f32, Shape{p.parts, p.all_rows, p.value_size},
-                                          Purpose::scratch));
-  VB_ASSIGN(Tensor ml,
-            Tensor::allocate_on(gpu, DType::f32, Shape{p.parts, p.all_rows, 2}, Purpose::scratch));
-  p.part_o = reinterpret_cast<float*>(o.mutable_address());
-  p.part_ml = reinterpret_cast<float*>(ml.mutable_address());
-  VB_TRY((launch_tiles<T, kColumns, kCapped>(gpu, p, batch)));
+// Whether there are keys of several blocks, to go side by side, and too few tiles of 16 rows for
+// each of the device's schedulers to have a warp of TileAttention's.
+constexpr int64_t kSchedulers = 4;
+bool suits_few_rows(const Gpu& gpu, const Call& p, int64_t batch) {
+  return p.keys > kKeyBlock &&
+         ceiling(p.queries * (p.heads / p.kv_heads), kTileRows) * p.kv_heads * batch <
+             kSchedulers * gpu.device().multiprocessors;
+}
+
+// So many blocks of keys, whole parts, at a time.
+template <class T>
+Status launch_parts(Gpu& gpu, FewRowsCall p, int64_t batch, int blocks_at_once) {
+  const auto tiles = static_cast<unsigned>(ceiling(p.queries * (p.heads / p.kv_heads), kTileRows) *
+                                           p.kv_heads),
+             chunks = static_cast<unsigned>(ceiling(p.value_size, PartAttention<T>::kColumns));
+  const auto blocks = static_cast<int>(ceiling(p.keys, kKeyBlock));
+  for (; p.first_block < blocks; p.first_block += p.blocks) {
+    p.blocks = static_cast<int>(least(blocks_at_once, blocks - p.first_block));
+    const auto parts = static_cast<unsigned>(ceiling(p.blocks, kPartBlocks));
+    VB_TRY(launch(gpu,
+                  {.blocks = {static_cast<unsigned>(p.blocks), tiles, static_cast<unsigned>(batch)},
+                   .threads = {kScoringThreads, 1, 1},
+                   .shared_bytes = scoring_bytes(p)},
+                  score_block<T>, p));
+    VB_TRY(launch(gpu,
+                  {.blocks = {chunks * parts, tiles, static_cast<unsigned>(batch)},
+                   .threads = {PartAttention<T>::kThreads, 1, 1},
+                   .shared_bytes = PartAttention<T>::shared_bytes(p)},
+                  attend_part<T>, p));
+  }
+  if (p.parts == 1) return {};
   const Grid grid = grid_for(p.all_rows * p.value_size);
   return p.float_out ? launch(gpu, grid, merge_parts<float>, p)
                      : launch(gpu, grid, merge_parts<T>, p);
 }
 
-template <class T, int kColumns, bool kCapped>
-Status launch_tiles(Gpu& gpu, const Call& p, int64_t batch) {
-  using Attention = TileAttention<T, kColumns, kCapped>;
-  const int64_t rows = p.queries * (p.heads / p.kv_heads),
-                blocks = ceiling(rows, Attention::kRows) * p.kv_heads *
-                         ceiling(p.value_size, kColumns) * batch;
-  // Few rows leave most of the device idle, unless the parts of their keys go side by side.
-  if (p.restarts && p.special == nullptr && blocks < gpu.device().multiprocessors &&
-      batch * ceiling(p.keys, kKeyRestart) <= kMostInYAndZ) {
-    const Status status = launch_parts<T, kColumns, kCapped>(gpu, p, batch);
-    if (status.code() != StatusCode::limit) return status;  // or there is no room for their states
+template <class T>
+Status launch_few_rows(Gpu& gpu, const Call& call, int64_t batch) {
+  FewRowsCall p{call, call.float_out, call.in_words};
+  p.all_rows = batch * p.queries * p.heads;
+  p.parts = static_cast<int>(ceiling(p.keys, kKeyRestart));
+  // Scores of a part of as many rows as there may be, and of more keys where there are fewer rows.
+  const int64_t most_rows = kSchedulers * gpu.device().multiprocessors * kTileRows,
+                blocks = least(ceiling(p.keys, kKeyBlock), most_rows / p.all_rows * kPartBlocks);
+  const auto scratch = [&](const Shape& shape) {
+    return Tensor::allocate_on(gpu, DType::f32, shape, Purpose::scratch);
+  };
+  VB_ASSIGN(Tensor scores, scratch(Shape{p.all_rows, blocks, kKeyBlock}));
+  VB_ASSIGN(Tensor best, scratch(Shape{p.all_rows, blocks}));
+  p.scores = reinterpret_cast<float*>(scores.mutable_address());
+  p.best = reinterpret_cast<float*>(best.mutable_address());
+  Tensor o, ml;
+  if (p.parts > 1) {
+    VB_ASSIGN(o, scratch(Shape{p.parts, p.all_rows, p.value_size}));
+    VB_ASSIGN(ml, scratch(Shape{p.parts, p.all_rows, 2}));
+    p.part_o = reinterpret_cast<float*>(o.mutable_address());
+    p.part_ml = reinterpret_cast<float*>(ml.mutable_address());
   }
-  const Grid grid{.blocks = {static_cast<unsigned>(ceiling(rows, Attention::kRows)),
-                             static_cast<unsigned>(p.kv_heads * ceiling(p.value_size, kColumns)),
-                             static_cast<unsigned>(batch * p.parts)},
-                  .threads = {Attention::kThreads, 1, 1},
-                  .shared_bytes = Attention::shared_bytes(p)};
-  return launch(gpu, grid, attend_tiles<T, kColumns, kCapped>, p);
+  return launch_parts<T>(gpu, p, batch, static_cast<int>(blocks));
 }
 
 // Whether this is one for warp groups: of Hopper, with rows enough for two of them, and keys that
@@ -356,6 +322,10 @@ Status launch_type(Gpu& gpu, const Call& p, int64_t batch, int64_t k_rows) {
   if (suits_groups(gpu, p, k_rows))
     return p.head_size == 64 ? launch_groups<T, 64>(gpu, p, batch, k_rows)
                              : launch_groups<T, 128>(gpu, p, batch, k_rows);
+  if (suits_few_rows(gpu, p, batch)) {
+    const Status status = launch_few_rows<T>(gpu, p, batch);
+    if (status.code() != StatusCode::limit) return status;  // or there is no room for it
+  }
   if (p.value_size > 64)
     return p.softcap == 0 ? launch_tiles<T, 128, false>(gpu, p, batch)
                           : launch_tiles<T, 128, true>(gpu, p, batch);

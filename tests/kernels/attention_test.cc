@@ -219,6 +219,92 @@ Case some_wide_attention(Random& r) {
 
 TEST_P(AttentionTest, TensorCoreWide) { expect_reference(*backend_, 48, some_wide_attention); }
 
+// Decoded tokens: few rows and many keys, which a GPU has kernels for of their own, by blocks of
+// 128 keys. Groups of heads that fill a tile of 16 rows, or two; parts of 2048 keys, whole and
+// begun; one value here and there that is not finite, which some rows see and others do not.
+Case some_few_rows(Random& r, const char* op, DType type) {
+  const bool ordered = op == std::string("Attention");
+  const int64_t batch = r.between(1, 2), kv_heads = r.between(1, 2),
+                group = r.pick<int64_t>({1, 4, 4, 16, 20}), heads = kv_heads * group,
+                queries = group > 4 ? 1 : r.pick<int64_t>({1, 1, 1, 2, 5}),
+                keys = r.pick<int64_t>({129, 256, 300, 1025, 2048, 2049, 2500, 4097, 4500}),
+                head_size = r.pick<int64_t>({5, 8, 40, 64, 64, 72, 128, 256}),
+                value_size = r.pick<int64_t>({3, 8, 24, 64, 64, 72});
+  const Fill fill = r.chance(60) ? Fill::ordinary : any_fill(r);
+  Attributes attributes{{"heads", heads},
+                        {"kv_heads", kv_heads},
+                        {"scale", r.pick({0.1f, 0.1f, 0.1f, 3.0f, -0.1f, 0.0f})}};
+  if (r.chance(60)) attributes.set("causal", int64_t{1});
+  if (r.chance(30)) attributes.set("window", r.pick<int64_t>({1, 100, 700, 2100}));
+  if (r.chance(20)) attributes.set("softcap", 5.0f);
+  if (!ordered && r.chance(70)) attributes.set("output", static_cast<int64_t>(DType::f32));
+  Case c{node_of("verbatim", op, attributes),
+         {numbers(r, type, {batch, queries, heads * head_size}, fill),
+          numbers(r, type, {batch, keys, kv_heads * head_size}, fill),
+          numbers(r, type, {batch, keys, kv_heads * value_size}, Fill::ordinary)},
+         {}};
+  for (int64_t i = r.chance(40) ? r.between(1, 9) : 0; i > 0; --i) {
+    const int64_t at = r.chance(50) ? r.below(c.inputs[2].elements())
+                                    : c.inputs[2].elements() - 1 - r.below(8 * value_size);
+    std::byte* code = c.inputs[2].mutable_bytes().data() + at * size_of(type);
+    if (type == DType::f32)
+      *reinterpret_cast<float*>(code) = std::numeric_limits<float>::infinity();
+    else
+      *reinterpret_cast<uint16_t*>(code) = type == DType::bf16 ? 0x7F80 : 0x7C00;
+  }
+  if (r.chance(40)) {
+    std::vector<int64_t> lengths;
+    for (int64_t b = 0; b < batch; ++b) lengths.push_back(r.between(0, keys));
+    c.inputs.push_back(*Tensor::from<int64_t>(Shape{batch}, lengths));
+  }
+  return c;
+}
+
+Case some_few_tensor_core_rows(Random& r) {
+  const DType type = r.pick({DType::bf16, DType::f16});
+  return some_few_rows(r, "AttentionTensorCore", type);
+}
+Case some_few_ordered_rows(Random& r) {
+  const DType type = r.pick({DType::f32, DType::f32, DType::f32, DType::bf16, DType::f16});
+  return some_few_rows(r, "Attention", type);
+}
+
+TEST_P(AttentionTest, FewRows) { expect_reference(*backend_, 160, some_few_ordered_rows); }
+
+TEST_P(AttentionTest, FewRowsFarApart) {
+  expect_reference(*backend_, 60, [](Random& r) {
+    Case c = far_apart(r, DType::f32, r.between(1, 3), r.between(129, 2500), 8, 17);
+    c.node = node_of("verbatim", "Attention", {{"heads", int64_t{1}}, {"scale", 0.6931472f}});
+    return c;
+  });
+}
+
+TEST_P(AttentionTest, TensorCoreFewRows) {
+  expect_reference(*backend_, 160, some_few_tensor_core_rows);
+}
+
+TEST_P(AttentionTest, TensorCoreFewRowsFarApart) {
+  expect_reference(*backend_, 60, [](Random& r) {
+    Case c = some_far_apart(r, r.between(1, 3), r.between(129, 2500));
+    c.node.attributes.set("member", std::string("sm90"));
+    return c;
+  });
+}
+
+// More scores than a GPU has room for at once, where it has four multiprocessors.
+TEST_P(AttentionTest, TensorCoreManyFewRows) {
+  Random r(1);
+  const Attributes attributes{{"heads", int64_t{128}},
+                              {"kv_heads", int64_t{1}},
+                              {"scale", 0.1f},
+                              {"output", static_cast<int64_t>(DType::f32)}};
+  expect_reference(*backend_, Case{node_of("verbatim", "AttentionTensorCore", attributes),
+                                   {numbers(r, DType::bf16, {1, 1, 128 * 8}, Fill::ordinary),
+                                    numbers(r, DType::bf16, {1, 6300, 8}, Fill::ordinary),
+                                    numbers(r, DType::bf16, {1, 6300, 8}, Fill::ordinary)},
+                                   {}});
+}
+
 // What a GPU has kernels for of their own: rows enough for warp groups, and two blocks of them;
 // keys for a ring that goes round, beyond a part; one code here and there that is not finite, which
 // some rows see and others do not.
@@ -511,6 +597,12 @@ TEST_P(AttentionTest, PagedInt8Groups) {
 
 TEST_P(AttentionTest, PagedTensorCoreGroups) {
   expect_paged(*backend_, 12, some_tensor_core_groups);
+}
+
+TEST_P(AttentionTest, PagedFewRows) { expect_paged(*backend_, 48, some_few_ordered_rows); }
+
+TEST_P(AttentionTest, PagedTensorCoreFewRows) {
+  expect_paged(*backend_, 48, some_few_tensor_core_rows);
 }
 
 TEST_P(AttentionTest, PagedTensorCore) {

@@ -162,6 +162,14 @@ class Room {
   ~Room() { emulated::g_most_bytes = SIZE_MAX; }
 };
 
+Case attention_of_few_rows(const char* op, DType type) {
+  Random r(1);
+  const auto x = [&](const Shape& shape) { return numbers(r, type, shape, Fill::ordinary); };
+  return {node_of("verbatim", op, {{"heads", int64_t{4}}, {"scale", 0.1f}}),
+          {x({1, 1, 64}), x({1, 300, 64}), x({1, 300, 64})},
+          {}};
+}
+
 // A product, elementwise kernels, rows, one of the device's own, and movements of both kinds.
 std::vector<Case> cases() {
   Random r(1);
@@ -188,6 +196,8 @@ std::vector<Case> cases() {
           {node_of("verbatim", "QuantizeRows", {}, 2), {x({8, 40})}, {}},
           {node_of("verbatim", "QuantizeKeys", {{"heads", int64_t{2}}}, 2), {x({1, 3, 40})}, {}},
           {node_of("verbatim", "QuantizeValues", {{"heads", int64_t{2}}}, 2), {x({1, 3, 40})}, {}},
+          attention_of_few_rows("Attention", DType::f32),
+          attention_of_few_rows("AttentionTensorCore", DType::bf16),
           int8_attention(3, 20),
           int8_attention(70, 64),
           cached(int8_attention(3, 20)),
@@ -214,6 +224,19 @@ TEST_P(DeviceTest, WithoutRoomTheHostComputes) {
           EXPECT_TRUE(identical(want[i], *(*have)[i].on_host())) << i;
       }
     }
+  }
+}
+
+// Without room for what blocks of keys come to another kernel attends, that needs none.
+TEST_P(DeviceTest, WithoutRoomForBlocksOfKeysTheDeviceAttends) {
+  for (const Case& c : {attention_of_few_rows("Attention", DType::f32),
+                        attention_of_few_rows("AttentionTensorCore", DType::bf16)}) {
+    SCOPED_TRACE(c.node.op);
+    const Tensors inputs = moved(c.inputs);
+    const Room room(512);
+    const Tensors have = *backend_->run(c.node, inputs);
+    EXPECT_NE(have[0].device(), nullptr);
+    EXPECT_TRUE(identical((*evaluate_reference(c.node, c.inputs))[0], *have[0].on_host()));
   }
 }
 

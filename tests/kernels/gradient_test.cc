@@ -161,10 +161,10 @@ TEST_P(GradientTest, Optimizers) {
   });
 }
 
-Case some_attention(Random& r, int64_t most) {
+Case some_attention(Random& r, int64_t most_queries, int64_t most_keys) {
   const int64_t kv = r.between(1, 2), heads = kv * r.between(1, 2), size = r.between(1, 20),
-                value = r.between(1, 20), batch = r.between(1, 2), queries = r.between(1, most),
-                keys = r.between(1, most);
+                value = r.between(1, 20), batch = r.between(1, 2),
+                queries = r.between(1, most_queries), keys = r.between(1, most_keys);
   Attributes a = {{"heads", heads}, {"kv_heads", kv}, {"scale", 0.3f}};
   if (r.chance(50) && keys >= queries) a.set("causal", int64_t{1});
   if (r.chance(30)) a.set("window", r.between(1, 20));
@@ -183,12 +183,15 @@ Case some_attention(Random& r, int64_t most) {
   return c;
 }
 
+Case some_attention(Random& r, int64_t most) { return some_attention(r, most, most); }
+
 TEST_P(GradientTest, Attention) {
   Random random(1);
   const Case one = some_attention(random, 40);
   ASSERT_TRUE(evaluate_reference(one.node, one.inputs).ok());
   check(200, [](Random& r) { return some_attention(r, 40); });
   check(40, [](Random& r) { return some_attention(r, 300); });
+  check(40, [](Random& r) { return some_attention(r, r.between(1, 4), 300); });
 }
 
 TEST_P(GradientTest, LogSoftmax) {
