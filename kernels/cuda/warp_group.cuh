@@ -44,7 +44,7 @@ inline void wait_for_phase(uint64_t* barrier, unsigned parity) {
   emulated::wait_for_phase(barrier, parity);
 }
 inline void copy_tile(void* shared, const TileMap& map, int byte, int row, uint64_t* barrier) {
-  emulated::copy_tile_later(shared, map, byte, row, barrier, 1u << emulated::rank_in_cluster());
+  emulated::copy_tile_later(shared, map, byte, row, barrier);
 }
 inline void copy_bytes(void* shared, const void* from, int bytes, uint64_t* barrier) {
   emulated::copy_bytes_later(shared, from, bytes, barrier);

@@ -5,8 +5,7 @@
 // that a sanitizer sees what reaches beyond it.
 //
 // It stands where the toolkit's header of this name would (kernels/CMakeLists.txt), and has only
-// what is used. Blocks run one by one, and those of a
-// cluster together, on the thread that launches them.
+// what is used. Blocks run one by one, on the thread that launches them.
 #pragma once
 
 #include <atomic>
@@ -42,18 +41,15 @@ struct Thread {
 extern thread_local Thread t_thread;
 inline constexpr size_t kStackBytes = 128 << 10;  // that a thread has
 
-// Runs kernel(context) for each thread of each block, of as many blocks at a time as a cluster has.
+// Runs kernel(context) for each thread of each block.
 struct Launch {
   dim3 blocks, threads;
   size_t shared_bytes;
-  unsigned cluster = 1;  // blocks, neighbours in x
 };
 void launch(const Launch& launch, void (*kernel)(const void*), const void* context);
 void* shared_memory();
 void barrier_of_block();
 void barrier_of_warp();
-void barrier_of_cluster();
-unsigned rank_in_cluster();
 // What lane `from` of the warp gives, all of whose threads take part.
 uint64_t exchange(uint64_t value, int from);
 
@@ -80,7 +76,6 @@ const std::byte* at_shared_offset(uint32_t offset);
 // parity has ended.
 void init_barrier(uint64_t* barrier, unsigned arrivals);
 void arrive_at(uint64_t* barrier, int64_t expected_bytes);
-void arrive_at_block(uint64_t* barrier, unsigned rank);  // at the one that lies there in that block
 void wait_for_phase(const uint64_t* barrier, unsigned parity);
 
 // A block's barrier of that number, which so many threads pass: bar.sync, and bar.arrive, whose
@@ -94,11 +89,10 @@ struct TileMap {
   int64_t rows, row_bytes;
   int box_rows;
 };
-// To the shared memory of those blocks of the cluster (a bit for each), swizzled by 128 bytes;
-// arrives some time, and then at the blocks' barriers.
-void copy_tile_later(void* shared, const TileMap& map, int64_t byte, int64_t row, uint64_t* barrier,
-                     unsigned blocks);
-// Bytes one after the other, to the running block, the same way; both addresses and the count are
+// To shared memory, swizzled by 128 bytes; arrives some time, and then at the barrier.
+void copy_tile_later(void* shared, const TileMap& map, int64_t byte, int64_t row,
+                     uint64_t* barrier);
+// Bytes one after the other, the same way; both addresses and the count are
 // multiples of 16, or the process ends.
 void copy_bytes_later(void* shared, const void* from, int64_t bytes, uint64_t* barrier);
 // The other way, in the queue of stores; what lies beyond the matrix's edges goes nowhere.

@@ -78,11 +78,10 @@ struct PhaseBarrier {
 };
 
 struct TileCopy {
-  uint32_t to;  // offset in the shared memory of each block that gets it
+  uint32_t to;  // offset in shared memory
   TileMap map;
   int64_t byte, row;
   uint32_t barrier;  // offset
-  unsigned blocks;   // a bit for each
 };
 
 // bar.sync and bar.arrive: some threads only say that they came by.
@@ -92,7 +91,6 @@ struct NamedBarrier {
 };
 
 struct Block {
-  dim3 index;
   Barrier whole;
   std::array<NamedBarrier, 16> named;
   std::unique_ptr<std::byte, void (*)(void*)> shared{nullptr, std::free};
@@ -102,16 +100,12 @@ struct Block {
   }
 };
 
-// Blocks of threads that run together.
-class Cluster {
+// Runs one block of threads after another.
+class Runner {
  public:
-  // From block `first` on; threads in the order of blocks.
-  void run(dim3 first, const Launch& launch, void (*kernel)(const void*), const void* context);
+  void run(dim3 index, const Launch& launch, void (*kernel)(const void*), const void* context);
   void wait(Barrier& barrier);
-  Barrier& whole() { return all_; }
-  Block& block() { return blocks_[rank()]; }
-  Block& block(unsigned rank) { return blocks_.at(rank); }
-  unsigned rank() const { return running_ / threads_; }
+  Block& block() { return block_; }
   Barrier& warp() { return warps_[running_ / kWarp]; }
   // Two sets in turn: whoever writes one again has seen everybody leave it.
   uint64_t& slot(unsigned lane) {
@@ -131,8 +125,8 @@ class Cluster {
   void resume(unsigned fiber);
   void leave();  // the running fiber, for the scheduler
   void arrive(Barrier& barrier, bool stays);
-  void start_block(Block& block, dim3 index, const Launch& launch);
-  void start_threads(const Launch& launch);
+  void start_block(const Launch& launch, unsigned threads);
+  void start_threads(const Launch& launch, unsigned count);
   void copy_some_tile();
   unsigned draw(size_t below);
 
@@ -143,9 +137,7 @@ class Cluster {
   std::vector<std::unique_ptr<Fiber>> fibers_;
   std::vector<unsigned> ready_;
   unsigned running_ = 0;
-  unsigned threads_ = 1;  // of a block
-  Barrier all_;
-  std::vector<Block> blocks_;
+  Block block_;
   std::vector<Barrier> warps_;
   std::vector<uint64_t> slots_;
   std::vector<PhaseBarrier> phase_barriers_;  // one's index lies where the kernel has it
@@ -155,9 +147,9 @@ class Cluster {
   uint64_t random_ = 1;
 };
 
-thread_local std::unique_ptr<Cluster> t_cluster;
+thread_local std::unique_ptr<Runner> t_runner;
 
-unsigned Cluster::draw(size_t below) {
+unsigned Runner::draw(size_t below) {
   random_ = random_ * 6364136223846793005u + 1442695040888963407u;
   return static_cast<unsigned>((random_ >> 33) % below);
 }
@@ -176,19 +168,18 @@ void arrived([[maybe_unused]] void* fake_stack, [[maybe_unused]] const void** bo
 #endif
 }
 
-void Cluster::start() {
-  Cluster& c = *t_cluster;
-  arrived(nullptr, &c.scheduler_bottom_, &c.scheduler_size_);
+void Runner::start() {
+  Runner& r = *t_runner;
+  arrived(nullptr, &r.scheduler_bottom_, &r.scheduler_size_);
   for (;;) {
-    c.leave();
-    c.kernel_(c.context_);
-    c.arrive(c.warp(), false);
-    c.arrive(c.block().whole, false);
-    c.arrive(c.all_, false);
+    r.leave();
+    r.kernel_(r.context_);
+    r.arrive(r.warp(), false);
+    r.arrive(r.block().whole, false);
   }
 }
 
-void Cluster::add_fiber() {
+void Runner::add_fiber() {
   fibers_.push_back(std::make_unique<Fiber>());
   Fiber& f = *fibers_.back();
   ucontext_t context, here;
@@ -206,7 +197,7 @@ void Cluster::add_fiber() {
 }
 
 // A thread that has ended is not waited for.
-void Cluster::arrive(Barrier& barrier, bool stays) {
+void Runner::arrive(Barrier& barrier, bool stays) {
   if (stays)
     barrier.waiting.push_back(running_);
   else
@@ -216,12 +207,12 @@ void Cluster::arrive(Barrier& barrier, bool stays) {
   barrier.waiting.clear();
 }
 
-void Cluster::wait(Barrier& barrier) {
+void Runner::wait(Barrier& barrier) {
   arrive(barrier, true);
   leave();
 }
 
-void Cluster::leave() {
+void Runner::leave() {
   Fiber& f = *fibers_[running_];
   if (_setjmp(f.at) == 0) {
     leaving(&f.fake_stack, scheduler_bottom_, scheduler_size_);
@@ -230,10 +221,9 @@ void Cluster::leave() {
   arrived(fibers_[running_]->fake_stack, &scheduler_bottom_, &scheduler_size_);
 }
 
-void Cluster::resume(unsigned fiber) {
+void Runner::resume(unsigned fiber) {
   running_ = fiber;
   t_thread.thread = fibers_[fiber]->thread;
-  t_thread.block = block().index;
   if (_setjmp(scheduler_) == 0) {
     leaving(&scheduler_fake_stack_, fibers_[fiber]->stack.get(), kStackBytes);
     _longjmp(fibers_[fiber]->at, 1);
@@ -241,12 +231,12 @@ void Cluster::resume(unsigned fiber) {
   arrived(scheduler_fake_stack_, nullptr, nullptr);
 }
 
-void Cluster::init(uint64_t* barrier, unsigned arrivals) {
+void Runner::init(uint64_t* barrier, unsigned arrivals) {
   *barrier = phase_barriers_.size();
   phase_barriers_.push_back({.expected = arrivals, .arrivals = arrivals, .waiting = {}});
 }
 
-void Cluster::arrive(uint64_t* barrier, unsigned arrivals, int64_t bytes) {
+void Runner::arrive(uint64_t* barrier, unsigned arrivals, int64_t bytes) {
   PhaseBarrier& b = phase_barriers_.at(*barrier);
   b.arrivals -= arrivals;
   b.bytes += bytes;
@@ -257,14 +247,14 @@ void Cluster::arrive(uint64_t* barrier, unsigned arrivals, int64_t bytes) {
   b.waiting.clear();
 }
 
-void Cluster::wait(const uint64_t* barrier, unsigned parity) {
+void Runner::wait(const uint64_t* barrier, unsigned parity) {
   while (phase_barriers_.at(*barrier).phase % 2 == parity) {
     phase_barriers_[*barrier].waiting.push_back(running_);
     leave();
   }
 }
 
-void Cluster::arrive(NamedBarrier& barrier, unsigned threads, bool waits) {
+void Runner::arrive(NamedBarrier& barrier, unsigned threads, bool waits) {
   if (++barrier.arrived == threads) {
     barrier.arrived = 0;
     ready_.insert(ready_.end(), barrier.waiting.begin(), barrier.waiting.end());
@@ -278,45 +268,40 @@ void Cluster::arrive(NamedBarrier& barrier, unsigned threads, bool waits) {
 // Bits 4 to 6 of an address in shared memory change with bits 7 to 9: the swizzle of 128 bytes.
 uint64_t swizzled(uint64_t offset) { return offset ^ (offset >> 7 & 7) << 4; }
 
-void Cluster::copy_some_tile() {
+void Runner::copy_some_tile() {
   const unsigned at = draw(tile_copies_.size());
   const TileCopy c = tile_copies_[at];
   tile_copies_[at] = tile_copies_.back();
   tile_copies_.pop_back();
-  for (unsigned rank = 0; rank < blocks_.size(); ++rank) {
-    if ((c.blocks >> rank & 1) == 0) continue;
-    if (c.map.box_rows == 0) {  // bytes as they lie
-      std::memcpy(blocks_[rank].shared.get() + c.to, c.map.base,
-                  static_cast<size_t>(c.map.row_bytes));
-      arrive(&blocks_[rank].barrier_at(c.barrier), 0, -c.map.row_bytes);
-      continue;
-    }
-    for (int r = 0; r < c.map.box_rows; ++r)
-      for (int byte = 0; byte < 128; ++byte) {
-        const int64_t row = c.row + r, from = c.byte + byte;
-        const bool inside = row < c.map.rows && from < c.map.row_bytes;
-        blocks_[rank].shared.get()[swizzled(c.to + static_cast<uint64_t>(r * 128 + byte))] =
-            inside ? c.map.base[row * c.map.row_bytes + from] : std::byte{0};
-      }
-    arrive(&blocks_[rank].barrier_at(c.barrier), 0, -c.map.box_rows * 128);
+  std::byte* const shared = block_.shared.get();
+  uint64_t* const barrier = &block_.barrier_at(c.barrier);
+  if (c.map.box_rows == 0) {  // bytes as they lie
+    std::memcpy(shared + c.to, c.map.base, static_cast<size_t>(c.map.row_bytes));
+    arrive(barrier, 0, -c.map.row_bytes);
+    return;
   }
+  for (int r = 0; r < c.map.box_rows; ++r)
+    for (int byte = 0; byte < 128; ++byte) {
+      const int64_t row = c.row + r, from = c.byte + byte;
+      const bool inside = row < c.map.rows && from < c.map.row_bytes;
+      shared[swizzled(c.to + static_cast<uint64_t>(r * 128 + byte))] =
+          inside ? c.map.base[row * c.map.row_bytes + from] : std::byte{0};
+    }
+  arrive(barrier, 0, -c.map.box_rows * 128);
 }
 
-void Cluster::start_block(Block& block, dim3 index, const Launch& launch) {
-  block.index = index;
-  block.whole.expected = threads_;
-  block.named = {};
+void Runner::start_block(const Launch& launch, unsigned threads) {
+  block_.whole.expected = threads;
+  block_.named = {};
   void* shared = nullptr;
   const size_t bytes = launch.shared_bytes;
   if (bytes > 0 && posix_memalign(&shared, 1024, bytes) != 0) std::abort();
-  block.shared.reset(static_cast<std::byte*>(shared));
-  std::fill_n(block.shared.get(), bytes, std::byte{0xFF});  // what kernels may not rely on
+  block_.shared.reset(static_cast<std::byte*>(shared));
+  std::fill_n(block_.shared.get(), bytes, std::byte{0xFF});  // what kernels may not rely on
 }
 
-void Cluster::start_threads(const Launch& launch) {
-  const auto count = static_cast<unsigned>(blocks_.size()) * threads_;
+void Runner::start_threads(const Launch& launch, unsigned count) {
   while (fibers_.size() < count) add_fiber();
-  all_.expected = count;
   warps_.resize((count + kWarp - 1) / kWarp);
   slots_.resize(warps_.size() * 2 * kWarp);
   for (unsigned w = 0; w < warps_.size(); ++w)
@@ -327,24 +312,22 @@ void Cluster::start_threads(const Launch& launch) {
       p.items.clear();
       p.groups.clear();
     }
-    const unsigned in_block = i % threads_, x = launch.threads.x, y = launch.threads.y;
-    fibers_[i]->thread = {in_block % x, in_block / x % y, in_block / x / y};
+    const unsigned x = launch.threads.x, y = launch.threads.y;
+    fibers_[i]->thread = {i % x, i / x % y, i / x / y};
     ready_.push_back(i);
   }
 }
 
-void Cluster::run(dim3 first, const Launch& launch, void (*kernel)(const void*),
-                  const void* context) {
+void Runner::run(dim3 index, const Launch& launch, void (*kernel)(const void*),
+                 const void* context) {
   t_thread = {
-      .thread = {}, .block = first, .block_size = launch.threads, .grid_size = launch.blocks};
+      .thread = {}, .block = index, .block_size = launch.threads, .grid_size = launch.blocks};
   kernel_ = kernel;
   context_ = context;
-  threads_ = launch.threads.x * launch.threads.y * launch.threads.z;
+  const unsigned threads = launch.threads.x * launch.threads.y * launch.threads.z;
   phase_barriers_.clear();
-  blocks_.resize(launch.cluster);
-  for (unsigned rank = 0; rank < launch.cluster; ++rank)
-    start_block(blocks_[rank], {first.x + rank, first.y, first.z}, launch);
-  start_threads(launch);
+  start_block(launch, threads);
+  start_threads(launch, threads);
   const bool late = toss();  // tiles arrive when all threads wait, and not before
   while (!ready_.empty() || !tile_copies_.empty()) {
     const bool only_threads = late && !ready_.empty();
@@ -358,9 +341,9 @@ void Cluster::run(dim3 first, const Launch& launch, void (*kernel)(const void*),
     ready_.pop_back();
     resume(fiber);
   }
-  if (all_.expected > 0) {
+  if (block_.whole.expected > 0) {
     std::fprintf(stderr, "verbatim: bug: %u threads of a block wait for others that do not come\n",
-                 all_.expected);
+                 block_.whole.expected);
     std::abort();
   }
 }
@@ -392,7 +375,7 @@ LateWork& g_late = *new LateWork;
 // What this thread told the first stream, and of that, what its late streams come after.
 thread_local uint64_t t_told_first = 0, t_waited_for = 0;
 
-Pending& pending_of(Queue queue) { return t_cluster->running().pending[static_cast<int>(queue)]; }
+Pending& pending_of(Queue queue) { return t_runner->running().pending[static_cast<int>(queue)]; }
 
 }  // namespace
 
@@ -400,16 +383,15 @@ void launch(const Launch& launch, void (*kernel)(const void*), const void* conte
   const auto within = [](unsigned n, unsigned most) { return n >= 1 && n <= most; };
   const dim3 &b = launch.blocks, &t = launch.threads;
   if (!within(b.x, 0x7FFFFFFF) || !within(b.y, 65535) || !within(b.z, 65535) ||
-      !within(t.x * t.y * t.z, 1024) || launch.shared_bytes > size_t{227} << 10 ||
-      b.x % launch.cluster != 0) {
+      !within(t.x * t.y * t.z, 1024) || launch.shared_bytes > size_t{227} << 10) {
     t_last_error = cudaErrorInvalidConfiguration;
     return;
   }
-  if (!t_cluster) t_cluster = std::make_unique<Cluster>();
+  if (!t_runner) t_runner = std::make_unique<Runner>();
   for (unsigned z = 0; z < launch.blocks.z; ++z)
     for (unsigned y = 0; y < launch.blocks.y; ++y)
-      for (unsigned x = 0; x < launch.blocks.x; x += launch.cluster)
-        t_cluster->run({x, y, z}, launch, kernel, context);
+      for (unsigned x = 0; x < launch.blocks.x; ++x)
+        t_runner->run({x, y, z}, launch, kernel, context);
 }
 
 void tell_first() {
@@ -449,18 +431,16 @@ uint64_t left_for_later() {
   return g_late.items.size();
 }
 
-void* shared_memory() { return t_cluster->block().shared.get(); }
-void barrier_of_block() { t_cluster->wait(t_cluster->block().whole); }
-void barrier_of_warp() { t_cluster->wait(t_cluster->warp()); }
-void barrier_of_cluster() { t_cluster->wait(t_cluster->whole()); }
-unsigned rank_in_cluster() { return t_cluster->rank(); }
+void* shared_memory() { return t_runner->block().shared.get(); }
+void barrier_of_block() { t_runner->wait(t_runner->block().whole); }
+void barrier_of_warp() { t_runner->wait(t_runner->warp()); }
 
 uint64_t exchange(uint64_t value, int from) {
-  Cluster& cluster = *t_cluster;
-  ++cluster.running().exchanges;
-  cluster.slot(static_cast<unsigned>(lane())) = value;
+  Runner& runner = *t_runner;
+  ++runner.running().exchanges;
+  runner.slot(static_cast<unsigned>(lane())) = value;
   barrier_of_warp();
-  return cluster.slot(static_cast<unsigned>(from));
+  return runner.slot(static_cast<unsigned>(from));
 }
 
 void do_later(Queue queue, const Later& what) { pending_of(queue).items.push_back(what); }
@@ -472,31 +452,28 @@ void wait_for(Queue queue, int pending) { pending_of(queue).wait(pending); }
 
 uint32_t shared_offset(const void* shared) {
   return static_cast<uint32_t>(static_cast<const std::byte*>(shared) -
-                               t_cluster->block().shared.get());
+                               t_runner->block().shared.get());
 }
 const std::byte* at_shared_offset(uint32_t offset) {
-  return t_cluster->block().shared.get() + swizzled(offset);
+  return t_runner->block().shared.get() + swizzled(offset);
 }
 
-void init_barrier(uint64_t* barrier, unsigned arrivals) { t_cluster->init(barrier, arrivals); }
+void init_barrier(uint64_t* barrier, unsigned arrivals) { t_runner->init(barrier, arrivals); }
 void arrive_at(uint64_t* barrier, int64_t expected_bytes) {
-  t_cluster->arrive(barrier, 1, expected_bytes);
+  t_runner->arrive(barrier, 1, expected_bytes);
 }
-void arrive_at_block(uint64_t* barrier, unsigned rank) {
-  t_cluster->arrive(&t_cluster->block(rank).barrier_at(shared_offset(barrier)), 1, 0);
-}
-void wait_for_phase(const uint64_t* barrier, unsigned parity) { t_cluster->wait(barrier, parity); }
+void wait_for_phase(const uint64_t* barrier, unsigned parity) { t_runner->wait(barrier, parity); }
 
 void sync_named(int barrier, unsigned threads) {
-  t_cluster->arrive(t_cluster->block().named.at(static_cast<size_t>(barrier)), threads, true);
+  t_runner->arrive(t_runner->block().named.at(static_cast<size_t>(barrier)), threads, true);
 }
 void arrive_named(int barrier, unsigned threads) {
-  t_cluster->arrive(t_cluster->block().named.at(static_cast<size_t>(barrier)), threads, false);
+  t_runner->arrive(t_runner->block().named.at(static_cast<size_t>(barrier)), threads, false);
 }
 
-void copy_tile_later(void* shared, const TileMap& map, int64_t byte, int64_t row, uint64_t* barrier,
-                     unsigned blocks) {
-  t_cluster->copy_later({shared_offset(shared), map, byte, row, shared_offset(barrier), blocks});
+void copy_tile_later(void* shared, const TileMap& map, int64_t byte, int64_t row,
+                     uint64_t* barrier) {
+  t_runner->copy_later({shared_offset(shared), map, byte, row, shared_offset(barrier)});
 }
 
 void copy_bytes_later(void* shared, const void* from, int64_t bytes, uint64_t* barrier) {
@@ -504,9 +481,7 @@ void copy_bytes_later(void* shared, const void* from, int64_t bytes, uint64_t* b
   if (reinterpret_cast<uintptr_t>(from) % 16 != 0 || shared_offset(shared) % 16 != 0 ||
       bytes % 16 != 0)
     std::abort();
-  const unsigned here = 1u << rank_in_cluster();
-  t_cluster->copy_later(
-      {shared_offset(shared), {base, 1, bytes, 0}, 0, 0, shared_offset(barrier), here});
+  t_runner->copy_later({shared_offset(shared), {base, 1, bytes, 0}, 0, 0, shared_offset(barrier)});
 }
 
 // At once, or as late as may be.
@@ -523,7 +498,7 @@ void store_tile_later(const void* shared, const TileMap& map, int64_t byte, int6
   };
   const Later later{store, const_cast<void*>(shared), &map, static_cast<uint64_t>(byte),
                     static_cast<uint64_t>(row)};
-  if (t_cluster->toss())
+  if (t_runner->toss())
     store(later);
   else
     do_later(Queue::stores, later);
