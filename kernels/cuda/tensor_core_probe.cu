@@ -234,12 +234,11 @@ Result<Tensor> probe_tensor(DType type, const Shape& shape, unsigned seed) {
   return t;
 }
 
-// Masked and not, of rows enough for warp groups and of few, with a block of keys that is not
-// whole.
+// Masked and not, of rows enough for warp groups, of few rows, and of few keys, which warps attend
+// to, with a block of keys that is not whole.
 template <class T>
 Result<bool> attends_as_the_contract(Backend& backend, DType type, int64_t size) {
-  constexpr int64_t kKeys = 300;
-  for (const int64_t queries : {70, 5})
+  for (const auto& [queries, keys] : {std::pair<int64_t, int64_t>{70, 300}, {5, 300}, {5, 100}})
     for (const int64_t causal : {0, 1}) {
       Node node;
       node.domain = kVerbatimDomain;
@@ -248,8 +247,8 @@ Result<bool> attends_as_the_contract(Backend& backend, DType type, int64_t size)
           {"heads", int64_t{2}}, {"kv_heads", int64_t{1}}, {"scale", 0.1f}, {"causal", causal}};
       Tensors inputs(3);
       VB_ASSIGN(inputs[0], probe_tensor<T>(type, Shape{1, queries, 2 * size}, 1));
-      VB_ASSIGN(inputs[1], probe_tensor<T>(type, Shape{1, kKeys, size}, 2));
-      VB_ASSIGN(inputs[2], probe_tensor<T>(type, Shape{1, kKeys, size}, 3));
+      VB_ASSIGN(inputs[1], probe_tensor<T>(type, Shape{1, keys, size}, 2));
+      VB_ASSIGN(inputs[2], probe_tensor<T>(type, Shape{1, keys, size}, 3));
       VB_ASSIGN(const Tensors there, backend.run(node, inputs));
       VB_ASSIGN(const Tensor have, there[0].on_host());
       VB_ASSIGN(const Tensors want, evaluate_reference(node, inputs));
