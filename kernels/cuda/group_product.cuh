@@ -200,10 +200,11 @@ struct GroupProduct {
 #pragma unroll
       for (int half = 0; half < 2; ++half)
         rows[half] = p.epilogue.row(least(row + own_row() + 8 * half, p.m - 1));
-      if constexpr (kByCopies<Epilogue>) return;
+      if constexpr (!kByCopies<Epilogue>) {
 #pragma unroll
-      for (int i = 0; i < kOwn; ++i)
-        columns[i] = p.epilogue.column(least(column + place_of(i), p.n - 1));
+        for (int i = 0; i < kOwn; ++i)
+          columns[i] = p.epilogue.column(least(column + place_of(i), p.n - 1));
+      }
     }
     __device__ static int place_of(int i) {
       return static_cast<int>(threadIdx.x % kWarpGroup) + i * int{kWarpGroup};
