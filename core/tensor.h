@@ -23,8 +23,8 @@ enum class Purpose : uint8_t { result, scratch };
 struct Digest;
 class Tensor;
 
-// Roots that a device is computing, beside what it is told next. Until they are there they hold the
-// tensors; whoever wants them no more lets go of them, which waits too.
+// Roots that a device is computing, beside what it is told next. They hold the tensors for as long
+// as they live; whoever wants them no more lets go of them, which waits too.
 class PendingRoots {
  public:
   virtual ~PendingRoots() = default;

@@ -236,16 +236,19 @@ Digest tensor_root(const Tensor& tensor) {
                    merkle_root(static_cast<size_t>(layout.leaf_count()), make));
 }
 
-// What a device may not hash, or has no room to, is copied.
+// What a device may not hash, or has no room to, is copied and hashed here, at once: where there is
+// no room nothing is to be kept.
 Result<BegunRoots> BegunRoots::begin(std::vector<Tensor> tensors) {
   BegunRoots begun;
   begun.tensors_ = std::move(tensors);
+  begun.roots_.resize(begun.tensors_.size());
   std::map<DeviceMemory*, std::vector<size_t>> there;
+  std::vector<size_t> here;
   for (size_t i = 0; i < begun.tensors_.size(); ++i) {
     const Tensor& t = begun.tensors_[i];
     const bool is_hashed_there =
         t.device() != nullptr && !is_sub_byte(t.dtype()) && t.elements() > 0;
-    (is_hashed_there ? there[t.device()] : begun.here_).push_back(i);
+    (is_hashed_there ? there[t.device()] : here).push_back(i);
   }
   for (auto& [device, which] : there) {
     std::vector<Tensor> its;
@@ -254,27 +257,27 @@ Result<BegunRoots> BegunRoots::begin(std::vector<Tensor> tensors) {
     if (roots.ok())
       begun.there_.push_back({std::move(which), *std::move(roots)});
     else if (roots.status().code() == StatusCode::limit)
-      begun.here_.insert(begun.here_.end(), which.begin(), which.end());
+      here.insert(here.end(), which.begin(), which.end());
     else
       return roots.status();
+  }
+  for (const size_t i : here) {
+    VB_ASSIGN(const Tensor on_host, begun.tensors_[i].on_host());
+    begun.roots_[i] = tensor_root(on_host);
+    begun.tensors_[i] = {};
   }
   return begun;
 }
 
 Result<std::vector<Digest>> BegunRoots::wait() {
-  std::vector<Digest> roots(tensors_.size());
-  for (const size_t i : here_) {
-    VB_ASSIGN(const Tensor here, tensors_[i].on_host());
-    roots[i] = tensor_root(here);
-  }
   for (const Part& part : there_) {
     VB_ASSIGN(const std::vector<Digest> leaves, part.roots->wait());
     for (size_t i = 0; i < part.which.size(); ++i) {
       const Tensor& t = tensors_[part.which[i]];
-      roots[part.which[i]] = root_over(t.dtype(), t.shape(), leaves[i]);
+      roots_[part.which[i]] = root_over(t.dtype(), t.shape(), leaves[i]);
     }
   }
-  return roots;
+  return roots_;
 }
 
 Result<std::vector<Digest>> tensor_roots(std::span<const Tensor> tensors) {

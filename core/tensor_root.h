@@ -48,11 +48,12 @@ Digest tensor_root(DType dtype, const Shape& shape, std::span<const Digest> leav
 // Those of tensors that may lie on devices, which hash them there, all at once. Errors: a device's.
 Result<std::vector<Digest>> tensor_roots(std::span<const Tensor> tensors);
 // The same in two parts, between which devices hash beside what they are told. What is begun holds
-// the tensors.
+// those of the tensors that devices hash, for as long as it lives; the host hashes the others
+// first.
 class BegunRoots {
  public:
   static Result<BegunRoots> begin(std::vector<Tensor> tensors);
-  // Hashes on the host what devices do not, and waits for the rest. Once, or again after an error.
+  // Once, or again after an error.
   Result<std::vector<Digest>> wait();
 
  private:
@@ -61,8 +62,8 @@ class BegunRoots {
     std::unique_ptr<PendingRoots> roots;
   };
   std::vector<Tensor> tensors_;
-  std::vector<size_t> here_;  // which of them the host hashes
-  std::vector<Part> there_;   // a part for each device
+  std::vector<Digest> roots_;  // of those that the host has hashed
+  std::vector<Part> there_;    // a part for each device
 };
 // An absent optional tensor has this root.
 Digest absent_root();

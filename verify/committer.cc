@@ -18,8 +18,7 @@ Status ValueRoots::add(ValueId v, const Tensor& tensor) {
   waiting_bytes_ += tensor.byte_size();
   if (waiting_bytes_ < kBatchBytes) return {};
   VB_TRY(begin());
-  while (begun_bytes_ > kMostWaiting && begun_.size() > 1) VB_TRY(take_first_batch());
-  return {};
+  return keep_at_most(kMostWaiting, 1);
 }
 
 Status ValueRoots::add(const Node& node, std::span<const Tensor> inputs,
@@ -45,6 +44,16 @@ Status ValueRoots::take_first_batch() {
   begun_bytes_ -= first.bytes;
   begun_.pop_front();
   return {};
+}
+
+Status ValueRoots::keep_at_most(size_t bytes, size_t batches) {
+  while (begun_bytes_ > bytes && begun_.size() > batches) VB_TRY(take_first_batch());
+  return {};
+}
+
+Status ValueRoots::end_step() {
+  VB_TRY(begin());
+  return keep_at_most(kMostWaiting, 0);
 }
 
 Status ValueRoots::settle() {
@@ -113,7 +122,7 @@ Status Committer::on_step_end(uint64_t step, std::span<const Tensor> graph_input
   if (level_ == CommitLevel::light)
     for (size_t i = 0; i < g.inputs.size(); ++i)  // an output may be an input, passed through
       if (is_recorded_[g.inputs[i].value]) VB_TRY(roots_.add(g.inputs[i].value, graph_inputs[i]));
-  VB_TRY(roots_.begin());
+  VB_TRY(roots_.end_step());
   if (!task_id_) task_id_ = make_task_id_();
   VB_TRY(record_last_step());
   std::swap(last_roots_, roots_);

@@ -29,8 +29,9 @@ struct Commitment {
 
 // Bytes of values on a device that are hashed together: enough to occupy it.
 inline constexpr size_t kBatchBytes = size_t{16} << 20;
-// Bytes of a step's values that are kept until they are hashed, where they are more than one batch:
-// so many that the device has work when the host waits for the first, little of its memory.
+// Bytes of a step's values that are kept until they are hashed: so many that the device has work
+// when the host waits for the first, little of its memory. While a step runs its newest batch is
+// kept besides; once it has ended its own are, and those of the next one.
 inline constexpr size_t kMostWaiting = size_t{64} << 20;
 
 // The roots of the values of one step. A root is computed once, when its value is first seen, or
@@ -47,8 +48,8 @@ class ValueRoots {
   Status add(const Node& node, std::span<const Tensor> inputs, std::span<const Tensor> outputs);
   // The root of `v` will be set() before it is asked for.
   void expect(ValueId v) { known_[v] = true; }
-  // Has devices begin with what was added.
-  Status begin();
+  // The step's last value was added: devices begin with what is left, and little is kept.
+  Status end_step();
   // To be called before roots are asked for.
   Status settle();
   // kAbsent has the absent root.
@@ -57,7 +58,7 @@ class ValueRoots {
   // It is, or will be.
   bool known(ValueId v) const { return known_[v]; }
   void set(ValueId v, const Digest& root);
-  // Forgets everything but the initializers.
+  // Forgets everything but the initializers, once all are settled.
   void clear();
 
  private:
@@ -66,7 +67,10 @@ class ValueRoots {
     size_t bytes;
     BegunRoots roots;
   };
+  Status begin();             // has devices begin with what was added
   Status take_first_batch();  // waits for it
+  // Waits for batches, the first ones first, while there are more bytes, and more than so many.
+  Status keep_at_most(size_t bytes, size_t batches);
 
   const Graph* graph_;
   Digest absent_;
@@ -88,7 +92,8 @@ class Committer final : public TraceSink {
   // `program` must outlive the committer.
   Committer(const Program& program, CommitLevel level, const Digest& task_id);
   // The same for a task whose id nobody has asked for yet. It takes a hash of the inputs: it is
-  // asked for when the first step has ended, which a device may still be working on.
+  // asked for once, when the first step has ended, which a device may still be working on, or by
+  // finish() where no step has. What it reads must be there, and unchanged, until then.
   Committer(const Program& program, CommitLevel level, std::function<Digest()> task_id);
 
   Status on_node(uint64_t step, int32_t node, std::span<const Tensor> inputs,

@@ -531,7 +531,8 @@ __device__ int piece_offset(int row, int piece) {
 }
 
 // Codes [at, size) of kOf rows into kCodes of each in shared memory, zeros where there are none, by
-// kThreads of which this is one. row(i): where row i begins, or null. In words, 16 bytes at once.
+// kThreads of which this is one. row(i): where row i begins, or null. In words, 16 bytes at once;
+// `anywhere` is then a multiple of 16.
 template <int kOf, int kCodes, int kThreads, class T, class Row>
 __device__ void fetch_codes(int thread, bool in_words, std::byte* to, const void* anywhere,
                             int64_t at, int64_t size, Row&& row) {

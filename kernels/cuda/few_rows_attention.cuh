@@ -7,6 +7,7 @@
 // with o, a block of keys behind. A third one merges parts, where there are several.
 #pragma once
 
+#include <verbatim/repops/ops/tensor_core.h>
 #include <verbatim/kernels/cuda/attention_tiles.cuh>
 
 namespace verbatim::cuda {

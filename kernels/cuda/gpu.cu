@@ -149,10 +149,12 @@ Result<Gpu::Landing> Gpu::take_landing() {
   }
   Landing made;
   VB_TRY(check(cudaEventCreateWithFlags(&made.done, cudaEventDisableTiming)));
-  const Status status = check(cudaMallocHost(&made.memory, kLandingBytes));
-  if (status.ok()) return made;
+  const cudaError_t error = cudaMallocHost(&made.memory, kLandingBytes);
+  if (error == cudaSuccess) return made;
   cudaEventDestroy(made.done);
-  return status;
+  (void)cudaGetLastError();  // said here, and not again by the next launch
+  return error == cudaErrorMemoryAllocation ? over_limit("CUDA: no pinned memory for roots")
+                                            : check(error);
 }
 
 void Gpu::give_back(const Landing& landing) {

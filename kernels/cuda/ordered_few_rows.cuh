@@ -112,7 +112,7 @@ struct FewRows {
 #pragma unroll 4
       for (int r = t / kPieces; r < kKeys; r += kThreads / kPieces) {
         const bool there = block + r < end && 4 * i < count;
-        copy_later(&to[r][i], there ? row(r) + 4 * i : p.q, there);
+        copy_later(&to[r][i], there ? row(r) + 4 * i : p.k, there);
       }
       return;
     }

@@ -67,12 +67,11 @@ struct SlicesEpilogue {
 
   __device__ Row row(int64_t m) const { return x_exponents[m]; }
   __device__ Column column(int64_t n) const {
-    return {w_exponents[n], bias == nullptr ? 0.0f : bias[n]};
+    return {w_exponents[n], bias == nullptr ? -0.0f : bias[n]};  // which changes no number
   }
   __device__ float finished(int64_t sum, Row x_exponent, const Column& c) const {
     if (x_exponent == kFlaggedRow || c.exponent == kFlaggedRow) return float_of(kNanBits);
-    const float v = sliced_result(sum, x_exponent, c.exponent, order);
-    return canonical(bias == nullptr ? v : v + c.bias);
+    return canonical(sliced_result(sum, x_exponent, c.exponent, order) + c.bias);
   }
 };
 

@@ -19,12 +19,9 @@ struct LinearEpilogue {
     float scale, addend;
   };
   __device__ Row row(int64_t m) const { return epilogue.x_scale(m); }
-  // Without a bias -0, which changes no sum.
-  __device__ Column column(int64_t n) const {
-    return {epilogue.w_scale(n), epilogue.bias == nullptr ? -0.0f : epilogue.bias[n]};
-  }
+  __device__ Column column(int64_t n) const { return {epilogue.w_scale(n), epilogue.addend(n)}; }
   __device__ float value(float sum, Row x_scale, const Column& c) const {
-    return sum * (x_scale * c.scale) + c.addend;
+    return epilogue.finished(sum, x_scale, c.scale, c.addend);
   }
   __device__ Out finished(float sum, Row x_scale, const Column& c) const {
     return rounded<Out>(value(sum, x_scale, c));

@@ -71,13 +71,13 @@ struct Epilogue {
   VB_HOST_DEVICE float finished(float v, int64_t m, int64_t n) const {
     return finished(v, x_scale(m), w_scale(n), addend(n));
   }
-  // The same in two steps: what is read (anything where there is none), and what comes of it.
+  // The same in two steps: what is read, and what comes of it. What is not there is a factor of 1
+  // and an addend of -0, which leave every number as it is.
   VB_HOST_DEVICE float x_scale(int64_t m) const { return x_scales == nullptr ? 1.0f : x_scales[m]; }
   VB_HOST_DEVICE float w_scale(int64_t n) const { return w_scales == nullptr ? 1.0f : w_scales[n]; }
-  VB_HOST_DEVICE float addend(int64_t n) const { return bias == nullptr ? 0.0f : bias[n]; }
-  VB_HOST_DEVICE float finished(float v, float x_scale, float w_scale, float addend) const {
-    if (x_scales != nullptr) v = v * (x_scale * w_scale);
-    return bias == nullptr ? v : v + addend;
+  VB_HOST_DEVICE float addend(int64_t n) const { return bias == nullptr ? -0.0f : bias[n]; }
+  VB_HOST_DEVICE static float finished(float v, float x_scale, float w_scale, float addend) {
+    return v * (x_scale * w_scale) + addend;
   }
 };
 

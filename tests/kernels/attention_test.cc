@@ -305,6 +305,29 @@ TEST_P(AttentionTest, TensorCoreManyFewRows) {
                                    {}});
 }
 
+// Tiles of a row each, so many that keys need not go side by side, though there are several parts
+// of them: 4 for each multiprocessor, of which the emulated GPU has four.
+TEST_P(AttentionTest, ManyTilesOfFewRows) {
+  Random r(2);
+  const int64_t batch = is_emulated(*backend_) ? 2 : 59, kv_heads = 9, keys = 2100, size = 8;
+  for (const float softcap : {0.0f, 3.0f})
+    for (const DType type : {DType::f32, DType::bf16}) {
+      const Attributes attributes{{"heads", kv_heads},
+                                  {"scale", 0.3f},
+                                  {"causal", int64_t{1}},
+                                  {"window", int64_t{2070}},
+                                  {"softcap", softcap}};
+      const auto some = [&](int64_t rows) {
+        return numbers(r, type, {batch, rows, kv_heads * size}, Fill::ordinary);
+      };
+      const Case c{
+          node_of("verbatim", type == DType::f32 ? "Attention" : "AttentionTensorCore", attributes),
+          {some(1), some(keys), some(keys)},
+          {}};
+      expect_reference(*backend_, c);
+    }
+}
+
 // What a GPU has kernels for of their own: rows enough for warp groups, and two blocks of them;
 // keys for a ring that goes round, beyond a part; one code here and there that is not finite, which
 // some rows see and others do not.

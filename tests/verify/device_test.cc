@@ -6,6 +6,7 @@
 #include <rapidcheck.h>
 
 #include <algorithm>
+#include <array>
 
 #include "support.h"
 
@@ -90,6 +91,28 @@ TEST(Device, FewValuesAreKept) {
   const Asked have = commit_there(task);
   EXPECT_EQ(have.hashes, 12);
   EXPECT_EQ(memory.most_kept, kMostWaiting + kBatchBytes);
+  EXPECT_EQ(have.commitment.final_root, commit(task).final_root);
+}
+
+// A value of more than is kept goes with its step.
+TEST(Device, NoLargeValueIsKeptBeyondItsStep) {
+  constexpr int64_t kBytes = static_cast<int64_t>(kMostWaiting) + (32 << 20);
+  GraphBuilder b;
+  const ValueId x = b.input("x", DType::f32, {1}),
+                shape = b.constant("shape", ok(Tensor::from<int64_t>({1}, std::array{kBytes / 4})));
+  const ValueId y = b.add("Expand", "", {x, shape});
+  b.output("y", b.add("ReduceMax", "", {y}, {{"keepdims", int64_t{1}}}));
+  Task task;
+  task.level = CommitLevel::full;
+  task.program.graph = ok(b.finish());
+  task.program.max_steps = 3;
+  task.program.carries = {{0, 0}};
+  task.inputs = {ok(Tensor::zeros(DType::f32, {1}))};
+  Elsewhere& memory = DeviceBackend::memory();
+  memory.most_kept = 0;
+  const Asked have = commit_there(task);
+  EXPECT_GE(memory.most_kept, static_cast<size_t>(kBytes));
+  EXPECT_LT(memory.most_kept, static_cast<size_t>(kBytes) + kBatchBytes);
   EXPECT_EQ(have.commitment.final_root, commit(task).final_root);
 }
 
