@@ -567,7 +567,7 @@ Case in_pages(Random& r, Case c, int64_t page_size) {
 // Pages change no bit: of that many keys, or 0, any.
 template <class F>
 void expect_paged(Backend& backend, int count, F&& make, int64_t page_size = 0) {
-  if (is_emulated(backend)) count = (count + 3) / 4;
+  count = cases_for(backend, count);
   for (int seed = 0; seed < count && !::testing::Test::HasFailure(); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     Random random(static_cast<uint64_t>(seed));

@@ -74,13 +74,16 @@ class OnBackend : public ::testing::TestWithParam<std::string> {
 // Whether the backend runs on the emulated GPU, which takes a microsecond where a GPU takes some
 // nanoseconds: tests give it a quarter of their cases, each in one way.
 bool is_emulated(const Backend& backend);
+// How many of `count` generated cases the backend is given: at most VERBATIM_MOST_CASES, where that
+// is set, for tools that make a test a hundred times slower.
+int cases_for(const Backend& backend, int count);
 // Whether it runs on a Hopper, by code for that: other GPUs leave fp8, slices and weights of few
 // bits to the host (kernels/cuda/README.md).
 bool has_warp_groups(const Backend& backend);
 // `count` cases, made by f(random) from consecutive seeds.
 template <class F>
 void expect_reference(Backend& backend, int count, F&& make) {
-  if (is_emulated(backend)) count = (count + 3) / 4;
+  count = cases_for(backend, count);
   for (int seed = 0; seed < count && !::testing::Test::HasFailure(); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     Random random(static_cast<uint64_t>(seed));

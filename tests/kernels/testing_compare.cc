@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdlib>
 #include <cstring>
 
 #include <verbatim/core/parallel.h>
@@ -231,6 +232,12 @@ bool is_emulated([[maybe_unused]] const Backend& backend) {
 #else
   return false;
 #endif
+}
+
+int cases_for(const Backend& backend, int count) {
+  if (is_emulated(backend)) count = (count + 3) / 4;
+  const char* const most = std::getenv("VERBATIM_MOST_CASES");
+  return most == nullptr ? count : std::min(count, std::max(std::atoi(most), 1));
 }
 
 bool has_warp_groups([[maybe_unused]] const Backend& backend) {
