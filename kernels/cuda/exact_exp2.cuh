@@ -10,7 +10,7 @@
 
 namespace verbatim::cuda {
 
-// For what the fast way leaves in doubt. Out of line, as that is one in 2^17.
+// For what the fast way leaves in doubt. Out of line, as that is one in 2^16.
 [[gnu::noinline]] __device__ inline float exp2_slowly(float x) {
   return x < -150 ? 0.0f : unary::f32::exp2(x);
 }
