@@ -2,13 +2,16 @@
 // most 0, and there is one for each score.
 #pragma once
 
-#include <bit>
 #include <cmath>
 
-#include <verbatim/kernels/cuda/gpu.h>
-#include <verbatim/repops/unary_f32.h>
+#include <verbatim/kernels/cuda/attention.cuh>
 
 namespace verbatim::cuda {
+
+// ln(2)^(i + 1) / (i + 1)!
+VB_CONSTANT double kExp2Slopes[5] = {0x1.62e42fefa39efp-1, 0x1.ebfbdff82c58fp-3,
+                                     0x1.c6b08d704a0c0p-5, 0x1.3b2ab6fba4e77p-7,
+                                     0x1.5d87fe78a6731p-10};
 
 // For what the fast way leaves in doubt. Out of line, as that is one in 2^16.
 [[gnu::noinline]] __device__ inline float exp2_slowly(float x) {
@@ -16,40 +19,63 @@ namespace verbatim::cuda {
 }
 
 // x is n / 16 + r, |r| <= 1/32, and its power 2^(n / 16) times a series in binary64, whose terms
-// left out are below 2^-42 of it. It is rounded by adding half a unit to its code; in doubt are
-// results within 2^-40 of the middle between two floats.
-struct Exp2 {
-  static constexpr int kSteps = 16, kLeftOut = 52 - 23;  // bits of a result that are
-  static constexpr float kLeast = -126;                  // below, results are subnormal
+// left out are below 2^-42 of it. In doubt are those within 2^-40 of the middle between two floats.
+class Exp2 {
+ public:
+  static constexpr int kSteps = 16, kTerms = 5;
+  static constexpr float kLeast = -126;  // below, results are subnormal
 
-  const double* powers;  // power(0), ..., power(15)
+  // In shared memory, written by threads 0 to 15.
+  struct Table {
+    double powers[kSteps], slopes[kSteps];
 
-  // Of such a magnitude that the low bits of its exponent are those of a float's.
-  __device__ static double power(int i) { return unary::kExp2Table[i].hi * 0x1p-384; }
+    __device__ void write(int thread) {
+      if (thread >= kSteps) return;
+      powers[thread] = unary::kExp2Table[thread].hi;
+      slopes[thread] = kExp2Slopes[least(thread, kTerms - 1)];
+    }
+  };
+  // Slopes in registers: as constants they would be moved there for each power, which is more than
+  // all else that one takes.
+  __device__ explicit Exp2(const Table& table) : powers_(table.powers) {
+#pragma unroll
+    for (int i = 0; i < kTerms; ++i) slopes_[i] = table.slopes[i];
+  }
 
-  // Any float where it is not safe, or x is above 0.
-  __device__ float fast(float x, bool& safe) const {
+  // A result, and how far it is from what is in doubt: safe() says whether it is far enough.
+  struct Fast {
+    float y;
+    uint32_t distance;
+  };
+  __device__ Fast fast(float x) const {
     constexpr float kWhole = 0x1.8p23f;  // the sum with it is a whole number
-    constexpr uint32_t kMargin = 1 << 12;
     const float shifted = fma32(x, kSteps, kWhole);
-    const uint32_t n = bits_of(shifted);
     const double r = fma32(shifted - kWhole, -1.0f / kSteps, x);  // exact
-    double slope = 0x1.5d87fe78a6731p-10;                         // ln(2)^5 / 5!
-    slope = std::fma(slope, r, 0x1.3b2ab6fba4e77p-7);
-    slope = std::fma(slope, r, 0x1.c6b08d704a0cp-5);
-    slope = std::fma(slope, r, 0x1.ebfbdff82c58fp-3);
-    slope = std::fma(slope, r, 0x1.62e42fefa39efp-1);
-    const double power = powers[n % kSteps], y = std::fma(power * r, slope, power);
-    const uint64_t code = std::bit_cast<uint64_t>(y) + (uint64_t{1} << (kLeftOut - 1));
-    const uint32_t from_middle = (static_cast<uint32_t>(code) + kMargin) << (32 - kLeftOut);
-    safe = x >= kLeast && from_middle >= 2 * kMargin << (32 - kLeftOut);
-    return float_of(static_cast<uint32_t>(code >> kLeftOut) + ((n & ~(kSteps - 1u)) << 19));
+    const uint32_t n = bits_of(shifted), step = unknown(n % kSteps), whole = unknown(n - step);
+    double slope = slopes_[kTerms - 1];
+#pragma unroll
+    for (int i = kTerms - 2; i >= 0; --i) slope = std::fma(slope, r, slopes_[i]);
+    const double power = powers_[step], y = std::fma(power * r, slope, power);
+    const auto low = static_cast<uint32_t>(std::bit_cast<uint64_t>(y));
+    return {float_of(bits_of(static_cast<float>(y)) + (whole << 19)),
+            (low << kUnused) + ((kMiddle + kMargin) << kUnused)};
+  }
+  // Of the least of several x, and of distances. Not where x is NaN.
+  __device__ static bool safe(float x, uint32_t distance) {
+    return x >= kLeast && distance >= 2 * kMargin << kUnused;
   }
   __device__ float operator()(float x) const {
-    bool safe;
-    const float y = fast(x, safe);
-    return safe ? y : exp2_slowly(x);
+    const Fast y = fast(x);
+    return safe(x, y.distance) ? y.y : exp2_slowly(x);
   }
+
+ private:
+  // Of the code of a result in binary64, the 29 bits that a float has not.
+  static constexpr int kUnused = 3;
+  static constexpr uint32_t kMiddle = 1 << 28, kMargin = 1 << 12;
+
+  const double* powers_;
+  double slopes_[kTerms];
 };
 
 }  // namespace verbatim::cuda

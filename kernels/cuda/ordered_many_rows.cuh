@@ -17,13 +17,17 @@ struct ManyRowsCall : AttentionCall {
   uint32_t key_bytes = 0, value_bytes = 0;  // from one token's key, or value, to the next one's
 };
 
+// minimum(), whose every NaN is as good as another here.
+__device__ inline float minimum_of(float a, float b) { return -maximum_of(-a, -b); }
+__device__ inline uint32_t least_of(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
 // kColumns: of values.
 template <class T, int kColumns>
 struct ManyRows {
   static constexpr int kThreads = 128, kRows = 64, kKeys = static_cast<int>(kKeyBlock);
-  static constexpr int kBlocks = 2;                   // at once on a multiprocessor
-  static constexpr int kMostSize = 128;               // of heads
-  static constexpr int kSlab = 8, kStep = 2 * kSlab;  // elements, or keys
+  static constexpr int kBlocks = kColumns > 64 ? 2 : 3;  // at once on a multiprocessor
+  static constexpr int kMostSize = 128;                  // of heads
+  static constexpr int kSlab = 8, kStep = 2 * kSlab;     // elements, or keys
   static constexpr int kPart = static_cast<int>(kKeyRestart);
   // Of an element, or a key: multiples of 16 bytes, and eight of four floats are in 32 banks.
   static constexpr int kRowStride = kRows + 4, kKeyStride = kKeys + 4;
@@ -31,13 +35,18 @@ struct ManyRows {
   static constexpr int kI = 2, kKeyJ = 2, kValueJ = kColumns / kRows;
   static constexpr int kLanes = static_cast<int>(kKeyLanes), kLaneKeys = kKeys / kLanes;
 
+  // Of a row: l is 0 where it has seen no key, else at least 1, or NaN.
+  struct Sums {
+    float m = kNoScore, l = 0;
+  };
   struct alignas(16) Shared {
     float weights[kKeys][kRowStride];  // scores, before
     float ring[2][kStep][kKeyStride];
-    double powers[Exp2::kSteps];
+    Exp2::Table exp2;
     uint32_t key_rows[2][kKeys];   // where keys lie, of this block of them and the next
     int begin[kRows], end[kRows];  // keys that rows see
     float alpha[kRows], beta[kRows];
+    Sums total[kRows];  // of whole parts
   };
   // Queries lie behind it, and a row that is read ahead and not used.
   static size_t shared_bytes(const AttentionCall& p) {
@@ -51,10 +60,7 @@ struct ManyRows {
   struct Pieces {
     Word<float> a[kI], b[kJ];
   };
-  // Of a row: l is 0 where it has seen no key, else at least 1, or NaN.
-  struct Sums {
-    float m = kNoScore, l = 0;
-  };
+
   const ManyRowsCall& p;
   const AttentionView<T> view;
   Shared& shared;
@@ -68,7 +74,7 @@ struct ManyRows {
   // values. And which of all steps is there.
   int ahead_block, ahead_at = 0;
   unsigned step = ~0u;
-  Sums running, total;  // of row sum_row() + lane(), in the threads of the first four lanes
+  Sums running;  // of row sum_row() + lane(), in the threads of the first four lanes
   float o[4 * kI][4 * kValueJ];
 
   __device__ explicit ManyRows(const ManyRowsCall& call)
@@ -207,8 +213,9 @@ struct ManyRows {
       const Range seen = visible(t);
       shared.begin[t] = static_cast<int>(seen.begin);
       shared.end[t] = static_cast<int>(seen.end);
+      shared.total[t] = {};
     }
-    if (t < Exp2::kSteps) shared.powers[t] = Exp2::power(t);
+    shared.exp2.write(t);
   }
 
   // --- the products
@@ -340,7 +347,6 @@ struct ManyRows {
   __device__ Word<float>& weights(int i) const {
     return *reinterpret_cast<Word<float>*>(&shared.weights[lane() + i * kLanes][sum_row()]);
   }
-  __device__ Exp2 exp2() const { return {shared.powers}; }
 
   // Scaled ones, but those that a cap awaits.
   __device__ void store_scores(const Results<kKeyJ>& sum) const {
@@ -365,6 +371,7 @@ struct ManyRows {
   // Weights of scores, and their sums, of the block's greatest score m of each row.
   template <bool kWhole>
   __device__ void weigh(int block, float (&m)[4], float (&l)[4]) const {
+    const Exp2 exp2(shared.exp2);
     int first[4], count[4];  // of what the rows see
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
@@ -390,16 +397,20 @@ struct ManyRows {
 #pragma unroll 2
     for (int i = 0; i < kLaneKeys; ++i) {
       Word<float> x = weights(i), weight;
-      bool safe[4];
+      Exp2::Fast fast[4];
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         x.v[e] = sees(e, i) ? x.v[e] - m[e] : 0.0f;
-        weight.v[e] = exp2().fast(x.v[e], safe[e]);
+        fast[e] = exp2.fast(x.v[e]);
+        weight.v[e] = fast[e].y;
       }
-      if (!(safe[0] && safe[1] && safe[2] && safe[3])) {
+      const float least_x = minimum_of(minimum_of(x.v[0], x.v[1]), minimum_of(x.v[2], x.v[3]));
+      const uint32_t distance = least_of(least_of(fast[0].distance, fast[1].distance),
+                                         least_of(fast[2].distance, fast[3].distance));
+      if (!Exp2::safe(least_x, distance)) {
 #pragma unroll
         for (int e = 0; e < 4; ++e)
-          if (!safe[e]) weight.v[e] = exp2_slowly(x.v[e]);
+          if (!Exp2::safe(x.v[e], fast[e].distance)) weight.v[e] = exp2_slowly(x.v[e]);
       }
       weights(i) = weight;
 #pragma unroll
@@ -422,8 +433,9 @@ struct ManyRows {
     const Sums before = sums;
     sums = later;
     if (before.l == 0) return {1, 1};
+    const Exp2 exp2(shared.exp2);
     sums.m = maximum_of(before.m, later.m);
-    const Factors by = {exp2()(before.m - sums.m), exp2()(later.m - sums.m)};
+    const Factors by = {exp2(before.m - sums.m), exp2(later.m - sums.m)};
     sums.l = fma32(later.l, by.beta, before.l * by.alpha);
     return by;
   }
@@ -473,7 +485,7 @@ struct ManyRows {
   // the products.
   __device__ void add_part(float* total_o) {
     __syncthreads();
-    if (lane() < 4) tell(join(total, running, 1));
+    if (lane() < 4) tell(join(shared.total[sum_row() + lane()], running, 1));
     running = {};
     __syncthreads();
     each_row([&](int i, float alpha, float beta) {
@@ -489,18 +501,17 @@ struct ManyRows {
     __syncthreads();
     if (lane() < 4) {
       const int r = sum_row() + lane();
-      shared.alpha[r] = total.l;
+      const Sums total = shared.total[r];
       if (p.m != nullptr && r <= last_row) {
         p.m[view.head_row(p, row(r))] = total.l == 0 ? 0.0f : total.m;
         p.l[view.head_row(p, row(r))] = total.l;
       }
     }
-    __syncthreads();
 #pragma unroll 1
     for (int i = 0; i < 4 * kI; ++i) {
       const int r = row_of(i);
       if (r > last_row) continue;
-      const float l = shared.alpha[r];
+      const float l = shared.total[r].l;
       T* out = static_cast<T*>(p.out) + view.head_row(p, row(r)) * p.value_size;
 #pragma unroll 4
       for (int j = 0; j < 4 * kValueJ; ++j) {
