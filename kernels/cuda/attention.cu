@@ -1,5 +1,5 @@
 // Ordered attention of one type of floats, and its gradient.
-#include <verbatim/kernels/cuda/ordered_few_rows.cuh>
+#include <verbatim/kernels/cuda/ordered_many_rows.cuh>
 
 namespace verbatim::cuda {
 namespace {
@@ -46,6 +46,7 @@ Result<std::optional<PlacedAttention>> place_attention(Gpu& gpu, const Attention
                            .head_size = s.head_size,
                            .value_size = s.value_size,
                            .keys = s.keys,
+                           .key_rows = inputs[1].elements() / (s.kv_heads * s.head_size),
                            .lengths = reinterpret_cast<const int64_t*>(lengths.address()),
                            .table = reinterpret_cast<const int64_t*>(table.address()),
                            .pages = s.pages,
@@ -102,12 +103,42 @@ Status launch_few_rows(Gpu& gpu, const AttentionCall& call, int64_t batch) {
                 merge_pieces<T>, p, Merge::parts_of(p));
 }
 
+// More rows than a block of threads has, of heads that it has room for, whose keys lie within
+// reach of 32 bits.
+bool suits_many_rows(const AttentionCall& p, size_t element) {
+  using Rows = ManyRows<float, 128>;
+  const auto bytes = static_cast<int64_t>(element) * p.kv_heads;
+  return p.queries * (p.heads / p.kv_heads) > Rows::kRows && p.head_size <= Rows::kMostSize &&
+         p.value_size <= 128 && p.key_rows <= UINT32_MAX && bytes * Rows::kMostSize <= UINT32_MAX;
+}
+
+template <class T, int kColumns>
+Status launch_many_rows(Gpu& gpu, const AttentionCall& call, int64_t batch) {
+  using Rows = ManyRows<T, kColumns>;
+  ManyRowsCall p{call};
+  p.in_words = p.value_size % 4 == 0 && reinterpret_cast<uintptr_t>(p.v) % 16 == 0;
+  p.key_bytes = static_cast<uint32_t>(p.kv_heads * p.head_size * int64_t{sizeof(T)});
+  p.value_bytes = static_cast<uint32_t>(p.kv_heads * p.value_size * int64_t{sizeof(T)});
+  const int64_t rows = p.queries * (p.heads / p.kv_heads);
+  return launch(gpu,
+                {.blocks = {static_cast<unsigned>(ceiling(rows, Rows::kRows)),
+                            static_cast<unsigned>(p.kv_heads), static_cast<unsigned>(batch)},
+                 .threads = {Rows::kThreads, 1, 1},
+                 .shared_bytes = Rows::shared_bytes(p)},
+                attend_many_rows<T, kColumns>, p);
+}
+
 Status attend_all(Gpu& gpu, const AttentionCall& p, DType type, int64_t batch) {
   return visit_storage(type, [&](auto element) {
     using T = decltype(element);
     if (suits_few_rows(gpu, p, batch)) {
       const Status status = launch_few_rows<T>(gpu, p, batch);
       if (status.code() != StatusCode::limit) return status;  // or there is no room for states
+    }
+    if (suits_many_rows(p, sizeof(T))) {
+      const Status status = p.value_size > 64 ? launch_many_rows<T, 128>(gpu, p, batch)
+                                              : launch_many_rows<T, 64>(gpu, p, batch);
+      if (status.code() != StatusCode::limit) return status;  // or not so much shared memory
     }
     return p.value_size > 64 ? launch_attend<T, 128>(gpu, p, batch)
                              : launch_attend<T, 64>(gpu, p, batch);

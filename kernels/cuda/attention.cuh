@@ -12,6 +12,7 @@ struct AttentionCall {
   const void *q, *k, *v;
   void* out;
   int64_t queries, heads, kv_heads, head_size, value_size, keys;
+  int64_t key_rows = 0;    // of k: batch * keys, or what the pages of all sequences have
   const int64_t* lengths;  // of each sequence; null: all `keys`
   const int64_t* table;    // [batch, pages]; null: no pages
   int64_t pages, page_size, window;
@@ -34,11 +35,25 @@ struct Range {
 // of what would have been kept in registers, and branches on it stay apart.
 template <class T>
 __device__ inline T unknown(T x) {
-  static_assert(sizeof(T) == 4);
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8);
 #if !defined(VERBATIM_EMULATED_GPU)
-  asm volatile("" : "+r"(x));
+  if constexpr (sizeof(T) == 4)
+    asm volatile("" : "+r"(x));
+  else
+    asm volatile("" : "+l"(x));
 #endif
   return x;
+}
+
+// maximum(), whose every NaN is as good as another here.
+__device__ inline float maximum_of(float a, float b) {
+#if defined(VERBATIM_EMULATED_GPU)
+  return maximum(a, b);
+#else
+  float r;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+  return r;
+#endif
 }
 
 // What one block of threads works on: rows of one head of keys, and value columns from one on.

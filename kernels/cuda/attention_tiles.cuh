@@ -49,7 +49,6 @@ struct SeenKeys {
 };
 
 #if defined(VERBATIM_EMULATED_GPU)
-inline float maximum_of(float a, float b) { return maximum(a, b); }
 template <class T>
 T greatest_of(T a, T b, T c) {
   return std::max(a, std::max(b, c));
@@ -64,12 +63,6 @@ float lower_of(uint32_t pair) {
   return load(T{static_cast<uint16_t>(pair)});
 }
 #else
-// maximum(), whose every NaN is as good as another here.
-__device__ inline float maximum_of(float a, float b) {
-  float r;
-  asm("max.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
-  return r;
-}
 __device__ inline uint32_t greatest_of(uint32_t a, uint32_t b, uint32_t c) {
   return __vimax3_u32(a, b, c);
 }

@@ -158,6 +158,8 @@ inline constexpr bool kHopperCode = true;
 template <class... P>
 Status launch(const Gpu& gpu, const Grid& grid, void (*kernel)(P...),
               std::type_identity_t<P>... args) {
+  if (grid.shared_bytes > emulated::g_most_shared) return over_limit("a kernel's shared memory");
+  emulated::t_last_kernel = reinterpret_cast<const void*>(kernel);
   const auto call = [=] { kernel(args...); };
   emulated::tell(grid.beside ? gpu.beside() : gpu.stream(), [=] {
     emulated::launch(

@@ -279,6 +279,86 @@ TEST_P(AttentionTest, FewRowsFarApart) {
   });
 }
 
+// Prompts: more rows than 64, which a GPU has a kernel for of its own; heads as models have them
+// and such as fill no slab, pieces of values that are no words; one number here and there that is
+// not finite, which some rows see and others do not.
+Case some_many_rows(Random& r, int64_t keys) {
+  const int64_t batch = keys > 1000 ? 1 : r.between(1, 2), kv_heads = r.between(1, 2),
+                group = r.pick<int64_t>({1, 1, 1, 3, 4}),
+                queries = r.pick<int64_t>({65, 70, 100, 129, 150}) / group + 1,
+                head_size = keys > 1000 ? r.pick<int64_t>({3, 16, 21})
+                                        : r.pick<int64_t>({1, 7, 8, 12, 16, 24, 40, 64, 100, 128}),
+                value_size = keys > 1000 ? r.pick<int64_t>({4, 20, 66})
+                                         : r.pick<int64_t>({1, 3, 8, 20, 64, 66, 100, 128});
+  const DType type = r.pick({DType::f32, DType::f32, DType::f32, DType::bf16, DType::f16});
+  const Fill fill = r.chance(60) ? Fill::ordinary : any_fill(r);
+  Attributes attributes{{"heads", kv_heads * group},
+                        {"kv_heads", kv_heads},
+                        {"scale", r.pick({0.1f, 0.1f, 0.1f, 3.0f, -0.1f, 0.0f})}};
+  if (r.chance(60)) attributes.set("causal", int64_t{1});
+  if (r.chance(30)) attributes.set("window", r.pick<int64_t>({1, 16, 100, 200, 2100}));
+  if (r.chance(20)) attributes.set("softcap", 5.0f);
+  Case c{node_of("verbatim", "Attention", attributes),
+         {numbers(r, type, {batch, queries, kv_heads * group * head_size}, fill),
+          numbers(r, type, {batch, keys, kv_heads * head_size}, fill),
+          numbers(r, type, {batch, keys, kv_heads * value_size}, fill)},
+         {}};
+  for (int64_t i = r.chance(50) ? r.between(1, 4) : 0; i > 0; --i) {
+    Tensor& t = c.inputs[r.between(1, 2)];
+    const int64_t at = r.chance(50) ? r.below(t.elements())
+                                    : t.elements() - 1 - r.below(std::min(t.elements(), t.dim(2)));
+    std::byte* code = t.mutable_bytes().data() + at * size_of(type);
+    if (type == DType::f32)
+      *reinterpret_cast<float*>(code) = std::numeric_limits<float>::infinity();
+    else
+      *reinterpret_cast<uint16_t*>(code) = type == DType::bf16 ? 0x7FC0 : 0x7E00;
+  }
+  if (r.chance(40)) {
+    std::vector<int64_t> lengths;
+    for (int64_t b = 0; b < batch; ++b) lengths.push_back(r.between(0, keys));
+    c.inputs.push_back(*Tensor::from<int64_t>(Shape{batch}, lengths));
+  }
+  return c;
+}
+
+TEST_P(AttentionTest, ManyRows) {
+  expect_reference(*backend_, 160, [](Random& r) {
+    return some_many_rows(r, r.pick<int64_t>({1, 40, 127, 128, 130, 200, 256, 390}));
+  });
+}
+
+TEST_P(AttentionTest, ManyRowsAcrossRestarts) {
+  expect_reference(*backend_, 12, [](Random& r) {
+    return some_many_rows(r, r.pick<int64_t>({2048, 2050, 2300, 4100}));
+  });
+}
+
+TEST_P(AttentionTest, ManyRowsFarApart) {
+  expect_reference(*backend_, 40, [](Random& r) {
+    Case c = far_apart(r, DType::f32, r.between(65, 70), r.between(100, 700), 8, 17);
+    c.node = node_of("verbatim", "Attention", {{"heads", int64_t{1}}, {"scale", 0.6931472f}});
+    return c;
+  });
+}
+
+// What the first row has is -0, of weights times values that are too small: no block and no part of
+// which it sees nothing makes +0 of it.
+TEST_P(AttentionTest, ManyRowsKeepNegativeZeros) {
+  constexpr int64_t kQueries = 140, kKeys = 300;
+  Tensor q = *Tensor::zeros(DType::f32, Shape{1, kQueries, 1}),
+         k = *Tensor::zeros(DType::f32, Shape{1, kKeys, 1}),
+         v = *Tensor::zeros(DType::f32, Shape{1, kKeys, 1});
+  for (float& x : q.mutable_data<float>()) x = 1;
+  for (float& x : v.mutable_data<float>()) x = -0x1p-93f;
+  k.mutable_data<float>()[0] = k.mutable_data<float>()[kKeyBlock] = 120;
+  v.mutable_data<float>()[0] = v.mutable_data<float>()[kKeyBlock] = 0;
+  const Node node = node_of("verbatim", "Attention",
+                            {{"heads", int64_t{1}}, {"scale", 0.6931472f}, {"causal", int64_t{1}}});
+  const Tensors want = *evaluate_reference(node, Tensors{q, k, v});
+  ASSERT_EQ(bits_of(want[0].data<float>()[0]), 0x80000000);
+  expect_reference(*backend_, Case{node, {q, k, v}, {}});
+}
+
 TEST_P(AttentionTest, TensorCoreFewRows) {
   expect_reference(*backend_, 160, some_few_tensor_core_rows);
 }
@@ -623,6 +703,12 @@ TEST_P(AttentionTest, PagedTensorCoreGroups) {
 }
 
 TEST_P(AttentionTest, PagedFewRows) { expect_paged(*backend_, 48, some_few_ordered_rows); }
+
+TEST_P(AttentionTest, PagedManyRows) {
+  expect_paged(*backend_, 64, [](Random& r) {
+    return some_many_rows(r, r.pick<int64_t>({40, 128, 130, 200, 390}));
+  });
+}
 
 TEST_P(AttentionTest, PagedTensorCoreFewRows) {
   expect_paged(*backend_, 48, some_few_tensor_core_rows);

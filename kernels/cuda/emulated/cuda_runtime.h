@@ -123,8 +123,13 @@ uint64_t left_for_later();           // told and not yet done
 
 // An allocation of more bytes is refused: for tests of a GPU that is full.
 inline std::atomic<size_t> g_most_bytes = SIZE_MAX;
-// So is a launch on a late stream where as many wait.
+// So is a launch of blocks with more shared memory,
+inline std::atomic<size_t> g_most_shared = SIZE_MAX;
+// and one on a late stream where as many wait.
 inline std::atomic<size_t> g_most_left_for_later = SIZE_MAX;
+
+// What this thread launched last.
+inline thread_local const void* t_last_kernel = nullptr;
 
 }  // namespace verbatim::emulated
 
