@@ -3,7 +3,7 @@
 // 128. Both products of such a block, of queries and keys and of weights and values, are one loop
 // (compare simt_product.cuh): a thread has 8 x 8 results, each one chain, and steps of 16 elements
 // of all keys, or of 16 keys' values, come to shared memory while the step before is multiplied.
-// Two blocks of threads share a multiprocessor, so that one multiplies while the other weighs.
+// Two or three such blocks share a multiprocessor: one multiplies while another weighs.
 #pragma once
 
 #include <verbatim/kernels/cuda/exact_exp2.cuh>
@@ -295,8 +295,8 @@ struct ManyRows {
     clear<kKeyJ>(sum);
     multiply_slabs<kKeyJ>(queries, slabs, sum);
     if (slabs % 2 == 0 && rest == 0) return;
+    // No zeros instead: +0 * +0 added to a chain that is -0 makes +0 of it.
     if (slabs % 2 == 0) fetch_next();
-      // No zeros instead: +0 * +0 added to a chain that is -0 makes +0 of it.
 #pragma unroll 1
     for (int at = 0; at < rest; ++at)
       multiply<kKeyJ>(pieces<kKeyJ>(queries + (slabs * kSlab + at) * kRowStride + piece_row(),
