@@ -74,8 +74,9 @@ class OnBackend : public ::testing::TestWithParam<std::string> {
 // Whether the backend runs on the emulated GPU, which takes a microsecond where a GPU takes some
 // nanoseconds: tests give it a quarter of their cases, each in one way.
 bool is_emulated(const Backend& backend);
-// How many of `count` generated cases the backend is given: at most VERBATIM_MOST_CASES, where that
-// is set, for tools that make a test a hundred times slower.
+// How many of `count` generated cases the backend is given: at most VERBATIM_MOST_CASES where that
+// is set, for tools that make a test a hundred times slower, and at least VERBATIM_LEAST_CASES, for
+// a long run on a machine that has the time.
 int cases_for(const Backend& backend, int count);
 // Whether it runs on a Hopper, by code for that: other GPUs leave fp8, slices and weights of few
 // bits to the host (kernels/cuda/README.md).

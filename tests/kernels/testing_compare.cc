@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <climits>
 #include <cstdlib>
 #include <cstring>
 
@@ -235,9 +236,13 @@ bool is_emulated([[maybe_unused]] const Backend& backend) {
 }
 
 int cases_for(const Backend& backend, int count) {
+  const auto given = [](const char* name, int otherwise) {
+    const char* const text = std::getenv(name);
+    return text == nullptr ? otherwise : std::max(std::atoi(text), 1);
+  };
   if (is_emulated(backend)) count = (count + 3) / 4;
-  const char* const most = std::getenv("VERBATIM_MOST_CASES");
-  return most == nullptr ? count : std::min(count, std::max(std::atoi(most), 1));
+  count = std::max(count, given("VERBATIM_LEAST_CASES", 1));
+  return std::min(count, given("VERBATIM_MOST_CASES", INT_MAX));
 }
 
 bool has_warp_groups([[maybe_unused]] const Backend& backend) {
