@@ -170,6 +170,7 @@ MUTATIONS = [
     ("GPU: ordered attention of many rows: a block of which a row sees nothing adds +0",
      [("kernels/cuda/ordered_many_rows.cuh", "join(running, of_lane, -1)", "join(running, of_lane, 1)")]),
     ("GPU: ordered attention of many rows: subnormal weights rounded as others", [("kernels/cuda/exact_exp2.cuh", "kLeast = -126", "kLeast = -150")]),
+    ("GPU: ordered attention of many rows: no rounding of a weight is in doubt", [("kernels/cuda/exact_exp2.cuh", "kMargin = 1 << 12", "kMargin = 0")]),
     ("GPU: tiles given back before their products are done",
      [("kernels/cuda/group_product.cuh", "wait_for_products<1>();", "wait_for_products<2>();")]),
     ("GPU: int8 attention: scores read before they are there",

@@ -3,7 +3,8 @@
 // 128. Both products of such a block, of queries and keys and of weights and values, are one loop
 // (compare simt_product.cuh): a thread has 8 x 8 results, each one chain, and steps of 16 elements
 // of all keys, or of 16 keys' values, come to shared memory while the step before is multiplied.
-// Two or three such blocks share a multiprocessor: one multiplies while another weighs.
+// Where a multiprocessor has memory for two or three such blocks, one multiplies while another
+// weighs.
 #pragma once
 
 #include <verbatim/kernels/cuda/exact_exp2.cuh>
@@ -25,11 +26,12 @@ __device__ inline uint32_t least_of(uint32_t a, uint32_t b) { return a < b ? a :
 template <class T, int kColumns>
 struct ManyRows {
   static constexpr int kThreads = 128, kRows = 64, kKeys = static_cast<int>(kKeyBlock);
-  static constexpr int kBlocks = kColumns > 64 ? 2 : 3;  // at once on a multiprocessor
+  static constexpr int kBlocks = kColumns > 64 ? 2 : 3;  // that registers are for, at once
   static constexpr int kMostSize = 128;                  // of heads
   static constexpr int kSlab = 8, kStep = 2 * kSlab;     // elements, or keys
   static constexpr int kPart = static_cast<int>(kKeyRestart);
-  // Of an element, or a key: multiples of 16 bytes, and eight of four floats are in 32 banks.
+  // Of an element, or a key: pieces of four floats begin at multiples of 16 bytes, and those that
+  // eight threads copy, of neighbouring elements, are in different banks.
   static constexpr int kRowStride = kRows + 4, kKeyStride = kKeys + 4;
   // A thread's results, in pieces of 4 x 4: a warp has all rows, and a quarter of the columns.
   static constexpr int kI = 2, kKeyJ = 2, kValueJ = kColumns / kRows;
@@ -40,7 +42,7 @@ struct ManyRows {
     float m = kNoScore, l = 0;
   };
   struct alignas(16) Shared {
-    float weights[kKeys][kRowStride];  // scores, before
+    float weights[kKeys + 1][kRowStride];  // scores, before; and a row that is read ahead
     float ring[2][kStep][kKeyStride];
     Exp2::Table exp2;
     uint32_t key_rows[2][kKeys];   // where keys lie, of this block of them and the next
@@ -121,7 +123,8 @@ struct ManyRows {
   __device__ uint32_t* key_rows(int block) const {
     return shared.key_rows[static_cast<unsigned>(block) / kKeys % 2];
   }
-  // Where the keys of a block lie; those that no row sees lie where one does that some row sees.
+  // Where the keys of a block lie. Those past the end lie where the last one does, so that what is
+  // read is there; those before the first that is seen lie where they do.
   __device__ void find_keys(int block) const {
     if (block >= end) return;
     const auto key = least(block + t, end - 1);

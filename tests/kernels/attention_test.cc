@@ -341,6 +341,29 @@ TEST_P(AttentionTest, ManyRowsFarApart) {
   });
 }
 
+// The case's sequences over and over, as many rows as keep the keys of each from going side by side
+// on a GPU of many multiprocessors (the emulated one has four).
+Case in_many_tiles(const Backend& backend, Case c) {
+  if (backend.name() != "cuda" || is_emulated(backend)) return c;
+  constexpr int64_t kTimes = 40;
+  for (Tensor& t : c.inputs) {
+    std::vector<int64_t> dims(t.shape().dims().begin(), t.shape().dims().end());
+    dims[0] *= kTimes;
+    Tensor all = *Tensor::zeros(t.dtype(), *Shape::of(dims));
+    for (size_t i = 0, size = t.byte_size(); size > 0 && i < kTimes; ++i)
+      std::memcpy(all.mutable_bytes().data() + i * size, t.bytes().data(), size);
+    t = std::move(all);
+  }
+  return c;
+}
+
+TEST_P(AttentionTest, ManyTilesOfManyRows) {
+  for (const auto& [count, keys] : {std::pair<int, int64_t>{8, 390}, {3, 2300}, {1, 4100}})
+    expect_reference(*backend_, count, [&, most = keys](Random& r) {
+      return in_many_tiles(*backend_, some_many_rows(r, most));
+    });
+}
+
 // What the first row has is -0, of weights times values that are too small: no block and no part of
 // which it sees nothing makes +0 of it.
 TEST_P(AttentionTest, ManyRowsKeepNegativeZeros) {
@@ -356,7 +379,7 @@ TEST_P(AttentionTest, ManyRowsKeepNegativeZeros) {
                             {{"heads", int64_t{1}}, {"scale", 0.6931472f}, {"causal", int64_t{1}}});
   const Tensors want = *evaluate_reference(node, Tensors{q, k, v});
   ASSERT_EQ(bits_of(want[0].data<float>()[0]), 0x80000000);
-  expect_reference(*backend_, Case{node, {q, k, v}, {}});
+  expect_reference(*backend_, in_many_tiles(*backend_, Case{node, {q, k, v}, {}}));
 }
 
 TEST_P(AttentionTest, TensorCoreFewRows) {
@@ -707,6 +730,12 @@ TEST_P(AttentionTest, PagedFewRows) { expect_paged(*backend_, 48, some_few_order
 TEST_P(AttentionTest, PagedManyRows) {
   expect_paged(*backend_, 64, [](Random& r) {
     return some_many_rows(r, r.pick<int64_t>({40, 128, 130, 200, 390}));
+  });
+}
+
+TEST_P(AttentionTest, PagedManyTilesOfManyRows) {
+  expect_paged(*backend_, 6, [&](Random& r) {
+    return in_many_tiles(*backend_, some_many_rows(r, r.pick<int64_t>({200, 390})));
   });
 }
 
