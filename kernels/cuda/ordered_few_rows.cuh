@@ -8,7 +8,7 @@
 #include <limits>
 
 #include <verbatim/kernels/cuda/ordered_attention.cuh>
-#include <verbatim/kernels/cuda/tensor_core.cuh>
+#include <verbatim/kernels/cuda/simt_product.cuh>
 
 namespace verbatim::cuda::ordered {
 
@@ -22,10 +22,6 @@ struct FewRowsCall : AttentionCall {
 };
 
 inline constexpr float kNoScore = -std::numeric_limits<float>::infinity();
-
-struct alignas(16) Four {
-  float x[4];
-};
 
 // What a merge multiplies by: alpha is for the states before, and beta for the one that joins them.
 // Merges are a chain, but what they multiply by is not, as it only takes the greatest scores.
@@ -119,7 +115,7 @@ struct FewRows {
 #pragma unroll 1
     for (int i = t; i < kKeys * kDepth; i += kThreads) {
       const int r = i / kDepth, c = i % kDepth;
-      to[r][c / 4].x[c % 4] = block + r < end && c < count ? load(row(r)[c]) : 0.0f;
+      to[r][c / 4].v[c % 4] = block + r < end && c < count ? load(row(r)[c]) : 0.0f;
     }
   }
   // Of each block its keys' slabs, and then its values'.
@@ -141,7 +137,7 @@ struct FewRows {
     }
     for (int i = t; i < kFew * depth() * 4; i += kThreads) {
       const int64_t row = view.first_row + i / (depth() * 4), at = i % (depth() * 4);
-      queries[i / 4].x[i % 4] = row < view.rows && at < p.head_size
+      queries[i / 4].v[i % 4] = row < view.rows && at < p.head_size
                                     ? load(view.q[view.head_row(p, row) * p.head_size + at])
                                     : 0.0f;
     }
@@ -156,7 +152,7 @@ struct FewRows {
       const Four query = queries[r * depth() + at];
 #pragma unroll
       for (int e = 0; e < 4; ++e)
-        if (e < count) s[r] = fma32(query.x[e], key.x[e], s[r]);
+        if (e < count) s[r] = fma32(query.v[e], key.v[e], s[r]);
     }
   }
   __device__ void multiply_slab(const Four* key, int slab, float (&s)[kFew]) const {
@@ -169,7 +165,7 @@ struct FewRows {
   // Weights of the keys, the sums and the factors of the rows, into shared memory. Rolled up, as
   // the functions are long.
   __device__ void weigh(int block, const float (&s)[kFew]) const {
-    float(&x)[kFew] = shared.weights[t].x;
+    float(&x)[kFew] = shared.weights[t].v;
 #pragma unroll
     for (int r = 0; r < kFew; ++r) x[r] = s[r];
 #pragma unroll 1
@@ -178,7 +174,7 @@ struct FewRows {
       float best = shared.seen[r].has(block + t) ? x[r] : kNoScore;
       for (int other = 1; other < kLanes; other *= 2)
         best = maximum(best, __shfl_xor_sync(~0u, best, other));
-      if (t % kLanes == 0) shared.best[t / kLanes].x[r] = best;
+      if (t % kLanes == 0) shared.best[t / kLanes].v[r] = best;
     }
     __syncthreads();
 #pragma unroll 1
@@ -192,9 +188,9 @@ struct FewRows {
     if (t < kFew * static_cast<int>(kKeyLanes)) add_weights(block);
   }
   __device__ float greatest_of_block(int row) const {
-    float m = shared.best[0].x[row];
+    float m = shared.best[0].v[row];
 #pragma unroll
-    for (int warp = 1; warp < kWarps; ++warp) m = maximum(m, shared.best[warp].x[row]);
+    for (int warp = 1; warp < kWarps; ++warp) m = maximum(m, shared.best[warp].v[row]);
     return m;
   }
   __device__ void add_weights(int block) const {
@@ -204,7 +200,7 @@ struct FewRows {
     float sum = 0;
 #pragma unroll 4
     for (int key = lane; key < kKeys; key += kSumLanes)
-      if (seen.has(block + key)) sum = sum + shared.weights[key].x[r];
+      if (seen.has(block + key)) sum = sum + shared.weights[key].v[r];
     for (int other = 1; other < kSumLanes; other *= 2) sum = sum + __shfl_xor_sync(~0u, sum, other);
     if (lane == 0) shared.l[r] = sum;
   }
@@ -223,7 +219,7 @@ struct FewRows {
       o[i] = 0;
     }
     const auto add = [&](int i, int key) {
-      o[i] = fma32(shared.weights[key].x[thread_row(i)], values[key][c / 4].x[c % 4], o[i]);
+      o[i] = fma32(shared.weights[key].v[thread_row(i)], values[key][c / 4].v[c % 4], o[i]);
     };
     if (seen[0].begin == seen[1].begin && seen[0].end == seen[1].end) {
 #pragma unroll 8

@@ -60,7 +60,7 @@ struct ManyRows {
   // Of one element or key.
   template <int kJ>
   struct Pieces {
-    Word<float> a[kI], b[kJ];
+    Four a[kI], b[kJ];
   };
 
   const ManyRowsCall& p;
@@ -240,10 +240,9 @@ struct ManyRows {
   __device__ static Pieces<kJ> pieces(const float* a, const float* b) {
     Pieces<kJ> of;
 #pragma unroll
-    for (int i = 0; i < kI; ++i)
-      of.a[i] = *reinterpret_cast<const Word<float>*>(a + i * (kRows / kI));
+    for (int i = 0; i < kI; ++i) of.a[i] = *reinterpret_cast<const Four*>(a + i * (kRows / kI));
 #pragma unroll
-    for (int j = 0; j < kJ; ++j) of.b[j] = *reinterpret_cast<const Word<float>*>(b + j * 16);
+    for (int j = 0; j < kJ; ++j) of.b[j] = *reinterpret_cast<const Four*>(b + j * 16);
     return of;
   }
   // Row `at` of the step that is there.
@@ -347,8 +346,8 @@ struct ManyRows {
   __device__ int sum_row() const { return t / kLanes * 4; }
   __device__ int lane() const { return t % kLanes; }
   // Of the lane's i-th key.
-  __device__ Word<float>& weights(int i) const {
-    return *reinterpret_cast<Word<float>*>(&shared.weights[lane() + i * kLanes][sum_row()]);
+  __device__ Four& weights(int i) const {
+    return *reinterpret_cast<Four*>(&shared.weights[lane() + i * kLanes][sum_row()]);
   }
 
   // Scaled ones, but those that a cap awaits.
@@ -358,9 +357,9 @@ struct ManyRows {
     for (int j = 0; j < 4 * kKeyJ; ++j)
 #pragma unroll
       for (int i = 0; i < 4 * kI; i += 4) {
-        const Word<float> of_key = {sum[i][j] * factor, sum[i + 1][j] * factor,
-                                    sum[i + 2][j] * factor, sum[i + 3][j] * factor};
-        *reinterpret_cast<Word<float>*>(&shared.weights[column_of<kKeyJ>(j)][row_of(i)]) = of_key;
+        const Four of_key = {sum[i][j] * factor, sum[i + 1][j] * factor, sum[i + 2][j] * factor,
+                             sum[i + 3][j] * factor};
+        *reinterpret_cast<Four*>(&shared.weights[column_of<kKeyJ>(j)][row_of(i)]) = of_key;
       }
   }
   // Long, so rolled up, and in place.
@@ -371,54 +370,76 @@ struct ManyRows {
       x = p.scaled_score(x);
     }
   }
-  // Weights of scores, and their sums, of the block's greatest score m of each row.
+  // Which of the lane's keys of a block its four rows see.
   template <bool kWhole>
-  __device__ void weigh(int block, float (&m)[4], float (&l)[4]) const {
-    const Exp2 exp2(shared.exp2);
-    int first[4], count[4];  // of what the rows see
+  struct Seen {
+    int first[4], count[4];
+    __device__ Seen(const ManyRows& all, int block) {
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      first[e] = kWhole ? 0 : shared.begin[sum_row() + e] - block - lane();
-      count[e] = kWhole ? kKeys : shared.end[sum_row() + e] - shared.begin[sum_row() + e];
-      m[e] = kNoScore;
-      l[e] = 0;
+      for (int e = 0; e < 4; ++e) {
+        const int row = all.sum_row() + e;
+        first[e] = kWhole ? 0 : all.shared.begin[row] - block - all.lane();
+        count[e] = kWhole ? kKeys : all.shared.end[row] - all.shared.begin[row];
+      }
     }
-    const auto sees = [&](int e, int i) {
+    __device__ bool has(int e, int i) const {
       return kWhole || (i * kLanes >= first[e] && i * kLanes - first[e] < count[e]);
-    };
+    }
+  };
+  // The rows' greatest scores, of all lanes.
+  template <bool kWhole>
+  __device__ void find_greatest(const Seen<kWhole>& seen, float (&m)[4]) const {
+#pragma unroll
+    for (float& greatest : m) greatest = kNoScore;
 #pragma unroll 8
     for (int i = 0; i < kLaneKeys; ++i) {
-      const Word<float> x = weights(i);
+      const Four x = weights(i);
 #pragma unroll
       for (int e = 0; e < 4; ++e)
-        if (sees(e, i)) m[e] = maximum_of(m[e], x.v[e]);
+        if (seen.has(e, i)) m[e] = maximum_of(m[e], x.v[e]);
     }
 #pragma unroll
     for (int e = 0; e < 4; ++e)
       for (int other = 1; other < kLanes; other *= 2)
         m[e] = maximum_of(m[e], __shfl_xor_sync(~0u, m[e], other));
+  }
+  // 2^x each.
+  __device__ static Four powers(const Exp2& exp2, const Four& x) {
+    Exp2::Fast fast[4];
+    Four power;
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      fast[e] = exp2.fast(x.v[e]);
+      power.v[e] = fast[e].y;
+    }
+    const float least_x = minimum_of(minimum_of(x.v[0], x.v[1]), minimum_of(x.v[2], x.v[3]));
+    const uint32_t distance = least_of(least_of(fast[0].distance, fast[1].distance),
+                                       least_of(fast[2].distance, fast[3].distance));
+    if (!Exp2::safe(least_x, distance)) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e)
+        if (!Exp2::safe(x.v[e], fast[e].distance)) power.v[e] = exp2_slowly(x.v[e]);
+    }
+    return power;
+  }
+  // Weights of scores, and their sums, of the block's greatest score m of each row.
+  template <bool kWhole>
+  __device__ void weigh(int block, float (&m)[4], float (&l)[4]) const {
+    const Exp2 exp2(shared.exp2);
+    const Seen<kWhole> seen(*this, block);
+    find_greatest(seen, m);
+#pragma unroll
+    for (float& sum : l) sum = 0;
 #pragma unroll 2
     for (int i = 0; i < kLaneKeys; ++i) {
-      Word<float> x = weights(i), weight;
-      Exp2::Fast fast[4];
+      Four x = weights(i);
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        x.v[e] = sees(e, i) ? x.v[e] - m[e] : 0.0f;
-        fast[e] = exp2.fast(x.v[e]);
-        weight.v[e] = fast[e].y;
-      }
-      const float least_x = minimum_of(minimum_of(x.v[0], x.v[1]), minimum_of(x.v[2], x.v[3]));
-      const uint32_t distance = least_of(least_of(fast[0].distance, fast[1].distance),
-                                         least_of(fast[2].distance, fast[3].distance));
-      if (!Exp2::safe(least_x, distance)) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e)
-          if (!Exp2::safe(x.v[e], fast[e].distance)) weight.v[e] = exp2_slowly(x.v[e]);
-      }
+      for (int e = 0; e < 4; ++e) x.v[e] = seen.has(e, i) ? x.v[e] - m[e] : 0.0f;
+      const Four weight = powers(exp2, x);
       weights(i) = weight;
 #pragma unroll
       for (int e = 0; e < 4; ++e)
-        if (sees(e, i)) l[e] = l[e] + weight.v[e];
+        if (seen.has(e, i)) l[e] = l[e] + weight.v[e];
     }
 #pragma unroll
     for (int e = 0; e < 4; ++e)
