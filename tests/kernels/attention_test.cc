@@ -15,6 +15,20 @@ class AttentionTest : public OnBackend {};
 INSTANTIATE_TEST_SUITE_P(Backends, AttentionTest, ::testing::ValuesIn(vector_backends()),
                          [](const auto& info) { return info.param; });
 
+// How many keys of each sequence there are.
+Tensor some_lengths(Random& r, int64_t batch, int64_t keys) {
+  std::vector<int64_t> lengths;
+  for (int64_t b = 0; b < batch; ++b) lengths.push_back(r.between(0, keys));
+  return *Tensor::from<int64_t>(Shape{batch}, lengths);
+}
+void put_infinity(Tensor& t, int64_t at) {
+  std::byte* code = t.mutable_bytes().data() + at * size_of(t.dtype());
+  if (t.dtype() == DType::f32)
+    *reinterpret_cast<float*>(code) = std::numeric_limits<float>::infinity();
+  else
+    *reinterpret_cast<uint16_t*>(code) = t.dtype() == DType::bf16 ? 0x7F80 : 0x7C00;
+}
+
 Case some_attention(Random& r, int64_t queries, int64_t keys, DType type = DType::f32) {
   const int64_t batch = r.between(1, 2), kv_heads = r.pick<int64_t>({1, 2, 3, 5, 9}),
                 group = r.pick<int64_t>({1, 1, 2, 7}), heads = kv_heads * group;
@@ -34,11 +48,7 @@ Case some_attention(Random& r, int64_t queries, int64_t keys, DType type = DType
   c.inputs.push_back(numbers(r, type, {batch, queries, heads * head_size}, fill));
   c.inputs.push_back(numbers(r, type, {batch, keys, kv_heads * head_size}, fill));
   c.inputs.push_back(numbers(r, type, {batch, keys, kv_heads * value_size}, fill));
-  if (r.chance(30)) {
-    std::vector<int64_t> lengths;
-    for (int64_t b = 0; b < batch; ++b) lengths.push_back(r.between(0, keys));
-    c.inputs.push_back(*Tensor::from<int64_t>(Shape{batch}, lengths));
-  }
+  if (r.chance(30)) c.inputs.push_back(some_lengths(r, batch, keys));
   return c;
 }
 
@@ -246,17 +256,9 @@ Case some_few_rows(Random& r, const char* op, DType type) {
   for (int64_t i = r.chance(40) ? r.between(1, 9) : 0; i > 0; --i) {
     const int64_t at = r.chance(50) ? r.below(c.inputs[2].elements())
                                     : c.inputs[2].elements() - 1 - r.below(8 * value_size);
-    std::byte* code = c.inputs[2].mutable_bytes().data() + at * size_of(type);
-    if (type == DType::f32)
-      *reinterpret_cast<float*>(code) = std::numeric_limits<float>::infinity();
-    else
-      *reinterpret_cast<uint16_t*>(code) = type == DType::bf16 ? 0x7F80 : 0x7C00;
+    put_infinity(c.inputs[2], at);
   }
-  if (r.chance(40)) {
-    std::vector<int64_t> lengths;
-    for (int64_t b = 0; b < batch; ++b) lengths.push_back(r.between(0, keys));
-    c.inputs.push_back(*Tensor::from<int64_t>(Shape{batch}, lengths));
-  }
+  if (r.chance(40)) c.inputs.push_back(some_lengths(r, batch, keys));
   return c;
 }
 
@@ -307,17 +309,9 @@ Case some_many_rows(Random& r, int64_t keys) {
     Tensor& t = c.inputs[r.between(1, 2)];
     const int64_t at = r.chance(50) ? r.below(t.elements())
                                     : t.elements() - 1 - r.below(std::min(t.elements(), t.dim(2)));
-    std::byte* code = t.mutable_bytes().data() + at * size_of(type);
-    if (type == DType::f32)
-      *reinterpret_cast<float*>(code) = std::numeric_limits<float>::infinity();
-    else
-      *reinterpret_cast<uint16_t*>(code) = type == DType::bf16 ? 0x7FC0 : 0x7E00;
+    put_infinity(t, at);
   }
-  if (r.chance(40)) {
-    std::vector<int64_t> lengths;
-    for (int64_t b = 0; b < batch; ++b) lengths.push_back(r.between(0, keys));
-    c.inputs.push_back(*Tensor::from<int64_t>(Shape{batch}, lengths));
-  }
+  if (r.chance(40)) c.inputs.push_back(some_lengths(r, batch, keys));
   return c;
 }
 
@@ -460,11 +454,7 @@ Case some_attention_of_groups(Random& r, DType type) {
       reinterpret_cast<uint16_t*>(c.inputs[2].mutable_bytes().data())[at] =
           type == DType::bf16 ? 0x7F80 : 0x7C00;
   }
-  if (r.chance(30)) {
-    std::vector<int64_t> lengths;
-    for (int64_t b = 0; b < batch; ++b) lengths.push_back(r.between(0, keys));
-    c.inputs.push_back(*Tensor::from<int64_t>(Shape{batch}, lengths));
-  }
+  if (r.chance(30)) c.inputs.push_back(some_lengths(r, batch, keys));
   return c;
 }
 
