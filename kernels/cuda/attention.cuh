@@ -2,6 +2,8 @@
 // row is one query of one head, of the heads that share a head of keys.
 #pragma once
 
+#include <limits>
+
 #include <verbatim/kernels/cuda/kernels.h>
 #include <verbatim/repops/ops/attention.h>
 #include <verbatim/repops/unary_f32.h>
@@ -45,6 +47,8 @@ __device__ inline T unknown(T x) {
   return x;
 }
 
+// The score of a key that a row does not see, and the greatest of none.
+inline constexpr float kUnseen = -std::numeric_limits<float>::infinity();
 // maximum(), whose every NaN is as good as another here.
 __device__ inline float maximum_of(float a, float b) {
 #if defined(VERBATIM_EMULATED_GPU)

@@ -7,8 +7,6 @@
 // where the next product wants its left operand.
 #pragma once
 
-#include <limits>
-
 #include <verbatim/kernels/cuda/attention.cuh>
 #include <verbatim/kernels/cuda/tensor_core.cuh>
 
@@ -18,7 +16,6 @@ namespace verbatim::cuda {
 inline constexpr int kSlabCodes = 64, kSlabRowBytes = kSlabBytes;
 
 inline constexpr int kBlockKeys = static_cast<int>(kKeyBlock);
-inline constexpr float kUnseen = -std::numeric_limits<float>::infinity();  // a score
 using BlockScores = float[kBlockKeys / 2];  // element 4 j + 2 h + e: row g + 8 h, key 8 j + 2 q + e
 using BlockWeights = uint32_t[kBlockKeys / 4];  // word 2 j + h: those of e = 0 and 1
 
@@ -149,10 +146,10 @@ struct SeenBits {
   }
 };
 
-// `value` in place of what rows do not see.
-__device__ __forceinline__ void replace_unseen(const SeenBits& seen, float value, BlockScores& x) {
+// Zeros in place of what rows do not see.
+__device__ __forceinline__ void clear_unseen(const SeenBits& seen, BlockScores& x) {
 #pragma unroll
-  for (int i = 0; i < kBlockKeys / 2; ++i) x[i] = seen.has(i) ? x[i] : value;
+  for (int i = 0; i < kBlockKeys / 2; ++i) x[i] = seen.has(i) ? x[i] : 0.0f;
 }
 // Of the thread's scores of each row, as bits: greatest[], the greatest as signed integers
 // (negative where all have the sign bit, -0 too); lowest[], the greatest as unsigned ones (where

@@ -270,7 +270,7 @@ struct GroupInt8Attention {
     bool sees[2] = {true, true};
     if (!whole) {
       const SeenKeys of_block = seen();
-      replace_unseen(SeenBits(of_block), 0, x);
+      clear_unseen(SeenBits(of_block), x);
       for (int h = 0; h < 2; ++h) sees[h] = of_block.count[h] > 0;
     }
 #pragma unroll

@@ -106,7 +106,7 @@ __device__ void weigh(const AttentionCall& p, Tile& tile, const KeyTile& keys,
   const int x = static_cast<int>(threadIdx.x) % kSide, y = static_cast<int>(threadIdx.x) / kSide;
 #pragma unroll
   for (int i = 0; i < kI; ++i) {
-    m[i] = float_of(0xFF800000);
+    m[i] = kUnseen;
 #pragma unroll
     for (int j = 0; j < kJ; ++j) {
       if (kSide * j >= keys.count) continue;

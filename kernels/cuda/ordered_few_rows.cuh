@@ -5,8 +5,6 @@
 // has a column, and two rows of it.
 #pragma once
 
-#include <limits>
-
 #include <verbatim/kernels/cuda/ordered_attention.cuh>
 #include <verbatim/kernels/cuda/simt_product.cuh>
 
@@ -20,8 +18,6 @@ struct FewRowsCall : AttentionCall {
   // a row that sees nothing.
   float *o = nullptr, *ml = nullptr;
 };
-
-inline constexpr float kNoScore = -std::numeric_limits<float>::infinity();
 
 // What a merge multiplies by: alpha is for the states before, and beta for the one that joins them.
 // Merges are a chain, but what they multiply by is not, as it only takes the greatest scores.
@@ -133,7 +129,7 @@ struct FewRows {
   __device__ void read_rows() const {
     if (t < kFew) {
       shared.seen[t] = view.visible(p, view.first_row + t);
-      shared.m[t] = kNoScore;
+      shared.m[t] = kUnseen;
     }
     for (int i = t; i < kFew * depth() * 4; i += kThreads) {
       const int64_t row = view.first_row + i / (depth() * 4), at = i % (depth() * 4);
@@ -171,7 +167,7 @@ struct FewRows {
 #pragma unroll 1
     for (int r = 0; r < rows; ++r) {
       x[r] = p.scaled_score(x[r]);
-      float best = shared.seen[r].has(block + t) ? x[r] : kNoScore;
+      float best = shared.seen[r].has(block + t) ? x[r] : kUnseen;
       for (int other = 1; other < kLanes; other *= 2)
         best = maximum(best, __shfl_xor_sync(~0u, best, other));
       if (t % kLanes == 0) shared.best[t / kLanes].v[r] = best;
@@ -283,7 +279,7 @@ struct FewRows {
     const int64_t at = piece * p.all_rows + view.head_row(p, view.first_row + r);
     p.o[at * p.value_size + column + c] = state.o;
     if (column + c != 0) return;
-    p.ml[2 * at] = state.l == 0 ? kNoScore : shared.m[r];
+    p.ml[2 * at] = state.l == 0 ? kUnseen : shared.m[r];
     p.ml[2 * at + 1] = state.l;
   }
 };
@@ -303,7 +299,7 @@ struct Summary {
 };
 // The greatest score of states [first, last).
 __device__ inline float greatest_score(const Summary* states, int first, int last) {
-  float m = kNoScore;
+  float m = kUnseen;
 #pragma unroll 4
   for (int i = first; i < last; ++i)
     if (states[i].l != 0) m = maximum(m, states[i].m);

@@ -39,7 +39,7 @@ struct ManyRows {
 
   // Of a row: l is 0 where it has seen no key, else at least 1, or NaN.
   struct Sums {
-    float m = kNoScore, l = 0;
+    float m = kUnseen, l = 0;
   };
   struct alignas(16) Shared {
     float weights[kKeys + 1][kRowStride];  // scores, before; and a row that is read ahead
@@ -390,7 +390,7 @@ struct ManyRows {
   template <bool kWhole>
   __device__ void find_greatest(const Seen<kWhole>& seen, float (&m)[4]) const {
 #pragma unroll
-    for (float& greatest : m) greatest = kNoScore;
+    for (float& greatest : m) greatest = kUnseen;
 #pragma unroll 8
     for (int i = 0; i < kLaneKeys; ++i) {
       const Four x = weights(i);
