@@ -99,8 +99,9 @@ VB_HOST_DEVICE inline float round_even(float x) {
   return float_of(bits_of(rounded) | (bits_of(x) & 0x80000000));
 }
 
-// 2^r for |r| <= 1/2 as exp2p takes it: in float, and in vectors of it. fma(a, b, c) and number(bits) are those of V. c_0 = 1, and
-// c_1 to c_5 are the minimax polynomial of the relative error on [-1/2, 1/2], rounded to binary32.
+// 2^r for |r| <= 1/2 as exp2p takes it: in float, and in vectors of it. fma(a, b, c) and
+// number(bits) are those of V. c_0 = 1, and c_1 to c_5 are the minimax polynomial of the relative
+// error on [-1/2, 1/2], rounded to binary32.
 template <class V, class Fma, class Number>
 VB_HOST_DEVICE inline V exp2p_fraction(V r, Fma fma, Number number) {
   V p = fma(number(0x3AADDD09), r, number(0x3C1E7545));
@@ -115,13 +116,30 @@ VB_HOST_DEVICE inline float exp2p_fraction(float r) {
       [](uint32_t bits) { return float_of(bits); });
 }
 
-// 2^t for t <= 0 by a fixed evaluation: what attention of families B and C weighs keys by. 2^-23.2 relative error at most; +0
-// below -126.
+// 2^t for t <= 8 by a fixed evaluation: what attention of families B and C weighs keys by. 2^-23.2
+// relative error at most; +0 below -126.
 VB_HOST_DEVICE inline float exp2p(float t) {
   if (is_nan(t)) return float_of(kNanBits);
   if (t < -126.0f) return 0.0f;
   const float n = round_even(t);
-  return exp2p_fraction(t - n) * float_of(static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);
+  return exp2p_fraction(t - n) *
+         float_of(static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);
+}
+
+// Scores of family C's attention, in units of log2: multiples of 2^-9, which floats near kScoreGrid
+// = 1.5 * 2^14 are (docs/numerics.md, Tensor-core attention). Of a score s, to be multiplied by c =
+// scale * log2(e): x, and its weight's exponent relative to m.
+inline constexpr float kScoreGrid = 24576.0f;
+inline constexpr float kMostExponent = 8.0f;
+VB_HOST_DEVICE inline float grid_score(float s, float c) {
+  return fma32(s, c, kScoreGrid) - kScoreGrid;
+}
+VB_HOST_DEVICE inline float grid_exponent(float s, float c, float m) {
+  return minimum(fma32(s, c, kScoreGrid - m) - kScoreGrid, kMostExponent);
+}
+// m where a block's greatest x is `greatest`: weights may be above 1, so that it seldom changes.
+VB_HOST_DEVICE inline float grid_maximum(float m, float greatest) {
+  return greatest <= m + kMostExponent ? m : greatest;
 }
 
 // --- 16-bit formats: exact on the way in, one rounding to nearest even on the way out
@@ -159,20 +177,25 @@ VB_HOST_DEVICE inline uint16_t half_from_float(float x) {
   return static_cast<uint16_t>(sign | aligned);
 }
 
-// --- fp8 (OCP 8-bit Floating Point Specification, revision 1.0): e4m3 has no infinities, and one NaN of each sign. What is beyond
-// the greatest number saturates, or becomes e5m2's infinity and e4m3's NaN.
+// --- fp8 (OCP 8-bit Floating Point Specification, revision 1.0): e4m3 has no infinities, and one
+// NaN of each sign. What is beyond the greatest number saturates, or becomes e5m2's infinity and
+// e4m3's NaN.
 
-VB_HOST_DEVICE inline float float_from_e5m2(uint8_t code) { return float_from_half(static_cast<uint16_t>(code << 8)); }
+VB_HOST_DEVICE inline float float_from_e5m2(uint8_t code) {
+  return float_from_half(static_cast<uint16_t>(code << 8));
+}
 VB_HOST_DEVICE inline float float_from_e4m3(uint8_t code) {
   const uint32_t sign = static_cast<uint32_t>(code & 0x80) << 24, magnitude = code & 0x7F;
   if (magnitude == 0x7F) return float_of(kNanBits);
   if (magnitude >= 8) return float_of(sign | ((magnitude << 20) + (uint32_t{120} << 23)));
-  return float_of(sign | bits_of(static_cast<float>(magnitude) * 0.001953125f));  // subnormal: magnitude * 2^-9
+  return float_of(
+      sign | bits_of(static_cast<float>(magnitude) * 0.001953125f));  // subnormal: magnitude * 2^-9
 }
 
 inline constexpr uint8_t kE4M3NanBits = 0x7F, kE5M2NanBits = 0x7E;
 
-// |x| to nearest even in a format of `fraction` bits whose least normal number is 2^(1 - bias); no limit at the top.
+// |x| to nearest even in a format of `fraction` bits whose least normal number is 2^(1 - bias); no
+// limit at the top.
 VB_HOST_DEVICE inline uint32_t small_float_magnitude(float x, int fraction, int bias) {
   const uint32_t magnitude = bits_of(x) & 0x7FFFFFFF;
   const int drop = 23 - fraction;
@@ -180,14 +203,17 @@ VB_HOST_DEVICE inline uint32_t small_float_magnitude(float x, int fraction, int 
     const uint32_t rebased = magnitude - (static_cast<uint32_t>(127 - bias) << 23);
     return (rebased + ((1u << (drop - 1)) - 1) + ((rebased >> drop) & 1)) >> drop;
   }
-  // Adding a power of two whose last place is the format's least subnormal makes the addition itself round there.
+  // Adding a power of two whose last place is the format's least subnormal makes the addition
+  // itself round there.
   const uint32_t shift = static_cast<uint32_t>(127 + 1 - bias + drop) << 23;
   return bits_of(float_of(magnitude) + float_of(shift)) - shift;
 }
 VB_HOST_DEVICE inline uint8_t e4m3_from_float(float x, bool saturate) {
   if (is_nan(x)) return kE4M3NanBits;
   const uint32_t sign = (bits_of(x) >> 24) & 0x80, magnitude = small_float_magnitude(x, 3, 7);
-  return static_cast<uint8_t>(sign | (magnitude <= 0x7E ? magnitude : saturate ? 0x7E : kE4M3NanBits));
+  return static_cast<uint8_t>(sign | (magnitude <= 0x7E ? magnitude
+                                      : saturate        ? 0x7E
+                                                        : kE4M3NanBits));
 }
 VB_HOST_DEVICE inline uint8_t e5m2_from_float(float x, bool saturate) {
   if (is_nan(x)) return kE5M2NanBits;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <vector>
 
 #include <verbatim/core/parallel.h>
@@ -24,32 +25,34 @@ struct Query {
   KeyRows rows;
 
   float score(int64_t key) const {
-    return scaled_score(s, tensor_core::attention_score<Format>(
-                               rule, q, k + rows[key] * s.kv_heads * s.head_size, s.head_size));
+    const float product = tensor_core::attention_score<Format>(
+        rule, q, k + rows[key] * s.kv_heads * s.head_size, s.head_size);
+    return s.softcap == 0 ? product : capped_score(s, product);
   }
 
   // `state` goes on with the visible keys [begin, end) of its part's next block.
   void extend(AttentionState& state, int64_t begin, int64_t end) const {
-    std::array<float, kKeyBlock> x{};
+    std::array<float, kKeyBlock> score_of{};
     std::array<Code, kKeyBlock> p{};
-    std::array<float, kKeyLanes> lane{};
+    const float c = tensor_core::attention_log_scale(s);
     const int64_t block = begin / kKeyBlock * kKeyBlock;
-    for (int64_t i = begin; i < end; ++i) x[i - block] = score(i);
-    float m = x[begin - block];
-    for (int64_t i = begin + 1; i < end; ++i) m = maximum(m, x[i - block]);
-    if (!state.empty) m = maximum(state.m, m);
-    for (int64_t i = begin; i < end; ++i) {
-      const T weight = store<T>(exp2p(x[i - block] - m));
-      p[i - block] = weight.bits;
-      lane[i % kKeyLanes] += load(weight);
-    }
-    const float alpha = state.empty ? 0.0f : exp2p(state.m - m);
-    state.l = state.empty ? lane_sum(lane) : fma32(state.l, alpha, lane_sum(lane));
-    state.o.resize(static_cast<size_t>(s.value_size));
+    for (int64_t i = begin; i < end; ++i) score_of[i - block] = score(i);
+    float greatest = grid_score(score_of[begin - block], c);
+    for (int64_t i = begin + 1; i < end; ++i)
+      greatest = maximum(greatest, grid_score(score_of[i - block], c));
+    const float m = grid_maximum(state.m, greatest);
+    for (int64_t i = begin; i < end; ++i)
+      p[i - block] = store<T>(exp2p(grid_exponent(score_of[i - block], c, m))).bits;
+    const float alpha = m == state.m ? 1.0f : exp2p(state.m - m);
+    const auto add = [&](float sum, auto&& value) {
+      return tensor_core::attention_weighted<Format>(rule, sum * alpha, p.data(), begin - block,
+                                                     end - block, value);
+    };
+    state.l = add(state.l, [](int64_t) { return store<T>(1.0f).bits; });
     for (int64_t j = 0; j < s.value_size; ++j)
-      state.o[j] = tensor_core::attention_weighted<Format>(
-          rule, state.empty ? 0.0f : state.o[j] * alpha, p.data(), begin - block, end - block,
-          [&](int64_t i) { return v[rows[block + i] * s.kv_heads * s.value_size + j]; });
+      state.o[j] = add(state.o[j], [&](int64_t i) {
+        return v[rows[block + i] * s.kv_heads * s.value_size + j];
+      });
     state.m = m;
     state.empty = false;
   }
@@ -58,7 +61,8 @@ struct Query {
     AttentionState total;
     for (int64_t part = keys.first / kKeyRestart * kKeyRestart; part < keys.second;
          part += kKeyRestart) {
-      AttentionState running;
+      AttentionState running{.m = -std::numeric_limits<float>::infinity()};
+      running.o.resize(static_cast<size_t>(s.value_size));
       const int64_t part_end = std::min(part + kKeyRestart, keys.second);
       for (int64_t block = part; block < part_end; block += kKeyBlock) {
         const int64_t begin = std::max(block, keys.first),
@@ -87,8 +91,9 @@ void attention_of(const AttentionSettings& s, const tensor_core::Rule& rule,
       const Query<T> query{
           s, rule, q + i * s.head_size, k + kv * s.head_size, v + kv * s.value_size, s.key_rows(b)};
       const AttentionState total = query.attend(visible_keys(s, row, tq, s.length(b)));
+      const float share = 1.0f / total.l;
       for (int64_t j = 0; j < s.value_size; ++j)
-        y[i * s.value_size + j] = store<Out>(total.empty ? 0.0f : total.o[j] / total.l);
+        y[i * s.value_size + j] = store<Out>(total.empty ? 0.0f : total.o[j] * share);
     }
   });
 }

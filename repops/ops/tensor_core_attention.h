@@ -19,6 +19,11 @@ struct AttentionOperands {
 // The operands of AttentionTensorCore, checked.
 Result<AttentionOperands> attention_operands(const Node& node, std::span<const Tensor> inputs);
 
+// What scores, or capped ones, are multiplied by: they are then in units of log2.
+inline float attention_log_scale(const AttentionSettings& s) {
+  return s.softcap == 0 ? s.scale * float_of(kLog2E) : float_of(kLog2E);
+}
+
 // q . k, one chain.
 template <class Format>
 float attention_score(const Rule& rule, const uint16_t* q, const uint16_t* k, int64_t size) {
