@@ -61,7 +61,8 @@ struct Query {
     AttentionState total;
     for (int64_t part = keys.first / kKeyRestart * kKeyRestart; part < keys.second;
          part += kKeyRestart) {
-      AttentionState running{.m = -std::numeric_limits<float>::infinity()};
+      AttentionState running;
+      running.m = -std::numeric_limits<float>::infinity();
       running.o.resize(static_cast<size_t>(s.value_size));
       const int64_t part_end = std::min(part + kKeyRestart, keys.second);
       for (int64_t block = part; block < part_end; block += kKeyBlock) {

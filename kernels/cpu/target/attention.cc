@@ -225,7 +225,7 @@ void form_scores(const Task& t, int64_t key, int64_t count, Fetch& ahead) {
 // A score in units of log2.
 VB_INLINE F32 scaled(const Attention& p, F32 score) {
   if (p.softcap == 0) return score * all(p.scale * kLog2EAsFloat);
-  return capped(p.scale, p.softcap, score);
+  return capped(p.scale, p.softcap, score) * all(kLog2EAsFloat);
 }
 
 VB_INLINE F32 weight_of(F32 x) { return exp2(x); }
@@ -471,7 +471,7 @@ void attend(const Attention& p, int64_t from, int64_t to, const KeyRange* visibl
         if (level == 1) attend_block(t, key, count);
         if (level > 1) attend_means(t, key, count, level - 1);
       },
-      weight_of);
+      weight_of, divided);
 }
 
 }  // namespace verbatim::VB_TARGET

@@ -70,13 +70,14 @@ VB_INLINE void end_part(const States& total, const States& running, int64_t rows
   std::memset(running.full, 0, static_cast<size_t>(rows) * sizeof(float));
 }
 
-// o / l of a row, +0 where it saw nothing.
-VB_INLINE void write_row(const States& total, int64_t row, int64_t width, int64_t size,
-                         float* out) {
+// quotient(o, l) of a row, +0 where it saw nothing.
+template <class Quotient>
+VB_INLINE void write_row(const States& total, int64_t row, int64_t width, int64_t size, float* out,
+                         Quotient quotient) {
   const F32 l = all(total.l[row]);
   for (int64_t j = 0; j < size; j += kLanes) {
     const F32 o = load(total.o + row * width + j);
-    store_up_to(out + j, size - j, total.full[row] == 0 ? zero() : canonical(o / l));
+    store_up_to(out + j, size - j, total.full[row] == 0 ? zero() : canonical(quotient(o, l)));
   }
 }
 
@@ -165,8 +166,9 @@ struct TaskOf {
 // Calls block(task, key, count) for each block of keys that a row may see, `count` of them up to
 // the last that any does, merges parts, and writes each row's result. Tasks that see the same keys,
 // in heads that lie side by side, take turns.
-template <class Task, class Block, class Exp2>
-VB_INLINE void attend_blocks(const Task* tasks, int64_t task_count, Block block, Exp2 exp2) {
+template <class Task, class Block, class Exp2, class Quotient>
+VB_INLINE void attend_blocks(const Task* tasks, int64_t task_count, Block block, Exp2 exp2,
+                             Quotient quotient) {
   const KeyRange keys = keys_of_all(tasks->visible, tasks->to - tasks->from);
   // Of a single part, the running state is the total one.
   const bool one_part =
@@ -180,12 +182,16 @@ VB_INLINE void attend_blocks(const Task* tasks, int64_t task_count, Block block,
   }
   for (const Task* t = tasks; t != tasks + task_count; ++t)
     for (int64_t r = 0; r < t->rows; ++r)
-      write_row(one_part ? t->running : t->total, r, t->width, t->p.value_size, t->out(r));
+      write_row(one_part ? t->running : t->total, r, t->width, t->p.value_size, t->out(r),
+                quotient);
 }
 
-// A score with a softcap in units of log2, as repops/ops/attention_row.h's scaled_score().
+// What families A and B write of a row.
+VB_INLINE F32 divided(F32 o, F32 l) { return o / l; }
+
+// A score with a softcap, as repops/ops/attention_row.h's capped_score(): in units of e.
 VB_INLINE F32 capped(float scale, float softcap, F32 score) {
-  return all(softcap) * tanh(score * all(scale) / all(softcap)) * all(kLog2EAsFloat);
+  return all(softcap) * tanh(score * all(scale) / all(softcap));
 }
 
 // semantics.h's exp2p.

@@ -234,7 +234,7 @@ void gather_scales(const Task& t, int64_t key, int64_t count) {
 // A score in units of log2: float(S) times scales, as the contract associates them.
 VB_INLINE F32 scaled(const Int8Attention& p, F32 score, float q_scale, F32 key_scale) {
   if (p.softcap == 0) return score * (all(q_scale * (p.scale * kLog2EAsFloat)) * key_scale);
-  return capped(p.scale, p.softcap, score * (all(q_scale) * key_scale));
+  return capped(p.scale, p.softcap, score * (all(q_scale) * key_scale)) * all(kLog2EAsFloat);
 }
 
 // The codes of a row's weights x[start..end) relative to their greatest, W, and its factor. Greater
@@ -309,7 +309,7 @@ template <class Scores, class Values>
 void attend_all(Task& t) {
   t.query_units = units_of<Scores>(t.p.head_size);
   pack_queries<Scores>(t);
-  attend_blocks(&t, 1, attend_block<Scores, Values>, weight_of);
+  attend_blocks(&t, 1, attend_block<Scores, Values>, weight_of, divided);
 }
 
 // Floats, or units, of each of a task's arrays, in the order that attend_int8() takes them.

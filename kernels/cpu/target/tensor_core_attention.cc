@@ -10,12 +10,15 @@ namespace {
 
 constexpr int64_t kWeightPieces = kKeyBlock / kTensorCoreGroup;
 constexpr int64_t kWeightStride = kKeyBlock + kLanes;  // codes; whole vectors are written
-// Weights are at most 1: all have the scale that makes that the greatest byte.
-constexpr int kWeightShift = kGreatestByte + kRowOffset - kBias;
+// Weights are at most 2^8: all have the scale that makes that the greatest byte.
+constexpr int kWeightField = kBias + static_cast<int>(kMostExponent);
+constexpr int kWeightShift = kGreatestByte + kRowOffset - kWeightField;
 // Exponent fields that acc may have in the frame of weights and values. Terms that are zero have
 // byte sums, too: as large as the least here, so that what such a group truncates acc to, 2^-24 of
 // that, is no more than acc's last bit. (Where acc comes of nothing but steps, it has none below.)
 constexpr int32_t kLeastField = kZeroByte + kGreatestByte, kGreatestField = 250;
+// Of l, and of the greatest weight of a step that l takes: its scale and its unit are normal.
+constexpr int32_t kLeastSumField = 26;
 
 struct Task : TaskOf<TensorCoreAttention> {
   RowPiece *queries = nullptr, *weights = nullptr;  // [pieces][rows]
@@ -100,54 +103,50 @@ void form_scores(const Task& t, int64_t key, int64_t column, int64_t count) {
   }
 }
 
-// A score in units of log2.
-VB_INLINE F32 scaled(const TensorCoreAttention& p, F32 score) {
-  if (p.softcap == 0) return score * all(p.scale * kLog2EAsFloat);
-  return capped(p.scale, p.softcap, score);
-}
-
-// Rounds weights, which are not negative, to codes; gives the rounded ones.
+// Rounds weights, which are not negative, to codes.
 template <bool kHalf>
-VB_INLINE F32 round_weights(F32 p, uint16_t* codes) {
+VB_INLINE void round_weights(F32 p, uint16_t* codes) {
   p = canonical(p);
-  if constexpr (kHalf) {
-    store_half(codes, p);
-    return load_half(codes);
-  }
+  if constexpr (kHalf) return store_half(codes, p);
   const I32 bits = bits_of(p), odd = shift_right_unsigned<16>(bits) & all_int(1);
-  const I32 code = shift_right_unsigned<16>(bits + odd + all_int(0x7FFF));
-  store16(reinterpret_cast<int16_t*>(codes), code);
-  return float_of(shift_left<16>(code));
+  store16(reinterpret_cast<int16_t*>(codes),
+          shift_right_unsigned<16>(bits + odd + all_int(0x7FFF)));
+}
+template <bool kHalf>
+VB_INLINE F32 load_weights(const uint16_t* codes) {
+  if constexpr (kHalf) return load_half(codes);
+  return float_of(shift_left<16>(widen(codes)));
 }
 
-// Turns the row's visible scores into codes of weights relative to the part's maximum so far,
-// others of the block into zeros, decodes them, and takes them into m and l. A NaN score need not
-// be found by the maximum: it makes l and o NaN.
+// Turns the row's visible scores into codes of weights relative to m, others of the block into
+// zeros, and what m and l are into what they go on from. A NaN score need not be found by the
+// maximum: it makes l and o NaN.
 template <bool kHalf>
 void weigh(const Task& t, int64_t row, KeyRange range) {
-  float* x = t.scores + row * kScoreStride;
+  const TensorCoreAttention& p = t.p;
+  float* s = t.scores + row * kScoreStride;
   uint16_t* codes = t.codes + row * kWeightStride;
   const int64_t start = range.begin / kLanes * kLanes;
-  const F32 lowest = all_bits(0xFF800000);
+  const F32 lowest = all_bits(0xFF800000), grid = all(kScoreGrid),
+            c = all(p.softcap == 0 ? p.scale * kLog2EAsFloat : kLog2EAsFloat);
   F32 greatest = lowest;
   for (int64_t i = start; i < range.end; i += kLanes) {
-    const F32 v = scaled(t.p, load(x + i));
-    store(x + i, v);
-    greatest = maximum_number(greatest, only(range, i, v, lowest));
+    if (p.softcap != 0) store(s + i, capped(p.scale, p.softcap, load(s + i)));
+    const F32 x = fma(load(s + i), c, grid) - grid;
+    greatest = maximum_number(greatest, only(range, i, x, lowest));
   }
-  float& m = t.running.m[row];
   const bool is_first = t.running.full[row] == 0;
-  const float block = greatest_lane(greatest), best = is_first || block > m ? block : m;
+  const float before = is_first ? -__builtin_inff() : t.running.m[row],
+              block = greatest_lane(greatest), m = block <= before + kMostExponent ? before : block;
   std::memset(codes, 0, kKeyBlock * sizeof *codes);
-  Octet sums;
   for (int64_t i = start; i < range.end; i += kLanes) {
-    const F32 p = only(range, i, exp2p(load(x + i) - all(best)), zero());
-    add(sums, round_weights<kHalf>(p, codes + i), i);
+    const F32 exponent =
+        minimum_number(all(kMostExponent), fma(load(s + i), c, all(kScoreGrid - m)) - grid);
+    round_weights<kHalf>(only(range, i, exp2p(exponent), zero()), codes + i);
   }
-  const F32 alpha = is_first ? zero() : exp2p(all(m - best)), sum = all(lane_sum(sums));
-  store_first(t.running.l + row, 1, is_first ? sum : fma(all(t.running.l[row]), alpha, sum));
-  store_first(t.alphas + row, 1, alpha);
-  m = best;
+  store_first(t.alphas + row, 1, m == before ? all(1) : exp2p(all(before - m)));
+  t.running.l[row] = is_first ? 0 : t.running.l[row] * t.alphas[row];
+  t.running.m[row] = m;
 }
 
 template <bool kHalf>
@@ -168,12 +167,76 @@ Codes decode_weights(const Task& t, int64_t row, int64_t count) {
 }
 
 // Its sign bit is set where `shifted`, acc in the frame of weights and values, is not what steps
-// can take.
-VB_INLINE I32 out_of_range(F32 acc, F32 shifted) {
+// can take, of exponent fields from `least` on.
+VB_INLINE I32 out_of_range(F32 acc, F32 shifted, int32_t least) {
   const I32 field = bits_of(shifted) & all_int(0x7F800000);
-  const I32 outside =
-      (field - all_int(kLeastField << 23)) | (all_int(kGreatestField << 23) - field);
+  const I32 outside = (field - all_int(least << 23)) | (all_int(kGreatestField << 23) - field);
   return bits_of(select(differs(acc, zero()), float_of(outside), zero()));
+}
+
+// A step of l of kLanes rows, whose weights of key k are w(k), for the group from `key` on; the
+// other operand is 1. As nothing is negative, numbers themselves tell E, and the sum of integers
+// fits.
+template <class Rule, bool kHalf, class Weights>
+VB_INLINE F32 step_of_ones(Weights w, int64_t key, F32 l, I32& doubt) {
+  F32 most = w(key);
+  VB_UNROLL
+  for (int k = 1; k < Rule::kGroup; ++k) most = maximum_number(most, w(key + k));
+  if constexpr (kHalf)  // a subnormal number's exponent is the least normal one's
+    most = select(differs(most, zero()), maximum_number(most, all(0x1p-14f)), zero());
+  const I32 top = maximum(bits_of(l) & all_int(INT32_MAX), bits_of(most));
+  doubt = doubt | out_of_range(float_of(top), float_of(top), kLeastSumField);
+  const I32 e = maximum(top, all_int(kLeastSumField << 23)) & all_int(0x7F800000);
+  const F32 scale = float_of(all_int((Rule::kFraction + 2 * kBias) << 23) - e),
+            unit = float_of(e - all_int(Rule::kFraction << 23));
+  I32 sum = to_int(l * scale);
+  VB_UNROLL
+  for (int k = 0; k < Rule::kGroup; ++k) sum = sum + to_int(w(key + k) * scale);
+  static_assert(Rule::kKept == 24);
+  return to_float(sum) * unit;
+}
+
+// The chain from l on of kLanes rows' weights times ones, over the block's first `count` keys;
+// codes(i) are those of row i.
+template <class Rule, bool kHalf, class CodesOf>
+VB_INLINE F32 chain_of_ones(CodesOf codes, int64_t count, F32 l, I32& doubt) {
+  constexpr int64_t kSpan = greatest(Rule::kGroup, kLanes);
+  for (int64_t key = 0; key < count; key += kSpan) {
+    F32 w[kSpan / kLanes][kLanes];  // of keys, when they are transposed
+    for (int64_t j = 0; j < kSpan; j += kLanes) {
+      for (int i = 0; i < kLanes; ++i) w[j / kLanes][i] = load_weights<kHalf>(codes(i) + key + j);
+      transpose(w[j / kLanes]);
+    }
+    for (int64_t j = 0; j < kSpan; j += Rule::kGroup)
+      l = step_of_ones<Rule, kHalf>([&](int64_t k) { return w[k / kLanes][k % kLanes]; }, j, l,
+                                    doubt);
+  }
+  return l;
+}
+
+// l of rows goes on as o does, as if values were 1. Lanes are rows: it is no panel of columns.
+template <class Rule, bool kHalf>
+void sum_weights(const Task& t, int64_t key, int64_t count, RowRange rows) {
+  constexpr uint16_t kOne = kHalf ? 0x3C00 : 0x3F80;
+  const auto codes = [&](int64_t row) { return t.codes + row * kWeightStride; };
+  for (int64_t from = rows.begin; from < rows.end; from += kLanes) {
+    const int64_t last = least(kLanes, rows.end - from) - 1;
+    float* l = t.running.l + from;
+    I32 doubt = all_int(0);
+    const F32 sum =
+        chain_of_ones<Rule, kHalf>([&](int64_t i) { return codes(from + least(i, last)); }, count,
+                                   load_up_to(l, last + 1, zero()), doubt);
+    float sums[kLanes];
+    int32_t doubts[kLanes];
+    store(sums, sum);
+    store(doubts, doubt);
+    for (int64_t i = 0; i <= last; ++i) {
+      const KeyRange range = t.in_block(from + i, key);
+      l[i] = t.needs[from + i] == Codes::exact || doubts[i] < 0
+                 ? t.p.weighted(t.p, l[i], codes(from + i), range.begin, range.end, &kOne, 0)
+                 : sums[i];
+    }
+  }
 }
 
 // o of a panel of columns from `column` on: times alpha, and on with the chain over the block.
@@ -187,7 +250,7 @@ void weigh_values(const Task& t, int64_t key, int64_t count, int64_t column, Row
   const PanelInfo info =
       pack_panel(values.at, values.stride, 1, columns, count, code_type<kHalf>(), t.panel);
   constexpr Extent kWeights = {kHalf ? kHalfBias + 1 : kLeastByte + kRowOffset - kWeightShift,
-                               kBias, Codes::plain};
+                               kWeightField, Codes::plain};
   const bool all_exact = info.extent.need == Codes::exact || !fits(kWeights, info.extent);
   need = worse(need, info.extent.need);
   const Panel panel = panel_of(t.panel, info, code_type<kHalf>().least, need != Codes::plain);
@@ -199,7 +262,7 @@ void weigh_values(const Task& t, int64_t key, int64_t count, int64_t column, Row
     const F32 acc = t.running.full[r] == 0 ? zero() : load(o(r)) * all(t.alphas[r]);
     store(o(r), acc);
     t.acc[r] = acc * first * second;
-    t.doubt[r] = out_of_range(acc, t.acc[r]);
+    t.doubt[r] = out_of_range(acc, t.acc[r], kLeastField);
   }
   if (!all_exact)
     run<Rule, kHalf>(t, t.weights, panel, need != Codes::plain, count,
@@ -228,6 +291,7 @@ void attend_block(const Task& t, int64_t key, int64_t count) {
     t.needs[r] = decode_weights<kHalf>(t, r, count);
     need = worse(need, t.needs[r]);
   }
+  sum_weights<Rule, kHalf>(t, key, count, rows);
   RowRange rows_of_groups[kKeyBlock / 8];
   for (int64_t k = 0; k < count; k += Rule::kGroup)
     rows_of_groups[k / Rule::kGroup] = t.rows_that_see(key + k, key + k + Rule::kGroup);
@@ -237,11 +301,12 @@ void attend_block(const Task& t, int64_t key, int64_t count) {
 }
 
 VB_INLINE F32 weight_of(F32 x) { return exp2p(x); }
+VB_INLINE F32 quotient_of(F32 o, F32 l) { return o * (all(1) / l); }
 
 template <class Rule, bool kHalf>
 void attend_all(Task& t) {
   decode_queries<kHalf>(t);
-  attend_blocks(&t, 1, attend_block<Rule, kHalf>, weight_of);
+  attend_blocks(&t, 1, attend_block<Rule, kHalf>, weight_of, quotient_of);
 }
 
 int64_t width_of(int64_t value_size) { return (value_size + kLanes - 1) / kLanes * kLanes; }
