@@ -4,11 +4,12 @@ import math
 
 import reals
 import tensor_core
-from formats import NAN, add, bits32, div, fma, maximum, mul, rne, round32, sub
+from formats import NAN, add, bits32, div, fma, maximum, minimum, mul, rne, round32, sub
 from rows import dot, greatest_power, least_exponent, quantized_row, rotate
 from tensors import NAMES, Tensor, tensor
 
 LOG2_E = bits32(0x3FB8AA3B)
+GRID = 24576.0
 EXP2P = [1.0] + [bits32(c) for c in (0x3F317215, 0x3E75FCDF, 0x3D635BA8, 0x3C1E7545, 0x3AADDD09)]
 
 
@@ -29,12 +30,17 @@ def exp2p(t):
     return mul(p, 2.0 ** n)
 
 
-def scaled(attributes, s):
-    """x of a score, in units of log2."""
+def capped(attributes, s):
+    """(A score, what makes it one in units of log2): with a softcap u, u * tanh(s * scale / u)."""
     u = attributes.get("softcap", 0.0)
     if not u:
-        return mul(s, mul(attributes["scale"], LOG2_E))
-    return mul(mul(u, reals.evaluate("tanh", div(mul(s, attributes["scale"]), u))), LOG2_E)
+        return s, mul(attributes["scale"], LOG2_E)
+    return mul(u, reals.evaluate("tanh", div(mul(s, attributes["scale"]), u))), LOG2_E
+
+
+def scaled(attributes, s):
+    """x of a score, in units of log2."""
+    return mul(*capped(attributes, s))
 
 
 def lane_sum(keys, weights):
@@ -308,30 +314,32 @@ def tensor_cores(attributes, q, k, v, lengths=None, table=None):
     operands = Operands(attributes, q, k, v, lambda t: t.codes)
 
     def extend(state, b, query, kv, block):
-        x = [scaled(attributes, tensor_core.chain(r, form, query, form, operands.k(b, i, kv))) for i in block]
-        m = functools.reduce(maximum, x if state is None else [state[0]] + x)
-        codes = [form.encode(exp2p(sub(t, m))) for t in x]
-        l = lane_sum(block, [form.decode(c) for c in codes])
+        before, sums = state
+        scores = [capped(attributes, tensor_core.chain(r, form, query, form, operands.k(b, i, kv))) for i in block]
+        greatest = functools.reduce(maximum, [sub(fma(s, c, GRID), GRID) for s, c in scores])
+        m = before if greatest <= add(before, 8.0) else greatest
+        codes = [form.encode(exp2p(minimum(sub(fma(s, c, sub(GRID, m)), GRID), 8.0))) for s, c in scores]
         base, group = block[0] // 128 * 128, r[0]
-        weight, columns = [0] * 128, [[0] * 128 for _ in operands.v(b, 0, kv)]
-        for i, c in zip(block, codes):
-            weight[i - base] = c
-            for column, code in zip(columns, operands.v(b, i, kv)):
+        weight, columns = [0] * 128, [[0] * 128 for _ in sums]
+        for i, p in zip(block, codes):
+            weight[i - base] = p
+            for column, code in zip(columns, operands.v(b, i, kv) + [form.encode(1.0)]):
                 column[i - base] = code
         # Groups lie by the key's index in its block; those without a visible key take no part.
         first, last = (block[0] - base) // group * group, block[-1] - base + 1
-        alpha = 0.0 if state is None else exp2p(sub(state[0], m))
-        old = [0.0] * len(columns) if state is None else [mul(x, alpha) for x in state[2]]
-        o = [tensor_core.chain(r, form, weight[first:last], form, c[first:last], acc) for c, acc in zip(columns, old)]
-        return m, l if state is None else fma(state[1], alpha, l), o
+        alpha = 1.0 if m == before else exp2p(sub(before, m))
+        return m, [tensor_core.chain(r, form, weight[first:last], form, c[first:last], mul(x, alpha)) for c, x in zip(columns, sums)]
 
     def row_of(b, row, head, kv, keys):
         total = None
         for part in blocks(keys, 2048):
-            running = None
+            m, sums = -math.inf, [0.0] * (len(operands.v(b, 0, kv)) + 1)  # o, and l as a column of ones
             for block in blocks(part, 128):
-                running = extend(running, b, operands.q(b, row, head), kv, block)
-            total = merge(total, running, exp2p)
-        return quotient(total, len(operands.v(b, 0, kv)))
+                m, sums = extend((m, sums), b, operands.q(b, row, head), kv, block)
+            total = merge(total, (m, sums[-1], sums[:-1]), exp2p)
+        if total is None:
+            return [0.0] * len(operands.v(b, 0, kv))
+        share = div(1.0, total[1])
+        return [mul(x, share) for x in total[2]]
     out = list(each_row(attributes, q, k, v, lengths, row_of))
     return [tensor(NAMES[attributes.get("output", q.number)], output_shape(attributes, q, v), out)]

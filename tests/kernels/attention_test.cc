@@ -204,6 +204,91 @@ TEST_P(AttentionTest, TensorCoreAcrossBlocks) {
   });
 }
 
+// Puts one of `codes` in some of the places i * stride.
+void put_some(Random& r, Tensor& t, int64_t stride, std::initializer_list<float> codes) {
+  for (int64_t i = r.below(40); i * stride < t.elements(); i += 1 + r.below(200))
+    t.mutable_data<float>()[i * stride] = r.pick(codes);
+}
+
+// Keys whose scores, in units of log2, rise from stretch to stretch by less than 8 and by more, and
+// fall: the first element of a key is its stretch's level, the second one its own, the third one 1,
+// by which a query lifts all.
+Tensor rising_keys(Random& r, const Shape& shape, int64_t size, float sign) {
+  Tensor k = *Tensor::zeros(DType::f32, shape);
+  const int64_t spread = r.pick<int64_t>({0, 16, 64});
+  float level = 0;
+  for (int64_t i = 0, end = 0; i < k.elements() / size; ++i) {
+    if (i == end) {
+      end += r.pick<int64_t>({1, 16, 60, 128, 128, 300});
+      level += r.pick({-20.0f, -5.0f, 3.0f, 7.5f, 8.0f, 8.0625f, 9.0f, 40.0f, 130.0f});
+    }
+    float* key = k.mutable_data<float>().data() + i * size;
+    key[0] = sign * level;
+    key[1] = static_cast<float>(r.between(-spread, spread)) / 16;
+    key[2] = 1;
+  }
+  return k;
+}
+
+// All that makes m rise now and then, weights above 1, and exponents that are off the grid because
+// |m| is above 4096, or of which nothing but the bound of 8 is left; infinities and NaN.
+Case some_rising_scores(Random& r, int64_t queries, int64_t keys, int64_t size, int64_t width) {
+  const DType type = r.pick({DType::bf16, DType::f16});
+  const int64_t batch = r.between(1, 2), kv_heads = r.between(1, 2),
+                heads = kv_heads * r.pick<int64_t>({1, 1, 4});
+  const float sign = r.chance(30) ? -1.0f : 1.0f,
+              times = r.chance(60) ? 1.0f : r.pick({0x1p7f, 0x1p20f, 0x1p40f, 0x1p122f}),
+              lift = r.pick({0.0f, 0.0f, -5000.0f, 5000.0f, -30000.0f, 30000.0f, 0x1p24f, 0x1p50f});
+  Attributes attributes{{"heads", heads},
+                        {"kv_heads", kv_heads},
+                        {"scale", sign * times * 0.6931472f},
+                        {"member", std::string(r.pick({"sm90", "sm80"}))}};
+  if (r.chance(40)) attributes.set("causal", int64_t{1});
+  if (r.chance(20)) attributes.set("window", r.between(1, keys));
+  if (r.chance(20)) attributes.set("softcap", times * r.pick({5.0f, 1000.0f}));
+  if (r.chance(60)) attributes.set("output", static_cast<int64_t>(DType::f32));
+  Tensor q = *Tensor::zeros(DType::f32, Shape{batch, queries, heads * size}),
+         k = rising_keys(r, Shape{batch, keys, kv_heads * size}, size, sign),
+         v = floats(r, {batch, keys, kv_heads * width}, Fill::ordinary);
+  for (int64_t i = 0; i < q.elements(); i += size) {
+    q.mutable_data<float>()[i] = q.mutable_data<float>()[i + 1] = 1;
+    q.mutable_data<float>()[i + 2] = type == DType::f16 ? std::clamp(lift, -6e4f, 6e4f) : lift;
+  }
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  if (r.chance(10)) put_some(r, k, size, {-sign * kInfinity});
+  if (r.chance(5)) put_some(r, k, size, {-kInfinity, kInfinity, NAN, -NAN});
+  if (r.chance(3))
+    for (int64_t i = 0; i < k.elements(); i += size) k.mutable_data<float>()[i] = -sign * kInfinity;
+  if (r.chance(10)) put_some(r, v, width, {-kInfinity, kInfinity, NAN, 0x1p90f, 0x1p-70f});
+  Case c{node_of("verbatim", "AttentionTensorCore", attributes),
+         {rounded_to(type, q), rounded_to(type, k), rounded_to(type, v)},
+         {}};
+  if (r.chance(20)) c.inputs.push_back(some_lengths(r, batch, keys));
+  return c;
+}
+Case some_rising_scores(Random& r, int64_t queries, int64_t keys) {
+  const int64_t size = r.pick<int64_t>({3, 8, 24}), width = r.pick<int64_t>({1, 5, 16, 17, 40});
+  return some_rising_scores(r, queries, keys, size, width);
+}
+
+TEST_P(AttentionTest, TensorCoreRisingScores) {
+  expect_reference(*backend_, 400, [](Random& r) {
+    return some_rising_scores(r, r.between(1, 20), r.between(1, 600));
+  });
+  expect_reference(*backend_, 20, [](Random& r) {
+    return some_rising_scores(r, r.between(1, 3), r.between(2000, 4300));
+  });
+}
+
+// Of many rows and heads as models have them.
+TEST_P(AttentionTest, TensorCoreGroupsOfRisingScores) {
+  expect_reference(*backend_, 24, [](Random& r) {
+    Case c = some_rising_scores(r, r.between(65, 80), r.pick<int64_t>({256, 700}), 64, 64);
+    c.node.attributes.set("member", std::string("sm90"));
+    return c;
+  });
+}
+
 // Heads as models have them, whose rows are copied in words of 16 bytes: one slab of 64 codes and
 // several, whole and not, several tiles of rows, and value columns for two blocks of threads.
 Case some_wide_attention(Random& r) {
@@ -713,6 +798,11 @@ TEST_P(AttentionTest, PagedInt8Groups) {
 
 TEST_P(AttentionTest, PagedTensorCoreGroups) {
   expect_paged(*backend_, 12, some_tensor_core_groups);
+}
+
+TEST_P(AttentionTest, PagedTensorCoreRisingScores) {
+  expect_paged(*backend_, 100,
+               [](Random& r) { return some_rising_scores(r, r.between(1, 5), r.between(1, 600)); });
 }
 
 TEST_P(AttentionTest, PagedFewRows) { expect_paged(*backend_, 48, some_few_ordered_rows); }

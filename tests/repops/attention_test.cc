@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 
 #include <verbatim/repops/ops/attention.h>
@@ -103,45 +104,124 @@ TEST_P(AnyAttention, PaddingAndNeighboursChangeNothing) {
   expect_same(other.data<float>(), batch.data<float>().subspan(40 * 16));
 }
 
-// Within one block it is two products of the tensor cores, with weights rounded between them.
-TEST(TensorCoreAttention, OneBlockIsTwoProducts) {
+Tensor linear(const Tensor& a, const Tensor& b) {
+  const Tensor in[] = {a, b};
+  return (*evaluate_reference(node_of("TensorCoreLinear", kVerbatimDomain), in))[0];
+}
+
+// Until a greatest x is more than 8 above the first block's it is two products of the tensor cores,
+// with weights rounded between them, and l is the second one's column of ones.
+TEST(TensorCoreAttention, IsTwoProductsAsLongAsScoresRiseLittle) {
   test::Random random(8);
   for (const DType type : {DType::bf16, DType::f16}) {
-    for (const int64_t keys : {1, 16, 57, 128}) {
-      const Tensor q = cast(random.floats({1, 3, 40}), type),
-                   k = cast(random.floats({1, keys, 40}), type),
-                   v = cast(random.floats({1, keys, 24}), type);
+    for (const int64_t keys : {1, 16, 57, 128, 129, 400}) {
+      const Tensor q = cast(random.floats({1, 3, 40}), type);
+      Tensor rising = random.floats({1, keys, 40}), values = random.floats({1, keys, 25});
+      for (int64_t i = 0; i < keys; ++i) {
+        for (float& x : rising.mutable_data<float>().subspan(static_cast<size_t>(i * 40), 40))
+          x *= 0.5f + static_cast<float>(i) / 400;
+        values.mutable_data<float>()[i * 25 + 24] = 1;
+      }
+      const Tensor k = cast(rising, type), v = cast(values, type);
       const Tensor y =
           run({{"heads", int64_t{1}}, {"scale", 0.5f}}, {q, k, v}, "AttentionTensorCore");
-      const auto linear = [](const Tensor& a, const Tensor& b) {
-        const Tensor in[] = {a, b};
-        return (*evaluate_reference(node_of("TensorCoreLinear", kVerbatimDomain), in))[0];
-      };
       Tensor p = linear(q, *k.reshaped(Shape{keys, 40}));
-      std::vector<float> l(3);
+      const float c = 0.5f * float_of(kLog2E);
       for (int64_t r = 0; r < 3; ++r) {
         const auto row = p.mutable_data<float>().subspan(static_cast<size_t>(r * keys),
                                                          static_cast<size_t>(keys));
-        for (float& x : row) x *= 0.5f * float_of(kLog2E);
-        const float m = *std::ranges::max_element(row);
-        for (float& x : row) x = exp2p(x - m);
+        const auto first = row.first(static_cast<size_t>(std::min(keys, kKeyBlock)));
+        const float m = grid_score(*std::ranges::max_element(first), c);
+        for (float& x : row) x = exp2p(grid_exponent(x, c, m));
+        EXPECT_EQ(*std::ranges::max_element(first), 1);
       }
-      const Tensor weights = cast(p, type), rounded = cast(weights, DType::f32);
-      for (int64_t r = 0; r < 3; ++r) {
-        std::array<float, kKeyLanes> lane{};
-        for (int64_t i = 0; i < keys; ++i)
-          lane[i % kKeyLanes] += rounded.data<float>()[r * keys + i];
-        l[r] = lane_sum(lane);
+      if (keys == 400) {
+        EXPECT_GT(*std::ranges::max_element(p.data<float>()), 1);
       }
       const Tensor columns =
           (*evaluate_reference(node_of("Transpose", "", {{"perm", std::vector<int64_t>{1, 0}}}),
-                               std::vector<Tensor>{*v.reshaped(Shape{keys, 24})}))[0];
-      const Tensor o = linear(weights, columns);
-      for (int64_t i = 0; i < 3 * 24; ++i)
-        ASSERT_EQ(bits_of(y.data<float>()[i]), bits_of(o.data<float>()[i] / l[i / 24]))
+                               std::vector<Tensor>{*v.reshaped(Shape{keys, 25})}))[0];
+      const Tensor o = linear(cast(p, type), columns);
+      for (int64_t i = 0; i < 3 * 25; ++i) {
+        const float share = 1 / o.data<float>()[i / 25 * 25 + 24];
+        ASSERT_EQ(bits_of(y.data<float>()[i]), bits_of(o.data<float>()[i] * share))
             << keys << " keys, " << i;
+      }
     }
   }
+}
+
+// What the first of two blocks of equal scores weighs, the second one's being `rise` above it.
+float share_of_first_block(float rise) {
+  std::vector<float> k(2 * kKeyBlock, 1.0f), v(2 * kKeyBlock, 0.0f);
+  std::fill_n(v.begin(), kKeyBlock, 1.0f);
+  std::fill(k.begin() + kKeyBlock, k.end(), 1.0f + rise);
+  const Shape keys{1, 2 * kKeyBlock, 1};
+  return run({{"heads", int64_t{1}}, {"scale", 0.6931472f}},
+             {*Tensor::from<float>(Shape{1, 1, 1}, std::vector<float>{1.0f}),
+              *Tensor::from<float>(keys, k), *Tensor::from<float>(keys, v)},
+             "AttentionTensorCore")
+      .data<float>()[0];
+}
+
+// By as much as 8 a weight above 1 is rounded to bfloat16; by more, alpha is not rounded to it.
+TEST(TensorCoreAttention, MRisesByMoreThanEight) {
+  for (const float rise : {-3.25f, 0.25f, 7.25f, 8.0f}) {
+    const auto weight = store<BFloat16>(std::exp2(rise));
+    EXPECT_EQ(share_of_first_block(rise), kKeyBlock * (1 / (kKeyBlock * (1 + load(weight)))));
+  }
+  for (const float rise : {8.125f, 9.25f, 20.25f}) {
+    const float alpha = std::exp2(-rise);
+    EXPECT_NEAR(share_of_first_block(rise) / alpha, 1 / (1 + alpha), 1e-6);
+  }
+}
+
+// What m is next, and exponents of scores of any size: no more than 8 even where they are too
+// great for the grid, and NaN where infinities meet.
+TEST(TensorCoreAttention, ExponentsOfAnyScores) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(grid_score(1.001953125f, 1), 1.001953125f);
+  EXPECT_EQ(grid_score(1.0009765625f, 1), 1);  // half way between two places of the grid
+  EXPECT_EQ(grid_score(-1.0029296875f, 1), -1.00390625f);
+  EXPECT_EQ(grid_maximum(-kInfinity, -1e30f), -1e30f);
+  EXPECT_EQ(grid_maximum(-kInfinity, -kInfinity), -kInfinity);
+  EXPECT_EQ(grid_maximum(kInfinity, 1), kInfinity);
+  EXPECT_EQ(grid_maximum(-5, 3), -5);
+  EXPECT_EQ(grid_maximum(-5, 3.001953125f), 3.001953125f);
+  EXPECT_TRUE(is_nan(grid_maximum(1, NAN)));
+  EXPECT_EQ(grid_exponent(0x1.000002p27f, 1, 0x1p27f), 8);  // 16 above m
+  EXPECT_EQ(grid_exponent(0x1p100f, 1e30f, -kInfinity), 8);
+  EXPECT_EQ(grid_exponent(-kInfinity, 1, 5), -kInfinity);
+  EXPECT_TRUE(is_nan(grid_exponent(kInfinity, 1, kInfinity)));
+  EXPECT_TRUE(is_nan(grid_exponent(-kInfinity, 1, -kInfinity)));
+}
+
+// The distance of 2^t from where its rounding to a format changes, relative to it; `nearest` is
+// 2^t correctly rounded. Subnormal numbers have the spacing of the exponent `least`.
+double distance_to_boundary(double t, int fraction, int least, double& nearest) {
+  const double power = std::exp2(t),
+               spacing = std::exp2(std::max(std::floor(t), static_cast<double>(least)) - fraction);
+  nearest = std::rint(power / spacing) * spacing;
+  return std::abs(power - (std::floor(power / spacing) + 0.5) * spacing) / power;
+}
+
+// So weights are correctly rounded, whatever computes 2^t with an error of less than 2^-21.2.
+TEST(TensorCoreAttention, WeightsOnTheGridAreCorrectlyRounded) {
+  double least_half = 1, least_bfloat16 = 1, nearest = 0;
+  for (int i = -127 * 512; i <= 8 * 512; ++i) {
+    const float t = static_cast<float>(i) / 512;
+    const bool whole = i % 512 == 0;
+    const double to_half = distance_to_boundary(t, 10, -14, nearest);
+    if (!whole) least_half = std::min(least_half, to_half);
+    ASSERT_EQ(load(store<Half>(exp2p(t))), nearest) << t;
+    const double to_bfloat16 = distance_to_boundary(t, 7, -126, nearest);
+    if (!whole) least_bfloat16 = std::min(least_bfloat16, to_bfloat16);
+    ASSERT_EQ(load(store<BFloat16>(exp2p(t))), t < -126 ? 0 : nearest) << t;
+  }
+  EXPECT_GT(least_half, std::exp2(-21.2));
+  EXPECT_LT(least_half, std::exp2(-21.1));
+  EXPECT_GT(least_bfloat16, std::exp2(-18.2));
+  EXPECT_LT(least_bfloat16, std::exp2(-18.1));
 }
 
 // Many blocks and a restart: as close to ordered attention of the same operands as the weights'
