@@ -682,6 +682,36 @@ TEST_P(AttentionTest, TensorCoreTinyWeights) {
   }
 }
 
+// Weights of 2^8 times zeros, which leave to the last bit what lies far below the one value that is
+// not zero, whose weight is.
+TEST_P(AttentionTest, TensorCoreGreatWeightsOfZeros) {
+  Random r(1);
+  const Tensor some = floats(r, {1, 2 * kKeyBlock, 1}, Fill::ordinary);
+  std::vector<float> k(2 * kKeyBlock, 0.0f);
+  std::fill(k.begin() + kKeyBlock, k.end(), 8.0f);
+  k.back() = -200;
+  for (int exponent = -115; exponent < -60; ++exponent) {
+    SCOPED_TRACE(exponent);
+    std::vector<float> v(2 * kKeyBlock, 0.0f);
+    for (int i = 0; i < kKeyBlock; ++i)
+      v[i] = std::ldexp(some.data<float>()[i], exponent - i % 16);  // their sum has all bits
+    v.back() = 1;
+    for (const char* member : {"sm90", "sm80"}) {
+      const Case c{
+          node_of("verbatim", "AttentionTensorCore",
+                  {{"heads", int64_t{1}},
+                   {"scale", 0.6931472f},
+                   {"member", std::string(member)},
+                   {"output", static_cast<int64_t>(DType::f32)}}),
+          {rounded_to(DType::bf16, *Tensor::from<float>(Shape{1, 1, 1}, std::vector<float>{1.0f})),
+           rounded_to(DType::bf16, *Tensor::from<float>(some.shape(), k)),
+           rounded_to(DType::bf16, *Tensor::from<float>(some.shape(), v))},
+          {}};
+      expect_reference(*backend_, c);
+    }
+  }
+}
+
 TEST_P(AttentionTest, TensorCoreGroupsAcrossRestarts) {
   expect_reference(*backend_, 3, [](Random& r) {
     return Case{node_of("verbatim", "AttentionTensorCore",

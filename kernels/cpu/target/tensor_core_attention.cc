@@ -215,6 +215,7 @@ VB_INLINE F32 chain_of_ones(CodesOf codes, int64_t count, F32 l, I32& doubt) {
 }
 
 // l of rows goes on as o does, as if values were 1. Lanes are rows: it is no panel of columns.
+// Where a weight is NaN o is, whatever becomes of l.
 template <class Rule, bool kHalf>
 void sum_weights(const Task& t, int64_t key, int64_t count, RowRange rows) {
   constexpr uint16_t kOne = kHalf ? 0x3C00 : 0x3F80;
@@ -232,7 +233,7 @@ void sum_weights(const Task& t, int64_t key, int64_t count, RowRange rows) {
     store(doubts, doubt);
     for (int64_t i = 0; i <= last; ++i) {
       const KeyRange range = t.in_block(from + i, key);
-      l[i] = t.needs[from + i] == Codes::exact || doubts[i] < 0
+      l[i] = doubts[i] < 0
                  ? t.p.weighted(t.p, l[i], codes(from + i), range.begin, range.end, &kOne, 0)
                  : sums[i];
     }
