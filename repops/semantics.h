@@ -134,8 +134,11 @@ inline constexpr float kMostExponent = 8.0f;
 VB_HOST_DEVICE inline float grid_score(float s, float c) {
   return fma32(s, c, kScoreGrid) - kScoreGrid;
 }
+// m that is further from zero than this may be off s * c by more than a multiple.
+inline constexpr float kMostNear = 4096.0f;
 VB_HOST_DEVICE inline float grid_exponent(float s, float c, float m) {
-  return minimum(fma32(s, c, kScoreGrid - m) - kScoreGrid, kMostExponent);
+  if (m >= -kMostNear && m <= kMostNear) return fma32(s, c, kScoreGrid - m) - kScoreGrid;
+  return minimum(((grid_score(s, c) - m) + kScoreGrid) - kScoreGrid, kMostExponent);
 }
 // m where a block's greatest x is `greatest`: weights may be above 1, so that it seldom changes.
 VB_HOST_DEVICE inline float grid_maximum(float m, float greatest) {

@@ -194,6 +194,14 @@ TEST(TensorCoreAttention, ExponentsOfAnyScores) {
   EXPECT_EQ(grid_exponent(-kInfinity, 1, 5), -kInfinity);
   EXPECT_TRUE(is_nan(grid_exponent(kInfinity, 1, kInfinity)));
   EXPECT_TRUE(is_nan(grid_exponent(-kInfinity, 1, -kInfinity)));
+  // However far from zero it is, the score that m was raised to weighs 1, and l is no less.
+  for (float s = 0x1p-100f; s < kInfinity; s *= 2)
+    for (const float c : {0.1f, -0.1f, 1.7f, 1e30f, -1e30f}) {
+      const float x = grid_score(s * 1.2345678f, c);
+      if (std::abs(x) < kInfinity) {
+        EXPECT_EQ(grid_exponent(s * 1.2345678f, c, x), 0) << s << " " << c;
+      }
+    }
 }
 
 // The distance of 2^t from where its rounding to a format changes, relative to it; `nearest` is

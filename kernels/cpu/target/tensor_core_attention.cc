@@ -138,10 +138,12 @@ void weigh(const Task& t, int64_t row, KeyRange range) {
   const bool is_first = t.running.full[row] == 0;
   const float before = is_first ? -__builtin_inff() : t.running.m[row],
               block = greatest_lane(greatest), m = block <= before + kMostExponent ? before : block;
+  const bool is_near = m >= -kMostNear && m <= kMostNear;
   std::memset(codes, 0, kKeyBlock * sizeof *codes);
   for (int64_t i = start; i < range.end; i += kLanes) {
-    const F32 exponent =
-        minimum_number(all(kMostExponent), fma(load(s + i), c, all(kScoreGrid - m)) - grid);
+    const F32 score = load(s + i), far = ((fma(score, c, grid) - grid) - all(m)) + grid,
+              exponent = is_near ? fma(score, c, all(kScoreGrid - m)) - grid
+                                 : minimum_number(all(kMostExponent), far - grid);
     round_weights<kHalf>(only(range, i, exp2p(exponent), zero()), codes + i);
   }
   store_first(t.alphas + row, 1, m == before ? all(1) : exp2p(all(before - m)));
