@@ -22,9 +22,11 @@ struct AttentionCall {
   bool causal;
   float *m = nullptr, *l = nullptr;  // of each row, where a gradient asks for them
 
+  __device__ float capped_score(float score) const {  // where there is a softcap
+    return softcap * unary::f32::tanh(score * scale / softcap);
+  }
   __device__ float scaled_score(float score) const {
-    if (softcap == 0) return score * log_scale;
-    return softcap * unary::f32::tanh(score * scale / softcap) * float_of(kLog2E);
+    return softcap == 0 ? score * log_scale : capped_score(score) * float_of(kLog2E);
   }
 };
 

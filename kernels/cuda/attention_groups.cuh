@@ -9,11 +9,11 @@
 namespace verbatim::cuda {
 
 // The queries of kRows rows from the view's first on, kPieces times 16 bytes each, in slabs of 128
-// bytes; zeros where there are none.
+// bytes; zeros where there are none. By kThreads of which this is one.
 template <int kRows, int kPieces, int kThreads, class Call, class View>
-__device__ void load_queries(const Call& p, const View& view, std::byte* queries) {
+__device__ void load_queries(int thread, const Call& p, const View& view, std::byte* queries) {
   constexpr int kEach = 16 / static_cast<int>(sizeof(*view.q));  // elements
-  for (int i = static_cast<int>(threadIdx.x); i < kRows * kPieces; i += kThreads) {
+  for (int i = thread; i < kRows * kPieces; i += kThreads) {
     const int r = i / kPieces, piece = i % kPieces;
     const int64_t row = view.first_row + r;
     const bool there = row < view.rows && piece * kEach < p.head_size;

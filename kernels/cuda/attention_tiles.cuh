@@ -20,7 +20,7 @@ using BlockScores = float[kBlockKeys / 2];  // element 4 j + 2 h + e: row g + 8 
 using BlockWeights = uint32_t[kBlockKeys / 4];  // word 2 j + h: those of e = 0 and 1
 
 // The state of a thread's rows in a part of 2048 keys. A row that has seen a key has l of at least
-// 1 or NaN, as its greatest weight is 1.
+// 1 or NaN, as one of its weights is at least 1.
 template <int kColumns>
 struct RowStates {
   float m[2], l[2];
@@ -51,14 +51,6 @@ T greatest_of(T a, T b, T c) {
   return std::max(a, std::max(b, c));
 }
 inline uint32_t least_of(uint32_t a, uint32_t b, uint32_t c) { return std::min(a, std::min(b, c)); }
-template <class T>
-float upper_of(uint32_t pair) {
-  return load(T{static_cast<uint16_t>(pair >> 16)});
-}
-template <class T>
-float lower_of(uint32_t pair) {
-  return load(T{static_cast<uint16_t>(pair)});
-}
 #else
 __device__ inline uint32_t greatest_of(uint32_t a, uint32_t b, uint32_t c) {
   return __vimax3_u32(a, b, c);
@@ -68,21 +60,6 @@ __device__ inline int32_t greatest_of(int32_t a, int32_t b, int32_t c) {
 }
 __device__ inline uint32_t least_of(uint32_t a, uint32_t b, uint32_t c) {
   return __vimin3_u32(a, b, c);
-}
-// What each number of a pair (rounded_pair()) is.
-template <class T>
-__device__ inline float upper_of(uint32_t pair) {
-  if constexpr (std::is_same_v<T, BFloat16>) return float_of(pair & 0xFFFF0000);
-  float r;
-  asm("{\n.reg .b16 l, h;\nmov.b32 {l, h}, %1;\ncvt.f32.f16 %0, h;\n}" : "=f"(r) : "r"(pair));
-  return r;
-}
-template <class T>
-__device__ inline float lower_of(uint32_t pair) {
-  if constexpr (std::is_same_v<T, BFloat16>) return float_of(pair << 16);
-  float r;
-  asm("{\n.reg .b16 l, h;\nmov.b32 {l, h}, %1;\ncvt.f32.f16 %0, l;\n}" : "=f"(r) : "r"(pair));
-  return r;
 }
 #endif
 
@@ -280,36 +257,151 @@ __device__ __forceinline__ void weigh_scores(Scale&& scaled, bool whole, Seen&& 
   if (!in_range) weigh_scores_in_memory(scaled, whole, seen, x, m);
 }
 
-// The block's scores, times `scale`, become weights (weigh_scores()); o and l are to be multiplied
-// by alpha. A row that sees no key keeps its state.
-template <class Seen>
-__device__ __forceinline__ void take_scores(float scale, bool whole, Seen&& seen, BlockScores& s,
-                                            float (&m)[2], float (&alpha)[2]) {
-  const float before[2] = {m[0], m[1]};
-  weigh_scores([&](float x) { return x * scale; }, whole && scale > 0, seen, s, m);
+// --- weights of family C: of exponents that are multiples of 2^-9
+
+// 2^t of such a multiple, or of any t below -126 or NaN: to be rounded to bf16 or fp16, for which
+// it is near enough (docs/numerics.md; tensor_core_probe.cu looks at all of them).
+#if defined(VERBATIM_EMULATED_GPU)
+inline float grid_exp2(float t) { return exp2p(t); }
+#else
+__device__ inline float grid_exp2(float t) {
+  float p;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(p) : "f"(t));
+  return p;
+}
+#endif
+// The greatest score of a thread's part of each row, or zero; what is above zero or NaN is seen, if
+// it has no sign bit.
+__device__ __forceinline__ void find_above_zero(const BlockScores& s, float (&best)[2]) {
+  constexpr int kChains = 2;  // of each row, so that none waits for itself
+  int32_t up[2][kChains];
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const float other = exp2p_of_any(before[h] - m[h]);
-    alpha[h] = before[h] == m[h] ? 1.0f : other;
+  for (int i = 0; i < kBlockKeys / 2; i += 2) {
+    const int h = i / 2 % 2, chain = i / 4 % kChains;
+    up[h][chain] =
+        greatest_of(i < 4 * kChains ? 0 : up[h][chain], static_cast<int32_t>(bits_of(s[i])),
+                    static_cast<int32_t>(bits_of(s[i + 1])));
   }
+#pragma unroll
+  for (int h = 0; h < 2; ++h)
+    best[h] = float_of(static_cast<uint32_t>(greatest_of(up[h][0], up[h][1], up[h][1])));
 }
 
-// Weights, rounded; l goes on with their sums.
-template <class T>
-__device__ __forceinline__ void round_weights(const BlockScores& s, const float (&alpha)[2],
-                                              BlockWeights& weights, float (&l)[2]) {
-  float lower[2] = {0, 0}, upper[2] = {0, 0};  // two lanes of each row
+// m of rows whose scores may be above it, and what o and l are to be multiplied by. `sees`: whether
+// the row sees a key of the block. False where weights take more than grid_exp2(): by a warp.
+__device__ __forceinline__ bool raise_maxima(const BlockScores& s, float scale,
+                                             const bool (&sees)[2], float (&best)[2], float (&m)[2],
+                                             float (&alpha)[2]) {
+  uint32_t least[2];
+  Extremes::find_least_bits(s, least);
+  bool ordinary = true;
 #pragma unroll
-  for (int j = 0; j < kBlockKeys / 8; ++j)
+  for (int h = 0; h < 2; ++h) {
+    // Where all have sign bits, that of the least bits is the greatest.
+    if (least[h] >> 31 != 0) best[h] = float_of(least[h]);
+    const float next = grid_maximum(m[h], grid_score(maximum_of_row(best[h]), scale));
+    alpha[h] = next == m[h] ? 1.0f : exp2p_of_any(m[h] - next);
+    m[h] = next;
+    ordinary =
+        ordinary && (next >= -kMostNear || (next == kUnseen && !sees[h])) && next <= kMostNear;
+  }
+  return !__any_sync(~0u, !ordinary);
+}
+
+// The weights of any scores, keys and scales: in loops, from memory, as in
+// weigh_scores_in_memory().
+__device__ __forceinline__ void weigh_grid_in_memory(float scale, const SeenBits& seen,
+                                                     BlockScores& s, float (&m)[2],
+                                                     float (&alpha)[2]) {
+  constexpr int kAtOnce = 8;
+  float scores[kBlockKeys / 2];
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const uint32_t pair = rounded_pair<T>(s[4 * j + 2 * h], s[4 * j + 2 * h + 1]);
-      weights[2 * j + h] = pair;
-      lower[h] = lower[h] + lower_of<T>(pair);
-      upper[h] = upper[h] + upper_of<T>(pair);
+  for (int i = 0; i < kBlockKeys / 2; ++i) scores[i] = s[i];
+  float best[2] = {kUnseen, kUnseen};
+#pragma unroll 1
+  for (int begin = 0; begin < kBlockKeys / 2; begin += kAtOnce)
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const float x = grid_score(scores[begin + i], scale);
+      if (seen.has(begin + i)) best[i / 2 % 2] = maximum_of(best[i / 2 % 2], x);
     }
 #pragma unroll
-  for (int h = 0; h < 2; ++h) l[h] = fma32(l[h], alpha[h], sum_of_row(lower[h] + upper[h]));
+  for (int h = 0; h < 2; ++h) {
+    const float next = grid_maximum(m[h], maximum_of_row(best[h]));
+    alpha[h] = next == m[h] ? 1.0f : exp2p_of_any(m[h] - next);
+    m[h] = next;
+  }
+#pragma unroll 1
+  for (int begin = 0; begin < kBlockKeys / 2; begin += kAtOnce)
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      float& score = scores[begin + i];
+      const float weight = grid_exp2(grid_exponent(score, scale, m[i / 2 % 2]));
+      score = seen.has(begin + i) ? weight : 0.0f;
+    }
+#pragma unroll
+  for (int i = 0; i < kBlockKeys / 2; ++i) s[i] = scores[i];
+}
+
+// A block's scores become weights, not yet rounded, and m goes on. Whether o and l are then to be
+// multiplied by alpha: where no row's m rises, nothing is. seen(): asked where not `whole`. By a
+// warp.
+template <class Seen>
+__device__ __forceinline__ bool take_scores(float scale, bool whole, Seen&& seen, BlockScores& s,
+                                            float (&m)[2], float (&alpha)[2]) {
+  bool sees[2] = {true, true};
+  if (!whole && scale > 0) {
+    const SeenKeys of_block = seen();
+    const SeenBits bits(of_block);
+#pragma unroll
+    for (int i = 0; i < kBlockKeys / 2; ++i) s[i] = bits.has(i) ? s[i] : kUnseen;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) sees[h] = of_block.count[h] > 0;
+  }
+  float best[2];
+  find_above_zero(s, best);
+  bool rises = !(scale > 0);
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    alpha[h] = 1;
+    rises = rises || !(grid_score(best[h], scale) <= m[h] + kMostExponent) ||
+            !(std::abs(m[h]) <= kMostNear);
+  }
+  rises = __any_sync(~0u, rises);
+  const float before[2] = {m[0], m[1]};
+  bool ordinary = !rises;
+  if (rises) ordinary = scale > 0 && raise_maxima(s, scale, sees, best, m, alpha);
+  if (ordinary) {
+    // A row that has seen nothing yet has scores of -infinity: any offset that is finite will do.
+    const float offset[2] = {kScoreGrid - (m[0] == kUnseen ? 0.0f : m[0]),
+                             kScoreGrid - (m[1] == kUnseen ? 0.0f : m[1])};
+#pragma unroll
+    for (int i = 0; i < kBlockKeys / 2; ++i)
+      s[i] = grid_exp2(fma32(s[i], scale, offset[i / 2 % 2]) - kScoreGrid);
+  } else {
+    m[0] = before[0];
+    m[1] = before[1];
+    weigh_grid_in_memory(scale, whole ? SeenBits(~0u, ~0u) : SeenBits(seen()), s, m, alpha);
+  }
+  return rises;
+}
+
+template <class T>
+__device__ __forceinline__ void round_weights(const BlockScores& s, BlockWeights& weights) {
+#pragma unroll
+  for (int i = 0; i < kBlockKeys / 4; ++i) weights[i] = rounded_pair<T>(s[2 * i], s[2 * i + 1]);
+}
+
+// What l is while a part's keys are added: a tile of columns of o whose values are all 1.
+using WeightSums = float[4];  // of row g + 8 h: element 2 h, and 2 h + 1 the same
+template <class T>
+inline constexpr uint32_t kOnes = std::is_same_v<T, BFloat16> ? 0x3F803F80 : 0x3C003C00;
+template <class Unit, class T>
+__device__ __forceinline__ void add_weights(WeightSums& l, const BlockWeights& weights) {
+#pragma unroll
+  for (int i = 0; i < kBlockKeys / 4; i += 4)
+    Unit::multiply(l, {{weights[i], weights[i + 1], weights[i + 2], weights[i + 3]}},
+                   {{kOnes<T>, kOnes<T>}});
 }
 
 template <int kCount>
@@ -320,6 +412,13 @@ __device__ __forceinline__ void multiply_rows(float (&o)[kCount], const float (&
   for (int i = 0; i < kCount; ++i) o[i] = o[i] * alpha[i / 2 % 2];
 }
 
+// The rows of o times 1 / l, as family C's are; zeros where l is 0.
+template <int kCount>
+__device__ __forceinline__ void share_rows(const float (&l)[2], float (&o)[kCount]) {
+  const float share[2] = {l[0] == 0 ? 0.0f : 1.0f / l[0], l[1] == 0 ? 0.0f : 1.0f / l[1]};
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) o[i] = o[i] * share[i / 2 % 2];
+}
 // The rows of o over their l, each quotient rounded once; zeros where l is 0.
 template <int kCount>
 __device__ __forceinline__ void divide_rows(const float (&l)[2], float (&o)[kCount]) {
@@ -456,22 +555,36 @@ struct WarpRows {
       before[h] = total_l[h] != 0;
       after[h] = state.l[h] != 0;
       const float m = maximum_of(total_m[h], state.m[h]);
-      alpha[h] = exp2p(total_m[h] - m);
-      beta[h] = exp2p(state.m[h] - m);
+      alpha[h] = exp2p_of_any(total_m[h] - m);
+      beta[h] = exp2p_of_any(state.m[h] - m);
       state.m[h] = m;
       state.l[h] = !before[h]  ? state.l[h]
                    : !after[h] ? total_l[h]
                                : fma32(state.l[h], beta[h], total_l[h] * alpha[h]);
     }
+    const bool some_empty = !before[0] || !before[1] || !after[0] || !after[1];
+    if (__any_sync(~0u, some_empty)) {
 #pragma unroll
-    for (int i = 0; i < kColumns / 2; ++i) {
-      const int h = i / 2 % 2;
-      const float a = totals[i * kThreads], b = state.o[i];
-      use(i, !before[h] ? b : !after[h] ? a : fma32(b, beta[h], a * alpha[h]));
+      for (int i = 0; i < kColumns / 2; ++i) {
+        const int h = i / 2 % 2;
+        const float a = totals[i * kThreads], b = state.o[i];
+        use(i, !before[h] ? b : !after[h] ? a : fma32(b, beta[h], a * alpha[h]));
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < kColumns / 2; ++i) {
+        const int h = i / 2 % 2;
+        use(i, fma32(state.o[i], beta[h], totals[i * kThreads] * alpha[h]));
+      }
     }
   }
   __device__ __forceinline__ void end_part() {
-    merge_total([&](int i, float o) { totals[i * kThreads] = o; });
+    if (has_total) {
+      merge_total([&](int i, float o) { totals[i * kThreads] = o; });
+    } else {
+#pragma unroll
+      for (int i = 0; i < kColumns / 2; ++i) totals[i * kThreads] = state.o[i];
+    }
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       total_m[h] = state.m[h];
@@ -483,8 +596,21 @@ struct WarpRows {
   __device__ void end() {
     if (has_total) merge_total([&](int i, float o) { state.o[i] = o; });
   }
+  // The same, where l has been in `sums`.
+  __device__ __forceinline__ void end_part(WeightSums& sums) {
+    state.l[0] = sums[0];
+    state.l[1] = sums[2];
+    end_part();
+#pragma unroll
+    for (float& sum : sums) sum = 0;
+  }
+  __device__ void end(const WeightSums& sums) {
+    state.l[0] = sums[0];
+    state.l[1] = sums[2];
+    end();
+  }
 
-  // Columns [column, column + columns) of o, which divide_rows() has made results. kEven: the size
+  // Columns [column, column + columns) of o, which are results. kEven: the size
   // of values is known to be.
   template <class Out, bool kEven = false, class T>
   __device__ void store_rows(const AttentionCall& p, const AttentionView<T>& view, int64_t column,

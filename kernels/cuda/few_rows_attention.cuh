@@ -2,9 +2,9 @@
 // attention). Of what is done for a row only two things are chains over the keys, and both are
 // short: the greatest score so far, and o. So there are two kernels. The first one has a block of
 // threads for each 128 keys: scores, and the greatest of them. The second one has one for each part
-// of 2048 keys and 16 columns of values; the greatest scores so far are all it has to know of the
-// keys before, so that some of its warps make weights of scores, others add them, and one goes on
-// with o, a block of keys behind. A third one merges parts, where there are several.
+// of 2048 keys and 16 columns of values; m of each block is all it has to know of the keys before,
+// so that some of its warps make weights of scores, and one goes on with o and l, a block of keys
+// behind. A third one merges parts, where there are several.
 #pragma once
 
 #include <verbatim/repops/ops/tensor_core.h>
@@ -20,12 +20,15 @@ struct FewRowsCall : AttentionCall {
   int64_t all_rows = 0;      // those of the results
   int parts = 1;
   // Which blocks of keys are being worked on, first_block the first one of a part; their scores,
-  // scaled, [all_rows, blocks, 128], and of each block the greatest that the row sees.
+  // capped, [all_rows, blocks, 128], and of each block the greatest x that the row sees.
   int first_block = 0, blocks = 0;
   float *scores = nullptr, *best = nullptr;
   // Where there are several parts, their states: o [parts, all_rows, value_size], and m and l
   // [parts, all_rows, 2].
   float *part_o = nullptr, *part_ml = nullptr;
+
+  // What scores are multiplied by to be x.
+  __device__ float score_scale() const { return softcap == 0 ? log_scale : float_of(kLog2E); }
 };
 
 // The 16 rows of a block of threads.
@@ -109,9 +112,10 @@ __global__ void __launch_bounds__(kScoringThreads) score_block(FewRowsCall p) {
     float best = kUnseen;
 #pragma unroll 1  // the softcap's code is long
     for (int key = lane; key < kBlockKeys; key += static_cast<int>(kWarp)) {
-      const float x = p.scaled_score(tile[r * kScoreRow + key]);
-      p.scores[at * kBlockKeys + key] = x;
-      if (seen.has(block + key)) best = maximum_of(best, x);
+      const float product = tile[r * kScoreRow + key],
+                  score = p.softcap == 0 ? product : p.capped_score(product);
+      p.scores[at * kBlockKeys + key] = score;
+      if (seen.has(block + key)) best = maximum_of(best, grid_score(score, p.score_scale()));
     }
     for (int other = 1; other < static_cast<int>(kWarp); other *= 2)
       best = maximum_of(best, __shfl_xor_sync(~0u, best, other));
@@ -126,9 +130,9 @@ template <class T>
 struct PartAttention {
   using Unit = FloatUnit<typename tensor_core::FormatOf<T>::type>;
   static constexpr int kColumns = 16, kLanes = static_cast<int>(kWarp);
-  // Warps: the first one goes on with o, others make weights and fetch, and the last ones add them.
-  static constexpr int kWeighing = 4 * kLanes, kRowThreads = static_cast<int>(kKeyLanes),
-                       kAdding = kTileRows * kRowThreads, kThreads = kLanes + kWeighing + kAdding;
+  // Warps: the first one goes on with o and l, the others make weights and fetch.
+  static constexpr int kWeighing = 4 * kLanes, kRowThreads = kWeighing / kTileRows,
+                       kThreads = kLanes + kWeighing;
   static constexpr int kStages = 6;  // blocks of values, and of scores
   static constexpr int kValueBytes = kBlockKeys * kColumns * 2,
                        kWeightSlab = kTileRows * kSlabRowBytes,
@@ -138,7 +142,6 @@ struct PartAttention {
   // Of each block and each row, and of each row.
   struct Tables {
     float m[kPartBlocks][kTileRows], alpha[kPartBlocks][kTileRows];
-    float l[kTileRows];
     KeyRange seen[kTileRows];
     int64_t place[kTileRows];  // of the first block's, among those of all rows
   };
@@ -211,30 +214,24 @@ struct PartAttention {
     tables.seen[r] = range_of(p, view, row);
     tables.place[r] = view.head_row(p, row) * p.blocks + first / kBlockKeys - p.first_block;
   }
-  // m of each block, of two of them by each thread. A row that sees nothing of a block keeps its
-  // state.
+  // m of each block, of two of them by each thread: a chain, as m does not always rise. A row that
+  // sees nothing of a block keeps its state.
   __device__ void find_maxima(int thread) const {
     static_assert(kPartBlocks == 2 * kRowThreads);
-    const int r = thread / kRowThreads, lane = thread % kRowThreads, block = 2 * lane;
+    const int r = thread / kRowThreads, lane = thread % kRowThreads;
     const auto best = [&](int i) {
       return r < rows && i < blocks ? p.best[tables.place[r] + i] : kUnseen;
     };
-    const float own = best(block), next = best(block + 1);
-    float m = maximum_of(own, next);
+    const float own[2] = {best(2 * lane), best(2 * lane + 1)};
+    float m = kUnseen;
 #pragma unroll
-    for (int before = 1; before < kRowThreads; before *= 2) {
-      const float other = __shfl_sync(~0u, m, thread + kLanes - before);
-      if (lane >= before) m = maximum_of(m, other);
+    for (int i = 0; i < kPartBlocks; ++i) {
+      const float before = m;
+      m = grid_maximum(m, __shfl_sync(~0u, own[i % 2], thread / kRowThreads * kRowThreads + i / 2));
+      if (lane != i / 2) continue;
+      tables.m[i][r] = m;
+      tables.alpha[i][r] = before == m ? 1.0f : exp2p_of_any(before - m);
     }
-    const float others = __shfl_sync(~0u, m, thread + kLanes - 1),
-                before = lane == 0 ? kUnseen : others;
-    const float middle = maximum_of(before, own);
-    set_maximum(block, r, before, middle);
-    set_maximum(block + 1, r, middle, m);
-  }
-  __device__ void set_maximum(int i, int row, float before, float m) const {
-    tables.m[i][row] = m;
-    tables.alpha[i][row] = before == m ? 1.0f : exp2p_of_any(before - m);
   }
 
   // --- what is done with a block of keys
@@ -248,29 +245,15 @@ struct PartAttention {
     for (int j = thread; j < rows * (kBlockKeys / 2); j += kWeighing) {
       const int r = j / (kBlockKeys / 2), key = j % (kBlockKeys / 2) * 2;
       const KeyRange seen = tables.seen[r];
-      const float m = tables.m[i][r];
+      const float m = tables.m[i][r], scale = p.score_scale();
       const auto weight = [&](int k) {
-        const float w = exp2p_of_any(x[r * kBlockKeys + k] - m);
+        const float w = grid_exp2(grid_exponent(x[r * kBlockKeys + k], scale, m));
         return seen.has(block + k) ? w : 0.0f;
       };
       *reinterpret_cast<uint32_t*>(to + weight_offset(r, key)) =
           rounded_pair<T>(weight(key), weight(key + 1));
     }
   }
-  // l of row thread / 8, of which this is one of eight lanes.
-  __device__ void add_weights(int i, int thread, float& l) const {
-    const int r = thread / kRowThreads, lane = thread % kRowThreads;
-    const std::byte* from = weights + i % 2 * kWeightBytes;
-    float sum = 0;
-#pragma unroll
-    for (int key = 0; key < kBlockKeys; key += kRowThreads)
-      sum = sum + load(*reinterpret_cast<const T*>(from + weight_offset(r, key) + lane * 2));
-#pragma unroll
-    for (int other = 1; other < kRowThreads; other *= 2)
-      sum = sum + __shfl_xor_sync(~0u, sum, other);
-    l = fma32(l, tables.alpha[i][r], sum);
-  }
-
   using Sums = float[kColumns / 2];
   // The operands of a group of 16 keys of block i.
   __device__ void load_group(int i, int group, TileA& a, uint32_t (&b)[4]) const {
@@ -282,7 +265,7 @@ struct PartAttention {
   }
   // Of all groups, or those that some row sees, the next one's operands coming during a product.
   template <bool kWhole>
-  __device__ void add_values(int i, const Groups& groups, Sums& o) const {
+  __device__ void add_values(int i, const Groups& groups, Sums& o, WeightSums& l) const {
     TileA a[2];
     uint32_t b[2][4];
     load_group(i, 0, a[0], b[0]);
@@ -295,9 +278,10 @@ struct PartAttention {
       for (int n = 0; n < kColumns / 8; ++n)
         Unit::multiply(reinterpret_cast<float(&)[4]>(o[4 * n]), a[at],
                        {{b[at][2 * n], b[at][2 * n + 1]}});
+      Unit::multiply(l, a[at], {{kOnes<T>, kOnes<T>}});
     }
   }
-  __device__ void add_values_apart(int i, const Sight& sight, Sums& o) const {
+  __device__ void add_values_apart(int i, const Sight& sight, Sums& o, WeightSums& l) const {
 #pragma unroll 1
     for (int group = sight.groups.begin; group < sight.groups.end; ++group) {
       TileA a;
@@ -307,20 +291,22 @@ struct PartAttention {
       for (int n = 0; n < kColumns / 8; ++n)
         multiply_seen<Unit>(reinterpret_cast<float(&)[4]>(o[4 * n]), a, {{b[2 * n], b[2 * n + 1]}},
                             16 * group, sight.seen);
+      Unit::multiply(l, a, {{kOnes<T>, kOnes<T>}});
     }
   }
-  __device__ void extend(int i, const RowRanges& ranges, Sums& o) const {
+  __device__ void extend(int i, const RowRanges& ranges, Sums& o, WeightSums& l) const {
     const Sight sight = ranges.sight_of(first + i * kBlockKeys);
     if (!sight.any) return;
     const int r = static_cast<int>(threadIdx.x % kWarp) / 4;
     const float alpha[2] = {tables.alpha[i][r], tables.alpha[i][r + 8]};
     multiply_rows(o, alpha);
+    multiply_rows(l, alpha);
     if (sight.whole)
-      add_values<true>(i, sight.groups, o);
+      add_values<true>(i, sight.groups, o, l);
     else if (!has_special<T, kValueBytes>(values + i % kStages * kValueBytes))
-      add_values<false>(i, sight.groups, o);
+      add_values<false>(i, sight.groups, o, l);
     else
-      add_values_apart(i, sight, o);
+      add_values_apart(i, sight, o, l);
   }
 
   // --- results
@@ -334,22 +320,22 @@ struct PartAttention {
         p.part_o[(part * p.all_rows + view.head_row(p, r)) * p.value_size + column + c] =
             of_warp.state.o[i];
     }
-    const int r = static_cast<int>(threadIdx.x);
-    if (r >= rows || column != 0) return;
-    float* ml = p.part_ml + 2 * (part * p.all_rows + view.head_row(p, view.first_row + r));
-    ml[0] = tables.m[kPartBlocks - 1][r];
-    ml[1] = tables.l[r];
+    if (threadIdx.x % 4 != 0 || column != 0) return;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int64_t r = of_warp.thread_row(h);
+      if (r >= view.rows) continue;
+      float* ml = p.part_ml + 2 * (part * p.all_rows + view.head_row(p, r));
+      ml[0] = tables.m[kPartBlocks - 1][r - view.first_row];
+      ml[1] = of_warp.state.l[h];
+    }
   }
   __device__ void store(WarpRows<kColumns, kLanes>& of_warp) const {
     if (p.parts > 1) {
       store_part(of_warp);
       return;
     }
-#pragma unroll
-    for (int i = 0; i < kColumns / 2; ++i) {
-      const float l = tables.l[of_warp.thread_row(i / 2 % 2) - view.first_row];
-      of_warp.state.o[i] = l == 0 ? 0.0f : of_warp.state.o[i] / l;
-    }
+    share_rows(of_warp.state.l, of_warp.state.o);
     if (p.float_out)
       of_warp.template store_rows<float>(p, view, column, columns);
     else
@@ -358,24 +344,15 @@ struct PartAttention {
 
   // --- the warps' work, in step
 
-  enum class Role { extends, weighs, adds };
-  __device__ static Role role() {
-    const auto t = static_cast<int>(threadIdx.x);
-    return t < kLanes ? Role::extends : t < kLanes + kWeighing ? Role::weighs : Role::adds;
-  }
-  // Which of the threads of its role.
-  __device__ static int thread() {
-    const auto t = static_cast<int>(threadIdx.x);
-    return t < kLanes ? t : t < kLanes + kWeighing ? t - kLanes : t - kLanes - kWeighing;
-  }
-
   __device__ void attend() const {
-    if (role() == Role::adds) find_rows(thread());
+    const bool extends = threadIdx.x < kLanes;  // or weighs
+    const int thread = static_cast<int>(threadIdx.x) - (extends ? 0 : kLanes);
+    if (!extends) find_rows(thread);
     __syncthreads();
-    if (role() == Role::adds) find_maxima(thread());
+    if (!extends) find_maxima(thread);
     const RowRanges ranges(tables.seen);
     WarpRows<kColumns, kLanes> of_warp(view.first_row, nullptr);
-    float l = 0;
+    WeightSums l = {};
     constexpr int kAhead = kStages - 1;  // blocks that are fetched before they are needed
 #pragma unroll 1
     for (int i = -kAhead; i < blocks; ++i) {
@@ -383,20 +360,17 @@ struct PartAttention {
         wait_for_copies<kAhead - 2>();
         __syncthreads();  // block i's weights are there, and what those of the next one are made of
       }
-      if (role() == Role::weighs) {
-        if (i >= -1 && i + 1 < blocks) weigh(i + 1, thread());
-        fetch(i + kAhead, thread());
+      if (!extends) {
+        if (i >= -1 && i + 1 < blocks) weigh(i + 1, thread);
+        fetch(i + kAhead, thread);
       } else if (i >= 0) {
-        if (role() == Role::extends)
-          extend(i, ranges, of_warp.state.o);
-        else
-          add_weights(i, thread(), l);
+        extend(i, ranges, of_warp.state.o, l);
       }
     }
     wait_for_copies<0>();
-    if (role() == Role::adds) tables.l[thread() / kRowThreads] = l;
-    __syncthreads();
-    if (role() == Role::extends) store(of_warp);
+    if (!extends) return;
+    of_warp.end(l);
+    store(of_warp);
   }
 };
 
@@ -425,7 +399,7 @@ __global__ void merge_parts(FewRowsCall p) {
       m = l == 0 ? part_m : best;
       l = l == 0 ? part_l : fma32(part_l, beta, l * alpha);
     }
-    static_cast<Out*>(p.out)[i] = store<Out>(l == 0 ? 0.0f : o / l);
+    static_cast<Out*>(p.out)[i] = store<Out>(l == 0 ? 0.0f : o * (1.0f / l));
   }
 }
 

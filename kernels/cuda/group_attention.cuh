@@ -2,12 +2,12 @@
 // and of values, 128 by the size of a head, into a ring; two multiply, each with 64 rows, both
 // products by wgmma, and go through the keys as FlashAttention-3 does (Shah et al., arXiv
 // 2407.08608): the products of a block's values are under way while the next block's scores become
-// weights.
+// weights. l is a product as well, of weights and ones: sums took instructions, which are scarce.
 //
 // A key that a row does not see counts as zero in both operands, which products of shared tiles
 // cannot have: its weight is zero, but zero times infinity is NaN. So where a block is not seen
 // whole, a warp that does nothing else looks for values that are not finite. Where it finds some,
-// the results of the block of threads are wrong, and attend_tiles() makes them anew.
+// the results of those rows are wrong, and attend_tiles() makes them anew.
 #pragma once
 
 #include <verbatim/repops/ops/tensor_core.h>
@@ -18,7 +18,24 @@ namespace verbatim::cuda {
 struct GroupAttentionCall : AttentionCall {
   TileMap keys, values;
   bool float_out, restarts;
-  uint8_t* special;  // of each block of threads, whether its results are wrong; null: none can be
+  uint8_t* special;  // of each tile of rows, whether its results are wrong; null: none can be
+  int row_tiles, all_heads;  // of one head of keys; of keys, of all sequences
+};
+
+// The 128 rows of a block of threads: which of a head's, and of which of all heads of keys. The
+// tiles of some heads are worked on side by side, so that what they read is in caches, and of these
+// the ones first that see most keys.
+struct RowTile {
+  static constexpr int kAbreast = 16;
+  int rows, head;
+  __device__ explicit RowTile(const GroupAttentionCall& p) {
+    const auto i = static_cast<int>(unknown(blockIdx.x));
+    const int first = i / (kAbreast * p.row_tiles) * kAbreast,
+              heads = kAbreast < p.all_heads - first ? kAbreast : p.all_heads - first,
+              rank = (i - first * p.row_tiles) / heads;
+    rows = p.causal ? p.row_tiles - 1 - rank : rank;
+    head = first + (i - first * p.row_tiles) % heads;
+  }
 };
 
 template <class T, int kSize>  // kSize: of a head's queries, keys and values
@@ -27,43 +44,63 @@ struct GroupAttention {
   static constexpr int kGroups = 2, kRows = kGroups * kGroupRows, kSlabs = kSize / kSlabCodes,
                        kMultiplying = kGroups * static_cast<int>(kWarpGroup);
   static constexpr unsigned kThreads = kMultiplying + kWarpGroup, kReaders = kGroups * 4 + 1;
+  // In shared memory; slabs and queries of one group's rows.
   static constexpr int kSlabOfKeys = kBlockKeys * kSlabRowBytes,
-                       kSlabOfRows = kRows * kSlabRowBytes, kTileBytes = kSlabs * kSlabOfKeys,
+                       kSlabOfRows = kGroupRows * kSlabRowBytes, kTileBytes = kSlabs * kSlabOfKeys,
                        kQueryBytes = kSlabs * kSlabOfRows,
+                       kOnesBytes = static_cast<int>(kTileAlignment),
                        kTotalBytes = kRows * kSize * static_cast<int>(sizeof(float));
   using Ring = TileRing<kTileBytes>;
 
   static constexpr size_t fixed_bytes(bool restarts) {
-    return kTileAlignment + kQueryBytes + (restarts ? size_t{kTotalBytes} : 0);
+    return kTileAlignment + kGroups * kQueryBytes + kOnesBytes +
+           (restarts ? size_t{kTotalBytes} : 0);
   }
   static constexpr int stages(bool restarts) { return Ring::stages_beside(fixed_bytes(restarts)); }
   static constexpr size_t shared_bytes(bool restarts) {
     return fixed_bytes(restarts) + size_t{kTileBytes} * stages(restarts) + Ring::kBarrierBytes;
   }
-  static_assert(stages(true) >= 3);
+  static_assert(stages(true) >= 4);
 
   const GroupAttentionCall& p;
+  const RowTile tile;
   const AttentionView<T> view;
-  std::byte* queries;
+  std::byte *queries, *ones;
   Ring ring;
   float* totals;
   int begin, end;  // of the keys that some row sees
 
-  __device__ GroupAttention(const GroupAttentionCall& call, int64_t first_row)
+  __device__ static AttentionView<T> view_of(const GroupAttentionCall& p, const RowTile& tile) {
+    const auto kv_heads = static_cast<int>(p.kv_heads);
+    return {p, tile.head / kv_heads, tile.head % kv_heads, 0, int64_t{tile.rows} * kRows};
+  }
+  __device__ explicit GroupAttention(const GroupAttentionCall& call)
       : p(call),
-        view(call, blockIdx.z, blockIdx.y, 0, first_row),
+        tile(call),
+        view(view_of(call, tile)),
         queries(aligned_tiles()),
-        ring(queries + kQueryBytes, stages(call.restarts)),
+        ones(queries + kGroups * kQueryBytes),
+        ring(ones + kOnesBytes, stages(call.restarts)),
         totals(reinterpret_cast<float*>(ring.end())) {
-    begin = range_of(p, view, first_row).begin;
-    end = range_of(p, view, first_row + kRows - 1).end;
+    begin = range_of(p, view, view.first_row).begin;
+    end = range_of(p, view, view.first_row + kRows - 1).end;
   }
 
-  // Barriers, and the rows' queries, before anything else.
+  // Before anything else, by all threads.
   __device__ void start() const {
     if (threadIdx.x == 0) ring.init(kReaders);
-    load_queries<kRows, kSize / 8, kThreads>(p, view, queries);
+    for (int i = static_cast<int>(threadIdx.x); i < kOnesBytes / 4; i += kThreads)
+      reinterpret_cast<uint32_t*>(ones)[i] = kOnes<T>;
+    publish_tiles();
     __syncthreads();
+  }
+  // By a group: keys come meanwhile.
+  __device__ void load_queries_of(int group) const {
+    AttentionView<T> of_group = view;
+    of_group.first_row += group * kGroupRows;
+    load_queries<kGroupRows, kSize / 8, static_cast<int>(kWarpGroup)>(
+        static_cast<int>(threadIdx.x % kWarpGroup), p, of_group, queries + group * kQueryBytes);
+    sync_threads(1 + group, kWarpGroup);
   }
 
   __device__ int first_block() const { return begin / kBlockKeys * kBlockKeys; }
@@ -86,7 +123,7 @@ struct GroupAttention {
 
   // By one thread.
   __device__ void copy_tiles() {
-    const int byte = static_cast<int>(blockIdx.y) * kSlabs * kSlabRowBytes;
+    const int byte = tile.head % static_cast<int>(p.kv_heads) * kSlabs * kSlabRowBytes;
     if (begin >= end) return;
     each_tile([&](const TileMap& map, int block) {
       ring.begin_filling(kTileBytes);
@@ -113,14 +150,13 @@ struct GroupAttention {
         ring.release(ring.stage);
       });
     if (p.special != nullptr && threadIdx.x % kWarp == 0)
-      p.special[(blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x +
-                static_cast<unsigned>(view.first_row / kRows)] = special;
+      p.special[tile.head * p.row_tiles + tile.rows] = special;
   }
 
   // Products of the tiles that come next, under way when these return.
   __device__ void multiply_keys(BlockScores& s, int group) const {
     ring.wait_until_full();
-    const uint64_t q = uniform(describe_tile(queries + group * kGroupRows * kSlabRowBytes)),
+    const uint64_t q = uniform(describe_tile(queries + group * kQueryBytes)),
                    k = uniform(describe_tile(ring.tile()));
     begin_products();
     multiply_group<Unit, kBlockKeys, true>(s, q, k);
@@ -132,73 +168,82 @@ struct GroupAttention {
     }
     commit_products();
   }
-  __device__ void multiply_values(float (&o)[kSize / 2], const BlockWeights& weights) const {
+  // And of l, whose values are ones wherever a product reads them.
+  __device__ void multiply_values(float (&o)[kSize / 2], WeightSums& l,
+                                  const BlockWeights& weights) const {
     ring.wait_until_full();
-    const uint64_t v = uniform(describe_rows(ring.tile(), kSlabOfKeys));
+    const uint64_t v = uniform(describe_rows(ring.tile(), kSlabOfKeys)),
+                   of_l = uniform(describe_like_rows(ones));
     begin_products();
 #pragma unroll
-    for (int i = 0; i < kBlockKeys / 16; ++i)
-      multiply_group_rows<Unit, kSize>(
-          o, {{weights[4 * i], weights[4 * i + 1], weights[4 * i + 2], weights[4 * i + 3]}},
-          further(v, i * kNextRows));
+    for (int i = 0; i < kBlockKeys / 16; ++i) {
+      const TileA a{{weights[4 * i], weights[4 * i + 1], weights[4 * i + 2], weights[4 * i + 3]}};
+      multiply_group_rows<Unit, kSize>(o, a, further(v, i * kNextRows));
+      multiply_group_rows<Unit, kTileColumns>(l, a, of_l);
+    }
     commit_products();
   }
 
   using Rows = WarpRows<kSize, kMultiplying>;
   // The view, for what is seldom done.
-  __device__ AttentionView<T> view_anew() const {
-    return {p, unknown(blockIdx.z), unknown(blockIdx.y), 0, tile_of(p) * kRows};
-  }
+  __device__ AttentionView<T> view_anew() const { return view_of(p, RowTile(p)); }
 
+  __device__ int64_t first_row_of_warp(int group) const {
+    return view.first_row + group * kGroupRows + threadIdx.x % kWarpGroup / kWarp * kTileRows;
+  }
   __device__ void attend(Rows& rows, int group) {
     const KeyRange common = RowRanges(p, view, rows.row).common();
     if (begin >= end) return;
-    const auto take_block = [&](int block, BlockScores& s, float(&alpha)[2]) {
-      take_scores(
+    auto& o = rows.state.o;
+    WeightSums l = {};
+    BlockScores s;
+    BlockWeights weights;
+    float alpha[2];
+    const auto take_block = [&](int block) {
+      return take_scores(
           p.log_scale, common.covers(block),
           [&] { return RowRanges(p, view_anew(), rows.row).seen_of(block); }, s, rows.state.m,
           alpha);
     };
-    if (group == 1) pass_turn(0);
-    BlockScores s;
-    BlockWeights weights;
-    float alpha[2];
+    const auto wait_for_values = [&] {
+      wait_for_products<0>();
+      settle(o);
+      settle(l);
+    };
     multiply_keys(s, group);
     wait_for_products<0>();
     settle(s);
     ring.release(ring.stage);
     ring.next();
-    take_block(first_block(), s, alpha);
-    round_weights<T>(s, alpha, weights, rows.state.l);
+    take_block(first_block());
+    round_weights<T>(s, weights);
     for (int block = first_block() + kBlockKeys; block < end; block += kBlockKeys) {
-      await_turn(group);
       multiply_keys(s, group);
       const int of_keys = ring.stage;
       ring.next();
-      multiply_values(rows.state.o, weights);
-      pass_turn(1 - group);
+      multiply_values(o, l, weights);
       const int of_values = ring.stage;
       ring.next();
       wait_for_products<1>();
       settle(s);
       ring.release(of_keys);
       if (block % kKeyRestart == 0) [[unlikely]] {
-        wait_for_products<0>();
-        settle(rows.state.o);
-        rows.end_part();
+        wait_for_values();
+        rows.end_part(l);
       }
-      take_block(block, s, alpha);
-      wait_for_products<0>();
-      settle(rows.state.o);
+      const bool rises = take_block(block);
+      wait_for_values();
       settle(weights);
       ring.release(of_values);
-      multiply_rows(rows.state.o, alpha);
-      round_weights<T>(s, alpha, weights, rows.state.l);
+      if (rises) {
+        multiply_rows(o, alpha);
+        multiply_rows(l, alpha);
+      }
+      round_weights<T>(s, weights);
     }
-    multiply_values(rows.state.o, weights);
-    wait_for_products<0>();
-    settle(rows.state.o);
-    rows.end();
+    multiply_values(o, l, weights);
+    wait_for_values();
+    rows.end(l);
   }
 };
 
@@ -207,22 +252,27 @@ __global__ void __launch_bounds__((GroupAttention<T, kSize>::kThreads), 1)
     attend_groups(const __grid_constant__ GroupAttentionCall p) {
   if constexpr (kHopperCode) {
     using Attention = GroupAttention<T, kSize>;
-    share_attention<Attention>(
-        p,
-        [](Attention& attention) {
-          if (threadIdx.x == 0) attention.copy_tiles();
-          if (threadIdx.x / kWarp == 1) attention.look_at_values();
-        },
-        [&](Attention& attention, int group, int64_t row) {
-          typename Attention::Rows rows(row, attention.totals + threadIdx.x - kWarpGroup);
-          attention.attend(rows, group);
-          const AttentionView<T> view = attention.view_anew();
-          divide_rows(rows.state.l, rows.state.o);
-          if (p.float_out)
-            rows.template store_rows<float, true>(p, view, 0, kSize);
-          else
-            rows.template store_rows<T, true>(p, view, 0, kSize);
-        });
+    await_kernels_before();
+    Attention attention(p);
+    attention.start();
+    const int group = static_cast<int>(threadIdx.x / kWarpGroup) - 1;
+    if (group < 0) {
+      give_registers<40>();
+      if (threadIdx.x == 0) attention.copy_tiles();
+      if (threadIdx.x / kWarp == 1) attention.look_at_values();
+      return;
+    }
+    take_registers<232>();
+    attention.load_queries_of(group);
+    typename Attention::Rows rows(attention.first_row_of_warp(group),
+                                  attention.totals + threadIdx.x - kWarpGroup);
+    attention.attend(rows, group);
+    share_rows(rows.state.l, rows.state.o);
+    const AttentionView<T> view = attention.view_anew();
+    if (p.float_out)
+      rows.template store_rows<float, true>(p, view, 0, kSize);
+    else
+      rows.template store_rows<T, true>(p, view, 0, kSize);
   }
 }
 

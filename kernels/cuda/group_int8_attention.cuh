@@ -97,7 +97,7 @@ struct GroupInt8Attention {
   // Barriers, and the rows' queries, before anything else.
   __device__ void start() const {
     if (threadIdx.x == 0) ring.init(kReaders);
-    load_queries<kRows, kKeyCodes / 16, kThreads>(p, view, queries);
+    load_queries<kRows, kKeyCodes / 16, kThreads>(static_cast<int>(threadIdx.x), p, view, queries);
     __syncthreads();
   }
   __device__ int first_block() const { return begin / kBlockKeys * kBlockKeys; }

@@ -50,6 +50,7 @@ struct TileAttention {
   int fetch_block, fetch_slab = 0, fetch_stage = 0, stage = kStages - 1;
   RowRanges ranges;
   WarpRows<kColumns, kThreads> rows;
+  WeightSums l = {};
 
   __device__ TileAttention(const Call& call, int64_t first_row, int64_t column)
       : p(call),
@@ -127,7 +128,7 @@ struct TileAttention {
     for (int i = 0; i < kBlockKeys / 2; ++i) mine[i * kThreads] = s[i];
 #pragma unroll 1
     for (int i = 0; i < kBlockKeys / 2; ++i)
-      mine[i * kThreads] = p.scaled_score(mine[i * kThreads]);
+      mine[i * kThreads] = p.capped_score(mine[i * kThreads]);
 #pragma unroll
     for (int i = 0; i < kBlockKeys / 2; ++i) s[i] = mine[i * kThreads];
   }
@@ -156,11 +157,14 @@ struct TileAttention {
     if (sight.any) {
       float alpha[2];
       if constexpr (kCapped) cap_scores(s);
-      const float scale = kCapped ? 1.0f : p.log_scale;
-      take_scores(
-          scale, sight.whole, [&] { return sight.seen; }, s, rows.state.m, alpha);
-      round_weights<T>(s, alpha, weights, rows.state.l);
-      multiply_rows(rows.state.o, alpha);
+      const float scale = kCapped ? float_of(kLog2E) : p.log_scale;
+      if (take_scores(
+              scale, sight.whole, [&] { return sight.seen; }, s, rows.state.m, alpha)) {
+        multiply_rows(rows.state.o, alpha);
+        multiply_rows(l, alpha);
+      }
+      round_weights<T>(s, weights);
+      add_weights<Unit, T>(l, weights);
     }
 #pragma unroll
     for (int slab = 0; slab < kValueSlabs; ++slab) {
@@ -176,15 +180,15 @@ struct TileAttention {
     fetch_queries();
     for (int s = 0; s < kStages - 1; ++s) fetch();
     for (int block = begin / kBlockKeys * kBlockKeys; block < end; block += kBlockKeys) {
-      if (block % kKeyRestart == 0 && block > begin) rows.end_part();
+      if (block % kKeyRestart == 0 && block > begin) rows.end_part(l);
       attend_block(rows.row < view.rows ? ranges.sight_of(block) : Sight{});
     }
-    rows.end();
+    rows.end(l);
     wait_for_copies<0>();
   }
 
   __device__ void store(int64_t column) {
-    divide_rows(rows.state.l, rows.state.o);
+    share_rows(rows.state.l, rows.state.o);
     if (p.float_out)
       rows.template store_rows<float>(p, view, column, columns);
     else
@@ -293,24 +297,24 @@ bool suits_groups(const Gpu& gpu, const Call& p, int64_t k_rows) {
 template <class T, int kSize>
 Status launch_groups(Gpu& gpu, const Call& p, int64_t batch, int64_t k_rows) {
   using Attention = GroupAttention<T, kSize>;
-  const int64_t row_bytes = p.kv_heads * kSize * 2, rows = p.queries * (p.heads / p.kv_heads);
+  const int64_t row_bytes = p.kv_heads * kSize * 2, rows = p.queries * (p.heads / p.kv_heads),
+                row_tiles = ceiling(rows, Attention::kRows), all_heads = p.kv_heads * batch;
   VB_ASSIGN(const TileMap keys, map_tiles(p.k, k_rows, row_bytes, kBlockKeys));
   VB_ASSIGN(const TileMap values, map_tiles(p.v, k_rows, row_bytes, kBlockKeys));
-  const Grid grid{.blocks = {static_cast<unsigned>(ceiling(rows, Attention::kRows)),
-                             static_cast<unsigned>(p.kv_heads), static_cast<unsigned>(batch)},
-                  .threads = {Attention::kThreads, 1, 1},
-                  .shared_bytes = Attention::shared_bytes(p.restarts),
-                  .early = true};
   const bool masks = p.causal || p.window > 0 || p.lengths != nullptr || p.keys % kKeyBlock != 0;
   Tensor special;
   if (masks) {
-    VB_ASSIGN(special, Tensor::allocate_on(gpu, DType::u8,
-                                           Shape{grid.blocks.x, grid.blocks.y, grid.blocks.z},
-                                           Purpose::scratch));
+    VB_ASSIGN(special,
+              Tensor::allocate_on(gpu, DType::u8, Shape{all_heads, row_tiles}, Purpose::scratch));
   }
   auto* flags = masks ? reinterpret_cast<uint8_t*>(special.mutable_address()) : nullptr;
+  const Grid grid{.blocks = {static_cast<unsigned>(row_tiles * all_heads), 1, 1},
+                  .threads = {Attention::kThreads, 1, 1},
+                  .shared_bytes = Attention::shared_bytes(p.restarts),
+                  .early = true};
   VB_TRY(launch(gpu, grid, attend_groups<T, kSize>,
-                GroupAttentionCall{p, keys, values, p.float_out, p.restarts, flags}));
+                GroupAttentionCall{p, keys, values, p.float_out, p.restarts, flags,
+                                   static_cast<int>(row_tiles), static_cast<int>(all_heads)}));
   if (!masks) return {};
   Call again = p;
   again.special = flags;

@@ -5,6 +5,7 @@
 
 #include <verbatim/kernels/cuda/kernels.h>
 #include <verbatim/repops/ops/tensor_core.h>
+#include <verbatim/kernels/cuda/attention_tiles.cuh>
 #include <verbatim/kernels/cuda/group_product.cuh>
 #include <verbatim/kernels/cuda/stream_product.cuh>
 
@@ -219,6 +220,34 @@ Result<bool> products_give_the_contracts_bits(Gpu& gpu) {
 
 // --- attention
 
+// Every exponent that a weight may have, and those below -126 whose weights are zero.
+constexpr float kLeastProbed = -127, kStep = 1.0f / 512;
+constexpr int kExponents = static_cast<int>((kMostExponent - kLeastProbed) / kStep) + 1;
+__host__ __device__ constexpr float probed_exponent(int64_t i) {
+  return kLeastProbed + static_cast<float>(i) * kStep;
+}
+__global__ void probe_exponents(uint32_t* results) {
+  each_element(kExponents, [&](int64_t i) {
+    const float weight = grid_exp2(probed_exponent(i));
+    results[i] =
+        static_cast<uint32_t>(rounded<BFloat16>(weight).bits) << 16 | rounded<Half>(weight).bits;
+  });
+}
+Result<bool> exponents_give_the_contracts_weights(Gpu& gpu) {
+  VB_ASSIGN(Tensor there,
+            Tensor::allocate_on(gpu, DType::i32, Shape{kExponents}, Purpose::scratch));
+  auto* results = reinterpret_cast<uint32_t*>(there.mutable_address());
+  VB_TRY(launch(gpu, grid_for(kExponents), probe_exponents, results));
+  VB_ASSIGN(const Tensor have, there.on_host());
+  for (int i = 0; i < kExponents; ++i) {
+    const float weight = exp2p(probed_exponent(i));
+    const uint32_t want =
+        static_cast<uint32_t>(store<BFloat16>(weight).bits) << 16 | store<Half>(weight).bits;
+    if (static_cast<uint32_t>(have.data<int32_t>()[i]) != want) return false;
+  }
+  return true;
+}
+
 // Numbers from 1/2 to 2 of either sign.
 template <class T>
 Result<Tensor> probe_tensor(DType type, const Shape& shape, unsigned seed) {
@@ -271,7 +300,8 @@ Result<bool> all_give(Gpu& gpu, std::initializer_list<Probe> probes) {
 
 Result<bool> has_units_of_sm90(Gpu& gpu) {
   VB_ASSIGN(const bool tiles, all_give(gpu, {tiles_give_the_contracts_bits<BFloat16Format>,
-                                             tiles_give_the_contracts_bits<HalfFormat>}));
+                                             tiles_give_the_contracts_bits<HalfFormat>,
+                                             exponents_give_the_contracts_weights}));
   if (!tiles || !gpu.device().hopper) return tiles;
   return all_give(gpu, {products_give_the_contracts_bits<BFloat16Format, BFloat16Format>,
                         products_give_the_contracts_bits<HalfFormat, HalfFormat>,

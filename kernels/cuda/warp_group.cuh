@@ -295,6 +295,7 @@ __device__ inline void settle(T (&x)[kCount]) {
 }
 
 // clang-format off
+#define VB_4(c, i) c(d[i]), c(d[i + 1]), c(d[i + 2]), c(d[i + 3])
 #define VB_8(c, i) c(d[i]), c(d[i + 1]), c(d[i + 2]), c(d[i + 3]), c(d[i + 4]), c(d[i + 5]), c(d[i + 6]), c(d[i + 7])
 #define VB_32(c, i) VB_8(c, i), VB_8(c, i + 8), VB_8(c, i + 16), VB_8(c, i + 24)
 #define VB_32_NAMES \
@@ -326,9 +327,12 @@ __device__ inline void settle(T (&x)[kCount]) {
   if constexpr (kColumns == 128) \
     asm volatile(VB_WGMMA("128", k_and_types, VB_64_NAMES, "{%64, %65, %66, %67}", "%68", "%69", scales) \
                  : VB_32(c, 0), VB_32(c, 32) : VB_WORDS, "l"(b), "n"(kFresh ? 0 : 1)); \
-  else \
+  else if constexpr (kColumns == 64) \
     asm volatile(VB_WGMMA("64", k_and_types, VB_32_NAMES, "{%32, %33, %34, %35}", "%36", "%37", scales) \
-                 : VB_32(c, 0) : VB_WORDS, "l"(b), "n"(kFresh ? 0 : 1))
+                 : VB_32(c, 0) : VB_WORDS, "l"(b), "n"(kFresh ? 0 : 1)); \
+  else \
+    asm volatile(VB_WGMMA("8", k_and_types, "%0, %1, %2, %3", "{%4, %5, %6, %7}", "%8", "%9", scales) \
+                 : VB_4(c, 0) : VB_WORDS, "l"(b), "n"(kFresh ? 0 : 1))
 // clang-format on
 
 // D += A B, of kUnitBytes of k that begin where the descriptors say; kFresh: D = A B.
@@ -361,7 +365,7 @@ __device__ inline void multiply_group(GroupSums<Unit, kColumns>& d, uint64_t a, 
 template <class Unit, int kColumns, bool kFresh = false>
 __device__ inline void multiply_group_rows(GroupSums<Unit, kColumns>& d, const TileA& a,
                                            uint64_t b) {
-  static_assert(kColumns == 64 || kColumns == 128);
+  static_assert(kColumns == 8 || kColumns == 64 || kColumns == 128);
   if constexpr (std::is_same_v<Unit, Int8Unit>) {
     VB_MULTIPLY_ROWS("+r", "k32.s32.s8.s8", "");
   } else if constexpr (std::is_same_v<Unit, FloatUnit<tensor_core::BFloat16Format> >) {
@@ -380,6 +384,7 @@ __device__ inline void multiply_group_rows(GroupSums<Unit, kColumns>& d, const T
 #undef VB_32_NAMES
 #undef VB_32
 #undef VB_8
+#undef VB_4
 
 #endif
 
@@ -400,6 +405,10 @@ __device__ inline uint64_t describe_rows(const void* shared, uint64_t next_colum
   return describe(shared, next_columns);
 }
 inline constexpr int kNextRows = 16 * kSlabBytes / 16;
+// The same of rows that are all alike, and at most 64 columns: only eight of them are there.
+__device__ inline uint64_t describe_like_rows(const void* shared) {
+  return describe(shared, 0) & ~(uint64_t{0x3FFF} << 32);
+}
 // Where tiles may begin in the memory that a block was given, kTileAlignment larger than they are.
 __device__ inline std::byte* aligned_tiles() {
   auto* shared = shared_memory<std::byte>();

@@ -91,10 +91,10 @@ __device__ float add_values(float o, const uint16_t* weights, int seen, Value&& 
 }
 
 // What the keys so far have made of a row, of kCount of its columns. l is 0 where it has seen none:
-// else it is at least 1, or NaN, as the greatest weight is 1.
+// else it is at least 1, or NaN, as one of its weights is at least 1.
 template <int kCount>
 struct State {
-  float m = 0, l = 0, o[kCount] = {};
+  float m = kUnseen, l = 0, o[kCount] = {};
 };
 // merge(a, b), into a.
 template <int kCount>
@@ -110,27 +110,32 @@ __device__ void merge_into(State<kCount>& a, const State<kCount>& b) {
 #pragma unroll
   for (int j = 0; j < kCount; ++j) a.o[j] = fma32(b.o[j], beta, a.o[j] * alpha);
 }
-__device__ inline float result_of(float o, float l) { return canonical(l == 0 ? 0.0f : o / l); }
+__device__ inline float result_of(float o, float l) {
+  return canonical(l == 0 ? 0.0f : o * (1.0f / l));
+}
 
-// By a warp, of one row: of the scores x of a block's keys, of which it sees the first `seen`, at
+// What l is multiplied with: ones, as if they were a column of values.
+inline constexpr uint16_t kOne = 0x3F80;
+
+// By a warp, of one row: of the scores of a block's keys, of which it sees the first `seen`, at
 // least one, come weights, zero beyond. m and l go on; o is to be multiplied by what is returned.
-__device__ inline float weigh_row(const float* x, uint16_t* weights, int seen, float& m, float& l) {
+__device__ inline float weigh_row(const float* scores, float scale, uint16_t* weights, int seen,
+                                  float& m, float& l) {
   constexpr int kLanes = static_cast<int>(kWarp);
   const int lane = static_cast<int>(threadIdx.x % kWarp);
-  float best = x[0];
-  for (int i = lane; i < seen; i += kLanes) best = maximum(best, x[i]);
+  float best = grid_score(scores[0], scale);
+  for (int i = lane; i < seen; i += kLanes) best = maximum(best, grid_score(scores[i], scale));
   for (int other = 1; other < kLanes; other *= 2)
     best = maximum(best, __shfl_xor_sync(~0u, best, other));
   const float before = m;
-  m = l == 0 ? best : maximum(before, best);
+  m = grid_maximum(before, best);
   for (int i = lane; i < kBlockOfKeys; i += kLanes)
-    weights[i] = i < seen ? verbatim::store<BFloat16>(exp2p(x[i] - m)).bits : uint16_t{0};
+    weights[i] = i < seen
+                     ? verbatim::store<BFloat16>(exp2p(grid_exponent(scores[i], scale, m))).bits
+                     : uint16_t{0};
   __syncwarp();
-  float sum = 0;  // of the contract's lanes, which are eight: four times over
-  for (int i = lane % kKeyLanes; i < seen; i += kKeyLanes) sum = sum + load(BFloat16{weights[i]});
-  for (int other = 1; other < kKeyLanes; other *= 2) sum = sum + __shfl_xor_sync(~0u, sum, other);
-  const float alpha = l == 0 ? 0.0f : exp2p(before - m);
-  l = l == 0 ? sum : fma32(l, alpha, sum);
+  const float alpha = before == m ? 1.0f : exp2p(before - m);
+  l = add_values(l * alpha, weights, seen, [](int) { return kOne; });
   return alpha;
 }
 

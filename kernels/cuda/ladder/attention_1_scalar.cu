@@ -13,23 +13,18 @@ using RowState = State<kMostSize>;
 // The keys of one block, of which the row sees `seen`.
 __device__ void take_block(const Attention& p, const Rows& rows, int64_t row, int64_t block,
                            int seen, RowState& state) {
-  float x[kBlockOfKeys], lane[kKeyLanes] = {};
+  float scores[kBlockOfKeys];
   uint16_t weights[kBlockOfKeys];
-  float m = state.m;
+  float best = kUnseen;
   for (int i = 0; i < seen; ++i) {
-    x[i] = score_of(p.q + rows.place(p, row), p.k + rows.key(p, block + i), rows.size) *
-           rows.log_scale;
-    m = i == 0 && state.l == 0 ? x[i] : maximum(m, x[i]);
+    scores[i] = score_of(p.q + rows.place(p, row), p.k + rows.key(p, block + i), rows.size);
+    const float x = grid_score(scores[i], rows.log_scale);
+    best = i == 0 ? x : maximum(best, x);
   }
-  for (int i = 0; i < seen; ++i) {
-    const BFloat16 weight = verbatim::store<BFloat16>(exp2p(x[i] - m));
-    weights[i] = weight.bits;
-    lane[i % kKeyLanes] = lane[i % kKeyLanes] + load(weight);
-  }
-  const float sum =
-      ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
-  const float alpha = state.l == 0 ? 0.0f : exp2p(state.m - m);
-  state.l = state.l == 0 ? sum : fma32(state.l, alpha, sum);
+  const float m = grid_maximum(state.m, best), alpha = m == state.m ? 1.0f : exp2p(state.m - m);
+  for (int i = 0; i < seen; ++i)
+    weights[i] = verbatim::store<BFloat16>(exp2p(grid_exponent(scores[i], rows.log_scale, m))).bits;
+  state.l = add_values(state.l * alpha, weights, seen, [](int) { return kOne; });
   state.m = m;
   for (int c = 0; c < rows.size; ++c)
     state.o[c] = add_values(state.o[c] * alpha, weights, seen,

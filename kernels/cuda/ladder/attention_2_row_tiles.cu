@@ -36,12 +36,12 @@ __global__ void __launch_bounds__(kThreads) attend_rows(Attention p) {
               seen_by_any = rows.seen_of(p, first + kRows - 1, block);
     load_codes(p, rows, p.k, block, seen_by_any, s.codes);
     __syncthreads();
-    for (int i = lane; i < seen; i += kLanes)
-      s.x[warp][i] = score_of(q, s.codes[i], rows.size) * rows.log_scale;
+    for (int i = lane; i < seen; i += kLanes) s.x[warp][i] = score_of(q, s.codes[i], rows.size);
     __syncthreads();
     load_codes(p, rows, p.v, block, seen_by_any, s.codes);
     float alpha = 1;
-    if (seen > 0) alpha = weigh_row(s.x[warp], s.weights[warp], seen, state.m, state.l);
+    if (seen > 0)
+      alpha = weigh_row(s.x[warp], rows.log_scale, s.weights[warp], seen, state.m, state.l);
     __syncthreads();
     for (int j = 0; j < kColumns; ++j)
       if (lane + kLanes * j < rows.size)

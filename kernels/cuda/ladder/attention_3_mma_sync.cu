@@ -64,8 +64,7 @@ struct WarpAttention {
       }
 #pragma unroll
       for (int e = 0; e < 8; ++e)
-        s.x[own + g + e / 2 % 2 * 8][key + e / 4 * 8 + 2 * q + e % 2] =
-            d[e / 4][e % 4] * rows.log_scale;
+        s.x[own + g + e / 2 % 2 * 8][key + e / 4 * 8 + 2 * q + e % 2] = d[e / 4][e % 4];
     }
     __syncwarp();
   }
@@ -84,7 +83,7 @@ struct WarpAttention {
             s.weights[at][i] = 0;
           continue;
         }
-        const float factor = weigh_row(s.x[at], s.weights[at], seen, m, l);
+        const float factor = weigh_row(s.x[at], rows.log_scale, s.weights[at], seen, m, l);
         if (g != r) continue;
         state[h].m = m;
         state[h].l = l;
