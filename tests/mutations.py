@@ -178,6 +178,8 @@ MUTATIONS = [
      [("kernels/cuda/attention_tiles.cuh", "(next == kUnseen && !sees[h])", "next == kUnseen")]),
     ("GPU: attention: the greatest of scores below zero is zero",
      [("kernels/cuda/attention_tiles.cuh", "if (least[h] >> 31 != 0) best[h]", "if (false) best[h]")]),
+    ("GPU: attention of warp groups: heads beyond the sixteenth are the first ones",
+     [("kernels/cuda/group_attention.cuh", "    head = first + (i", "    head = (i")]),
     ("GPU: attention of warp groups: l keeps its scale where m rises",
      [("kernels/cuda/group_attention.cuh", "        multiply_rows(l, alpha);\n", "")]),
     ("GPU: attention of few rows: scores of later keys lie where those of the first ones lay",

@@ -1,10 +1,10 @@
-// Attention of family C in the registers of a warp (docs/numerics.md, Tensor-core attention): what
-// becomes of the scores of 16 rows and a block of keys.
+// Attention of families B and C in the registers of a warp (docs/numerics.md, Int8 attention and
+// Tensor-core attention): what becomes of the scores of 16 rows and a block of keys.
 //
 // Thread t of a warp, g = t / 4 and q = t mod 4, has rows g and g + 8 of the scores of each 8 keys,
 // of keys 2 q and 2 q + 1, as a product on the tensor cores leaves them. So its scores of one row
-// and one parity are those of one lane of the contract's sums, in order, and weights, rounded, are
-// where the next product wants its left operand.
+// and one parity are those of one lane of family B's sums, in order, and family C's weights,
+// rounded, are where the next product wants its left operand.
 #pragma once
 
 #include <verbatim/kernels/cuda/attention.cuh>
@@ -260,7 +260,7 @@ __device__ __forceinline__ void weigh_scores(Scale&& scaled, bool whole, Seen&& 
 // --- weights of family C: of exponents that are multiples of 2^-9
 
 // 2^t of such a multiple, or of any t below -126 or NaN: to be rounded to bf16 or fp16, for which
-// it is near enough (docs/numerics.md; tensor_core_probe.cu looks at all of them).
+// it is near enough (docs/numerics.md; tensor_core_probe.cu looks at all from -127 on).
 #if defined(VERBATIM_EMULATED_GPU)
 inline float grid_exp2(float t) { return exp2p(t); }
 #else

@@ -1,10 +1,10 @@
 // Attention of few rows, as of decoded tokens, on tensor cores (docs/numerics.md, Tensor-core
 // attention). Of what is done for a row only two things are chains over the keys, and both are
-// short: the greatest score so far, and o. So there are two kernels. The first one has a block of
-// threads for each 128 keys: scores, and the greatest of them. The second one has one for each part
-// of 2048 keys and 16 columns of values; m of each block is all it has to know of the keys before,
-// so that some of its warps make weights of scores, and one goes on with o and l, a block of keys
-// behind. A third one merges parts, where there are several.
+// short: m, and o with l, which is one more column of it. So there are two kernels. The first one
+// has a block of threads for each 128 keys: scores, and the greatest of them. The second one has
+// one for each part of 2048 keys and 16 columns of values; m of each block is all it has to know of
+// the keys before, so that some of its warps make weights of scores, and one goes on with o and l,
+// a block of keys behind. A third one merges parts, where there are several.
 #pragma once
 
 #include <verbatim/repops/ops/tensor_core.h>

@@ -19,7 +19,8 @@ struct GroupAttentionCall : AttentionCall {
   TileMap keys, values;
   bool float_out, restarts;
   uint8_t* special;  // of each tile of rows, whether its results are wrong; null: none can be
-  int row_tiles, all_heads;  // of one head of keys; of keys, of all sequences
+  int row_tiles;     // of a head of keys
+  int all_heads;     // of keys, in all sequences
 };
 
 // The 128 rows of a block of threads: which of a head's, and of which of all heads of keys. The

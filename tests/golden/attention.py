@@ -313,12 +313,18 @@ def tensor_cores(attributes, q, k, v, lengths=None, table=None):
     form, r = q.format, tensor_core.rule(attributes["member"], False)
     operands = Operands(attributes, q, k, v, lambda t: t.codes)
 
+    def exponent(s, c, m):
+        if abs(m) <= 4096:
+            return sub(fma(s, c, sub(GRID, m)), GRID)
+        x = sub(fma(s, c, GRID), GRID)
+        return minimum(sub(add(sub(x, m), GRID), GRID), 8.0)
+
     def extend(state, b, query, kv, block):
         before, sums = state
         scores = [capped(attributes, tensor_core.chain(r, form, query, form, operands.k(b, i, kv))) for i in block]
         greatest = functools.reduce(maximum, [sub(fma(s, c, GRID), GRID) for s, c in scores])
         m = before if greatest <= add(before, 8.0) else greatest
-        codes = [form.encode(exp2p(minimum(sub(fma(s, c, sub(GRID, m)), GRID), 8.0))) for s, c in scores]
+        codes = [form.encode(exp2p(exponent(s, c, m))) for s, c in scores]
         base, group = block[0] // 128 * 128, r[0]
         weight, columns = [0] * 128, [[0] * 128 for _ in sums]
         for i, p in zip(block, codes):

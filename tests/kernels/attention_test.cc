@@ -287,6 +287,31 @@ TEST_P(AttentionTest, TensorCoreGroupsOfRisingScores) {
     c.node.attributes.set("member", std::string("sm90"));
     return c;
   });
+  // Past the end of a part.
+  expect_reference(*backend_, 3, [](Random& r) {
+    Case c = some_rising_scores(r, 66, 2200, 64, 64);
+    c.node.attributes.set("member", std::string("sm90"));
+    return c;
+  });
+}
+
+// More heads than are worked on side by side: 16 and 5, and an infinite value that the first rows
+// of one of the 5 do not see.
+TEST_P(AttentionTest, TensorCoreGroupsOfManyHeads) {
+  expect_reference(*backend_, 2, [](Random& r) {
+    constexpr int64_t kBatch = 3, kHeads = 7, kSize = 64, kKeys = 140;
+    const auto some = [&] {
+      return numbers(r, DType::bf16, {kBatch, kKeys, kHeads * kSize}, Fill::ordinary);
+    };
+    Case c{
+        node_of("verbatim", "AttentionTensorCore",
+                {{"heads", kHeads}, {"kv_heads", kHeads}, {"scale", 0.1f}, {"causal", int64_t{1}}}),
+        {some(), some(), some()},
+        {}};
+    const int64_t key = r.between(1, kKeys - 1), head = r.between(3, kHeads - 1);
+    put_infinity(c.inputs[2], ((2 * kKeys + key) * kHeads + head) * kSize + r.below(kSize));
+    return c;
+  });
 }
 
 // Heads as models have them, whose rows are copied in words of 16 bytes: one slab of 64 codes and

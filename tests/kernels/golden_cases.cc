@@ -462,6 +462,13 @@ std::vector<Json> attention() {
   attention_of(f, "AttentionTensorCore", DType::f16, {{"member", "sm80"}});
   paged_attention(f);
   sparse_attention(f);
+  for (const float scale :
+       {250.0f, 30000.0f})  // |m| about 4096, where exponents change, and beyond
+    f.own("AttentionTensorCore, scale " + std::to_string(static_cast<int>(scale)),
+          "AttentionTensorCore",
+          {f.seeded(DType::bf16, {1, 6, 16}), f.seeded(DType::bf16, {1, 300, 16}),
+           f.seeded(DType::bf16, {1, 300, 16})},
+          with(heads(1, 1, scale), {{"member", "sm90"}, {"output", number_of(DType::f32)}}));
   return f.take();
 }
 

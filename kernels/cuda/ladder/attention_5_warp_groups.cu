@@ -1,11 +1,10 @@
 // The idea: products need no instructions while they run. Both are a warp group's (wgmma), from
 // tiles that the copy engine brings; a block's values are multiplied while the next block's scores
-// become weights, and two groups take turns, so that one's weights fall in the time of the other's
-// products. This is what the backend runs on Hopper: the kernel is attend_groups()
+// become weights, and another group's products run meanwhile. This is what the backend runs on Hopper: the kernel is attend_groups()
 // (group_attention.cuh), and attend_tiles() behind it where a value that is not finite meets a row
 // that does not see its key.
 //
-// What bounds it: weights, an exponential and a rounding for each score.
+// What bounds it: registers, which both weights and products read (docs/results/gpu-kernels.md).
 #include <verbatim/kernels/cuda/ladder/attention.cuh>
 
 namespace verbatim::cuda::ladder {
