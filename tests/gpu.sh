@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # gpu.sh [--bin FOLDER] [--commit HASH] [--cases PREFIX]... REPORT|--results: on a machine with a GPU, from a built tree: runs
 # kernels_test, shared by as many processes as there are cores, and verbatim-bench --backend cuda, all cases or those PREFIXes', and
-# writes one Markdown file: REPORT, or docs/results/gpu-DEVICE.md. FOLDER: where the programs are (build/cuda/bin). HASH: what they were
+# writes one Markdown file: REPORT, or docs/results/gpu-DEVICE.md; anew after the tests and after each family of cases, so that a run
+# that is cut off leaves what it had. FOLDER: where the programs are (build/cuda/bin). HASH: what they were
 # built from, where git cannot say. cuBLAS is looked for where the loader does, in the toolkit, and beside python3's packages.
 # GTEST_FILTER and LD_LIBRARY_PATH hold as always. The device's clocks are read, never set.
 set -uo pipefail
@@ -49,15 +50,6 @@ for ((i = 0; i < processes; i++)); do
 done
 tested=0
 for process in "${tests[@]}"; do wait "$process" || tested=$?; done
-measured=0 row=0
-[ ${#cases[@]} -gt 0 ] || cases=('')
-for prefix in "${cases[@]}"; do
-  row=$((row + 1))
-  "$bin/verbatim-bench" ${prefix:+"$prefix"} --backend cuda --json 2>&1 >"$work/rows.$row.json" | tee -a "$work/log" >&2
-  status=${PIPESTATUS[0]}
-  [ "$status" -eq 0 ] || measured=$status
-done
-after=$(clocks)
 skipped_there=$(cat "$work"/tests.* | grep -cE '^\[  SKIPPED \] .*/cuda')
 [ "$skipped_there" -eq 0 ] || tested=1
 
@@ -74,11 +66,12 @@ for file in sys.argv[1:]:
 indented() { sed 's/^/    /'; }
 # count PASSED|FAILED|SKIPPED: of all processes' tests.
 count() { cat "$work"/tests.* | sed -nE "s/^\\[  $1 *\\] ([0-9]+) tests?.*/\\1/p" | awk '{ sum += $1 } END { print sum + 0 }'; }
-{
+# write_report ENDED: of what has run so far.
+write_report() {
   printf '# On a GPU: %s\n\n' "$device"
   printf 'Commit %s, %s. Written by tests/gpu.sh.\n\n' "$commit" "$(date -u +%F)"
   printf -- '- %s\n' "$(head -1 "$work/log")"
-  printf -- '- SM clock, its maximum, memory clock, power limit, degrees: %s before, %s after\n' "$before" "$after"
+  printf -- '- SM clock, its maximum, memory clock, power limit, degrees: %s before, %s after\n' "$before" "$(clocks)"
   for program in kernels_test verbatim-bench; do
     printf -- '- sha256 of %s: %s\n' "$program" "$(sha256sum <"$bin/$program" | cut -d' ' -f1)"
   done
@@ -86,11 +79,24 @@ count() { cat "$work"/tests.* | sed -nE "s/^\\[  $1 *\\] ([0-9]+) tests?.*/\\1/p
   printf '%d passed, %d failed, %d skipped (%d of the GPU), in %d processes.\n' "$(count PASSED)" "$(count FAILED)" "$(count SKIPPED)" \
     "$skipped_there" "$processes"
   grep -hE '^\[  FAILED  \] .*[^:]$' "$work"/tests.* | sort -u | indented
-  printf '\n## verbatim-bench --backend cuda (exit code %d)\n\n' "$measured"
+  printf '\n## verbatim-bench --backend cuda (%s)\n\n' "$1"
+  [ "$row" -gt 0 ] || return
   printf 'Medians of alternating samples of device time; ratio: ours over the peer.\n\n'
   table "$work"/rows.*.json
   echo
   grep -E '^(verbatim-bench:|not compared)' "$work/log" | indented
-} >"$report"
+}
+measured=0 row=0
+: >"$work/log"
+write_report "not begun" >"$report"
+[ ${#cases[@]} -gt 0 ] ||
+  mapfile -t cases < <("$bin/verbatim-bench" --backend cuda --list | sed 's/[_ ].*//' | awk '!seen[$0]++')
+for prefix in "${cases[@]}"; do
+  row=$((row + 1))
+  "$bin/verbatim-bench" "$prefix" --backend cuda --json 2>&1 >"$work/rows.$row.json" | tee -a "$work/log" >&2
+  status=${PIPESTATUS[0]}
+  [ "$status" -eq 0 ] || measured=$status
+  write_report "$([ "$row" -eq ${#cases[@]} ] && echo "exit code $measured" || echo "cut off after $prefix")" >"$report"
+done
 echo "$report"
 [ "$tested" -eq 0 ] && [ "$measured" -eq 0 ]
