@@ -28,6 +28,8 @@ struct AttentionCall {
   __device__ float scaled_score(float score) const {
     return softcap == 0 ? score * log_scale : capped_score(score) * float_of(kLog2E);
   }
+  // What scores, or capped ones, are multiplied by: they are then in units of log2.
+  __device__ float score_scale() const { return softcap == 0 ? log_scale : float_of(kLog2E); }
 };
 
 struct Range {

@@ -270,6 +270,13 @@ __device__ inline float grid_exp2(float t) {
   return p;
 }
 #endif
+// m goes on past a block's greatest x; what o and l are to be multiplied by.
+__device__ inline float raise_maximum(float& m, float greatest) {
+  const float before = m;
+  m = grid_maximum(before, greatest);
+  return m == before ? 1.0f : exp2p_of_any(before - m);
+}
+
 // The greatest score of a thread's part of each row, or zero; what is above zero or NaN is seen, if
 // it has no sign bit.
 __device__ __forceinline__ void find_above_zero(const BlockScores& s, float (&best)[2]) {
@@ -299,11 +306,9 @@ __device__ __forceinline__ bool raise_maxima(const BlockScores& s, float scale,
   for (int h = 0; h < 2; ++h) {
     // Where all have sign bits, that of the least bits is the greatest.
     if (least[h] >> 31 != 0) best[h] = float_of(least[h]);
-    const float next = grid_maximum(m[h], grid_score(maximum_of_row(best[h]), scale));
-    alpha[h] = next == m[h] ? 1.0f : exp2p_of_any(m[h] - next);
-    m[h] = next;
+    alpha[h] = raise_maximum(m[h], grid_score(maximum_of_row(best[h]), scale));
     ordinary =
-        ordinary && (next >= -kMostNear || (next == kUnseen && !sees[h])) && next <= kMostNear;
+        ordinary && (m[h] >= -kMostNear || (m[h] == kUnseen && !sees[h])) && m[h] <= kMostNear;
   }
   return !__any_sync(~0u, !ordinary);
 }
@@ -326,11 +331,7 @@ __device__ __forceinline__ void weigh_grid_in_memory(float scale, const SeenBits
       if (seen.has(begin + i)) best[i / 2 % 2] = maximum_of(best[i / 2 % 2], x);
     }
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const float next = grid_maximum(m[h], maximum_of_row(best[h]));
-    alpha[h] = next == m[h] ? 1.0f : exp2p_of_any(m[h] - next);
-    m[h] = next;
-  }
+  for (int h = 0; h < 2; ++h) alpha[h] = raise_maximum(m[h], maximum_of_row(best[h]));
 #pragma unroll 1
   for (int begin = 0; begin < kBlockKeys / 2; begin += kAtOnce)
 #pragma unroll
@@ -344,8 +345,7 @@ __device__ __forceinline__ void weigh_grid_in_memory(float scale, const SeenBits
 }
 
 // A block's scores become weights, not yet rounded, and m goes on. Whether o and l are then to be
-// multiplied by alpha: where no row's m rises, nothing is. seen(): asked where not `whole`. By a
-// warp.
+// multiplied by alpha; where not, no row's m has risen. seen(): asked where not `whole`. By a warp.
 template <class Seen>
 __device__ __forceinline__ bool take_scores(float scale, bool whole, Seen&& seen, BlockScores& s,
                                             float (&m)[2], float (&alpha)[2]) {
@@ -360,17 +360,17 @@ __device__ __forceinline__ bool take_scores(float scale, bool whole, Seen&& seen
   }
   float best[2];
   find_above_zero(s, best);
-  bool rises = !(scale > 0);
+  bool may_rise = !(scale > 0);
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     alpha[h] = 1;
-    rises = rises || !(grid_score(best[h], scale) <= m[h] + kMostExponent) ||
-            !(std::abs(m[h]) <= kMostNear);
+    may_rise = may_rise || !(grid_score(best[h], scale) <= m[h] + kMostExponent) ||
+               !(std::abs(m[h]) <= kMostNear);
   }
-  rises = __any_sync(~0u, rises);
+  may_rise = __any_sync(~0u, may_rise);
   const float before[2] = {m[0], m[1]};
-  bool ordinary = !rises;
-  if (rises) ordinary = scale > 0 && raise_maxima(s, scale, sees, best, m, alpha);
+  bool ordinary = !may_rise;
+  if (may_rise) ordinary = scale > 0 && raise_maxima(s, scale, sees, best, m, alpha);
   if (ordinary) {
     // A row that has seen nothing yet has scores of -infinity: any offset that is finite will do.
     const float offset[2] = {kScoreGrid - (m[0] == kUnseen ? 0.0f : m[0]),
@@ -383,7 +383,7 @@ __device__ __forceinline__ bool take_scores(float scale, bool whole, Seen&& seen
     m[1] = before[1];
     weigh_grid_in_memory(scale, whole ? SeenBits(~0u, ~0u) : SeenBits(seen()), s, m, alpha);
   }
-  return rises;
+  return may_rise;
 }
 
 template <class T>

@@ -26,9 +26,6 @@ struct FewRowsCall : AttentionCall {
   // Where there are several parts, their states: o [parts, all_rows, value_size], and m and l
   // [parts, all_rows, 2].
   float *part_o = nullptr, *part_ml = nullptr;
-
-  // What scores are multiplied by to be x.
-  __device__ float score_scale() const { return softcap == 0 ? log_scale : float_of(kLog2E); }
 };
 
 // The 16 rows of a block of threads.
@@ -226,11 +223,11 @@ struct PartAttention {
     float m = kUnseen;
 #pragma unroll
     for (int i = 0; i < kPartBlocks; ++i) {
-      const float before = m;
-      m = grid_maximum(m, __shfl_sync(~0u, own[i % 2], thread / kRowThreads * kRowThreads + i / 2));
+      const float alpha = raise_maximum(
+          m, __shfl_sync(~0u, own[i % 2], thread / kRowThreads * kRowThreads + i / 2));
       if (lane != i / 2) continue;
       tables.m[i][r] = m;
-      tables.alpha[i][r] = before == m ? 1.0f : exp2p_of_any(before - m);
+      tables.alpha[i][r] = alpha;
     }
   }
 

@@ -232,11 +232,11 @@ struct GroupAttention {
         wait_for_values();
         rows.end_part(l);
       }
-      const bool rises = take_block(block);
+      const bool may_rise = take_block(block);
       wait_for_values();
       settle(weights);
       ring.release(of_values);
-      if (rises) {
+      if (may_rise) {
         multiply_rows(o, alpha);
         multiply_rows(l, alpha);
       }

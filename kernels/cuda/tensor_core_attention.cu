@@ -157,9 +157,8 @@ struct TileAttention {
     if (sight.any) {
       float alpha[2];
       if constexpr (kCapped) cap_scores(s);
-      const float scale = kCapped ? float_of(kLog2E) : p.log_scale;
       if (take_scores(
-              scale, sight.whole, [&] { return sight.seen; }, s, rows.state.m, alpha)) {
+              p.score_scale(), sight.whole, [&] { return sight.seen; }, s, rows.state.m, alpha)) {
         multiply_rows(rows.state.o, alpha);
         multiply_rows(l, alpha);
       }

@@ -241,7 +241,7 @@ Case some_rising_scores(Random& r, int64_t queries, int64_t keys, int64_t size, 
               lift = r.pick({0.0f, 0.0f, -5000.0f, 5000.0f, -30000.0f, 30000.0f, 0x1p24f, 0x1p50f});
   Attributes attributes{{"heads", heads},
                         {"kv_heads", kv_heads},
-                        {"scale", sign * times * 0.6931472f},
+                        {"scale", sign * times * r.pick({0.6931472f, 0.7f})},
                         {"member", std::string(r.pick({"sm90", "sm80"}))}};
   if (r.chance(40)) attributes.set("causal", int64_t{1});
   if (r.chance(20)) attributes.set("window", r.between(1, keys));

@@ -14,7 +14,7 @@ constexpr int kColumns = kMostSize / kLanes;  // of a thread: its lane's, and th
 
 struct Shared {
   uint16_t codes[kBlockOfKeys][kMostSize + 2];  // of keys, then of values
-  float x[kRows][kBlockOfKeys];
+  float scores[kRows][kBlockOfKeys];
   uint16_t weights[kRows][kBlockOfKeys];
 };
 
@@ -36,12 +36,13 @@ __global__ void __launch_bounds__(kThreads) attend_rows(Attention p) {
               seen_by_any = rows.seen_of(p, first + kRows - 1, block);
     load_codes(p, rows, p.k, block, seen_by_any, s.codes);
     __syncthreads();
-    for (int i = lane; i < seen; i += kLanes) s.x[warp][i] = score_of(q, s.codes[i], rows.size);
+    for (int i = lane; i < seen; i += kLanes)
+      s.scores[warp][i] = score_of(q, s.codes[i], rows.size);
     __syncthreads();
     load_codes(p, rows, p.v, block, seen_by_any, s.codes);
     float alpha = 1;
     if (seen > 0)
-      alpha = weigh_row(s.x[warp], rows.log_scale, s.weights[warp], seen, state.m, state.l);
+      alpha = weigh_row(s.scores[warp], rows.log_scale, s.weights[warp], seen, state.m, state.l);
     __syncthreads();
     for (int j = 0; j < kColumns; ++j)
       if (lane + kLanes * j < rows.size)

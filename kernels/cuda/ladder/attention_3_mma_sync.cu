@@ -17,7 +17,7 @@ struct alignas(16) Shared {
   uint16_t queries[kRows][kMostSize + 8];
   uint16_t codes[kBlockOfKeys][kMostSize + 8];  // of keys, then of values
   uint16_t weights[kRows][kBlockOfKeys + 8];
-  float x[kRows][kBlockOfKeys + 4];
+  float scores[kRows][kBlockOfKeys + 4];
 };
 
 __device__ inline uint32_t two(const uint16_t* codes) {
@@ -49,7 +49,7 @@ struct WarpAttention {
     }
   }
 
-  // x = q k^T of the 16 rows and the keys that some of them see.
+  // Scores, q k^T, of the 16 rows and the keys that some of them see.
   __device__ void score(int seen) const {
     const int lane = static_cast<int>(threadIdx.x % kWarp), i = lane / 8, r = lane % 8;
     for (int key = 0; key < seen; key += 2 * kTileColumns) {
@@ -64,7 +64,7 @@ struct WarpAttention {
       }
 #pragma unroll
       for (int e = 0; e < 8; ++e)
-        s.x[own + g + e / 2 % 2 * 8][key + e / 4 * 8 + 2 * q + e % 2] = d[e / 4][e % 4];
+        s.scores[own + g + e / 2 % 2 * 8][key + e / 4 * 8 + 2 * q + e % 2] = d[e / 4][e % 4];
     }
     __syncwarp();
   }
@@ -83,7 +83,7 @@ struct WarpAttention {
             s.weights[at][i] = 0;
           continue;
         }
-        const float factor = weigh_row(s.x[at], rows.log_scale, s.weights[at], seen, m, l);
+        const float factor = weigh_row(s.scores[at], rows.log_scale, s.weights[at], seen, m, l);
         if (g != r) continue;
         state[h].m = m;
         state[h].l = l;
