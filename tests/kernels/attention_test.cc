@@ -295,23 +295,27 @@ TEST_P(AttentionTest, TensorCoreGroupsOfRisingScores) {
   });
 }
 
-// More heads than are worked on side by side: 16 and 5, and an infinite value that the first rows
-// of one of the 5 do not see.
+// More heads than are worked on side by side: 16 and 5. Rows that see all keys, and causal ones,
+// some of which do not see an infinite value of one of the 5.
 TEST_P(AttentionTest, TensorCoreGroupsOfManyHeads) {
-  expect_reference(*backend_, 2, [](Random& r) {
-    constexpr int64_t kBatch = 3, kHeads = 7, kSize = 64, kKeys = 140;
-    const auto some = [&] {
-      return numbers(r, DType::bf16, {kBatch, kKeys, kHeads * kSize}, Fill::ordinary);
-    };
-    Case c{
-        node_of("verbatim", "AttentionTensorCore",
-                {{"heads", kHeads}, {"kv_heads", kHeads}, {"scale", 0.1f}, {"causal", int64_t{1}}}),
-        {some(), some(), some()},
-        {}};
-    const int64_t key = r.between(1, kKeys - 1), head = r.between(3, kHeads - 1);
-    put_infinity(c.inputs[2], ((2 * kKeys + key) * kHeads + head) * kSize + r.below(kSize));
-    return c;
-  });
+  for (const bool causal : {false, true})
+    expect_reference(*backend_, 1, [=](Random& r) {
+      constexpr int64_t kBatch = 3, kHeads = 7, kSize = 64, kRows = 140, kKeys = 128;
+      const auto some = [&](int64_t rows) {
+        return numbers(r, DType::bf16, {kBatch, rows, kHeads * kSize}, Fill::ordinary);
+      };
+      Case c{node_of("verbatim", "AttentionTensorCore",
+                     {{"heads", kHeads},
+                      {"kv_heads", kHeads},
+                      {"scale", 0.1f},
+                      {"causal", int64_t{causal}}}),
+             {some(kRows), some(kKeys), some(kKeys)},
+             {}};
+      const int64_t key = r.between(1, kKeys - 1), head = r.between(3, kHeads - 1);
+      if (causal)
+        put_infinity(c.inputs[2], ((2 * kKeys + key) * kHeads + head) * kSize + r.below(kSize));
+      return c;
+    });
 }
 
 // Heads as models have them, whose rows are copied in words of 16 bytes: one slab of 64 codes and
