@@ -469,6 +469,13 @@ std::vector<Json> attention() {
           {f.seeded(DType::bf16, {1, 6, 16}), f.seeded(DType::bf16, {1, 300, 16}),
            f.seeded(DType::bf16, {1, 300, 16})},
           with(heads(1, 1, scale), {{"member", "sm90"}, {"output", number_of(DType::f32)}}));
+  // m is 2^27 + 16, and m + 8 is rounded to the last key's x, which is 16 above m.
+  std::vector<uint64_t> keys;
+  for (int i = 0; i < 129; ++i) keys.insert(keys.end(), {0x4D00u, i < 128 ? 0x4180u : 0x4200u});
+  f.own("AttentionTensorCore, a weight of 2^8", "AttentionTensorCore",
+        {full(DType::bf16, {1, 1, 2}, {0x3F80, 0x3F80}), full(DType::bf16, {1, 129, 2}, keys),
+         f.seeded(DType::bf16, {1, 129, 4})},
+        with(heads(1, 1, 0.6931472f), {{"member", "sm90"}, {"output", number_of(DType::f32)}}));
   return f.take();
 }
 
