@@ -116,7 +116,7 @@ VB_HOST_DEVICE inline float exp2p_fraction(float r) {
       [](uint32_t bits) { return float_of(bits); });
 }
 
-// 2^t for t <= 8 by a fixed evaluation: what attention of families B and C weighs keys by. 2^-23.2
+// 2^t for t < 127 by a fixed evaluation: what attention of families B and C weighs keys by. 2^-23.2
 // relative error at most; +0 below -126.
 VB_HOST_DEVICE inline float exp2p(float t) {
   if (is_nan(t)) return float_of(kNanBits);

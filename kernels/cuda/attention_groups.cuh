@@ -26,23 +26,4 @@ __device__ void load_queries(int thread, const Call& p, const View& view, std::b
   publish_tiles();
 }
 
-// By all threads of a block: copies(attention) by those of the first group, attends(attention,
-// group, row) by those of the others, whose warps' rows begin at `row`.
-template <class Attention, class Call, class Copies, class Attends>
-__device__ void share_attention(const Call& p, Copies&& copies, Attends&& attends) {
-  await_kernels_before();
-  const int64_t first_row = tile_of(p) * Attention::kRows;
-  Attention attention(p, first_row);
-  attention.start();
-  const int group = static_cast<int>(threadIdx.x / kWarpGroup) - 1;
-  if (group < 0) {
-    give_registers<40>();
-    copies(attention);
-    return;
-  }
-  take_registers<232>();
-  attends(attention, group,
-          first_row + group * kGroupRows + threadIdx.x % kWarpGroup / kWarp * kTileRows);
-}
-
 }  // namespace verbatim::cuda

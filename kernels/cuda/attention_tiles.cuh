@@ -2,8 +2,7 @@
 // Tensor-core attention): what becomes of the scores of 16 rows and a block of keys.
 //
 // Thread t of a warp, g = t / 4 and q = t mod 4, has rows g and g + 8 of the scores of each 8 keys,
-// of keys 2 q and 2 q + 1, as a product on the tensor cores leaves them. So its scores of one row
-// and one parity are those of one lane of family B's sums, in order, and family C's weights,
+// of keys 2 q and 2 q + 1, as a product on the tensor cores leaves them, and family C's weights,
 // rounded, are where the next product wants its left operand.
 #pragma once
 
@@ -52,9 +51,6 @@ T greatest_of(T a, T b, T c) {
 }
 inline uint32_t least_of(uint32_t a, uint32_t b, uint32_t c) { return std::min(a, std::min(b, c)); }
 #else
-__device__ inline uint32_t greatest_of(uint32_t a, uint32_t b, uint32_t c) {
-  return __vimax3_u32(a, b, c);
-}
 __device__ inline int32_t greatest_of(int32_t a, int32_t b, int32_t c) {
   return __vimax3_s32(a, b, c);
 }
@@ -63,15 +59,7 @@ __device__ inline uint32_t least_of(uint32_t a, uint32_t b, uint32_t c) {
 }
 #endif
 
-// exp2p(t) for kLeastExponent <= t <= 0, where every result is normal, so that an addition to the
-// exponent takes the place of a product.
-inline constexpr float kLeastExponent = -125;
-__device__ inline float exp2p_in_range(float t) {
-  const float shifted = t + 12582912.0f;  // 1.5 * 2^23: the last bits are those of rne(t)
-  const float p = exp2p_fraction(t - (shifted - 12582912.0f));
-  return float_of(bits_of(p) + (bits_of(shifted) << 23));
-}
-// exp2p(t) for any t <= 0, or NaN, without a branch.
+// exp2p(t) for any t below 127, or NaN, without a branch.
 __device__ inline float exp2p_of_any(float t) {
   const float least_t = maximum_of(t, -126.0f);
   const float shifted = least_t + 12582912.0f, n = shifted - 12582912.0f;
@@ -85,12 +73,6 @@ __device__ inline float maximum_of_row(float x) {
   for (int lane = 1; lane < 4; lane *= 2) x = maximum_of(x, __shfl_xor_sync(~0u, x, lane));
   return x;
 }
-__device__ inline float sum_of_row(float x) {
-#pragma unroll
-  for (int lane = 1; lane < 4; lane *= 2) x = x + __shfl_xor_sync(~0u, x, lane);
-  return x;
-}
-
 __device__ inline int key_of(int i) {
   return i / 4 * 8 + static_cast<int>(threadIdx.x % 4) * 2 + i % 2;
 }
@@ -122,140 +104,6 @@ struct SeenBits {
     return bits;
   }
 };
-
-// Zeros in place of what rows do not see.
-__device__ __forceinline__ void clear_unseen(const SeenBits& seen, BlockScores& x) {
-#pragma unroll
-  for (int i = 0; i < kBlockKeys / 2; ++i) x[i] = seen.has(i) ? x[i] : 0.0f;
-}
-// Of the thread's scores of each row, as bits: greatest[], the greatest as signed integers
-// (negative where all have the sign bit, -0 too); lowest[], the greatest as unsigned ones (where
-// some have it, that of the most negative). A NaN of either sign is in one of the two.
-struct Extremes {
-  int32_t greatest[2];
-  uint32_t lowest[2];
-
-  __device__ explicit Extremes(const BlockScores& x) {
-    constexpr int kChains = 2;  // of each row, so that none waits for itself
-    int32_t up[2][kChains];
-    uint32_t down[2][kChains];
-#pragma unroll
-    for (int i = 0; i < kBlockKeys / 2; i += 2) {
-      const int h = i / 2 % 2, chain = i / 4 % kChains;
-      const uint32_t a = bits_of(x[i]), b = bits_of(x[i + 1]);
-      up[h][chain] = greatest_of(i < 4 * kChains ? static_cast<int32_t>(a) : up[h][chain],
-                                 static_cast<int32_t>(a), static_cast<int32_t>(b));
-      down[h][chain] = greatest_of(i < 4 * kChains ? a : down[h][chain], a, b);
-    }
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      greatest[h] = greatest_of(up[h][0], up[h][1], up[h][1]);
-      lowest[h] = greatest_of(down[h][0], down[h][1], down[h][1]);
-    }
-  }
-
-  // The least bits of each row: of its greatest score where none is above zero, of its least where
-  // none is below.
-  __device__ static void find_least_bits(const BlockScores& x, uint32_t (&least)[2]) {
-    least[0] = least[1] = ~0u;
-#pragma unroll
-    for (int i = 0; i < kBlockKeys / 2; i += 2)
-      least[i / 2 % 2] = least_of(least[i / 2 % 2], bits_of(x[i]), bits_of(x[i + 1]));
-  }
-  // The greatest of each row, all its threads' together; any of it where NaN has a sign bit.
-  __device__ __forceinline__ void find_greatest(const BlockScores& x, float (&best)[2]) const {
-    uint32_t bits[2] = {static_cast<uint32_t>(greatest[0]), static_cast<uint32_t>(greatest[1])};
-    if (__any_sync(~0u, greatest[0] < 0 || greatest[1] < 0)) {
-      uint32_t least[2];
-      find_least_bits(x, least);
-#pragma unroll
-      for (int h = 0; h < 2; ++h)
-        if (greatest[h] < 0) bits[h] = least[h];
-    }
-#pragma unroll
-    for (int h = 0; h < 2; ++h) best[h] = maximum_of_row(float_of(bits[h]));
-  }
-  // Whether the thread's scores, scaled, are above m - 125, by a warp. Not where one or m is not
-  // finite.
-  template <class Scale>
-  __device__ __forceinline__ bool are_near(Scale&& scaled, const BlockScores& x,
-                                           const float (&m)[2]) const {
-    const auto near = [&](int h, float score) { return scaled(score) - m[h] >= kLeastExponent; };
-    const bool below[2] = {lowest[0] >> 31 != 0, lowest[1] >> 31 != 0};
-    bool all = true;
-#pragma unroll
-    for (int h = 0; h < 2; ++h) all = near(h, below[h] ? float_of(lowest[h]) : 0.0f) && all;
-    if (__any_sync(~0u, !all)) {  // zero is not a score, perhaps
-      uint32_t least[2];
-      find_least_bits(x, least);
-      all = true;
-#pragma unroll
-      for (int h = 0; h < 2; ++h) all = near(h, float_of(below[h] ? lowest[h] : least[h])) && all;
-    }
-    return !__any_sync(~0u, !all);
-  }
-};
-
-// weigh_scores() for any scores, keys and scales: in loops, from memory. For its code is to be
-// short: what a kernel does in every block has to stay where instructions are fetched from.
-template <class Scale, class Seen>
-__device__ __forceinline__ void weigh_scores_in_memory(Scale&& scaled, bool whole, Seen&& seen,
-                                                       BlockScores& x, float (&m)[2]) {
-  constexpr int kAtOnce = 8;
-  float scores[kBlockKeys / 2];
-#pragma unroll
-  for (int i = 0; i < kBlockKeys / 2; ++i) scores[i] = scaled(x[i]);
-  const SeenBits bits = whole ? SeenBits(~0u, ~0u) : SeenBits(seen());
-  float best[2] = {kUnseen, kUnseen};
-#pragma unroll 1
-  for (int begin = 0; begin < kBlockKeys / 2; begin += kAtOnce)
-#pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      float& score = scores[begin + i];
-      score = bits.has(begin + i) ? score : kUnseen;
-      best[i / 2 % 2] = maximum_of(best[i / 2 % 2], score);
-    }
-#pragma unroll
-  for (int h = 0; h < 2; ++h) m[h] = maximum_of(m[h], maximum_of_row(best[h]));
-#pragma unroll 1
-  for (int begin = 0; begin < kBlockKeys / 2; begin += kAtOnce)
-#pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      float& score = scores[begin + i];
-      const float weight = exp2p_of_any(score - m[i / 2 % 2]);
-      score = bits.has(begin + i) ? weight : 0.0f;
-    }
-#pragma unroll
-  for (int i = 0; i < kBlockKeys / 2; ++i) x[i] = scores[i];
-}
-
-// A block's scores, after scaled(), which is to be monotonic where `whole`, become weights, not yet
-// rounded, relative to m, which takes them in. Of a key that a row does not see the score is
-// -infinity, and the weight 0, whatever m is. seen(): asked where not `whole`. By a warp.
-template <class Scale, class Seen>
-__device__ __forceinline__ void weigh_scores(Scale&& scaled, bool whole, Seen&& seen,
-                                             BlockScores& x, float (&m)[2]) {
-  bool in_range = whole;
-  if (whole) {
-    const Extremes extremes(x);
-    float best[2];
-    extremes.find_greatest(x, best);
-#pragma unroll
-    for (int h = 0; h < 2; ++h) m[h] = maximum_of(m[h], scaled(best[h]));
-    in_range = extremes.are_near(scaled, x, m);
-  }
-  // A compiler that sees all of them in one piece runs out of registers, and then takes them one by
-  // one, each step waiting for the one before: the branches are for it.
-  constexpr int kSideBySide = 16;
-#pragma unroll
-  for (int first = 0; first < kBlockKeys / 2; first += kSideBySide)
-    if (unknown(static_cast<unsigned>(in_range)) != 0) {
-#pragma unroll
-      for (int i = first; i < first + kSideBySide; ++i)
-        x[i] = exp2p_in_range(scaled(x[i]) - m[i / 2 % 2]);
-    }
-  if (!in_range) weigh_scores_in_memory(scaled, whole, seen, x, m);
-}
 
 // --- weights of family C: of exponents that are multiples of 2^-9
 
@@ -294,17 +142,24 @@ __device__ __forceinline__ void find_above_zero(const BlockScores& s, float (&be
     best[h] = float_of(static_cast<uint32_t>(greatest_of(up[h][0], up[h][1], up[h][1])));
 }
 
+// The least bits of each row: of its greatest score where all have sign bits.
+__device__ __forceinline__ void find_least_bits(const BlockScores& s, uint32_t (&least)[2]) {
+  least[0] = least[1] = ~0u;
+#pragma unroll
+  for (int i = 0; i < kBlockKeys / 2; i += 2)
+    least[i / 2 % 2] = least_of(least[i / 2 % 2], bits_of(s[i]), bits_of(s[i + 1]));
+}
+
 // m of rows whose scores may be above it, and what o and l are to be multiplied by. `sees`: whether
 // the row sees a key of the block. False where weights take more than grid_exp2(): by a warp.
 __device__ __forceinline__ bool raise_maxima(const BlockScores& s, float scale,
                                              const bool (&sees)[2], float (&best)[2], float (&m)[2],
                                              float (&alpha)[2]) {
   uint32_t least[2];
-  Extremes::find_least_bits(s, least);
+  find_least_bits(s, least);
   bool ordinary = true;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    // Where all have sign bits, that of the least bits is the greatest.
     if (least[h] >> 31 != 0) best[h] = float_of(least[h]);
     alpha[h] = raise_maximum(m[h], grid_score(maximum_of_row(best[h]), scale));
     ordinary =
@@ -313,8 +168,8 @@ __device__ __forceinline__ bool raise_maxima(const BlockScores& s, float scale,
   return !__any_sync(~0u, !ordinary);
 }
 
-// The weights of any scores, keys and scales: in loops, from memory, as in
-// weigh_scores_in_memory().
+// The weights of any scores, keys and scales: in loops, from memory. For its code is to be short:
+// what a kernel does in every block has to stay where instructions are fetched from.
 __device__ __forceinline__ void weigh_grid_in_memory(float scale, const SeenBits& seen,
                                                      BlockScores& s, float (&m)[2],
                                                      float (&alpha)[2]) {
@@ -412,52 +267,12 @@ __device__ __forceinline__ void multiply_rows(float (&o)[kCount], const float (&
   for (int i = 0; i < kCount; ++i) o[i] = o[i] * alpha[i / 2 % 2];
 }
 
-// The rows of o times 1 / l, as family C's are; zeros where l is 0.
+// The rows of o times 1 / l; zeros where l is 0.
 template <int kCount>
 __device__ __forceinline__ void share_rows(const float (&l)[2], float (&o)[kCount]) {
   const float share[2] = {l[0] == 0 ? 0.0f : 1.0f / l[0], l[1] == 0 ? 0.0f : 1.0f / l[1]};
 #pragma unroll
   for (int i = 0; i < kCount; ++i) o[i] = o[i] * share[i / 2 % 2];
-}
-// The rows of o over their l, each quotient rounded once; zeros where l is 0.
-template <int kCount>
-__device__ __forceinline__ void divide_rows(const float (&l)[2], float (&o)[kCount]) {
-  // With r = 1 / l, rounded, x r is within 2 ulp of x / l; one step makes it a neighbour of x / l,
-  // and the second one then rounds as a division does (Markstein, "Computation of elementary
-  // functions on the IBM RISC System/6000 processor", 1990). |x| from 2^-60 to 2^60 and l from 1 to
-  // 2^40 keep quotients and remainders normal. Divisions as such are much more code.
-  constexpr uint32_t kLeast = (127 - 60) << 23, kMost = (127 + 60) << 23;  // 2^-60, 2^60
-  uint32_t least = kMost, most = kLeast;
-#pragma unroll
-  for (int i = 0; i < kCount; i += 2) {
-    const uint32_t a = bits_of(o[i]) & 0x7FFFFFFF, b = bits_of(o[i + 1]) & 0x7FFFFFFF;
-    least = least_of(least, a, b);
-    most = greatest_of(most, a, b);
-  }
-  const auto ordinary = [](float x) { return x >= 1 && x < 1099511627776.0f; };  // 2^40
-  if (least < kLeast || most > kMost || !ordinary(l[0]) || !ordinary(l[1])) {
-    float x[kCount];
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) x[i] = o[i];
-#pragma unroll 1
-    for (int i = 0; i < kCount; ++i) {
-      const float divisor = i / 2 % 2 == 0 ? l[0] : l[1];
-      x[i] = divisor == 0 ? 0.0f : x[i] / divisor;
-    }
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) o[i] = x[i];
-    return;
-  }
-  const float r[2] = {1.0f / l[0], 1.0f / l[1]};
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    const int h = i / 2 % 2;
-    float quotient = o[i] * r[h];
-#pragma unroll
-    for (int step = 0; step < 2; ++step)
-      quotient = fma32(fma32(-quotient, l[h], o[i]), r[h], quotient);
-    o[i] = quotient;
-  }
 }
 
 // --- the 16 rows of one warp
@@ -679,9 +494,9 @@ __device__ void fetch_codes(int thread, bool in_words, std::byte* to, const void
 // --- the products of one warp, from slabs
 
 // scores += the 16 rows of a slab of queries, from row `first` on, times kCount / 4 * 8 keys of a
-// slab; `steps` of 16 codes.
+// slab; `steps` of 32 bytes.
 template <class Unit, bool kWhole, int kCount>
-__device__ void multiply_keys(float (&s)[kCount], const std::byte* queries, int first,
+__device__ void multiply_keys(typename Unit::Sum (&s)[kCount], const std::byte* queries, int first,
                               const std::byte* keys, int steps, const Groups& groups) {
   const int lane = static_cast<int>(threadIdx.x % kWarp), i = lane / 8, r = lane % 8;
 #pragma unroll
@@ -696,7 +511,7 @@ __device__ void multiply_keys(float (&s)[kCount], const std::byte* queries, int 
       load_matrices<false>(b, keys + slab_offset(16 * group + i / 2 * 8 + r, 2 * step + i % 2));
 #pragma unroll
       for (int n = 0; n < 2; ++n) {
-        float(&d)[4] = reinterpret_cast<float(&)[4]>(s[8 * group + 4 * n]);
+        auto& d = reinterpret_cast<typename Unit::Sum(&)[4]>(s[8 * group + 4 * n]);
         Unit::multiply(d, a, {{b[2 * n], b[2 * n + 1]}});
       }
     }

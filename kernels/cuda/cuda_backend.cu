@@ -44,9 +44,10 @@ struct Own {
     return lives_there(type) || (admits != nullptr && type == DType::i32);
   }
 };
-// What the device's tensor cores were seen to do as the contract's sm90.
+// What the device's tensor cores were seen to do as the contract's sm90, and whether its 2^t is
+// near enough.
 struct Units {
-  bool products = false, attention = false;
+  bool products = false, attention = false, powers = false;
 };
 
 // Of QuantizedLinear.
@@ -114,6 +115,7 @@ Own find_own(const Node& node, const Units& units, bool grouped) {
   cuda::OwnKernel* const run = e->own.run;
   if (run == cuda::run_tensor_core_linear && !units.products) return {};
   if (run == cuda::run_tensor_core_attention && !units.attention) return {};
+  if (run == cuda::run_int8_attention && !units.powers) return {};
   if (run == cuda::run_quantized_linear && grouped)
     return {cuda::run_low_bit_linear, nullptr, cuda::pack_low_bit};
   return e->own;
@@ -338,11 +340,14 @@ Result<Tensors> CudaBackend::run(const Node& node, std::span<const Tensor> input
 }
 
 Result<Units> probe(Gpu& gpu) {
-  VB_ASSIGN(const bool products, cuda::has_units_of_sm90(gpu));
-  if (!products) return Units{};
-  CudaBackend backend(gpu, make_reference_backend(), {.products = true, .attention = true});
-  VB_ASSIGN(const bool attention, cuda::attends_as_sm90(backend));
-  return Units{.products = true, .attention = attention};
+  Units units;
+  VB_ASSIGN(units.powers, cuda::has_near_powers(gpu));
+  VB_ASSIGN(units.products, cuda::has_units_of_sm90(gpu));
+  if (!units.powers || !units.products) return units;
+  units.attention = true;
+  CudaBackend backend(gpu, make_reference_backend(), units);
+  VB_ASSIGN(units.attention, cuda::attends_as_sm90(backend));
+  return units;
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // Int8 attention on Hopper: 128 rows a block of threads. One warp copies tiles into a ring; two
 // warp groups multiply, each with 64 rows, both products by wgmma. What takes the time is not the
-// products but the instructions in between, some 25 for each score, so what matters is that
+// products but the instructions in between, some 13 for each score, so what matters is that
 // there be few of them, and that one group has some while the other waits for its products.
 //
 // The scores of four keys, of which a thread holds two and two, are one word of the weights' codes,
@@ -19,18 +19,22 @@ namespace verbatim::cuda {
 __host__ __device__ inline int key_at_place(int p) {
   return p / 16 * 16 + p % 4 / 2 * 8 + p % 16 / 4 * 2 + p % 2;
 }
-// A block's key scales, and its values' steps 2^f, as eight rows of 32 numbers, swizzled as tiles
-// are: row q has those of thread q's keys, in their order, row 4 + q their values'.
-inline constexpr int kScaleRows = 8, kScaleRowNumbers = 32,
-                     kScaleBytes = kScaleRows * kScaleRowNumbers * static_cast<int>(sizeof(float));
-__host__ __device__ inline int key_of_number(int q, int i) { return i / 2 * 8 + q * 2 + i % 2; }
+// What a block's keys have besides codes: scales, of values kScoreGrid + f (NaN where one is not
+// finite) and value_step(). Of each kind kBlockKeys numbers, in pieces of four for each thread of a
+// row: of its keys, in the order of its scores.
+enum Number { kKeyScale, kPlace, kStep, kKinds };
+inline constexpr int kNumbersBytes = kKinds * kBlockKeys * static_cast<int>(sizeof(float));
+__host__ __device__ inline int key_of_number(int i) {
+  const int n = i / 16 * 4 + i % 4, q = i % 16 / 4;  // which of the numbers of thread q of a row
+  return n / 2 * 8 + q * 2 + n % 2;
+}
 
 struct GroupInt8Call : Int8AttentionCall {
   TileMap keys;    // codes of all keys as they lie
   TileMap values;  // [batch, kv_heads, columns] rows of codes along the keys, columns in multiples
                    // of kSize
-  TileMap scales;  // [batch, kv_heads, blocks, kScaleRows] rows
-  int blocks;      // of keys
+  const float* numbers;  // [batch, kv_heads, blocks, kKinds, kBlockKeys]
+  int blocks;            // of keys
   bool restarts;
 };
 
@@ -42,10 +46,11 @@ struct GroupInt8Attention {
                        kMultiplying = kGroups * static_cast<int>(kWarpGroup);
   static constexpr unsigned kThreads = kMultiplying + kWarpGroup, kReaders = kGroups * 4;
   static constexpr int kKeyCodes = kSlabs == 1 ? kSize : kSlabs * kSlabBytes;
-  // A tile is a block's keys, with its scales, or its values.
-  static constexpr int kSlabOfKeys = kBlockKeys * kSlabBytes, kSlabOfRows = kRows * kSlabBytes,
+  // A tile is a block's keys, with their numbers, or its values.
+  static constexpr int kNumbersRoom = kNumbersBytes + (-kNumbersBytes & (int{kTileAlignment} - 1)),
+                       kSlabOfKeys = kBlockKeys * kSlabBytes, kSlabOfRows = kRows * kSlabBytes,
                        kKeyBytes = kSlabs * kSlabOfKeys, kValueBytes = kSize * kSlabBytes,
-                       kTileBytes = kKeyBytes + kScaleBytes, kQueryBytes = kSlabs * kSlabOfRows;
+                       kTileBytes = kKeyBytes + kNumbersRoom, kQueryBytes = kSlabs * kSlabOfRows;
   static_assert(kSize <= kSlabBytes && kTileBytes % kTileAlignment == 0);
   static constexpr int kCapped = kBlockKeys / 4;  // scores of a thread that are capped at a time
   using Ring = TileRing<kTileBytes>;
@@ -109,15 +114,17 @@ struct GroupInt8Attention {
               chunks = static_cast<int>(gridDim.y) / kv_heads,
               columns = (head * chunks + chunk()) * kSize;
     for (int block = first_block(); block < end; block += kBlockKeys) {
-      ring.begin_filling(kKeyBytes + kScaleBytes);
+      ring.begin_filling(kKeyBytes + kNumbersBytes);
       uint64_t* full = &ring.full[ring.stage];
 #pragma unroll
       for (int slab = 0; slab < kSlabs; ++slab)
         copy_tile(ring.tile() + slab * kSlabOfKeys, p.keys,
                   kv() * static_cast<int>(p.head_size) + slab * kSlabBytes,
                   static_cast<int>(view.key_row(p, block)), full);
-      copy_tile(ring.tile() + kKeyBytes, p.scales, 0,
-                (head * p.blocks + block / kBlockKeys) * kScaleRows, full);
+      copy_bytes(
+          ring.tile() + kKeyBytes,
+          p.numbers + (int64_t{head} * p.blocks + block / kBlockKeys) * (kKinds * kBlockKeys),
+          kNumbersBytes, full);
       ring.next();
       ring.begin_filling(kValueBytes);
       copy_tile(ring.tile(), p.values, block, columns, &ring.full[ring.stage]);
@@ -161,42 +168,34 @@ struct GroupInt8Attention {
   struct alignas(16) Four {
     float of[4];
   };
-  // Where the thread's numbers lie behind a tile's keys: of pieces i and i + 4 of its row of
-  // scales, offset[i] and 64 bytes on, or before where the swizzle exchanges the two.
-  struct NumberPlaces {
-    int offset[4];
-    __device__ NumberPlaces() {
-      const int q = static_cast<int>(threadIdx.x % 4);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) offset[i] = kKeyBytes + slab_offset(q, i);
-    }
-    __device__ Four scales(const std::byte* tile, int piece) const {
-      return *reinterpret_cast<const Four*>(tile + offset[piece % 4] + piece / 4 * 64);
-    }
-    __device__ Four steps(const std::byte* tile, int piece) const {
-      constexpr int kRowsOn = 4 * kSlabRowBytes;
-      return *reinterpret_cast<const Four*>(tile + offset[piece % 4] + kRowsOn +
-                                            (1 - piece / 4) * 64);
-    }
-  };
-  // use(i, its key's number) for each score i of the thread. numbers(piece): of keys 8 j + 2 q + e,
-  // those of j = 2 piece and e = 0, 1, then those of j = 2 piece + 1.
-  template <class Numbers, class Use>
-  __device__ static void each_score(Numbers&& numbers, Use&& use) {
+  __device__ static int thread_in_row() { return static_cast<int>(threadIdx.x % 4); }
+  // The number of score i's key, for any i.
+  __device__ static float number_at(const std::byte* tile, Number kind, int i) {
+    const int n = i / 4 * 2 + i % 2;
+    return reinterpret_cast<const float*>(
+        tile + kKeyBytes)[kind * kBlockKeys + n / 4 * 16 + thread_in_row() * 4 + n % 4];
+  }
+  // use(i, its key's number) for each score i of the thread.
+  template <class Use>
+  __device__ static void each_score(Number kind, const std::byte* tile, Use&& use) {
+    const auto* numbers = reinterpret_cast<const Four*>(tile + kKeyBytes) + thread_in_row();
 #pragma unroll
     for (int piece = 0; piece < kBlockKeys / 16; ++piece) {
-      const Four four = numbers(piece);
+      const Four four = numbers[kind * (kBlockKeys / 4) + piece * 4];
 #pragma unroll
       for (int i = 0; i < 8; ++i) use(8 * piece + i, four.of[i / 4 * 2 + i % 2]);
     }
   }
 
-  __device__ static void scale(const float (&row_scale)[2], const NumberPlaces& places,
-                               const std::byte* tile, const Scores& s, BlockScores& x) {
-    each_score([&](int piece) { return places.scales(tile, piece); },
-               [&](int i, float key_scale) {
-                 x[i] = static_cast<float>(s[i]) * (row_scale[i / 2 % 2] * key_scale);
-               });
+  // What scores are before they are multiplied by score_scale() and lie on the grid: products of
+  // codes times the key's scale; with a softcap, capped.
+  __device__ void scale_scores(const float (&row_scale)[2], const std::byte* tile, const Scores& s,
+                               BlockScores& x) const {
+    each_score(kKeyScale, tile, [&](int i, float key_scale) {
+      x[i] = static_cast<float>(s[i]) * key_scale;
+      if constexpr (kCaps) x[i] = x[i] * row_scale[i / 2 % 2];
+    });
+    if constexpr (kCaps) cap_scores(x);
   }
   // Rolled up, as the function is long.
   __device__ void cap_scores(BlockScores& x) const {
@@ -207,121 +206,294 @@ struct GroupInt8Attention {
       for (int i = 0; i < kCapped; ++i) capped[i * kMultiplying] = x[first + i];
 #pragma unroll 1
       for (int i = 0; i < kCapped; ++i)
-        capped[i * kMultiplying] = p.scaled_score(capped[i * kMultiplying]);
+        capped[i * kMultiplying] = p.capped_score(capped[i * kMultiplying]);
 #pragma unroll
       for (int i = 0; i < kCapped; ++i) x[first + i] = capped[i * kMultiplying];
     }
   }
-  // The sums of a block's weights of each row, each lane's in order.
-  __device__ static void add_weights(const BlockScores& x, float (&l)[2]) {
-    float lane[4] = {0, 0, 0, 0};
+
+  // What a block is of a thread's rows (int8_weights.h): kScoreGrid + e and kScoreGrid + e + g
+  // where its scores are ordinary, by a warp; e, g, and the thread's part of the sum of l's
+  // weights. Where a row sees no key the sum is 0; elsewhere it is not, but where g is NaN.
+  struct BlockRows {
+    bool ordinary;
+    float most_y[2], e[2], g[2];
+    int32_t total[2];
+  };
+
+  // The greatest of a thread's numbers of each row, as signed integers: of positive ones, or where
+  // NaN is above all.
+  __device__ static void find_greatest(const BlockScores& x, int32_t (&best)[2]) {
+    constexpr int kChains = 2;  // of each row, so that none waits for itself
+    int32_t most[2][kChains];
+    const auto bits = [&](int i) { return static_cast<int32_t>(bits_of(x[i])); };
 #pragma unroll
-    for (int i = 0; i < kBlockKeys / 2; ++i) lane[i % 4] = lane[i % 4] + x[i];
+    for (int i = 0; i < kBlockKeys / 2; i += 2) {
+      int32_t& chain = most[i / 2 % 2][i / 4 % kChains];
+      chain = greatest_of(i < 4 * kChains ? bits(i) : chain, bits(i), bits(i + 1));
+    }
 #pragma unroll
-    for (int h = 0; h < 2; ++h) l[h] = sum_of_row(lane[2 * h] + lane[2 * h + 1]);
+    for (int h = 0; h < 2; ++h) best[h] = greatest_of(most[h][0], most[h][1], most[h][1]);
   }
-  // Weights times their values' steps.
-  __device__ static void step_weights(const NumberPlaces& places, const std::byte* tile,
-                                      BlockScores& x) {
-    each_score([&](int piece) { return places.steps(tile, piece); },
-               [&](int i, float step) { x[i] = x[i] * step; });
-  }
-  __device__ static float greatest_weight(const BlockScores& x, int h) {
-    uint32_t most = 0;  // weights are not below zero, and NaN is above all
+  // The same of any numbers.
+  __device__ static void find_greatest_of_any(const BlockScores& x, int32_t (&best)[2]) {
+    find_greatest(x, best);
+    if (!__any_sync(~0u, best[0] < 0 || best[1] < 0)) return;
+    uint32_t least[2];  // where all have sign bits
+    find_least_bits(x, least);
 #pragma unroll
-    for (int i = 2 * h; i < kBlockKeys / 2; i += 4)
-      most = greatest_of(most, bits_of(x[i]), bits_of(x[i + 1]));
-#pragma unroll
-    for (int lane = 1; lane < 4; lane *= 2)
-      most = greatest_of(most, most, __shfl_xor_sync(~0u, most, lane));
-    return float_of(most);
+    for (int h = 0; h < 2; ++h)
+      if (best[h] < 0) best[h] = static_cast<int32_t>(least[h]);
   }
-  // Their codes; with two slices, what these leave, in 1/128.
-  __device__ static void code_weights(const BlockScores& x, const float (&up)[2],
-                                      Codes (&codes)[kSlices]) {
+  __device__ static float of_row(int32_t best) {
+    return maximum_of_row(float_of(static_cast<uint32_t>(best)));
+  }
+
+  // Scaled scores become y, kScoreGrid more. They are not ordinary where they do not grow with
+  // their products, some e is further from zero than kMostNear or NaN, or some g above kMostRise,
+  // as NaN is.
+  static constexpr float kMostRise = 20;
+  __device__ static BlockRows place_on_grid(const float (&score_scale)[2], const bool (&sees)[2],
+                                            const std::byte* tile, BlockScores& x) {
+    BlockRows b;
+    int32_t best_x[2], best_y[2];
+    find_greatest_of_any(x, best_x);
+    each_score(kPlace, tile,
+               [&](int i, float place) { x[i] = fma32(x[i], score_scale[i / 2 % 2], place); });
+    find_greatest(x, best_y);
+    bool ordinary = true;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const float most_x = of_row(best_x[h]), most_y = of_row(best_y[h]),
+                  most = sees[h] ? fma32(most_x, score_scale[h], kScoreGrid) : kScoreGrid;
+      b.most_y[h] = sees[h] ? most_y : kScoreGrid;
+      b.e[h] = most - kScoreGrid;
+      b.g[h] = b.most_y[h] - most;
+      ordinary =
+          ordinary && score_scale[h] > 0 && std::abs(b.e[h]) <= kMostNear && b.g[h] <= kMostRise;
+    }
+    b.ordinary = !__any_sync(~0u, !ordinary);
+    return b;
+  }
+  // l's weights are the codes' 2^t times a number; added to one whose last place is their unit,
+  // they are rounded, one like another, as none is halfway.
+  __device__ static void weigh_once(const std::byte* tile, BlockScores& x, BlockRows& b) {
+    float base[2], unit[2], sum[2][2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      base[h] = b.most_y[h] - kMostCodeExponent;
+      const int up = static_cast<int>(whole_below(b.g[h])) + 3;  // 2^(up - f) in place of 2^-f
+      unit[h] = float_of((static_cast<uint32_t>(127 + 23 - up) << 23) | 0x400000);
+      sum[h][0] = sum[h][1] = unit[h];
+    }
+    each_score(kStep, tile, [&](int i, float step) {
+      const int h = i / 2 % 2;
+      x[i] = grid_exp2(x[i] - base[h]);
+      sum[h][i % 2] = fma32(x[i], step, sum[h][i % 2]);
+    });
+#pragma unroll
+    for (int h = 0; h < 2; ++h)
+      b.total[h] =
+          static_cast<int32_t>(bits_of(sum[h][0]) + bits_of(sum[h][1]) - 2 * bits_of(unit[h]));
+  }
+  __device__ static void weigh_exactly(const std::byte* tile, BlockScores& x, BlockRows& b) {
+    float base[2], shift[2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      base[h] = b.most_y[h] - kMostCodeExponent;
+      shift[h] = total_shift(b.g[h], kSlices);
+      b.total[h] = 0;
+    }
+    each_score(kPlace, tile, [&](int i, float place) {
+      const int h = i / 2 % 2;
+      const float weight = exp2p_of_any(((x[i] - place) - b.e[h]) + shift[h]);
+      b.total[h] += static_cast<int32_t>(bits_of(weight + kWholeNumbers) - bits_of(kWholeNumbers));
+      x[i] = exp2p_of_any(x[i] - base[h]);
+    });
+  }
+  // The same for any scores, scales and exponents, from products made anew: in loops, from memory.
+  // For its code is to be short: what a kernel does in every block has to stay where instructions
+  // are fetched from.
+  __device__ void weigh_in_memory(const float (&row_scale)[2], const float (&score_scale)[2],
+                                  const SeenBits& seen, int first_row, const std::byte* tile,
+                                  BlockScores& x, BlockRows& b) const {
+    int32_t products[kBlockKeys / 2];
+    float z[kBlockKeys / 2];
+    {
+      Scores sums = {};
+#pragma unroll
+      for (int slab = 0; slab < kSlabs; ++slab)
+        cuda::multiply_keys<Int8Unit, true>(sums, queries + slab * kSlabOfRows, first_row,
+                                            tile + slab * kSlabOfKeys,
+                                            kSlabs == 1 ? kKeyCodes / kUnitBytes : 4, Groups{});
+#pragma unroll
+      for (int i = 0; i < kBlockKeys / 2; ++i) products[i] = sums[i];
+    }
+    const auto exponent = [&](int i) { return number_at(tile, kPlace, i) - kScoreGrid; };
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      b.e[h] = b.g[h] = kUnseen;
+      b.total[h] = 0;
+    }
+    const auto each = [&](auto&& use) {
+#pragma unroll 1
+      for (int i = 0; i < kBlockKeys / 2; i += 4)
+#pragma unroll
+        for (int j = 0; j < 4; ++j) use(i + j, j / 2);
+    };
+    each([&](int i, int h) {
+      float score = static_cast<float>(products[i]) * number_at(tile, kKeyScale, i);
+      if constexpr (kCaps) score = p.capped_score(score * row_scale[h]);
+      z[i] = seen.has(i) ? grid_score(score, score_scale[h]) : kUnseen;
+      b.e[h] = maximum_of(b.e[h], z[i]);
+    });
+#pragma unroll
+    for (float& e : b.e) e = maximum_of_row(e);
+    each([&](int i, int h) {
+      z[i] = z[i] - b.e[h];
+      b.g[h] = maximum_of(b.g[h], seen.has(i) ? z[i] + exponent(i) : kUnseen);
+    });
+#pragma unroll
+    for (float& g : b.g) g = maximum_of_row(g);
+    each([&](int i, int h) {
+      const float weight = exp2p_of_any(z[i] + total_shift(b.g[h], kSlices));
+      z[i] = seen.has(i) ? exp2p_of_any(code_exponent(z[i] + exponent(i), b.g[h])) : 0.0f;
+      if (seen.has(i) && !is_nan(weight))
+        b.total[h] +=
+            static_cast<int32_t>(bits_of(weight + kWholeNumbers) - bits_of(kWholeNumbers));
+    });
+#pragma unroll
+    for (int i = 0; i < kBlockKeys / 2; ++i) x[i] = z[i];
+  }
+
+  // Weights' codes; with two slices, what these leave, in 1/128.
+  __device__ static void code_weights(const BlockScores& x, Codes (&codes)[kSlices]) {
 #pragma unroll
     for (int i = 0; i < kBlockKeys / 2; i += 8)
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         float t[4];
 #pragma unroll
-        for (int e = 0; e < 4; ++e) t[e] = x[i + e / 2 * 4 + 2 * h + e % 2] * up[h];
+        for (int e = 0; e < 4; ++e) t[e] = x[i + e / 2 * 4 + 2 * h + e % 2];
         codes[0][i / 4 + h] = packed_codes(t[0], t[1], t[2], t[3]);
         if constexpr (kSlices == 2) {
 #pragma unroll
-          for (float& rest : t) rest = (rest - ((rest + 12582912.0f) - 12582912.0f)) * 128.0f;
+          for (float& rest : t) rest = (rest - ((rest + kWholeNumbers) - kWholeNumbers)) * 128.0f;
           codes[1][i / 4 + h] = packed_codes(t[0], t[1], t[2], t[3]);
         }
       }
   }
-  // Of a key that a row does not see the score is -infinity, so that its weight is 0; which it
-  // still is after a step of NaN.
-  __device__ void take_scores_of(const float (&row_scale)[2], const NumberPlaces& places,
-                                 bool whole, int block, const std::byte* tile, const Scores& s,
-                                 Rows& rows, Codes (&codes)[kSlices], Joining (&joining)[2]) const {
-    const auto seen = [&] { return seen_anew(rows.row).seen_of(block); };
-    BlockScores x;
-    float m[2] = {kUnseen, kUnseen}, l[2], up[2];
-    scale(row_scale, places, tile, s, x);
-    if constexpr (kCaps) cap_scores(x);
-    weigh_scores([](float score) { return score; }, whole, seen, x, m);
-    add_weights(x, l);
-    step_weights(places, tile, x);
-    bool sees[2] = {true, true};
-    if (!whole) {
-      const SeenKeys of_block = seen();
-      clear_unseen(SeenBits(of_block), x);
-      for (int h = 0; h < 2; ++h) sees[h] = of_block.count[h] > 0;
-    }
+
+  // m and l go on with the block. What o is to be multiplied by, and the block's sums of values.
+  struct Joining {
+    float alpha[2], unit[2];
+  };
+  __device__ static Joining join_block(const BlockRows& b, Rows& rows) {
+    auto& [m, l, o] = rows.state;
+    Joining joining;
+    float exponent[4];
+    int32_t total[2];
+    bool rises = false, sees[2];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const float greatest = greatest_weight(x, h);
-      up[h] = inverse_factor(greatest);
-      if (!sees[h])
-        joining[h] = kNothingJoins;
-      else
-        joining[h] =
-            join_block(rows.state.m[h], rows.state.l[h], m[h], l[h], factor_of(greatest, kSlices));
-    }
-    code_weights(x, up, codes);
-  }
-
-  __device__ static void join_values(const Sums& sums, const Joining (&joining)[2],
-                                     float (&o)[kSize / 2]) {
-    if (__any_sync(~0u, joining[0].alpha != 1 || joining[1].alpha != 1)) {
+      total[h] = b.total[h];
 #pragma unroll
-      for (int i = 0; i < kSize / 2; ++i) o[i] = o[i] * joining[i / 2 % 2].alpha;
+      for (int lane = 1; lane < 4; lane *= 2) total[h] += __shfl_xor_sync(~0u, total[h], lane);
+      sees[h] = total[h] != 0 || is_nan(b.g[h]);
+      const float before = m[h];
+      if (sees[h]) m[h] = grid_maximum(before, b.e[h]);
+      joining.alpha[h] = m[h] == before ? 0 : before - m[h];
+      rises = rises || m[h] != before;
+      exponent[2 * h] = value_unit(b.e[h] - m[h], b.g[h], kSlices);
+      exponent[2 * h + 1] = total_unit(b.e[h] - m[h], total_shift(b.g[h], kSlices));
     }
+    rises = __any_sync(~0u, rises);
 #pragma unroll
-    for (int i = 0; i < kSize / 2; ++i) {
-      const Joining& j = joining[i / 2 % 2];
-      o[i] = fma32(static_cast<float>(sums[i]) * j.down, j.beta, o[i]);
+    for (float& alpha : joining.alpha) alpha = rises && alpha != 0 ? exp2p_of_any(alpha) : 1.0f;
+    // Each thread of a row has one of its four powers.
+    const int q = thread_in_row(), first = static_cast<int>(threadIdx.x % kWarp) - q;
+    const float low = q % 2 == 0 ? exponent[0] : exponent[1],
+                high = q % 2 == 0 ? exponent[2] : exponent[3],
+                power = exp2p_of_any(q < 2 ? low : high);
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const float of_values = __shfl_sync(~0u, power, first + 2 * h),
+                  of_total = __shfl_sync(~0u, power, first + 2 * h + 1);
+      // Sums of no codes leave o as it is.
+      joining.unit[h] = sees[h] ? of_values : -0.0f;
+      if (sees[h]) l[h] = fma32(static_cast<float>(total[h]), of_total, l[h] * joining.alpha[h]);
     }
+    return joining;
   }
-
-  __device__ void attend(Rows& rows, int group) {
-    const KeyRange common = RowRanges(p, view, rows.row).common();
-    if (begin >= end) return;
-    const float c = kCaps ? 1.0f : p.log_scale;
-    float row_scale[2];
+  // What a row's scores are multiplied by: those of codes, and those that come to lie on the grid.
+  struct RowScales {
+    float row[2], score[2];
+  };
+  __device__ RowScales scales_of(const Rows& rows) const {
+    RowScales scales;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int64_t row = rows.thread_row(h);
-      row_scale[h] = row < view.rows ? p.row_scale(view.head_row(p, row)) * c : 0.0f;
+      scales.row[h] = row < view.rows ? p.row_scale(view.head_row(p, row)) : 1.0f;
+      scales.score[h] = kCaps ? float_of(kLog2E) : scales.row[h] * p.log_scale;
     }
-    const NumberPlaces places;
+    return scales;
+  }
+  __device__ BlockRows take_scores(const RowScales& scales, bool whole, int block,
+                                   const std::byte* tile, const Rows& rows, const Scores& s,
+                                   BlockScores& x) const {
+    bool sees[2] = {true, true};
+    scale_scores(scales.row, tile, s, x);
+    if (!whole) {
+      const SeenKeys of_block = seen_anew(rows.row).seen_of(block);
+      const SeenBits seen(of_block);
+#pragma unroll
+      for (int i = 0; i < kBlockKeys / 2; ++i) x[i] = seen.has(i) ? x[i] : kUnseen;
+#pragma unroll
+      for (int h = 0; h < 2; ++h) sees[h] = of_block.count[h] > 0;
+    }
+    return place_on_grid(scales.score, sees, tile, x);
+  }
+  __device__ void weigh(const RowScales& scales, bool whole, int block, const std::byte* tile,
+                        const Rows& rows, BlockScores& x, BlockRows& b,
+                        Codes (&codes)[kSlices]) const {
+    if (!b.ordinary) {
+      const SeenBits seen =
+          whole ? SeenBits(~0u, ~0u) : SeenBits(seen_anew(rows.row).seen_of(block));
+      const auto first_row = static_cast<int>(rows.row - view.first_row);
+      weigh_in_memory(scales.row, scales.score, seen, first_row, tile, x, b);
+    } else if constexpr (kSlices == 1) {
+      weigh_once(tile, x, b);
+    } else {
+      weigh_exactly(tile, x, b);
+    }
+    code_weights(x, codes);
+  }
+
+  __device__ static void join_values(const Sums& sums, const Joining& joining,
+                                     float (&o)[kSize / 2]) {
+    multiply_rows(o, joining.alpha);
+#pragma unroll
+    for (int i = 0; i < kSize / 2; ++i)
+      o[i] = fma32(static_cast<float>(sums[i]), joining.unit[i / 2 % 2], o[i]);
+  }
+
+  __device__ void attend(Rows& rows, int group) {
+    if (begin >= end) return;
+    const KeyRange common = RowRanges(p, view, rows.row).common();
+    const RowScales scales = scales_of(rows);
     Scores s;
     if (group == 1) pass_turn(0);
     multiply_keys(s, group, true);
     for (int block = first_block(); block < end; block += kBlockKeys) {
-      const bool more = block + kBlockKeys < end;
+      const bool whole = common.covers(block), more = block + kBlockKeys < end;
+      BlockScores x;
       Codes codes[kSlices];
-      Joining joining[2];
       wait_for_products<0>();
       settle(s);
       if (block % kKeyRestart == 0 && block > begin) rows.end_part();
-      const bool whole = common.covers(block);
-      take_scores_of(row_scale, places, whole, block, ring.tile(), s, rows, codes, joining);
+      BlockRows b = take_scores(scales, whole, block, ring.tile(), rows, s, x);
+      weigh(scales, whole, block, ring.tile(), rows, x, b, codes);
       ring.release(ring.stage);
       ring.next();
       Sums sums;
@@ -341,6 +513,8 @@ struct GroupInt8Attention {
       // With two slices there are no registers for the next scores yet.
       if constexpr (kSlices == 1) multiply_keys(s, group, more);
       pass_turn(1 - group);
+      // While products are under way.
+      const Joining joining = join_block(b, rows);
       wait_for_products<kSlices == 1 ? 1 : 0>();
       settle(sums);
       settle(codes[kSlices - 1]);
@@ -352,12 +526,12 @@ struct GroupInt8Attention {
     rows.end();
   }
 
-  // o / l; turned back, where heads are rotated as a whole. Columns 8 j + 2 q + e: strides of 1 are
-  // within a pair, of 2 and 4 between threads, the others between elements.
+  // o * (1 / l); turned back, where heads are rotated as a whole. Columns 8 j + 2 q + e: strides of
+  // 1 are within a pair, of 2 and 4 between threads, the others between elements.
   __device__ void finish(Rows& rows) const {
     auto& o = rows.state.o;
     constexpr int kElements = kSize / 2;
-    divide_rows(rows.state.l, o);
+    share_rows(rows.state.l, o);
     if (p.value_size != kSize) return;
     const auto rotate_within = [&](int stride) {
 #pragma unroll
@@ -390,17 +564,23 @@ __global__ void __launch_bounds__((GroupInt8Attention<kSize, kSlabs, kSlices, kC
     attend_int8_groups(const __grid_constant__ GroupInt8Call p) {
   if constexpr (kHopperCode) {
     using Attention = GroupInt8Attention<kSize, kSlabs, kSlices, kCaps>;
-    share_attention<Attention>(
-        p,
-        [](Attention& attention) {
-          if (threadIdx.x == 0) attention.copy_tiles();
-        },
-        [&](Attention& attention, int group, int64_t row) {
-          typename Attention::Rows rows(row, attention.totals);
-          attention.attend(rows, group);
-          attention.finish(rows);
-          attention.store(rows);
-        });
+    await_kernels_before();
+    const int64_t first_row = tile_of(p) * Attention::kRows;
+    Attention attention(p, first_row);
+    attention.start();
+    const int group = static_cast<int>(threadIdx.x / kWarpGroup) - 1;
+    if (group < 0) {
+      give_registers<24>();
+      if (threadIdx.x == 0) attention.copy_tiles();
+      return;
+    }
+    take_registers<240>();
+    typename Attention::Rows rows(
+        first_row + group * kGroupRows + threadIdx.x % kWarpGroup / kWarp * kTileRows,
+        attention.totals);
+    attention.attend(rows, group);
+    attention.finish(rows);
+    attention.store(rows);
   }
 }
 

@@ -25,18 +25,30 @@ __device__ inline void transpose_bytes(const uint32_t (&from)[4], uint32_t (&to)
 // --- any rows: eight of them a block of threads, and a key a thread
 
 // Pieces of the keys, each of a block of threads: a whole number of parts of 2048, or one block of
-// 128; and the states of rows in each: o [pieces, rows, value_size], and m and l [pieces, rows, 2],
-// rows being those of the results.
+// 128; and what rows have of each, rows being those of the results. Of parts their states: o
+// [pieces, rows, value_size], and m and l. Of a block what a state goes on with: sums of codes, and
+// e, the sum of l's weights (NaN where g is) and g. l or the sum is 0 where a row saw nothing.
 struct PieceStates {
-  int pieces, piece_keys;
+  int pieces, piece_keys, slices;
   int64_t rows;
-  float *o, *ml;
+  float *o, *of_rows;  // of_rows: [pieces, rows, 3]
+  __host__ __device__ bool of_blocks() const { return piece_keys == kBlockKeys; }
 };
 
 struct RowsCall : Int8AttentionCall {
   PieceStates states;
   bool in_words;  // codes of keys and values may be read four at once
 };
+
+// A row's m and l go on with a block; returns its sums' unit, and alpha, of o.
+__device__ inline float go_on(float& m, float& l, float& alpha, float e, float g, float total,
+                              int slices) {
+  const float before = m;
+  m = grid_maximum(before, e);
+  alpha = m == before ? 1.0f : exp2p(before - m);
+  l = fma32(total, exp2p(total_unit(e - m, total_shift(g, slices))), l * alpha);
+  return exp2p(value_unit(e - m, g, slices));
+}
 
 template <int kSlices>
 struct RowAttention {
@@ -48,7 +60,7 @@ struct RowAttention {
   static int64_t shared_words(const RowsCall& p) {
     const int64_t q = words_of(p.head_size), v = words_of(p.value_size);
     return kRows * q + kBlockKeys * (q | 1) + kBlockKeys * v + kSlices * kRows * kKeyWords +
-           kRows * kBlockKeys + kWarps * kRows * 4 * v + 2 * kRows * 4 * v;
+           kWarps * kRows * 4 * v + 2 * kRows * 4 * v;
   }
 
   const RowsCall& p;
@@ -57,17 +69,16 @@ struct RowAttention {
   const int q_words, k_pitch, v_words, rows;
   uint32_t *queries, *keys, *values;
   uint32_t* codes;     // [slices, rows, kKeyWords]
-  float* weights;      // [rows, keys]
   int32_t* sums;       // of each warp's keys: [warps, rows, 4 v_words]
   float *o, *total_o;  // [rows, 4 v_words]: of the part of 2048 keys, and of those before
   int begin, end;      // of the keys that some row sees
 
   // What all threads share of each row.
   struct Shared {
-    float m[kRows], l[kRows], total_m[kRows], total_l[kRows];
-    float warp_m[kWarps][kRows];
-    uint32_t warp_greatest[kWarps][kRows];
-    Joining joining[kRows];
+    float m[kRows], l[kRows], g[kRows], total_m[kRows], total_l[kRows];
+    float warp_e[kWarps][kRows], warp_g[kWarps][kRows];
+    int32_t warp_total[kWarps][kRows];
+    float alpha[kRows], unit[kRows];  // of o, and of the block's sums
   };
   Shared& shared;
 
@@ -83,8 +94,7 @@ struct RowAttention {
         keys(queries + kRows * q_words),
         values(keys + kBlockKeys * k_pitch),
         codes(values + kBlockKeys * v_words),
-        weights(reinterpret_cast<float*>(codes + kSlices * kRows * kKeyWords)),
-        sums(reinterpret_cast<int32_t*>(weights + kRows * kBlockKeys)),
+        sums(reinterpret_cast<int32_t*>(codes + kSlices * kRows * kKeyWords)),
         o(reinterpret_cast<float*>(sums + kWarps * kRows * 4 * v_words)),
         total_o(o + kRows * 4 * v_words),
         shared(shared_rows) {
@@ -146,74 +156,90 @@ struct RowAttention {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       seen[r] = r < rows && there && view.visible(p, view.first_row + r).has(key);
-      x[r] = float_of(0xFF800000);
+      x[r] = kUnseen;
       if (r >= rows) continue;
       if (seen[r]) {
-        const float row_scale = p.row_scale(view.head_row(p, view.first_row + r));
-        x[r] = p.softcap == 0
-                   ? static_cast<float>(dot[r]) * (row_scale * p.log_scale * key_scale)
-                   : p.scaled_score(static_cast<float>(dot[r]) * (row_scale * key_scale));
+        const float row_scale = p.row_scale(view.head_row(p, view.first_row + r)),
+                    product = static_cast<float>(dot[r]) * key_scale;
+        x[r] = p.softcap == 0 ? grid_score(product, row_scale * p.log_scale)
+                              : grid_score(p.capped_score(product * row_scale), float_of(kLog2E));
       }
-      float m = x[r];
-#pragma unroll
-      for (int lane = 1; lane < static_cast<int>(kWarp); lane *= 2)
-        m = maximum_of(m, __shfl_xor_sync(~0u, m, lane));
-      shared.warp_m[thread() / static_cast<int>(kWarp)][r] = m;
+      share_maximum(x[r], r, shared.warp_e);
     }
   }
-  // Scores into weights: those for the sums to shared memory; times their value's step, and each
-  // row's greatest of these.
-  __device__ void weigh(int block, float (&x)[kRows], const bool (&seen)[kRows],
-                        const float (&m)[kRows]) const {
+  // A warp's greatest x of row r.
+  __device__ static void share_maximum(float x, int r, float (&of_warps)[kWarps][kRows]) {
+#pragma unroll
+    for (int lane = 1; lane < static_cast<int>(kWarp); lane *= 2)
+      x = maximum_of(x, __shfl_xor_sync(~0u, x, lane));
+    of_warps[thread() / static_cast<int>(kWarp)][r] = x;
+  }
+  __device__ static float greatest_of_warps(const float (&of_warps)[kWarps][kRows], int r) {
+    float x = of_warps[0][r];
+#pragma unroll
+    for (int warp = 1; warp < kWarps; ++warp) x = maximum_of(x, of_warps[warp][r]);
+    return x;
+  }
+  // Scores become z, relative to e; y, with the value's exponent, and each row's greatest.
+  __device__ void find_greatest(int block, float (&z)[kRows], float (&y)[kRows],
+                                const bool (&seen)[kRows]) const {
     const int key = block + thread();
     const bool there = key >= begin && key < end;
-    const float step =
-        there ? value_step(p.v_exponents[view.key_row(p, key) * p.kv_heads + blockIdx.y]) : 0.0f;
+    const float f =
+        there ? value_exponent(p.v_exponents[view.key_row(p, key) * p.kv_heads + blockIdx.y]) : 0;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       if (r >= rows) continue;
-      const float weight = seen[r] ? exp2p(x[r] - m[r]) : 0.0f;
-      weights[r * kBlockKeys + thread()] = weight;
-      x[r] = seen[r] ? weight * step : 0.0f;
-      uint32_t greatest = bits_of(x[r]);
-#pragma unroll
-      for (int lane = 1; lane < static_cast<int>(kWarp); lane *= 2)
-        greatest = greatest_of(greatest, greatest, __shfl_xor_sync(~0u, greatest, lane));
-      shared.warp_greatest[thread() / static_cast<int>(kWarp)][r] = greatest;
+      z[r] = z[r] - greatest_of_warps(shared.warp_e, r);
+      y[r] = seen[r] ? z[r] + f : kUnseen;
+      share_maximum(y[r], r, shared.warp_g);
     }
   }
-  __device__ void store_codes(const float (&x)[kRows], const float (&greatest)[kRows]) const {
+  // The codes of weights, and the sums of l's.
+  __device__ void weigh(const float (&z)[kRows], const float (&y)[kRows],
+                        const bool (&seen)[kRows]) const {
     auto* bytes = reinterpret_cast<uint8_t*>(codes);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       if (r >= rows) continue;
-      const float t = x[r] * inverse_factor(greatest[r]), first = round_even(t);
+      const float g = greatest_of_warps(shared.warp_g, r),
+                  t = seen[r] ? exp2p(code_exponent(y[r], g)) : 0.0f,
+                  weight = seen[r] ? exp2p(z[r] + total_shift(g, kSlices)) : 0.0f;
       const auto store = [&](int slice, float code) {
         bytes[(slice * kRows + r) * kBlockKeys + thread()] =
             static_cast<uint8_t>(packed_codes(code, 0, 0, 0));
       };
       store(0, t);
-      if constexpr (kSlices == 2) store(1, (t - first) * 128.0f);
+      if constexpr (kSlices == 2) store(1, (t - round_even(t)) * 128.0f);
+      auto total = static_cast<int32_t>(bits_of(weight + kWholeNumbers) - bits_of(kWholeNumbers));
+      if (is_nan(weight)) total = 0;
+#pragma unroll
+      for (int lane = 1; lane < static_cast<int>(kWarp); lane *= 2)
+        total += __shfl_xor_sync(~0u, total, lane);
+      shared.warp_total[thread() / static_cast<int>(kWarp)][r] = total;
     }
   }
-  // By eight threads for each row, one for each lane of its sum; the first then joins the block.
-  __device__ void add_weights(const float (&m)[kRows], const float (&greatest)[kRows]) const {
-    static_assert(kRows * kKeyLanes % kWarp == 0);
-    if (thread() >= kRows * static_cast<int>(kKeyLanes)) return;
-    const int r = thread() / static_cast<int>(kKeyLanes),
-              lane = thread() % static_cast<int>(kKeyLanes);
-    float l = 0;
-    for (int key = lane; r < rows && key < kBlockKeys; key += static_cast<int>(kKeyLanes))
-      l = l + weights[r * kBlockKeys + key];
+  // By a thread for each row.
+  __device__ void join_block(int block) const {
+    const int r = thread();
+    if (r >= rows) return;
+    const Range range = view.visible(p, view.first_row + r);
+    shared.alpha[r] = 1;
+    shared.unit[r] = -0.0f;  // sums of no codes leave o as it is
+    if (range.begin >= block + kBlockKeys || range.end <= block || range.begin >= range.end) return;
+    const float e = greatest_of_warps(shared.warp_e, r), g = greatest_of_warps(shared.warp_g, r);
+    int32_t sum = 0;
 #pragma unroll
-    for (int other = 1; other < static_cast<int>(kKeyLanes); other *= 2)
-      l = l + __shfl_xor_sync(~0u, l, other);
-#pragma unroll
-    for (int i = 0; i < kRows; ++i)
-      if (i == r && lane == 0)
-        shared.joining[r] =
-            l == 0 ? kNothingJoins
-                   : join_block(shared.m[r], shared.l[r], m[i], l, factor_of(greatest[i], kSlices));
+    for (int warp = 0; warp < kWarps; ++warp) sum += shared.warp_total[warp][r];
+    const auto total = static_cast<float>(sum);
+    if (p.states.of_blocks()) {
+      shared.m[r] = e;
+      shared.l[r] = is_nan(g) ? g : total;
+      shared.g[r] = g;
+      shared.unit[r] = 1;
+    } else {
+      shared.unit[r] = go_on(shared.m[r], shared.l[r], shared.alpha[r], e, g, total, kSlices);
+    }
   }
   // The products of a warp's 32 keys: a thread has four columns at a time, of all rows.
   __device__ void multiply_values(int block) const {
@@ -251,38 +277,23 @@ struct RowAttention {
       int32_t sum = 0;
 #pragma unroll
       for (int warp = 0; warp < kWarps; ++warp) sum += sums[warp * kRows * width + i];
-      const Joining& j = shared.joining[i / width];
-      o[i] = fma32(static_cast<float>(sum) * j.down, j.beta, o[i] * j.alpha);
+      o[i] = fma32(static_cast<float>(sum), shared.unit[i / width], o[i] * shared.alpha[i / width]);
     }
   }
 
   __device__ void attend_block(int block) const {
-    float x[kRows], m[kRows], greatest[kRows];
+    float z[kRows], y[kRows];
     bool seen[kRows];
     __syncthreads();
     load_block(block);
     __syncthreads();
-    score(block, x, seen);
+    score(block, z, seen);
     __syncthreads();
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      m[r] = shared.warp_m[0][r];
-#pragma unroll
-      for (int warp = 1; warp < kWarps; ++warp) m[r] = maximum_of(m[r], shared.warp_m[warp][r]);
-    }
-    weigh(block, x, seen, m);
+    find_greatest(block, z, y, seen);
     __syncthreads();
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      uint32_t most = 0;
-#pragma unroll
-      for (int warp = 0; warp < kWarps; ++warp)
-        most = greatest_of(most, most, shared.warp_greatest[warp][r]);
-      greatest[r] = float_of(most);
-    }
-    store_codes(x, greatest);
-    add_weights(m, greatest);
+    weigh(z, y, seen);
     __syncthreads();
+    join_block(block);
     multiply_values(block);
     __syncthreads();
     join_values();
@@ -308,14 +319,14 @@ struct RowAttention {
       shared.total_l[r] =
           shared.total_l[r] == 0 ? shared.l[r] : merged(r, shared.total_l[r], shared.l[r]);
       shared.total_m[r] = maximum_of(shared.total_m[r], shared.m[r]);
-      shared.m[r] = float_of(0xFF800000);
+      shared.m[r] = kUnseen;
       shared.l[r] = 0;
     }
   }
   __device__ void attend() const {
     if (thread() < kRows) {
-      shared.m[thread()] = shared.total_m[thread()] = float_of(0xFF800000);
-      shared.l[thread()] = shared.total_l[thread()] = 0;
+      shared.m[thread()] = shared.total_m[thread()] = kUnseen;
+      shared.l[thread()] = shared.total_l[thread()] = shared.g[thread()] = 0;
     }
     for (int i = thread(); i < kRows * 4 * v_words; i += kThreads) o[i] = total_o[i] = 0;
     load_queries();
@@ -335,8 +346,10 @@ struct RowAttention {
       p.states.o[place(r) * p.value_size + c] = total_o[r * 4 * v_words + c];
     }
     if (thread() >= rows) return;
-    p.states.ml[2 * place(thread())] = shared.total_m[thread()];
-    p.states.ml[2 * place(thread()) + 1] = shared.total_l[thread()];
+    float* of_row = p.states.of_rows + 3 * place(thread());
+    of_row[0] = shared.total_m[thread()];
+    of_row[1] = shared.total_l[thread()];
+    of_row[2] = shared.g[thread()];
   }
 };
 
@@ -349,7 +362,14 @@ __global__ void __launch_bounds__((RowAttention<kSlices>::kThreads)) attend_rows
 }
 
 struct RowState {
-  float m = 0, l = 0, o = 0;
+  float m = kUnseen, l = 0, o = 0;
+  // On with a block's e, g, and sums.
+  __device__ void go_on_with(float e, float total, float g, float sum, int slices) {
+    if (total == 0) return;
+    float alpha;
+    const float unit = go_on(m, l, alpha, e, g, total, slices);
+    o = fma32(sum, unit, o * alpha);
+  }
   // merge(this, next)
   __device__ void merge(const RowState& next) {
     if (next.l == 0) return;
@@ -372,7 +392,7 @@ __device__ void turn_back(float* row, int64_t n, int64_t rotation, float factor,
   __syncthreads();
 }
 
-// The results, from the states of the pieces, ascending: o / l, turned back.
+// The results, from what rows have of the pieces, ascending: o * (1 / l), turned back.
 __global__ void __launch_bounds__(256)
     finish_rows(PieceStates s, int64_t n, int64_t rotation, float factor, float* out) {
   float* row = shared_memory<float>();
@@ -383,15 +403,18 @@ __global__ void __launch_bounds__(256)
 #pragma unroll 4
       for (int piece = 0; piece < s.pieces; ++piece) {
         const int64_t place = piece * s.rows + r;
-        const RowState state{s.ml[2 * place], s.ml[2 * place + 1], s.o[place * n + i]};
+        const float *of_row = s.of_rows + 3 * place, o = s.o[place * n + i];
         if (piece * of_part % kKeyRestart == 0) {
           total.merge(part);
           part = {};
         }
-        part.merge(state);
+        if (s.of_blocks())
+          part.go_on_with(of_row[0], of_row[1], of_row[2], o, s.slices);
+        else
+          part.merge({of_row[0], of_row[1], o});
       }
       total.merge(part);
-      row[i] = total.l == 0 ? 0.0f : total.o / total.l;
+      row[i] = total.l == 0 ? 0.0f : total.o * (1.0f / total.l);
     }
     turn_back(row, n, rotation, factor, out + r * n);
   }
@@ -430,11 +453,12 @@ Outcome launch_rows(Gpu& gpu, const Int8AttentionCall& call, int64_t batch, Tens
   VB_ASSIGN(Tensor o, Tensor::allocate_on(gpu, DType::f32,
                                           Shape{p.states.pieces, p.states.rows, p.value_size},
                                           Purpose::scratch));
-  VB_ASSIGN(Tensor ml,
-            Tensor::allocate_on(gpu, DType::f32, Shape{p.states.pieces, p.states.rows, 2},
+  VB_ASSIGN(Tensor of_rows,
+            Tensor::allocate_on(gpu, DType::f32, Shape{p.states.pieces, p.states.rows, 3},
                                 Purpose::scratch));
   p.states.o = reinterpret_cast<float*>(o.mutable_address());
-  p.states.ml = reinterpret_cast<float*>(ml.mutable_address());
+  p.states.of_rows = reinterpret_cast<float*>(of_rows.mutable_address());
+  p.states.slices = kSlices;
   VB_TRY(launch(gpu,
                 {.blocks = {static_cast<unsigned>(
                                 ceiling(p.queries * (p.heads / p.kv_heads), Attention::kRows)),
@@ -451,7 +475,7 @@ Outcome launch_rows(Gpu& gpu, const Int8AttentionCall& call, int64_t batch, Tens
 
 // --- prefill by warp groups
 
-// Results that are o / l, turned back.
+// Results that are o * (1 / l), turned back.
 __global__ void __launch_bounds__(256)
     turn_rows(int64_t rows, int64_t n, int64_t rotation, float factor, float* out) {
   float* row = shared_memory<float>();
@@ -462,11 +486,11 @@ __global__ void __launch_bounds__(256)
 }
 
 constexpr unsigned kArrangeThreads = 256;
-// A block of keys: its values' codes along the keys, and its scales and steps as
+// A block of keys: its values' codes along the keys, and its numbers as
 // group_int8_attention.cuh wants them. Zeros for what is no key.
 template <int kSize>
 __global__ void __launch_bounds__(kArrangeThreads)
-    arrange_values(Int8AttentionCall p, int8_t* values, float* scales) {
+    arrange_values(Int8AttentionCall p, int8_t* values, float* numbers) {
   constexpr int kWords = kSize / 4, kPieces = kSize / 16;
   // Keys that go into one word of all places together lie in banks of their own.
   const auto place_of = [](int key) { return key * (kWords + 1) + key / 32 % 2 + key / 64 * 8; };
@@ -505,16 +529,17 @@ __global__ void __launch_bounds__(kArrangeThreads)
       reinterpret_cast<uint32_t*>(values + (4 * c + e) * padded)[w] = of_columns[e];
   }
   if (chunk > 0) return;
-  for (int i = static_cast<int>(threadIdx.x); i < kScaleRows * kScaleRowNumbers;
-       i += kArrangeThreads) {
-    const int row = i / kScaleRowNumbers,
-              key = block + key_of_number(row % 4, i % kScaleRowNumbers);
-    float number = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < kKinds * kBlockKeys; i += kArrangeThreads) {
+    const int kind = i / kBlockKeys, key = block + key_of_number(i % kBlockKeys);
+    float number = kind == kPlace ? kScoreGrid : 0.0f;
     if (key < view.length) {
       const int64_t at = view.key_row(p, key) * p.kv_heads + kv;
-      number = row < 4 ? p.k_scales[at] : value_step(p.v_exponents[at]);
+      const int32_t f = p.v_exponents[at];
+      number = kind == kKeyScale ? p.k_scales[at]
+               : kind == kPlace  ? kScoreGrid + value_exponent(f)
+                                 : value_step(f);
     }
-    scales[(int64_t{head} * gridDim.x + blockIdx.x) * kScaleRows * kScaleRowNumbers + i] = number;
+    numbers[(int64_t{head} * gridDim.x + blockIdx.x) * (kKinds * kBlockKeys) + i] = number;
   }
 }
 
@@ -541,8 +566,8 @@ Outcome launch_groups_of(Gpu& gpu, const Int8AttentionCall& call, int64_t batch,
                 rows = call.queries * (call.heads / call.kv_heads);
   VB_ASSIGN(Tensor values, Tensor::allocate_on(gpu, DType::i8, Shape{columns, blocks * kKeyBlock},
                                                Purpose::scratch));
-  VB_ASSIGN(Tensor scales,
-            Tensor::allocate_on(gpu, DType::f32, Shape{heads, blocks, kScaleRows, kScaleRowNumbers},
+  VB_ASSIGN(Tensor numbers,
+            Tensor::allocate_on(gpu, DType::f32, Shape{heads, blocks, kKinds, kKeyBlock},
                                 Purpose::scratch));
   const Grid arranging{
       .blocks = {static_cast<unsigned>(blocks), static_cast<unsigned>(call.kv_heads * chunks),
@@ -550,12 +575,15 @@ Outcome launch_groups_of(Gpu& gpu, const Int8AttentionCall& call, int64_t batch,
       .threads = {kArrangeThreads, 1, 1}};
   VB_TRY(launch(gpu, arranging, arrange_values<kSize>, call,
                 reinterpret_cast<int8_t*>(values.mutable_address()),
-                reinterpret_cast<float*>(scales.mutable_address())));
-  GroupInt8Call p{call, {}, {}, {}, static_cast<int>(blocks), call.keys > kKeyRestart};
+                reinterpret_cast<float*>(numbers.mutable_address())));
+  GroupInt8Call p{call,
+                  {},
+                  {},
+                  reinterpret_cast<const float*>(numbers.address()),
+                  static_cast<int>(blocks),
+                  call.keys > kKeyRestart};
   VB_ASSIGN(p.keys, map_tiles(call.k, k_rows, call.kv_heads * call.head_size, kBlockKeys));
   VB_ASSIGN(p.values, map_tiles(values.address(), columns, blocks * kKeyBlock, kSize));
-  VB_ASSIGN(p.scales,
-            map_tiles(scales.address(), heads * blocks * kScaleRows, kSlabBytes, kScaleRows));
   const Grid grid{
       .blocks = {static_cast<unsigned>(ceiling(rows, Attention::kRows)),
                  static_cast<unsigned>(call.kv_heads * chunks), static_cast<unsigned>(batch)},

@@ -1,7 +1,8 @@
 // What every kernel of int8 attention has (docs/numerics.md, Attention, family B): its call, and
-// how a block of keys joins the state of those before.
+// weights as codes.
 #pragma once
 
+#include <verbatim/repops/ops/int8_weights.h>
 #include <verbatim/repops/ops/row_codes.h>
 #include <verbatim/repops/ops/sliced.h>
 #include <verbatim/kernels/cuda/attention_tiles.cuh>
@@ -19,61 +20,28 @@ struct Int8AttentionCall : AttentionCall {
   __device__ float row_scale(int64_t head_row) const { return q_scales[head_row] * q_factor; }
 };
 
-// 2^f, of a row that is flagged NaN.
+// f, or NaN of a value that is not finite.
+__device__ inline float value_exponent(int32_t f) {
+  return f == kFlaggedRow ? float_of(kNanBits) : static_cast<float>(f);
+}
+// What makes an l's weight of a code's 2^t, a whole power of 2 that no key has a part in aside:
+// 2^-f, but for kTotalOfCode. Anything where the value is not finite, but a number.
 __device__ inline float value_step(int32_t f) {
-  return f == kFlaggedRow ? float_of(kNanBits) : float_of(static_cast<uint32_t>(f + 127) << 23);
+  return f == kFlaggedRow ? 1.0f : kTotalOfCode * float_of(static_cast<uint32_t>(127 - f) << 23);
 }
 
-// How a block of keys joins a row's state: each o of it is float(sum of codes) * down, and becomes
-// part of the state's as fma(o, beta, the state's * alpha).
-struct Joining {
-  float alpha, beta, down;
-};
-// The row sees no key of the block. The factor makes -0 of a sum of 0, which changes no o.
-inline constexpr Joining kNothingJoins = {1.0f, 1.0f, -0.0f};
-
-// What a block's factor is: of W, the greatest of its weights, or NaN.
-__device__ inline float factor_of(float greatest, int slices) {
-  // greatest / 127, rounded: the remainder of the product with 1 / 127 is exact (Markstein,
-  // "Computation of elementary functions on the IBM RISC System/6000 processor", 1990).
-  constexpr float kInverse = 1.0f / 127.0f;
-  const float quotient = greatest * kInverse,
-              down = fma32(fma32(-127.0f, quotient, greatest), kInverse, quotient);
-  return slices == 2 ? down * 0.0078125f : down;
-}
-// merge(state, block) of m and l. One of both weights is exp2p(0) = 1; a NaN of either m is in its
-// l and its o as well.
-__device__ inline Joining join_block(float& m, float& l, float block_m, float block_l, float down) {
-  const bool rises = block_m > m;
-  const float other = exp2p_of_any(rises ? m - block_m : block_m - m);
-  const Joining joining{rises ? other : 1.0f, rises ? 1.0f : other, down};
-  m = rises ? block_m : m;
-  l = fma32(block_l, joining.beta, l * joining.alpha);
-  return joining;
-}
-
+// Added to a number within +-2^22, this makes the last bits those of the nearest whole number.
+inline constexpr float kWholeNumbers = 12582912.0f;  // 1.5 * 2^23
+// Four numbers within +-127 as int8 codes, the first in the lowest byte: rounded half to even;
+// anything of NaN.
 #if defined(VERBATIM_EMULATED_GPU)
-inline float inverse_factor(float greatest) { return 127.0f / greatest; }
-// Four numbers as int8 codes, the first in the lowest byte: rounded half to even, within -128..127,
-// NaN to 0.
-inline uint32_t packed_codes(float a, float b, float c, float d) {
-  uint32_t word = 0;
-  for (const float x : {d, c, b, a}) {
-    const float code = is_nan(x) ? 0.0f : minimum(127.0f, maximum(-128.0f, round_even(x)));
-    word = word << 8 | static_cast<uint8_t>(static_cast<int8_t>(code));
-  }
-  return word;
+__device__ inline uint32_t packed_codes(float a, float b, float c, float d) {
+  const auto whole = [](float x) { return bits_of(x + kWholeNumbers); };
+  const uint32_t low = __byte_perm(whole(a), whole(b), 0x0040),
+                 high = __byte_perm(whole(c), whole(d), 0x0040);
+  return __byte_perm(low, high, 0x5410);
 }
 #else
-// 127 / W, rounded, for W = 2^-100 to 2^123, by what a division does that need not look at its
-// operands; and NaN of NaN, anything of 0.
-__device__ inline float inverse_factor(float greatest) {
-  float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(greatest));
-  y = fma32(y, fma32(-greatest, y, 1.0f), y);
-  const float quotient = 127.0f * y;
-  return fma32(y, fma32(-greatest, quotient, 127.0f), quotient);
-}
 // The compiler joins each packing with the two roundings that it packs.
 __device__ inline uint32_t packed_codes(float a, float b, float c, float d) {
   uint32_t word;

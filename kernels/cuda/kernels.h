@@ -95,6 +95,8 @@ OwnKernel run_tensor_core_attention;
 Result<bool> has_units_of_sm90(Gpu& gpu);
 // The same of attention on them, by a backend that takes it to the device.
 Result<bool> attends_as_sm90(Backend& backend);
+// Whether the device's 2^t is near enough for weights of attention, of families B and C.
+Result<bool> has_near_powers(Gpu& gpu);
 
 // Calls f with a value of the type of a kernel's operands.
 template <class F>

@@ -52,6 +52,31 @@ struct AttentionRow {
   float shift = 0;             // of every score, in units of log2
 };
 
+// The state of all keys of families B and C, whose state goes on from block to block within a part:
+// extend(state, begin, end) with the keys of each block, ascending.
+template <class Extend>
+AttentionState attend_on(std::pair<int64_t, int64_t> keys, int64_t value_size, Extend&& extend) {
+  AttentionState total;
+  for (int64_t part = keys.first / kKeyRestart * kKeyRestart; part < keys.second;
+       part += kKeyRestart) {
+    AttentionState running;
+    running.m = -std::numeric_limits<float>::infinity();
+    running.o.resize(static_cast<size_t>(value_size));
+    const int64_t part_end = std::min(part + kKeyRestart, keys.second);
+    for (int64_t block = part; block < part_end; block += kKeyBlock) {
+      const int64_t begin = std::max(block, keys.first),
+                    end = std::min(block + kKeyBlock, part_end);
+      if (begin >= end) continue;
+      extend(running, begin, end);
+      running.empty = false;
+    }
+    total = merge(std::move(total), running, exp2p);
+  }
+  return total;
+}
+// What o and l are multiplied by where m goes on from `before`.
+inline float raise(float before, float m) { return m == before ? 1.0f : exp2p(before - m); }
+
 // A score in units of e: s * scale, or with a softcap u, u * tanh(s * scale / u).
 inline float capped_score(const AttentionSettings& s, float score) {
   if (s.softcap == 0) return score * s.scale;

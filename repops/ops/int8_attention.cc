@@ -5,11 +5,10 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
-#include <vector>
 
 #include <verbatim/core/parallel.h>
 #include <verbatim/repops/ops/attention_row.h>
+#include <verbatim/repops/ops/int8_weights.h>
 #include <verbatim/repops/ops/quantized.h>
 #include <verbatim/repops/ops/registry.h>
 #include <verbatim/repops/ops/sliced.h>
@@ -43,84 +42,71 @@ Result<Values> quantize_values(const Tensor& v, const QuantizeRowsFn& quantize) 
   return q;
 }
 
-// w = p * 2^f.
-float scaled_by(float p, int32_t f) {
-  if (f == kFlaggedRow) return float_of(kNanBits);
-  return static_cast<float>(p * std::bit_cast<double>(static_cast<uint64_t>(f + 1023) << 52));
-}
-
 // One query of one head, and where its keys and values are.
 struct Query {
+  const AttentionSettings& s;
+  int slices;
   const int8_t *q, *k, *v;
   float q_scale;  // of the codes, with the rotation's norm in it
   const float* k_scales;
   const int32_t* v_exponents;
   KeyRows rows;
-};
 
-// The weights' codes of a block, and the factor that they are in.
-struct Weights {
-  std::array<int32_t, kKeyBlock> first{}, second{};
-  float down = 0;
-};
-Weights quantize_weights_of(std::span<const float> w, bool two) {
-  Weights codes;
-  float greatest = 0;
-  for (const float x : w) greatest = maximum(greatest, x);
-  if (greatest == 0) return codes;
-  const float up = 127.0f / greatest;
-  codes.down = greatest / 127.0f;
-  for (size_t i = 0; i < w.size(); ++i) {
-    const float t = w[i] * up;
-    if (is_nan(t)) continue;  // `down` is NaN, and so is the output
-    const float first = minimum(127.0f, round_even(t));
-    codes.first[i] = static_cast<int32_t>(first);
-    if (two) codes.second[i] = static_cast<int32_t>(round_even((t - first) * 128.0f));
-  }
-  return codes;
-}
-
-AttentionState block_state(const AttentionSettings& s, bool two, const Query& query, int64_t begin,
-                           int64_t end) {
-  AttentionState state;
-  if (begin >= end) return state;
-  const int64_t k_stride = s.kv_heads * s.head_size, v_stride = s.kv_heads * s.value_size;
-  std::array<float, kKeyBlock> x{}, w{};
-  for (int64_t i = begin; i < end; ++i) {
+  float score(int64_t key) const {
+    const int8_t* codes = k + rows[key] * s.kv_heads * s.head_size;
     int32_t dot = 0;
-    for (int64_t j = 0; j < s.head_size; ++j)
-      dot += int32_t{query.q[j]} * query.k[query.rows[i] * k_stride + j];
-    const float key_scale = query.k_scales[query.rows[i] * s.kv_heads];
-    x[i - begin] =
-        s.softcap == 0
-            ? static_cast<float>(dot) * (query.q_scale * (s.scale * float_of(kLog2E)) * key_scale)
-            : scaled_score(s, static_cast<float>(dot) * (query.q_scale * key_scale));
+    for (int64_t j = 0; j < s.head_size; ++j) dot += int32_t{q[j]} * codes[j];
+    const float product = static_cast<float>(dot) * k_scales[rows[key] * s.kv_heads],
+                log2_e = float_of(kLog2E);
+    return s.softcap == 0 ? grid_score(product, q_scale * (s.scale * log2_e))
+                          : grid_score(capped_score(s, product * q_scale), log2_e);
   }
-  state.empty = false;
-  state.m = x[0];
-  for (int64_t i = begin + 1; i < end; ++i) state.m = maximum(state.m, x[i - begin]);
-  std::array<float, kKeyLanes> lane{};
-  for (int64_t i = begin; i < end; ++i) {
-    const float p = exp2p(x[i - begin] - state.m);
-    lane[i % kKeyLanes] += p;
-    w[i - begin] = scaled_by(p, query.v_exponents[query.rows[i] * s.kv_heads]);
+  float value_exponent(int64_t key) const {
+    const int32_t f = v_exponents[rows[key] * s.kv_heads];
+    return f == kFlaggedRow ? float_of(kNanBits) : static_cast<float>(f);
   }
-  state.l = lane_sum(lane);
-  const Weights codes =
-      quantize_weights_of(std::span(w).first(static_cast<size_t>(end - begin)), two);
-  state.o.resize(static_cast<size_t>(s.value_size));
-  for (int64_t j = 0; j < s.value_size; ++j) {
-    int32_t sum = 0;
-    for (int64_t i = begin; i < end; ++i) {
-      const int32_t code = query.v[query.rows[i] * v_stride + j];
-      sum +=
-          (two ? 128 * codes.first[i - begin] + codes.second[i - begin] : codes.first[i - begin]) *
-          code;
+  // The code of a weight of exponent t; with two slices both, the second in 1/128.
+  int32_t code(float t) const {
+    const float w = exp2p(t);
+    if (is_nan(w)) return 0;  // the block's units are NaN
+    const float first = round_even(w);
+    const auto whole = static_cast<int32_t>(first);
+    return slices == 1 ? whole
+                       : 128 * whole + static_cast<int32_t>(round_even((w - first) * 128.0f));
+  }
+
+  // `state` goes on with the visible keys [begin, end) of its part's next block.
+  void extend(AttentionState& state, int64_t begin, int64_t end) const {
+    std::array<float, kKeyBlock> z{}, y{};
+    std::array<int32_t, kKeyBlock> codes{};
+    for (int64_t i = begin; i < end; ++i) z[i - begin] = score(i);
+    const auto count = static_cast<size_t>(end - begin);
+    float e = z[0], g = float_of(0xFF800000);
+    for (size_t i = 1; i < count; ++i) e = maximum(e, z[i]);
+    for (size_t i = 0; i < count; ++i) {
+      z[i] = z[i] - e;
+      y[i] = z[i] + value_exponent(begin + static_cast<int64_t>(i));
+      g = maximum(g, y[i]);
     }
-    state.o[j] = static_cast<float>(sum) * (two ? codes.down * 0.0078125f : codes.down);
+    const float shift = total_shift(g, slices);
+    int64_t total = 0;
+    for (size_t i = 0; i < count; ++i) {
+      codes[i] = code(code_exponent(y[i], g));
+      const float weight = round_even(exp2p(z[i] + shift));
+      if (!is_nan(weight)) total += static_cast<int64_t>(weight);
+    }
+    const float m = grid_maximum(state.m, e), alpha = raise(state.m, m),
+                unit = exp2p(value_unit(e - m, g, slices));
+    state.l = fma32(static_cast<float>(total), exp2p(total_unit(e - m, shift)), state.l * alpha);
+    for (int64_t j = 0; j < s.value_size; ++j) {
+      int32_t sum = 0;
+      for (size_t i = 0; i < count; ++i)
+        sum += codes[i] * v[rows[begin + static_cast<int64_t>(i)] * s.kv_heads * s.value_size + j];
+      state.o[j] = fma32(static_cast<float>(sum), unit, state.o[j] * alpha);
+    }
+    state.m = m;
   }
-  return state;
-}
+};
 
 Tensors attend_codes(const Int8Operands& o, Tensor out) {
   const AttentionSettings& s = o.settings;
@@ -129,21 +115,23 @@ Tensors attend_codes(const Int8Operands& o, Tensor out) {
     for (int64_t i = from; i < to; ++i) {
       const int64_t b = i / (tq * s.heads), row = i / s.heads % tq,
                     kv = i % s.heads / (s.heads / s.kv_heads);
-      const Query query{o.q.data<int8_t>().data() + i * s.head_size,
+      const Query query{s,
+                        static_cast<int>(o.slices),
+                        o.q.data<int8_t>().data() + i * s.head_size,
                         o.k.data<int8_t>().data() + kv * s.head_size,
                         o.v.data<int8_t>().data() + kv * s.value_size,
                         o.q_scales.data<float>()[i] * (1.0f / static_cast<float>(o.rotation)),
                         o.k_scales.data<float>().data() + kv,
                         o.v_exponents.data<int32_t>().data() + kv,
                         s.key_rows(b)};
-      const AttentionState total =
-          attend(visible_keys(s, row, tq, s.length(b)), exp2p, [&](int64_t begin, int64_t end) {
-            return block_state(s, o.slices == 2, query, begin, end);
-          });
+      const AttentionState total = attend_on(visible_keys(s, row, tq, s.length(b)), s.value_size,
+                                             [&](AttentionState& state, int64_t begin,
+                                                 int64_t end) { query.extend(state, begin, end); });
       const std::span<float> result = out.mutable_data<float>().subspan(
           static_cast<size_t>(i * s.value_size), static_cast<size_t>(s.value_size));
+      const float share = 1.0f / total.l;
       for (size_t j = 0; j < result.size(); ++j)
-        result[j] = total.empty ? 0.0f : total.o[j] / total.l;
+        result[j] = total.empty ? 0.0f : total.o[j] * share;
       finish_int8_row(result, o.value_rotation);
     }
   });

@@ -27,8 +27,7 @@ struct GroupCodes {
   float* row_scales = nullptr;  // these are given, e4m3
 };
 
-// The key that draws most has weight 1, so that a block's greatest w is 2^f of its value at least,
-// and 127 / w finite.
+// So that what a block's sums are multiplied by is a normal number where its keys draw most.
 inline constexpr int32_t kLeastValueExponent = -100;
 inline constexpr int32_t kGreatestValueExponent = 122;  // that of the greatest binary32
 

@@ -43,7 +43,7 @@ struct Query {
     const float m = grid_maximum(state.m, greatest);
     for (int64_t i = begin; i < end; ++i)
       p[i - block] = store<T>(exp2p(grid_exponent(score_of[i - block], c, m))).bits;
-    const float alpha = m == state.m ? 1.0f : exp2p(state.m - m);
+    const float alpha = raise(state.m, m);
     const auto add = [&](float sum, auto&& value) {
       return tensor_core::attention_weighted<Format>(rule, sum * alpha, p.data(), begin - block,
                                                      end - block, value);
@@ -54,25 +54,6 @@ struct Query {
         return v[rows[block + i] * s.kv_heads * s.value_size + j];
       });
     state.m = m;
-    state.empty = false;
-  }
-
-  AttentionState attend(std::pair<int64_t, int64_t> keys) const {
-    AttentionState total;
-    for (int64_t part = keys.first / kKeyRestart * kKeyRestart; part < keys.second;
-         part += kKeyRestart) {
-      AttentionState running;
-      running.m = -std::numeric_limits<float>::infinity();
-      running.o.resize(static_cast<size_t>(s.value_size));
-      const int64_t part_end = std::min(part + kKeyRestart, keys.second);
-      for (int64_t block = part; block < part_end; block += kKeyBlock) {
-        const int64_t begin = std::max(block, keys.first),
-                      end = std::min(block + kKeyBlock, part_end);
-        if (begin < end) extend(running, begin, end);
-      }
-      total = merge(std::move(total), running, exp2p);
-    }
-    return total;
   }
 };
 
@@ -91,7 +72,9 @@ void attention_of(const AttentionSettings& s, const tensor_core::Rule& rule,
                     kv = i % s.heads / (s.heads / s.kv_heads);
       const Query<T> query{
           s, rule, q + i * s.head_size, k + kv * s.head_size, v + kv * s.value_size, s.key_rows(b)};
-      const AttentionState total = query.attend(visible_keys(s, row, tq, s.length(b)));
+      const AttentionState total = attend_on(visible_keys(s, row, tq, s.length(b)), s.value_size,
+                                             [&](AttentionState& state, int64_t begin,
+                                                 int64_t end) { query.extend(state, begin, end); });
       const float share = 1.0f / total.l;
       for (int64_t j = 0; j < s.value_size; ++j)
         y[i * s.value_size + j] = store<Out>(total.empty ? 0.0f : total.o[j] * share);

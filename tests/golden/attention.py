@@ -240,25 +240,6 @@ def quantized_value(row):
     return f, [rne(v * 2.0 ** -f) for v in row]
 
 
-def block_values(p, block, values, two):
-    """o of one block: the weights' codes times the values' codes, exact."""
-    w = [NAN if values(i)[0] is None else round32(weight * 2.0 ** values(i)[0]) for i, weight in zip(block, p)]
-    size = len(values(block[0])[1])
-    greatest = functools.reduce(maximum, w)
-    if greatest == 0:
-        return [0.0] * size
-    if math.isnan(greatest):
-        return [NAN] * size
-    up, down = div(127.0, greatest), div(greatest, 127.0)
-    codes = []
-    for weight in w:
-        t = mul(weight, up)
-        first = min(127, rne(t))
-        codes.append(128 * first + rne(mul(sub(t, float(first)), 128.0)) if two else first)
-    unit = mul(down, 2.0 ** -7) if two else down
-    return [mul(round32(float(sum(c * values(i)[1][j] for c, i in zip(codes, block)))), unit) for j in range(size)]
-
-
 def int8(attributes, q, k, v, lengths=None):
     operands = Operands(attributes, q, k, v, lambda t: t.values())
     n = greatest_power(len(operands.q(0, 0, 0)))
@@ -284,28 +265,72 @@ def int8_cached(attributes, q, k, v, k_scales, v_exponents, lengths=None, table=
 def int8_of(attributes, operands, q, k, v, lengths, key, value):
     """key() gives a key's scale and codes, value() a value's exponent and codes."""
     n = greatest_power(len(operands.q(0, 0, 0)))
+    slices = attributes["weight_slices"]
+    most = (18.0 if slices == 2 else 10.0) - 7 / 1024  # of the exponents of the weights that l is the sum of
 
     def row_of(b, row, head, kv, keys):
         s_q, query = quantized_row(rotate(operands.q(b, row, head), n))
         s_q = mul(s_q, div(1.0, float(n)))
 
         def score(i):
+            """A score, and what makes it one in units of log2."""
             s_k, codes = key(b, i, kv)
-            s = float(sum(x * y for x, y in zip(query, codes)))
+            s = mul(float(sum(x * y for x, y in zip(query, codes))), s_k)
             if attributes.get("softcap"):
-                return scaled(attributes, mul(s, mul(s_q, s_k)))
-            return mul(s, mul(mul(s_q, mul(attributes["scale"], LOG2_E)), s_k))
+                return capped(attributes, mul(s, s_q))
+            return s, mul(s_q, mul(attributes["scale"], LOG2_E))
 
-        def block_state(block):
-            x = [score(i) for i in block]
-            m = functools.reduce(maximum, x)
-            p = [exp2p(sub(t, m)) for t in x]
-            o = block_values(p, block, lambda i: value(b, i, kv), attributes["weight_slices"] == 2)
-            return m, lane_sum(block, p), o
+        def extend(state, block):
+            before, sums = state
+            x = [grid(*score(i)) for i in block]
+            values = [value(b, i, kv) for i in block]
+            e = functools.reduce(maximum, x)
+            z = [sub(t, e) for t in x]
+            y = [add(t, NAN if f is None else float(f)) for t, (f, _) in zip(z, values)]
+            g = functools.reduce(maximum, y)
+            whole = NAN if math.isnan(g) else float(math.floor(g))
+            shift = add(sub(whole, g), most)
+            codes, total = [], 0
+            for t, u in zip(z, y):
+                w, weight = exp2p(add(sub(u, g), 7.0 - 6 / 512)), exp2p(add(t, shift))
+                if math.isnan(w):
+                    return before, [NAN] * len(sums)
+                codes.append(rne(w) if slices == 1 else 128 * rne(w) + rne(mul(sub(w, float(rne(w))), 128.0)))
+                total += rne(weight)
+            m = raised(before, e)
+            alpha = 1.0 if m == before else exp2p(sub(before, m))
+            above = sub(e, m)
+            unit = exp2p(add(above, sub(g, 7.0 * slices - 6 / 512)))
+            columns = [sum(c * v[j] for c, (_, v) in zip(codes, values)) for j in range(len(sums) - 1)]
+            o = [fma(round32(float(c)), unit, mul(x, alpha)) for c, x in zip(columns, sums)]
+            return m, o + [fma(float(total), exp2p(sub(above, shift)), mul(sums[-1], alpha))]
         width = len(operands.v(b, 0, kv))
-        o = rotate(quotient(merged(keys, exp2p, block_state), width), greatest_power(width))
+        o = rotate(shared(keys, width, extend), greatest_power(width))
         return [mul(x, div(1.0, float(greatest_power(width)))) for x in o]
     return [tensor(q.type, output_shape(attributes, q, v), list(each_row(attributes, q, k, v, lengths, row_of)))]
+
+
+def grid(s, c):
+    """A score in units of log2, a multiple of 2^-9."""
+    return sub(fma(s, c, GRID), GRID)
+
+
+def raised(m, greatest):
+    return m if greatest <= add(m, 8.0) else greatest
+
+
+def shared(keys, width, extend):
+    """o / l of a row: extend() goes on from (m, o's columns and l) with a block of keys."""
+    total = None
+    for part in blocks(keys, 2048):
+        state = -math.inf, [0.0] * (width + 1)
+        for block in blocks(part, 128):
+            state = extend(state, block)
+        total = merge(total, (state[0], state[1][-1], state[1][:-1]), exp2p)
+    if total is None:
+        return [0.0] * width
+    share = div(1.0, total[1])
+    return [mul(x, share) for x in total[2]]
 
 
 def tensor_cores(attributes, q, k, v, lengths=None, table=None):
@@ -316,14 +341,12 @@ def tensor_cores(attributes, q, k, v, lengths=None, table=None):
     def exponent(s, c, m):
         if abs(m) <= 4096:
             return sub(fma(s, c, sub(GRID, m)), GRID)
-        x = sub(fma(s, c, GRID), GRID)
-        return minimum(sub(add(sub(x, m), GRID), GRID), 8.0)
+        return minimum(sub(add(sub(grid(s, c), m), GRID), GRID), 8.0)
 
     def extend(state, b, query, kv, block):
         before, sums = state
         scores = [capped(attributes, tensor_core.chain(r, form, query, form, operands.k(b, i, kv))) for i in block]
-        greatest = functools.reduce(maximum, [sub(fma(s, c, GRID), GRID) for s, c in scores])
-        m = before if greatest <= add(before, 8.0) else greatest
+        m = raised(before, functools.reduce(maximum, [grid(s, c) for s, c in scores]))
         codes = [form.encode(exp2p(exponent(s, c, m))) for s, c in scores]
         base, group = block[0] // 128 * 128, r[0]
         weight, columns = [0] * 128, [[0] * 128 for _ in sums]
@@ -337,15 +360,7 @@ def tensor_cores(attributes, q, k, v, lengths=None, table=None):
         return m, [tensor_core.chain(r, form, weight[first:last], form, c[first:last], mul(x, alpha)) for c, x in zip(columns, sums)]
 
     def row_of(b, row, head, kv, keys):
-        total = None
-        for part in blocks(keys, 2048):
-            m, sums = -math.inf, [0.0] * (len(operands.v(b, 0, kv)) + 1)  # o, and l as a column of ones
-            for block in blocks(part, 128):
-                m, sums = extend((m, sums), b, operands.q(b, row, head), kv, block)
-            total = merge(total, (m, sums[-1], sums[:-1]), exp2p)
-        if total is None:
-            return [0.0] * len(operands.v(b, 0, kv))
-        share = div(1.0, total[1])
-        return [mul(x, share) for x in total[2]]
+        query = operands.q(b, row, head)
+        return shared(keys, len(operands.v(b, 0, kv)), lambda state, block: extend(state, b, query, kv, block))
     out = list(each_row(attributes, q, k, v, lengths, row_of))
     return [tensor(NAMES[attributes.get("output", q.number)], output_shape(attributes, q, v), out)]

@@ -646,17 +646,17 @@ TEST_P(AttentionTest, Int8GroupsFarApart) {
   });
 }
 
-// The first block's values are zeros; the second one's so small, and its scores so far below, that
-// -0 is what it adds. Then that is what a row keeps that does not see the third block.
+// The first part's values are zeros; the second one's so small, and its scores so far below, that
+// -0 is what it adds. Then that is what a row keeps that does not see the third part.
 TEST_P(AttentionTest, Int8KeepsNegativeZeros) {
-  for (const auto& [queries, keys] : {std::pair<int64_t, int64_t>{8, 260}, {140, 300}}) {
-    constexpr int64_t kSize = 64, kBlock = kKeyBlock;
+  for (const auto& [queries, keys] : {std::pair<int64_t, int64_t>{8, 4100}, {140, 4200}}) {
+    constexpr int64_t kSize = 64, kPart = kKeyRestart;
     Tensor q = *Tensor::zeros(DType::f32, Shape{1, queries, kSize}),
            k = *Tensor::zeros(DType::f32, Shape{1, keys, kSize}),
            v = *Tensor::zeros(DType::f32, Shape{1, keys, kSize});
     for (int64_t i = 0; i < queries; ++i) q.mutable_data<float>()[i * kSize] = 1;
-    for (int64_t i = 0; i < kBlock; ++i) k.mutable_data<float>()[i * kSize] = 120;
-    for (int64_t i = kBlock; i < 2 * kBlock; ++i) v.mutable_data<float>()[i * kSize] = -0x1p-93f;
+    for (int64_t i = 0; i < kPart; ++i) k.mutable_data<float>()[i * kSize] = 120;
+    for (int64_t i = kPart; i < 2 * kPart; ++i) v.mutable_data<float>()[i * kSize] = -0x1p-93f;
     const Node node =
         node_of("verbatim", "AttentionInt8",
                 {{"heads", int64_t{1}}, {"scale", 0.6931472f}, {"causal", int64_t{1}}});

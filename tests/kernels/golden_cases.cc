@@ -457,6 +457,12 @@ std::vector<Json> attention() {
   f.own("AttentionInt8, two slices", "AttentionInt8",
         {f.floats({1, 2, 24}), f.floats({1, 200, 24}), f.floats({1, 200, 24})},
         with(heads(1, 1, 0.3f), {{"weight_slices", 2}}));
+  for (const int slices : {1, 2})  // scores, and values' exponents, are far apart
+    f.own("AttentionInt8Cached far apart, slices " + std::to_string(slices), "AttentionInt8Cached",
+          {f.floats({1, 3, 24}), f.between(DType::i8, {1, 300, 24}, -127, 127),
+           f.between(DType::i8, {1, 300, 24}, -127, 127), f.floats({1, 300, 1}),
+           f.between(DType::i32, {1, 300, 1}, -60, 60)},
+          with(heads(1, 1, 0.05f), {{"weight_slices", slices}}));
   attention_of(f, "AttentionTensorCore", DType::bf16,
                {{"member", "sm90"}, {"output", number_of(DType::f32)}});
   attention_of(f, "AttentionTensorCore", DType::f16, {{"member", "sm80"}});

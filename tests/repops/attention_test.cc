@@ -6,6 +6,7 @@
 #include <string>
 
 #include <verbatim/repops/ops/attention.h>
+#include <verbatim/repops/ops/int8_weights.h>
 #include <verbatim/repops/unary.h>
 
 #include "support/random_tensor.h"
@@ -62,6 +63,33 @@ TEST(Attention, IsCloseToBinary64PastTheRestart) {
       for (int64_t j = 0; j < d; ++j) want[j] += p[i] / sum * v.data<float>()[i * d + j];
     for (int64_t j = 0; j < d; ++j) EXPECT_NEAR(y.data<float>()[r * d + j], want[j], 2e-6);
   }
+}
+
+// Of one slice: any 2^t that is as near as this gives the codes of weights, and l's weights, of the
+// contract, which has its own (docs/numerics.md, Int8 attention).
+void expect_one_whole_number(double t, double near) {
+  const double power = std::exp2(t), whole = std::nearbyint(power);
+  ASSERT_EQ(std::nearbyint(power * (1 - near)), whole) << t;
+  ASSERT_EQ(std::nearbyint(power * (1 + near)), whole) << t;
+  ASSERT_EQ(round_even(exp2p(static_cast<float>(t))), whole) << t;
+}
+TEST(Int8Weights, AreWhatAnyNearPowerGives) {
+  constexpr double kStep = 1.0 / 512;
+  EXPECT_EQ(round_even(exp2p(kMostCodeExponent)), 127);
+  EXPECT_EQ(total_shift(0, 1), most_total_exponent(1));
+  for (double t = -2; t <= kMostCodeExponent; t += kStep)
+    if (t != -1) expect_one_whole_number(t, 0x1p-19);  // halfway, and exact
+  for (double t = -2 + kStep / 2; t <= most_total_exponent(1); t += kStep)
+    expect_one_whole_number(t, 6.2e-7);
+}
+TEST(Int8Weights, OfTheGreatestKeyCountInTheSumOfAll) {
+  for (const int slices : {1, 2})
+    for (float g = -100; g <= 122; g += 0.375f) {
+      const float shift = total_shift(g, slices);
+      EXPECT_GT(shift, most_total_exponent(slices) - 1);
+      EXPECT_LE(shift, most_total_exponent(slices));
+      EXPECT_EQ(total_unit(-3, shift), -3 - shift);
+    }
 }
 
 // What holds in every family.

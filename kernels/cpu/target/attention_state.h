@@ -186,8 +186,9 @@ VB_INLINE void attend_blocks(const Task* tasks, int64_t task_count, Block block,
                 quotient);
 }
 
-// What families A and B write of a row.
+// What family A writes of a row, and what families B and C do.
 VB_INLINE F32 divided(F32 o, F32 l) { return o / l; }
+VB_INLINE F32 shared(F32 o, F32 l) { return o * (all(1) / l); }
 
 // A score with a softcap, as repops/ops/attention_row.h's capped_score(): in units of e.
 VB_INLINE F32 capped(float scale, float softcap, F32 score) {

@@ -4,6 +4,7 @@
 #include <verbatim/kernels/cpu/target/attention_state.h>
 #include <verbatim/kernels/cpu/target/dot.h>
 #include <verbatim/kernels/cpu/target/kernels.h>
+#include <verbatim/repops/ops/int8_weights.h>
 #include <verbatim/repops/ops/sliced.h>
 
 namespace verbatim::VB_TARGET {
@@ -63,20 +64,20 @@ struct Task : TaskOf<Int8Attention> {
   int32_t *queries = nullptr, *keys = nullptr, *values = nullptr, *weights = nullptr,
           *starts = nullptr;
   float *scores = nullptr, *key_scales = nullptr;
-  float* value_steps = nullptr;  // of a block's values: 2^f, or NaN
-  float* factors = nullptr;      // what a row's product of codes is multiplied by
-  int8_t* copy = nullptr;        // of a block's keys, then of its values
-  States block{};
+  float* value_exponents = nullptr;           // of a block's values: f, or NaN
+  float* products = nullptr;                  // [rows, width], of codes: a block's sums
+  float *alphas = nullptr, *units = nullptr;  // of each row: of its o, and of its products
+  int8_t* copy = nullptr;                     // of a block's keys, then of its values
 
   float q_scale(int64_t row) const {
     return p.q_scales[(from + query(row)) * p.heads + row % p.group] * p.q_factor;
   }
 };
 
-// c[r, column] = float(start[column] + the sum over units of a[r] by b's panel) * factor[r].
+// c[r, column] = float(start[column] + the sum over units of a[r] by b's panel).
 template <class D, int kRows>
 void run_tile(const int32_t* a, int64_t a_stride, const int32_t* b, int64_t units,
-              const int32_t* start, const float* factor, float* c, int64_t c_stride) {
+              const int32_t* start, float* c, int64_t c_stride) {
   I32 sums[kRows][kTileVectors];
   VB_UNROLL
   for (int r = 0; r < kRows; ++r) {
@@ -98,12 +99,12 @@ void run_tile(const int32_t* a, int64_t a_stride, const int32_t* b, int64_t unit
   for (int r = 0; r < kRows; ++r) {
     VB_UNROLL
     for (int v = 0; v < kTileVectors; ++v)
-      store(c + r * c_stride + v * kLanes, to_nearest_float(sums[r][v]) * all(factor[r]));
+      store(c + r * c_stride + v * kLanes, to_nearest_float(sums[r][v]));
   }
 }
 
 using TileFn = void (*)(const int32_t* a, int64_t a_stride, const int32_t* b, int64_t units,
-                        const int32_t* start, const float* factor, float* c, int64_t c_stride);
+                        const int32_t* start, float* c, int64_t c_stride);
 template <class D, int... kRows>
 struct TileFunctions {
   static constexpr TileFn kByRows[] = {nullptr, run_tile<D, kRows>...};
@@ -122,15 +123,14 @@ using Tiles = TileFunctions<D, 1, 2, 3, 4, 5, 6, 7, 8>;
 // All rows of `a` by `panels` panels of b.
 template <class D>
 void multiply(const Task& t, const int32_t* a, int64_t a_stride, const int32_t* b, int64_t units,
-              int64_t panels, const int32_t* starts, int64_t start_step, const float* factors,
-              float* c, int64_t c_stride) {
+              int64_t panels, const int32_t* starts, int64_t start_step, float* c,
+              int64_t c_stride) {
   for (int64_t i = 0, tiles = (t.rows + kTileRows - 1) / kTileRows; i < tiles; ++i) {
     const TileRows r = tile_rows(t.rows, i);
     const TileFn run = Tiles<D>::kByRows[r.last - r.first];
     for (int64_t panel = 0; panel < panels; ++panel)
       run(a + r.first * a_stride, a_stride, b + panel * units * kPanel, units,
-          starts + panel * start_step, factors + r.first, c + r.first * c_stride + panel * kPanel,
-          c_stride);
+          starts + panel * start_step, c + r.first * c_stride + panel * kPanel, c_stride);
   }
 }
 
@@ -213,76 +213,113 @@ void form_scores(const Task& t, int64_t key, int64_t count) {
       store(t.starts + c, all_int(0) - shift_left<7>(sums));
     }
   }
-  for (int64_t r = 0; r < t.rows; ++r) t.factors[r] = 1;
   multiply<D>(t, t.queries, t.query_units, t.keys, t.query_units, panels, t.starts, kPanel,
-              t.factors, t.scores, kScoreStride);
+              t.scores, kScoreStride);
 }
 
-// The scales of a block's keys, and what its values' codes are in.
+// The scales of a block's keys, and the exponents of its values.
 void gather_scales(const Task& t, int64_t key, int64_t count) {
   for_runs(t.p.rows, key, count, [&](int64_t i, int64_t n, int64_t row) {
     for (const int64_t end = i + n; i < end; ++i, ++row) {
       const int32_t f = t.p.v_exponents[row * t.p.kv_heads];
       t.key_scales[i] = t.p.k_scales[row * t.p.kv_heads];
-      t.value_steps[i] =
-          f == kFlaggedRow ? __builtin_nanf("") : __builtin_bit_cast(float, (f + 127) << 23);
+      t.value_exponents[i] = f == kFlaggedRow ? __builtin_nanf("") : static_cast<float>(f);
     }
   });
-  for (int64_t i = count; i < kKeyBlock; ++i) t.key_scales[i] = t.value_steps[i] = 0;
+  for (int64_t i = count; i < kKeyBlock; ++i) t.key_scales[i] = t.value_exponents[i] = 0;
 }
 
-// A score in units of log2: float(S) times scales, as the contract associates them.
+// A score in units of log2, on the grid: float(S) times scales, as the contract associates them.
 VB_INLINE F32 scaled(const Int8Attention& p, F32 score, float q_scale, F32 key_scale) {
-  if (p.softcap == 0) return score * (all(q_scale * (p.scale * kLog2EAsFloat)) * key_scale);
-  return capped(p.scale, p.softcap, score * (all(q_scale) * key_scale)) * all(kLog2EAsFloat);
+  const F32 grid = all(kScoreGrid), product = score * key_scale;
+  if (p.softcap == 0) return fma(product, all(q_scale * (p.scale * kLog2EAsFloat)), grid) - grid;
+  return fma(capped(p.scale, p.softcap, product * all(q_scale)), all(kLog2EAsFloat), grid) - grid;
 }
 
-// The codes of a row's weights x[start..end) relative to their greatest, W, and its factor. Greater
-// than W * (127 / W) < 127.5 is no t, so no code is above 127; W is 2^-100 at least or NaN, since
-// the greatest score's p is 1.
-template <class D>
-void quantize_weights(const Task& t, int64_t row, int64_t start, int64_t end, float greatest) {
-  const F32 up = all(127.0f / greatest);
-  int32_t* units = t.weights + row * kWeightStride;
-  std::memset(units, 0, kKeyBlock / D::kCodes * sizeof(int32_t));
-  auto* codes = reinterpret_cast<typename D::Code*>(units);
-  for (int64_t i = start; i < end; i += kLanes) {
-    const F32 x = load(t.scores + row * kScoreStride + i) * up;
-    I32 code = nearest_int(x);
-    if (t.p.slices == 2)
-      code = shift_left<7>(code) + nearest_int((x - to_nearest_float(code)) * all(128));
-    D::store(codes + i, code);
-  }
-  t.factors[row] = t.p.slices == 2 ? greatest / 127.0f * 0x1p-7f : greatest / 127.0f;
-}
-
-// Turns the row's visible scores into codes of weights relative to their maximum, and fills m and l
-// of its block state. A NaN score need not be found by the maximum: it makes l, and by W, o NaN.
-template <class D>
-void weigh(const Task& t, int64_t row, KeyRange range) {
-  float* x = t.scores + row * kScoreStride;
+// What a row's scores z, relative to their greatest, e, are weighed by (int8_weights.h).
+struct Greatest {
+  float e, g;
+};
+// The row's visible scores become z. NaN where a score or a value is.
+Greatest find_greatest(const Task& t, int64_t row, KeyRange range) {
+  float* z = t.scores + row * kScoreStride;
   const int64_t start = range.begin / kLanes * kLanes;
   const F32 lowest = all_bits(0xFF800000);
   const float q_scale = t.q_scale(row);
-  F32 m = lowest;
+  F32 e = lowest, g = lowest;
   for (int64_t i = start; i < range.end; i += kLanes) {
-    const F32 v = scaled(t.p, load(x + i), q_scale, load(t.key_scales + i));
-    store(x + i, v);
-    m = maximum_number(m, only(range, i, v, lowest));
+    const F32 x = scaled(t.p, load(z + i), q_scale, load(t.key_scales + i));
+    store(z + i, x);
+    e = maximum_number(e, only(range, i, x, lowest));
   }
-  const float best = greatest_lane(m);
-  Octet sums;
-  I32 greatest = all_int(0);  // of weights' magnitudes as bits, where NaN is above all
+  const float best = greatest_lane(e);
+  F32 nan = zero();
   for (int64_t i = start; i < range.end; i += kLanes) {
-    const F32 p = only(range, i, exp2p(load(x + i) - all(best)), zero());
-    add(sums, p, i);
-    const F32 w = only(range, i, absolute(p * load(t.value_steps + i)), zero());
-    store(x + i, w);
-    greatest = maximum(greatest, bits_of(w));
+    const F32 x = load(z + i) - all(best),
+              y = only(range, i, x + load(t.value_exponents + i), lowest);
+    store(z + i, x);
+    g = maximum_number(g, y);
+    nan = select(is_nan(y), y, nan);
   }
-  t.block.m[row] = best;
-  t.block.l[row] = lane_sum(sums);
-  quantize_weights<D>(t, row, start, range.end, __builtin_bit_cast(float, greatest_lane(greatest)));
+  // The maximum passes over NaN.
+  const bool has_nan = greatest_lane(bits_of(absolute(nan))) > 0x7F800000;
+  return {best, has_nan ? __builtin_nanf("") : greatest_lane(g)};
+}
+
+// The codes of the row's weights, in its units; returns the sum of l's weights, as lanes.
+template <class D>
+I32 code_weights(const Task& t, int64_t row, KeyRange range, float g, float shift) {
+  const float* z = t.scores + row * kScoreStride;
+  int32_t* units = t.weights + row * kWeightStride;
+  std::memset(units, 0, kKeyBlock / D::kCodes * sizeof(int32_t));
+  auto* codes = reinterpret_cast<typename D::Code*>(units);
+  I32 total = all_int(0);
+  for (int64_t i = range.begin / kLanes * kLanes; i < range.end; i += kLanes) {
+    const F32 y = load(z + i) + load(t.value_exponents + i);
+    const F32 w = only(range, i, exp2p((y - all(g)) + all(kMostCodeExponent)), zero());
+    I32 code = nearest_int(w);
+    if (t.p.slices == 2)
+      code = shift_left<7>(code) + nearest_int((w - to_nearest_float(code)) * all(128));
+    D::store(codes + i, code);
+    total = total + nearest_int(only(range, i, exp2p(load(z + i) + all(shift)), zero()));
+  }
+  return total;
+}
+
+// Turns the row's visible scores into codes of weights, and goes on with m and l.
+template <class D>
+void weigh(const Task& t, int64_t row, KeyRange range) {
+  const auto slices = static_cast<int>(t.p.slices);
+  const auto [e, g] = find_greatest(t, row, range);
+  const float shift = total_shift(g, slices);
+  const I32 total = code_weights<D>(t, row, range, g, shift);
+  const bool fresh = t.running.full[row] == 0;
+  const float before = fresh ? __builtin_bit_cast(float, 0xFF800000) : t.running.m[row],
+              m = grid_maximum(before, e);
+  float powers[kLanes] = {value_unit(e - m, g, slices), total_unit(e - m, shift), before - m};
+  store(powers, exp2p(load(powers)));
+  t.units[row] = powers[0];
+  t.alphas[row] = m == before ? 1 : powers[2];
+  int32_t sums[kLanes], sum = 0;
+  store(sums, total);
+  for (const int32_t x : sums) sum += x;
+  const F32 l = fresh ? zero() : all(t.running.l[row]) * all(t.alphas[row]);
+  store_first(t.running.l + row, 1, fma(all(static_cast<float>(sum)), all(powers[1]), l));
+  t.running.m[row] = m;
+}
+
+// Each o of the rows that see some of the block: on with its products.
+void join_products(const Task& t, int64_t key) {
+  for (int64_t r = 0; r < t.rows; ++r) {
+    if (!t.sees_some(r, key)) continue;
+    const bool fresh = t.running.full[r] == 0;
+    t.running.full[r] = 1;
+    float* o = t.running.o + r * t.width;
+    for (int64_t j = 0; j < t.width; j += kLanes) {
+      const F32 before = fresh ? zero() : load(o + j) * all(t.alphas[r]);
+      store(o + j, fma(load(t.products + r * t.width + j), all(t.units[r]), before));
+    }
+  }
 }
 
 VB_INLINE F32 weight_of(F32 x) { return exp2p(x); }
@@ -299,36 +336,35 @@ void attend_block(const Task& t, int64_t key, int64_t count) {
   pack_values<Values>(values.at, count, values.stride, p.value_size, t.values);
   std::memset(t.starts, 0, kPanel * sizeof(int32_t));
   multiply<Values>(t, t.weights, kWeightStride, t.values, units_of<Values>(count), t.width / kPanel,
-                   t.starts, 0, t.factors, t.block.o, t.width);
-  merge_rows(
-      t.running, t.block, t.rows, t.width, [&](int64_t row) { return t.sees_some(row, key); },
-      weight_of);
+                   t.starts, 0, t.products, t.width);
+  join_products(t, key);
 }
 
 template <class Scores, class Values>
 void attend_all(Task& t) {
   t.query_units = units_of<Scores>(t.p.head_size);
   pack_queries<Scores>(t);
-  attend_blocks(&t, 1, attend_block<Scores, Values>, weight_of, divided);
+  attend_blocks(&t, 1, attend_block<Scores, Values>, weight_of, shared);
 }
 
 // Floats, or units, of each of a task's arrays, in the order that attend_int8() takes them.
 struct Sizes {
-  int64_t queries, keys, values, weights, starts, scores, block, factors, copy, states;
+  int64_t rows, queries, keys, values, weights, starts, scores, block, products, copy, states;
   Sizes(int64_t rows, int64_t head_size, int64_t value_size)
-      : queries(rows * units_of<Pairs>(head_size)),
+      : rows(rows),
+        queries(rows * units_of<Pairs>(head_size)),
         keys(kScoreStride * units_of<Pairs>(head_size)),
         values(whole_panels(value_size) * units_of<Pairs>(kKeyBlock)),
         weights(rows * kWeightStride),
         starts(kScoreStride),
         scores(rows * kScoreStride),
         block(kKeyBlock),
-        factors(rows),
+        products(rows * whole_panels(value_size)),
         copy(kKeyBlock / 4 * greatest(head_size, value_size)),
         states(states_size(rows, whole_panels(value_size))) {}
   int64_t total() const {
-    return queries + keys + values + weights + starts + scores + 2 * block + factors + copy +
-           3 * states;
+    return queries + keys + values + weights + starts + scores + 2 * block + products + 2 * rows +
+           copy + 2 * states;
   }
 };
 
@@ -356,10 +392,12 @@ void attend_int8(const Int8Attention& p, int64_t from, int64_t to, const KeyRang
   t.starts = take_units(sizes.starts);
   t.scores = take(sizes.scores);
   t.key_scales = take(sizes.block);
-  t.value_steps = take(sizes.block);
-  t.factors = take(sizes.factors);
+  t.value_exponents = take(sizes.block);
+  t.products = take(sizes.products);
+  t.alphas = take(sizes.rows);
+  t.units = take(sizes.rows);
   t.copy = reinterpret_cast<int8_t*>(take(sizes.copy));
-  for (States* states : {&t.block, &t.running, &t.total})
+  for (States* states : {&t.running, &t.total})
     *states = states_at(take(sizes.states), rows, width);
 #if defined(VB_HAS_DOT)
   if (has_dot()) return p.slices == 2 ? attend_all<Quads, Pairs>(t) : attend_all<Quads, Quads>(t);
