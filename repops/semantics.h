@@ -126,9 +126,9 @@ VB_HOST_DEVICE inline float exp2p(float t) {
          float_of(static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);
 }
 
-// Scores of family C's attention, in units of log2: multiples of 2^-9, which floats near kScoreGrid
-// = 1.5 * 2^14 are (docs/numerics.md, Tensor-core attention). Of a score s, to be multiplied by c =
-// scale * log2(e): x, and its weight's exponent relative to m.
+// Scores of attention of families B and C, in units of log2: multiples of 2^-9, which floats near
+// kScoreGrid = 1.5 * 2^14 are (docs/numerics.md). Of a score s, to be multiplied by c, with scale *
+// log2(e) in it: x, and its weight's exponent relative to m.
 inline constexpr float kScoreGrid = 24576.0f;
 inline constexpr float kMostExponent = 8.0f;
 VB_HOST_DEVICE inline float grid_score(float s, float c) {

@@ -18,8 +18,8 @@ inline constexpr int kBlockKeys = static_cast<int>(kKeyBlock);
 using BlockScores = float[kBlockKeys / 2];  // element 4 j + 2 h + e: row g + 8 h, key 8 j + 2 q + e
 using BlockWeights = uint32_t[kBlockKeys / 4];  // word 2 j + h: those of e = 0 and 1
 
-// The state of a thread's rows in a part of 2048 keys. A row that has seen a key has l of at least
-// 1 or NaN, as one of its weights is at least 1.
+// The state of a thread's rows in a part of 2048 keys. A row that has seen a key has an l that is
+// not 0, as one of its weights is about 1 at least.
 template <int kColumns>
 struct RowStates {
   float m[2], l[2];
@@ -105,10 +105,11 @@ struct SeenBits {
   }
 };
 
-// --- weights of family C: of exponents that are multiples of 2^-9
+// --- weights of exponents that are multiples of 2^-9
 
-// 2^t of such a multiple, or of any t below -126 or NaN: to be rounded to bf16 or fp16, for which
-// it is near enough (docs/numerics.md; tensor_core_probe.cu looks at all from -127 on).
+// 2^t of such a multiple, or of any t below -126 or NaN: to be rounded to bf16, fp16 or int8
+// attention's whole numbers, for which it is near enough (docs/numerics.md; tensor_core_probe.cu
+// looks at all from -127 on).
 #if defined(VERBATIM_EMULATED_GPU)
 inline float grid_exp2(float t) { return exp2p(t); }
 #else

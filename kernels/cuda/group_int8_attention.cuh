@@ -187,12 +187,12 @@ struct GroupInt8Attention {
     }
   }
 
-  // What scores are before they are multiplied by score_scale() and lie on the grid: products of
+  // What scores are before they are multiplied by RowScales::score and lie on the grid: products of
   // codes times the key's scale; with a softcap, capped.
   __device__ void scale_scores(const float (&row_scale)[2], const std::byte* tile, const Scores& s,
                                BlockScores& x) const {
     each_score(kKeyScale, tile, [&](int i, float key_scale) {
-      x[i] = static_cast<float>(s[i]) * key_scale;
+      x[i] = of_gpu(static_cast<float>(s[i]) * key_scale);
       if constexpr (kCaps) x[i] = x[i] * row_scale[i / 2 % 2];
     });
     if constexpr (kCaps) cap_scores(x);
@@ -212,12 +212,12 @@ struct GroupInt8Attention {
     }
   }
 
-  // What a block is of a thread's rows (int8_weights.h): kScoreGrid + e and kScoreGrid + e + g
-  // where its scores are ordinary, by a warp; e, g, and the thread's part of the sum of l's
-  // weights. Where a row sees no key the sum is 0; elsewhere it is not, but where g is NaN.
+  // What a block is of a thread's rows (int8_weights.h): e, g, and the thread's part of the sum of
+  // l's weights. Where a row sees no key the sum is 0; elsewhere it is not, but where g is NaN.
   struct BlockRows {
-    bool ordinary;
-    float most_y[2], e[2], g[2];
+    bool ordinary;    // by a warp
+    float most_y[2];  // kScoreGrid + e + g, where ordinary
+    float e[2], g[2];
     int32_t total[2];
   };
 
@@ -249,10 +249,12 @@ struct GroupInt8Attention {
     return maximum_of_row(float_of(static_cast<uint32_t>(best)));
   }
 
-  // Scaled scores become y, kScoreGrid more. They are not ordinary where they do not grow with
+  // Scaled scores become kScoreGrid + x + f. They are not ordinary where they do not grow with
   // their products, some e is further from zero than kMostNear or NaN, or some g above kMostRise,
-  // as NaN is.
+  // as NaN is. What is a weight of l then has a code's 2^t of 2^(-4 - kMostRise + f) at least, a
+  // number.
   static constexpr float kMostRise = 20;
+  static_assert(-4 - kMostRise + kLeastValueExponent >= -126);
   __device__ static BlockRows place_on_grid(const float (&score_scale)[2], const bool (&sees)[2],
                                             const std::byte* tile, BlockScores& x) {
     BlockRows b;
@@ -266,7 +268,8 @@ struct GroupInt8Attention {
     for (int h = 0; h < 2; ++h) {
       const float most_x = of_row(best_x[h]), most_y = of_row(best_y[h]),
                   most = sees[h] ? fma32(most_x, score_scale[h], kScoreGrid) : kScoreGrid;
-      b.most_y[h] = sees[h] ? most_y : kScoreGrid;
+      // Of a key that is not seen, y is -infinity, or NaN where its value is.
+      b.most_y[h] = sees[h] ? most_y : maximum_of(most_y, kScoreGrid);
       b.e[h] = most - kScoreGrid;
       b.g[h] = b.most_y[h] - most;
       ordinary =
@@ -307,7 +310,7 @@ struct GroupInt8Attention {
     each_score(kPlace, tile, [&](int i, float place) {
       const int h = i / 2 % 2;
       const float weight = exp2p_of_any(((x[i] - place) - b.e[h]) + shift[h]);
-      b.total[h] += static_cast<int32_t>(bits_of(weight + kWholeNumbers) - bits_of(kWholeNumbers));
+      b.total[h] += whole_number(weight);
       x[i] = exp2p_of_any(x[i] - base[h]);
     });
   }
@@ -358,9 +361,7 @@ struct GroupInt8Attention {
     each([&](int i, int h) {
       const float weight = exp2p_of_any(z[i] + total_shift(b.g[h], kSlices));
       z[i] = seen.has(i) ? exp2p_of_any(code_exponent(z[i] + exponent(i), b.g[h])) : 0.0f;
-      if (seen.has(i) && !is_nan(weight))
-        b.total[h] +=
-            static_cast<int32_t>(bits_of(weight + kWholeNumbers) - bits_of(kWholeNumbers));
+      if (seen.has(i) && !is_nan(weight)) b.total[h] += whole_number(weight);
     });
 #pragma unroll
     for (int i = 0; i < kBlockKeys / 2; ++i) x[i] = z[i];

@@ -211,8 +211,7 @@ struct RowAttention {
       };
       store(0, t);
       if constexpr (kSlices == 2) store(1, (t - round_even(t)) * 128.0f);
-      auto total = static_cast<int32_t>(bits_of(weight + kWholeNumbers) - bits_of(kWholeNumbers));
-      if (is_nan(weight)) total = 0;
+      int32_t total = is_nan(weight) ? 0 : whole_number(weight);
 #pragma unroll
       for (int lane = 1; lane < static_cast<int>(kWarp); lane *= 2)
         total += __shfl_xor_sync(~0u, total, lane);

@@ -32,6 +32,16 @@ __device__ inline float value_step(int32_t f) {
 
 // Added to a number within +-2^22, this makes the last bits those of the nearest whole number.
 inline constexpr float kWholeNumbers = 12582912.0f;  // 1.5 * 2^23
+// The nearest; anything of NaN.
+__device__ inline int32_t whole_number(float x) {
+  return static_cast<int32_t>(bits_of(x + kWholeNumbers) - bits_of(kWholeNumbers));
+}
+// A result of arithmetic, whose NaN has no sign bit on a GPU, unlike some processors'.
+#if defined(VERBATIM_EMULATED_GPU)
+inline float of_gpu(float x) { return canonical(x); }
+#else
+__device__ inline float of_gpu(float x) { return x; }
+#endif
 // Four numbers within +-127 as int8 codes, the first in the lowest byte: rounded half to even;
 // anything of NaN.
 #if defined(VERBATIM_EMULATED_GPU)

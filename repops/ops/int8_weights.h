@@ -10,7 +10,7 @@ namespace verbatim {
 // A little below 2^7, so that no weight's code is above 127; on the grid of the scores.
 inline constexpr float kMostCodeExponent = 7 - 6 / 512.0f;
 // Of the weights that l is the sum of: between places of the grid, so that none is a power of two,
-// and none halfway between whole numbers. Of 10 bits or less 2^t is then further than 2^-20.5 of it
+// and none halfway between whole numbers. Of 10 bits or less 2^t is then further than 2^-20.6 of it
 // from where rounding changes; two slices take the contract's own 2^t.
 VB_HOST_DEVICE constexpr float most_total_exponent(int slices) {
   return (slices == 2 ? 18 : 10) - 7 / 1024.0f;

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <limits>
 
-#include <verbatim/repops/semantics.h>
+#include <verbatim/repops/ops/sliced.h>
 
 namespace verbatim::test {
 namespace {
@@ -664,6 +664,81 @@ TEST_P(AttentionTest, Int8KeepsNegativeZeros) {
     ASSERT_EQ(bits_of(want[0].data<float>()[0]), 0x80000000);
     expect_reference(*backend_, Case{node, {q, k, v}, {}});
   }
+}
+
+template <class T>
+Tensor whole_numbers(Random& r, DType type, const Shape& shape, int64_t least, int64_t most) {
+  Tensor t = *Tensor::allocate(type, shape);
+  for (T& x : t.mutable_data<T>()) x = static_cast<T>(r.between(least, most));
+  return t;
+}
+
+// Codes whose scores, in units of log2, are their keys' scales, given: rising ones, so that m goes
+// on now and then; lifted until |e| is above 4096 and further; negative, zero and not finite. And
+// exponents of values at both ends of their range, and NaN.
+Case some_given_scales(Random& r, int64_t queries, int64_t keys, int64_t size) {
+  const int64_t batch = r.between(1, 2), kv_heads = r.between(1, 2),
+                heads = kv_heads * r.pick<int64_t>({1, 1, 4});
+  const float lift = r.pick({0.0f, 0.0f, -5000.0f, 4090.0f, -30000.0f, 30000.0f, 0x1p50f});
+  Attributes attributes{{"heads", heads},
+                        {"kv_heads", kv_heads},
+                        {"scale", r.chance(10) ? -0.6931472f : 0.6931472f},
+                        {"weight_slices", r.between(1, 2)}};
+  if (r.chance(40)) attributes.set("causal", int64_t{1});
+  if (r.chance(30)) attributes.set("window", r.between(1, keys));
+  if (r.chance(20)) attributes.set("softcap", r.pick({5.0f, 1000.0f}));
+  Tensor q = *Tensor::zeros(DType::f32, Shape{batch, queries, heads * size}),
+         k = whole_numbers<int8_t>(r, DType::i8, {batch, keys, kv_heads * size}, 1, 1),
+         v = whole_numbers<int8_t>(r, DType::i8, {batch, keys, kv_heads * size}, -127, 127),
+         rising = rising_keys(r, Shape{batch, keys, kv_heads * 3}, 3, 1),
+         scales = *Tensor::zeros(DType::f32, Shape{batch, keys, kv_heads}),
+         exponents = whole_numbers<int32_t>(r, DType::i32, {batch, keys, kv_heads}, -9,
+                                            r.pick({-9, -6, 60}));
+  for (int64_t i = 0; i < q.elements(); i += size) q.mutable_data<float>()[i] = 1;
+  for (int64_t i = 0; i < scales.elements(); ++i)
+    scales.mutable_data<float>()[i] =
+        lift + rising.data<float>()[3 * i] + rising.data<float>()[3 * i + 1];
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  if (r.chance(15)) put_some(r, scales, 1, {0.0f, -0.0f, -1.0f, kInfinity, -kInfinity, NAN, -NAN});
+  for (int64_t i = r.chance(30) ? r.below(40) : keys * batch; i < exponents.elements();
+       i += 1 + r.below(200))
+    exponents.mutable_data<int32_t>()[i] = r.pick({-100, 122, kFlaggedRow});
+  Case c{node_of("verbatim", "AttentionInt8Cached", attributes),
+         {q, k, v, scales, exponents, Tensor()},
+         {}};
+  if (r.chance(20)) c.inputs[5] = some_lengths(r, batch, keys);
+  return c;
+}
+TEST_P(AttentionTest, Int8OfGivenScales) {
+  expect_reference(*backend_, 200, [](Random& r) {
+    return some_given_scales(r, r.between(1, 20), r.between(1, 600), r.pick<int64_t>({4, 24, 64}));
+  });
+}
+TEST_P(AttentionTest, Int8GroupsOfGivenScales) {
+  expect_reference(*backend_, 60, [](Random& r) {
+    return some_given_scales(r, r.between(65, 150), r.pick<int64_t>({200, 256, 700}), 64);
+  });
+}
+
+// A warp of 16 rows that see nothing of a block, in which other rows see a value that is infinite.
+TEST_P(AttentionTest, Int8GroupsSeeNoInfinityThatOtherRowsSee) {
+  for (const int64_t slices : {1, 2})
+    for (const bool last : {true, false}) {
+      Random r(static_cast<uint64_t>(slices));
+      const int64_t keys = 200, queries = 100;
+      Case c{node_of("verbatim", "AttentionInt8",
+                     {{"heads", int64_t{1}},
+                      {"scale", 0.1f},
+                      {"causal", int64_t{1}},
+                      {"window", last ? int64_t{0} : int64_t{10}},
+                      {"weight_slices", slices}}),
+             {},
+             {}};
+      for (const int64_t rows : {queries, keys, keys})
+        c.inputs.push_back(numbers(r, DType::f32, {1, rows, 64}, Fill::ordinary));
+      put_infinity(c.inputs[2], (last ? keys - 1 : queries - 8) * 64);
+      expect_reference(*backend_, c);
+    }
 }
 
 TEST_P(AttentionTest, Int8GroupsAcrossRestarts) {

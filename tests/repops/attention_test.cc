@@ -82,13 +82,11 @@ TEST(Int8Weights, AreWhatAnyNearPowerGives) {
   for (double t = -2 + kStep / 2; t <= most_total_exponent(1); t += kStep)
     expect_one_whole_number(t, 6.2e-7);
 }
-TEST(Int8Weights, OfTheGreatestKeyCountInTheSumOfAll) {
+TEST(Int8Weights, OfTheGreatestKeyAreNearTheMost) {
   for (const int slices : {1, 2})
     for (float g = -100; g <= 122; g += 0.375f) {
-      const float shift = total_shift(g, slices);
-      EXPECT_GT(shift, most_total_exponent(slices) - 1);
-      EXPECT_LE(shift, most_total_exponent(slices));
-      EXPECT_EQ(total_unit(-3, shift), -3 - shift);
+      EXPECT_GT(total_shift(g, slices), most_total_exponent(slices) - 1);
+      EXPECT_LE(total_shift(g, slices), most_total_exponent(slices));
     }
 }
 

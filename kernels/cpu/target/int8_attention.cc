@@ -300,11 +300,13 @@ void weigh(const Task& t, int64_t row, KeyRange range) {
   store(powers, exp2p(load(powers)));
   t.units[row] = powers[0];
   t.alphas[row] = m == before ? 1 : powers[2];
-  int32_t sums[kLanes], sum = 0;
+  int32_t sums[kLanes];
   store(sums, total);
-  for (const int32_t x : sums) sum += x;
+  uint32_t sum = 0;  // of anything, where the units are NaN
+  for (const int32_t x : sums) sum += static_cast<uint32_t>(x);
   const F32 l = fresh ? zero() : all(t.running.l[row]) * all(t.alphas[row]);
-  store_first(t.running.l + row, 1, fma(all(static_cast<float>(sum)), all(powers[1]), l));
+  store_first(t.running.l + row, 1,
+              fma(all(static_cast<float>(static_cast<int32_t>(sum))), all(powers[1]), l));
   t.running.m[row] = m;
 }
 
