@@ -77,20 +77,26 @@ __global__ void __launch_bounds__(kRowThreads)
 }
 
 // The same of heads as most models have them, which are rotated as a whole, in the registers of a
-// warp: element 32 i + t is the i-th of thread t.
+// warp: thread t has elements kEach t to kEach t + kEach - 1.
 template <int kEach>
 __global__ void __launch_bounds__(kRowThreads) quantize_heads(RowCodes p, int64_t rows) {
-  constexpr int kSize = kEach * static_cast<int>(kWarp);
+  constexpr int kAtOnce = kEach < 4 ? kEach : 4;
+  struct alignas(kAtOnce * sizeof(float)) Piece {
+    float x[kAtOnce];
+  };
+  struct alignas(kEach) Codes {
+    int8_t of[kEach];
+  };
   const int64_t lane = threadIdx.x % kWarp, step_rows = int64_t{gridDim.x} * kRowWarps;
   for (int64_t r = int64_t{blockIdx.x} * kRowWarps + threadIdx.x / kWarp; r < rows;
        r += step_rows) {
     float x[kEach];
+    const auto* pieces = reinterpret_cast<const Piece*>(p.x + (r * kWarp + lane) * kEach);
 #pragma unroll
-    for (int i = 0; i < kEach; ++i) x[i] = p.x[r * kSize + i * kWarp + lane];
+    for (int i = 0; i < kEach; i += kAtOnce) {
+      const Piece piece = pieces[i / kAtOnce];
 #pragma unroll
-    for (int stride = 1; stride < static_cast<int>(kWarp); stride *= 2) {
-#pragma unroll
-      for (int i = 0; i < kEach; ++i) x[i] = rotated_across(x[i], stride);
+      for (int e = 0; e < kAtOnce; ++e) x[i + e] = piece.x[e];
     }
 #pragma unroll
     for (int stride = 1; stride < kEach; stride *= 2) {
@@ -102,15 +108,22 @@ __global__ void __launch_bounds__(kRowThreads) quantize_heads(RowCodes p, int64_
         x[i + stride] = u - v;
       }
     }
+#pragma unroll
+    for (int stride = 1; stride < static_cast<int>(kWarp); stride *= 2) {
+#pragma unroll
+      for (float& element : x) element = rotated_across(element, stride);
+    }
     uint32_t greatest = 0;
 #pragma unroll
-    for (int i = 0; i < kEach; ++i) greatest = greater_of(greatest, bits_of(x[i]) & 0x7FFFFFFF);
+    for (const float element : x) greatest = greater_of(greatest, bits_of(element) & 0x7FFFFFFF);
 #pragma unroll
     for (int other = 1; other < static_cast<int>(kWarp); other *= 2)
       greatest = greater_of(greatest, __shfl_xor_sync(~0u, greatest, other));
     const RowStep step(p, greatest);
+    Codes codes;
 #pragma unroll
-    for (int i = 0; i < kEach; ++i) p.codes[r * kSize + i * kWarp + lane] = step.code(p, x[i]);
+    for (int i = 0; i < kEach; ++i) codes.of[i] = step.code(p, x[i]);
+    reinterpret_cast<Codes*>(p.codes)[r * kWarp + lane] = codes;
     if (lane == 0) step.store(p, r);
   }
 }
@@ -158,7 +171,9 @@ bool quantizes(int64_t n) { return n * int64_t{sizeof(float)} <= int64_t{kMostSh
 
 Status quantize_rows(Gpu& gpu, const RowCodes& p, int64_t rows) {
   if (rows == 0) return {};
-  if (p.rotation == p.n) {
+  const bool aligned =
+      reinterpret_cast<uintptr_t>(p.x) % 16 == 0 && reinterpret_cast<uintptr_t>(p.codes) % 16 == 0;
+  if (p.rotation == p.n && aligned) {
     if (p.n == 64) return launch_heads<2>(gpu, p, rows);
     if (p.n == 128) return launch_heads<4>(gpu, p, rows);
     if (p.n == 256) return launch_heads<8>(gpu, p, rows);
