@@ -21,21 +21,38 @@ __device__ inline uint32_t greater_of(uint32_t a, uint32_t b) { return a > b ? a
 // rows have exponents.
 struct RowStep {
   bool flagged;          // all codes are zero
+  bool ordinary;         // quotients are normal, or so small that their codes are zero
   int32_t exponent;      // where rows have exponents
-  float scale, inverse;  // of those that have scales; 2^-exponent of the others
+  float scale, inverse;  // of those 2^exponent
 
   __device__ RowStep(const RowCodes& p, uint32_t greatest) {
     flagged = greatest >= 0x7F800000;
+    exponent = 0;
+    if (p.scales != nullptr) {
+      scale = flagged ? float_of(kNanBits) : float_of(greatest) / static_cast<float>(kInt8Codes);
+      flagged = !(scale > 0);
+      ordinary = scale >= 0x1p-100f && scale <= 0x1p100f;
+      inverse = 1.0f / scale;
+      return;
+    }
     const int32_t least_e = row_exponent(flagged ? 0.0f : float_of(greatest)) - kSliceBits;
     exponent = least_e > kLeastValueExponent ? least_e : kLeastValueExponent;
+    scale = float_of(static_cast<uint32_t>(127 + exponent) << 23);
     inverse = float_of(static_cast<uint32_t>(127 - exponent) << 23);
-    scale = flagged ? float_of(kNanBits) : float_of(greatest) / static_cast<float>(kInt8Codes);
-    if (p.scales != nullptr) flagged = !(scale > 0);
-    if (p.exponents != nullptr && flagged) exponent = kFlaggedRow;
+    ordinary = !flagged;
+    if (flagged) exponent = kFlaggedRow;
   }
-  __device__ int8_t code(const RowCodes& p, float x) const {
+  // Where the row is ordinary, a division's result by two steps from its product with the inverse
+  // (Markstein, "Computation of elementary functions on the IBM RISC System/6000 processor", 1990),
+  // which is within +-127.00001, so that rounding it keeps to the codes.
+  __device__ int8_t code(float x) const {
     if (flagged) return 0;
-    return code_of(p.scales != nullptr ? x / scale : x * inverse, kInt8Codes);
+    if (!ordinary) return code_of(x / scale, kInt8Codes);
+    float quotient = x * inverse;
+#pragma unroll
+    for (int step = 0; step < 2; ++step)
+      quotient = fma32(fma32(-quotient, scale, x), inverse, quotient);
+    return static_cast<int8_t>(bits_of(quotient + 12582912.0f));  // 1.5 * 2^23
   }
   __device__ void store(const RowCodes& p, int64_t r) const {
     if (p.scales != nullptr)
@@ -53,7 +70,7 @@ __global__ void __launch_bounds__(kRowThreads) quantize(RowCodes p, int64_t rows
     rotate_row(row, p.n, p.rotation);
     const RowStep step(p, greatest_magnitude(row, p.n));
     for (int64_t i = threadIdx.x; i < p.n; i += blockDim.x)
-      p.codes[r * p.n + i] = step.code(p, row[i]);
+      p.codes[r * p.n + i] = step.code(row[i]);
     if (threadIdx.x == 0) step.store(p, r);
     __syncthreads();
   }
@@ -122,7 +139,7 @@ __global__ void __launch_bounds__(kRowThreads) quantize_heads(RowCodes p, int64_
     const RowStep step(p, greatest);
     Codes codes;
 #pragma unroll
-    for (int i = 0; i < kEach; ++i) codes.of[i] = step.code(p, x[i]);
+    for (int i = 0; i < kEach; ++i) codes.of[i] = step.code(x[i]);
     reinterpret_cast<Codes*>(p.codes)[r * kWarp + lane] = codes;
     if (lane == 0) step.store(p, r);
   }

@@ -44,10 +44,11 @@ inline Grid grid_of_shared_rows(int64_t rows, int64_t n) {
           .shared_bytes = static_cast<size_t>(n) * sizeof(float)};
 }
 
-// One stride of it between two threads of a warp: what becomes of the element x of a thread.
+// One stride of it between two threads of a warp: what becomes of the element x of a thread. A
+// product with 1 or -1 is exact, so that the sum is rounded as one of two terms.
 __device__ inline float rotated_across(float x, int stride) {
   const float other = __shfl_xor_sync(~0u, x, stride);
-  return (static_cast<int>(threadIdx.x) & stride) != 0 ? other - x : x + other;
+  return fma32(x, (static_cast<int>(threadIdx.x) & stride) != 0 ? -1.0f : 1.0f, other);
 }
 
 }  // namespace verbatim::cuda
