@@ -5,6 +5,7 @@
 #include <verbatim/kernels/cpu/target/dot.h>
 #include <verbatim/kernels/cpu/target/kernels.h>
 #include <verbatim/repops/ops/int8_weights.h>
+#include <verbatim/repops/ops/row_codes.h>
 #include <verbatim/repops/ops/sliced.h>
 
 namespace verbatim::VB_TARGET {
@@ -64,7 +65,8 @@ struct Task : TaskOf<Int8Attention> {
   int32_t *queries = nullptr, *keys = nullptr, *values = nullptr, *weights = nullptr,
           *starts = nullptr;
   float *scores = nullptr, *key_scales = nullptr;
-  float* value_exponents = nullptr;           // of a block's values: f, or NaN
+  // Of a block's values f, or NaN; and what makes l's weights of codes' 2^t.
+  float *value_exponents = nullptr, *value_steps = nullptr;
   float* products = nullptr;                  // [rows, width], of codes: a block's sums
   float *alphas = nullptr, *units = nullptr;  // of each row: of its o, and of its products
   int8_t* copy = nullptr;                     // of a block's keys, then of its values
@@ -217,16 +219,23 @@ void form_scores(const Task& t, int64_t key, int64_t count) {
               t.scores, kScoreStride);
 }
 
+VB_INLINE float power_of(float whole) {
+  return __builtin_bit_cast(float, (static_cast<int32_t>(whole) + 127) << 23);
+}
+
 // The scales of a block's keys, and the exponents of its values.
 void gather_scales(const Task& t, int64_t key, int64_t count) {
   for_runs(t.p.rows, key, count, [&](int64_t i, int64_t n, int64_t row) {
     for (const int64_t end = i + n; i < end; ++i, ++row) {
       const int32_t f = t.p.v_exponents[row * t.p.kv_heads];
       t.key_scales[i] = t.p.k_scales[row * t.p.kv_heads];
-      t.value_exponents[i] = f == kFlaggedRow ? __builtin_nanf("") : static_cast<float>(f);
+      const auto exponent = static_cast<float>(f);
+      t.value_exponents[i] = f == kFlaggedRow ? __builtin_nanf("") : exponent;
+      t.value_steps[i] = f == kFlaggedRow ? 1 : kTotalOfCode * power_of(-exponent);
     }
   });
-  for (int64_t i = count; i < kKeyBlock; ++i) t.key_scales[i] = t.value_exponents[i] = 0;
+  for (int64_t i = count; i < kKeyBlock; ++i)
+    t.key_scales[i] = t.value_exponents[i] = t.value_steps[i] = 0;
 }
 
 // A score in units of log2, on the grid: float(S) times scales, as the contract associates them.
@@ -266,22 +275,33 @@ Greatest find_greatest(const Task& t, int64_t row, KeyRange range) {
   return {best, has_nan ? __builtin_nanf("") : greatest_lane(g)};
 }
 
-// The codes of the row's weights, in its units; returns the sum of l's weights, as lanes.
-template <class D>
+// What weights of l are made of codes' 2^t for, where no g is greater: none is then lost below
+// 2^-126.
+constexpr float kMostRise = 20;
+static_assert(-4 - kMostRise + kLeastValueExponent >= -126);
+
+// The codes of the row's weights, in its units; returns the sum of l's weights, as lanes. kOnce: of
+// one slice, whose l's weights are the codes' 2^t times a number (int8_weights.h).
+template <class D, bool kOnce>
 I32 code_weights(const Task& t, int64_t row, KeyRange range, float g, float shift) {
   const float* z = t.scores + row * kScoreStride;
   int32_t* units = t.weights + row * kWeightStride;
   std::memset(units, 0, kKeyBlock / D::kCodes * sizeof(int32_t));
   auto* codes = reinterpret_cast<typename D::Code*>(units);
+  const F32 up = kOnce ? all(power_of(whole_below(g) + 3)) : zero();
   I32 total = all_int(0);
   for (int64_t i = range.begin / kLanes * kLanes; i < range.end; i += kLanes) {
     const F32 y = load(z + i) + load(t.value_exponents + i);
     const F32 w = only(range, i, exp2p((y - all(g)) + all(kMostCodeExponent)), zero());
     I32 code = nearest_int(w);
-    if (t.p.slices == 2)
-      code = shift_left<7>(code) + nearest_int((w - to_nearest_float(code)) * all(128));
+    if constexpr (kOnce) {
+      total = total + nearest_int(w * load(t.value_steps + i) * up);
+    } else {
+      if (t.p.slices == 2)
+        code = shift_left<7>(code) + nearest_int((w - to_nearest_float(code)) * all(128));
+      total = total + nearest_int(only(range, i, exp2p(load(z + i) + all(shift)), zero()));
+    }
     D::store(codes + i, code);
-    total = total + nearest_int(only(range, i, exp2p(load(z + i) + all(shift)), zero()));
   }
   return total;
 }
@@ -292,7 +312,8 @@ void weigh(const Task& t, int64_t row, KeyRange range) {
   const auto slices = static_cast<int>(t.p.slices);
   const auto [e, g] = find_greatest(t, row, range);
   const float shift = total_shift(g, slices);
-  const I32 total = code_weights<D>(t, row, range, g, shift);
+  const I32 total = slices == 1 && g <= kMostRise ? code_weights<D, true>(t, row, range, g, shift)
+                                                  : code_weights<D, false>(t, row, range, g, shift);
   const bool fresh = t.running.full[row] == 0;
   const float before = fresh ? __builtin_bit_cast(float, 0xFF800000) : t.running.m[row],
               m = grid_maximum(before, e);
@@ -365,7 +386,7 @@ struct Sizes {
         copy(kKeyBlock / 4 * greatest(head_size, value_size)),
         states(states_size(rows, whole_panels(value_size))) {}
   int64_t total() const {
-    return queries + keys + values + weights + starts + scores + 2 * block + products + 2 * rows +
+    return queries + keys + values + weights + starts + scores + 3 * block + products + 2 * rows +
            copy + 2 * states;
   }
 };
@@ -395,6 +416,7 @@ void attend_int8(const Int8Attention& p, int64_t from, int64_t to, const KeyRang
   t.scores = take(sizes.scores);
   t.key_scales = take(sizes.block);
   t.value_exponents = take(sizes.block);
+  t.value_steps = take(sizes.block);
   t.products = take(sizes.products);
   t.alphas = take(sizes.rows);
   t.units = take(sizes.rows);
