@@ -251,10 +251,7 @@ struct GroupInt8Attention {
 
   // Scaled scores become kScoreGrid + x + f. They are not ordinary where they do not grow with
   // their products, some e is further from zero than kMostNear or NaN, or some g above kMostRise,
-  // as NaN is. What is a weight of l then has a code's 2^t of 2^(-4 - kMostRise + f) at least, a
-  // number.
-  static constexpr float kMostRise = 20;
-  static_assert(-4 - kMostRise + kLeastValueExponent >= -126);
+  // as NaN is.
   __device__ static BlockRows place_on_grid(const float (&score_scale)[2], const bool (&sees)[2],
                                             const std::byte* tile, BlockScores& x) {
     BlockRows b;

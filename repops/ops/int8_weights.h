@@ -3,6 +3,7 @@
 // exponent f, of which g is the greatest.
 #pragma once
 
+#include <verbatim/repops/ops/row_codes.h>
 #include <verbatim/repops/semantics.h>
 
 namespace verbatim {
@@ -15,6 +16,9 @@ inline constexpr float kMostCodeExponent = 7 - 6 / 512.0f;
 VB_HOST_DEVICE constexpr float most_total_exponent(int slices) {
   return (slices == 2 ? 18 : 10) - 7 / 1024.0f;
 }
+// Where no g is greater, a weight of l that is not 0 has a code's 2^t that is a normal number.
+inline constexpr float kMostRise = 20;
+static_assert(-4 - kMostRise + kLeastValueExponent >= -126);
 // 2^(5 / 1024): of an l's weight of one slice to the code's 2^t, a whole power of 2 aside.
 inline constexpr float kTotalOfCode = 1.0033902f;
 

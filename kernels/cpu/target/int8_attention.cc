@@ -5,7 +5,6 @@
 #include <verbatim/kernels/cpu/target/dot.h>
 #include <verbatim/kernels/cpu/target/kernels.h>
 #include <verbatim/repops/ops/int8_weights.h>
-#include <verbatim/repops/ops/row_codes.h>
 #include <verbatim/repops/ops/sliced.h>
 
 namespace verbatim::VB_TARGET {
@@ -275,13 +274,8 @@ Greatest find_greatest(const Task& t, int64_t row, KeyRange range) {
   return {best, has_nan ? __builtin_nanf("") : greatest_lane(g)};
 }
 
-// What weights of l are made of codes' 2^t for, where no g is greater: none is then lost below
-// 2^-126.
-constexpr float kMostRise = 20;
-static_assert(-4 - kMostRise + kLeastValueExponent >= -126);
-
 // The codes of the row's weights, in its units; returns the sum of l's weights, as lanes. kOnce: of
-// one slice, whose l's weights are the codes' 2^t times a number (int8_weights.h).
+// one slice and g up to kMostRise, so that l's weights are the codes' 2^t times a number.
 template <class D, bool kOnce>
 I32 code_weights(const Task& t, int64_t row, KeyRange range, float g, float shift) {
   const float* z = t.scores + row * kScoreStride;
